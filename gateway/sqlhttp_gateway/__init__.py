@@ -1,0 +1,1 @@
+"""A gateway that lets many short-lived programs share few Postgres connections over HTTP."""

@@ -1,0 +1,176 @@
+"""Everything the gateway can refuse or fail at, one class for each situation.
+
+A class says how each wire tells it: `status` is the HTTP status, `sqlstate` the Postgres code, `kind` the label of
+metrics and logs, `retryable` whether the same request may succeed later without a change. The message carries the
+numbers a reader needs and never a password, a connection string or a parameter. Turning an error into bytes is the
+work of `neon.response` and `wire.backend`.
+
+`may_have_run` says whether the statement may have taken effect although this error is the answer: a batch that is
+refused never has, a connection lost in the middle of a COMMIT may have.
+"""
+
+from typing import ClassVar
+
+
+class GatewayError(Exception):
+    """The gateway refuses, or cannot do, what was asked."""
+
+    status: ClassVar[int] = 500
+    sqlstate: ClassVar[str] = "XX000"
+    kind: ClassVar[str] = "gateway"
+    retryable: ClassVar[bool] = False
+    may_have_run: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, hint: str | None = None, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.retry_after = retry_after
+        """Whole seconds after which another try makes sense; sent as `Retry-After`."""
+
+
+# ── what the program sent ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class BadRequest(GatewayError):
+    """A header or the body is not what the protocol asks for."""
+
+    status, sqlstate, kind = 400, "08P01", "client"
+
+
+class InvalidConnectionString(BadRequest):
+    """The Neon-Connection-String header is missing or cannot be used."""
+
+    sqlstate = "08001"
+
+
+class RequestTooLarge(GatewayError):
+    """The body has more bytes than `request.max_bytes`."""
+
+    status, sqlstate, kind = 413, "54000", "limit"
+
+
+class ResponseTooLarge(GatewayError):
+    """The rows have more bytes than `response.max_bytes`; the statement was cancelled."""
+
+    status, sqlstate, kind = 507, "54000", "limit"
+    may_have_run = True  # a single statement with RETURNING can have committed before its rows were read
+
+
+class UnsupportedStatement(GatewayError):
+    """The statement needs a conversation that one request cannot hold, such as COPY FROM STDIN."""
+
+    status, sqlstate, kind = 400, "0A000", "client"
+
+
+# ── who is asking ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class PasswordFailed(GatewayError):
+    """The password is wrong or the role does not exist; the two are told apart nowhere."""
+
+    status, sqlstate, kind = 400, "28P01", "auth"
+
+
+class CredentialsMissing(GatewayError):
+    """Neither a password nor another proof of identity came with the request."""
+
+    status, sqlstate, kind = 400, "28000", "auth"
+
+
+# ── pools and targets ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class QueueFull(GatewayError):
+    """`pool.max_waiting` requests already wait for a connection."""
+
+    status, sqlstate, kind, retryable = 503, "53300", "pool", True
+
+
+class WaitTimeout(GatewayError):
+    """No connection came free within `pool.wait_timeout`."""
+
+    status, sqlstate, kind, retryable = 503, "53300", "pool", True
+
+
+class ShuttingDown(GatewayError):
+    """The gateway drains and takes no new work."""
+
+    status, sqlstate, kind, retryable = 503, "57P01", "pool", True
+
+
+class TargetUnavailable(GatewayError):
+    """Postgres cannot be reached."""
+
+    status, sqlstate, kind, retryable = 500, "08001", "backend", True
+
+
+class ConnectionBroken(GatewayError):
+    """The connection to Postgres was lost while the statement ran."""
+
+    status, sqlstate, kind = 400, "08006", "backend"
+    may_have_run = True
+
+
+class StatementTimeout(GatewayError):
+    """The gateway's own clock ended a statement that Postgres had not ended at `statement.timeout`."""
+
+    status, sqlstate, kind = 400, "57014", "limit"
+
+
+class RequestCancelled(GatewayError):
+    """The program went away or the gateway stops; the statement was cancelled."""
+
+    status, sqlstate, kind = 400, "57014", "client"
+
+
+# ── what came back ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class ResultUnreadable(GatewayError):
+    """Postgres's answer cannot be expressed in JSON, for instance text that is not UTF-8."""
+
+    status, sqlstate, kind = 500, "22021", "gateway"
+    may_have_run = True
+
+
+class RemoteProtocolError(GatewayError):
+    """The peer broke the Postgres protocol."""
+
+    status, sqlstate, kind = 500, "08P01", "backend"
+    may_have_run = True
+
+
+class PostgresError(GatewayError):
+    """An ErrorResponse, passed on whole.
+
+    `fields` are the protocol's one-letter codes with their text, as in "Error and Notice Message Fields" of the
+    Postgres manual: S severity, C code, M message, D detail, H hint, P position, …
+    """
+
+    status, kind = 400, "postgres"
+
+    def __init__(self, fields: dict[str, str]) -> None:
+        super().__init__(fields.get("M", ""), hint=fields.get("H"))
+        self.fields = fields
+
+    @property
+    def code(self) -> str:
+        """The SQLSTATE that Postgres gave."""
+        return self.fields.get("C", "")
+
+
+class ConnectRefused(PostgresError):
+    """Postgres refused the log-in for a reason other than the password, such as too many clients."""
+
+    status = 500
+
+
+class DatabaseMissing(PostgresError):
+    """The database of the connection string does not exist, or the role may not connect to it."""
+
+    status = 400
+
+
+class ConfigurationError(Exception):
+    """A setting is unknown, malformed or contradicts another; the text names it. Raised before anything runs."""

@@ -1,0 +1,139 @@
+"""The nouns that every floor shares: what is asked, of whom, and what comes back.
+
+Text that goes to or comes from Postgres is bytes here, in UTF-8, exactly as it is on the wire.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One SQL text with its parameters in Postgres's text format; None is NULL."""
+
+    text: str
+    params: tuple[bytes | None, ...] = ()
+    array_mode: bool | None = None
+    """Whether rows are arrays; None leaves it to the request's header."""
+
+
+class IsolationLevel(StrEnum):
+    """Values as Neon spells them in a header; `sql` is how Postgres spells them."""
+
+    READ_UNCOMMITTED = "ReadUncommitted"
+    READ_COMMITTED = "ReadCommitted"
+    REPEATABLE_READ = "RepeatableRead"
+    SERIALIZABLE = "Serializable"
+
+    @property
+    def sql(self) -> str:
+        return self.name.replace("_", " ")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Several statements that succeed or fail together."""
+
+    statements: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionOptions:
+    """How the transaction of a batch begins. False leaves out the clause, as Neon does."""
+
+    isolation_level: IsolationLevel | None = None
+    read_only: bool = False
+    deferrable: bool = False
+
+    @property
+    def begin(self) -> str:
+        """The START TRANSACTION statement."""
+        parts = []
+        if self.isolation_level is not None:
+            parts.append(f"ISOLATION LEVEL {self.isolation_level.sql}")
+        if self.read_only:
+            parts.append("READ ONLY")
+        if self.deferrable:
+            parts.append("DEFERRABLE")
+        return " ".join(["START TRANSACTION", ", ".join(parts)]).rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the headers ask for besides the statement."""
+
+    raw_text: bool = False
+    array_mode: bool = False
+    transaction: TransactionOptions = TransactionOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One statement's answer, still in Postgres's own bytes.
+
+    `description` is the body of RowDescription, or None for a statement that returns no rows. `rows` is a run of
+    whole DataRow messages, each with its tag and length; `row_count` is how many. `tag` is the text of
+    CommandComplete, None after an empty query.
+    """
+
+    description: bytes | None
+    rows: bytes
+    row_count: int
+    tag: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One column of a result, as RowDescription tells it."""
+
+    name: str
+    table_id: int
+    column_id: int
+    type_id: int
+    type_size: int
+    type_modifier: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dsn:
+    """A parsed connection string. `repr` leaves the password out, so that no log can carry it."""
+
+    host: str
+    port: int | None
+    database: str
+    role: str
+    password: bytes | None
+    """Bytes, since a percent-encoded password need not be UTF-8."""
+    parameters: tuple[tuple[str, str], ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Dsn({self.role}@{self.host}:{self.port}/{self.database})"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A Postgres server the gateway knows. `name` is how settings and metrics call it."""
+
+    name: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class PoolKey:
+    """Connections are shared within one target, database and role, never across."""
+
+    target: str
+    database: str
+    role: str
+
+    def __str__(self) -> str:
+        return f"{self.target}/{self.database}/{self.role}"
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayType:
+    """What typed output needs to know of an array: the type of its elements and what separates them."""
+
+    element: int
+    delimiter: str = ","

@@ -1,0 +1,1 @@
+"""Bounded pools of Postgres connections, and who may hold one."""

@@ -1,0 +1,249 @@
+"""Every setting, with its default, unit and limits; frozen once read.
+
+Order of precedence: arguments, environment (`SQLHTTP_POOL__MAX_SIZE`, and `DATABASE_URL`), TOML file, default. An
+unknown key anywhere is an error that names it. The descriptions are the documentation: the example file and the
+README table are made from them.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from sqlhttp_gateway.errors import ConfigurationError
+
+PREFIX = "SQLHTTP_"
+Seconds = Annotated[float, Field(allow_inf_nan=False)]
+Bytes = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """One subject's settings: frozen, and deaf to names it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class ListenSettings(Section):
+    """Where the gateway can be reached."""
+
+    host: str = Field("127.0.0.1", description="Address of the HTTP port. 0.0.0.0 is every IPv4 address.")
+    port: int = Field(4444, ge=0, le=65535, description="The HTTP port; 0 lets the system choose one.")
+    workers: int = Field(1, ge=1, le=256, description="Processes that share the HTTP port; the pool bounds are divided.")
+    keep_alive: Seconds = Field(75.0, gt=0, description="Seconds that an idle HTTP connection is kept open.")
+    backlog: int = Field(2048, ge=1, description="TCP connections that may wait to be accepted.")
+
+
+class PoolSettings(Section):
+    """How many connections, and how long to wait for one."""
+
+    max_size: int = Field(10, ge=1, description="Most connections to one (target, database, role).")
+    min_size: int = Field(0, ge=0, description="Idle connections kept open to each (target, database, role) in use.")
+    max_total: int = Field(50, ge=1, description="Most connections over all pools together.")
+    wait_timeout: Seconds = Field(5.0, gt=0, description="Seconds that a request may wait for a connection.")
+    max_waiting: int = Field(1000, ge=0, description="Requests that may wait for one pool; one more is refused at once.")
+    idle_timeout: Seconds = Field(300.0, gt=0, description="Seconds after which an unused connection is closed.")
+    max_lifetime: Seconds = Field(
+        3600.0, gt=0, description="Seconds after which a connection is replaced, less up to a tenth by chance."
+    )
+    connect_timeout: Seconds = Field(5.0, gt=0, description="Seconds that opening one connection may take.")
+    statement_cache_size: int = Field(
+        200, ge=0, description="Named prepared statements kept on each connection; 0 for an upstream transaction pooler."
+    )
+
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> Self:
+        if self.min_size > self.max_size:
+            raise ValueError(f"min_size ({self.min_size}) is above max_size ({self.max_size})")
+        return self
+
+
+class RequestSettings(Section):
+    """What a request may be."""
+
+    max_bytes: Bytes = Field(10_485_760, description="Most bytes of a request's body; more is answered with 413.")
+    read_timeout: Seconds = Field(30.0, gt=0, description="Seconds in which a request's body must have arrived.")
+
+
+class ResponseSettings(Section):
+    """What an answer may be."""
+
+    max_bytes: Bytes = Field(
+        10_485_760, description="Most bytes of rows in one answer; more is cancelled and answered with 507."
+    )
+
+
+class StatementSettings(Section):
+    """What a statement may take."""
+
+    timeout: Seconds = Field(60.0, ge=0, description="Seconds that one statement may run; 0 sets no limit.")
+    cancel_timeout: Seconds = Field(
+        5.0, gt=0, description="Seconds that Postgres has to confirm a cancel before the connection is dropped."
+    )
+
+
+class AuthSettings(Section):
+    """How a caller's password is proven."""
+
+    proof_lifetime: Seconds = Field(
+        30.0, ge=0, description="Seconds that a proven password is believed; a changed one may work that long."
+    )
+    verify_by: Literal["auto", "verifier", "login"] = Field(
+        "auto", description="verifier: compare with pg_authid; login: log in to Postgres; auto: the first if allowed."
+    )
+
+
+class TargetSettings(Section):
+    """One more Postgres server that a connection string may choose."""
+
+    url: SecretStr = Field(description="Its connection string, as for database_url.")
+    aliases: tuple[str, ...] = Field((), description="Host or host:port of connection strings that mean this target.")
+
+
+class DrainSettings(Section):
+    """How the gateway stops."""
+
+    grace: Seconds = Field(20.0, ge=0, description="Seconds that running requests have to finish after SIGTERM.")
+
+
+class LogSettings(Section):
+    """What is written to stderr."""
+
+    format: Literal["text", "json"] = Field("text", description="text for people, json for collectors.")
+    requests: Literal["off", "errors", "all"] = Field(
+        "errors", description="Which requests get a line: none, those that failed, or every one."
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is written.")
+
+
+class Settings(BaseSettings):
+    """The whole of them, one section a subject."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        case_sensitive=False,
+    )
+
+    database_url: SecretStr | None = Field(
+        None, description="postgres://role:password@host:port/database of the default target. Also DATABASE_URL."
+    )
+    aliases: tuple[str, ...] = Field((), description="Hosts of connection strings that mean the default target by name.")
+    targets: dict[str, TargetSettings] = Field({}, description="More targets, by name.")
+    unknown_host: Literal["default", "refuse"] = Field(
+        "default", description="What a connection string with a host that is no target's gets: the default, or an error."
+    )
+    listen: ListenSettings = ListenSettings()
+    pool: PoolSettings = PoolSettings()
+    request: RequestSettings = RequestSettings()
+    response: ResponseSettings = ResponseSettings()
+    statement: StatementSettings = StatementSettings()
+    auth: AuthSettings = AuthSettings()
+    drain: DrainSettings = DrainSettings()
+    log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _bounds_agree(self) -> Self:
+        for name in ("max_size", "max_total"):
+            bound = getattr(self.pool, name)
+            if bound < self.listen.workers:
+                raise ValueError(
+                    f"pool.{name} ({bound}) must be at least listen.workers ({self.listen.workers}), "
+                    "since every worker needs one connection"
+                )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = _toml_file
+        if file is None:
+            return init_settings, env_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
+
+
+_toml_file: Path | None = None  # pydantic-settings builds its sources before it sees the arguments
+
+
+def load_settings(*, file: Path | None = None, **given: Any) -> Settings:
+    """Settings from arguments, environment and file, in this order of precedence.
+
+    Raises:
+        ConfigurationError: a key is unknown, a value is out of its range, or the file cannot be read.
+    """
+    global _toml_file
+    if file is not None and not file.is_file():
+        raise ConfigurationError(f"settings file {file} does not exist")
+    unknown = unknown_environment(os.environ)
+    if unknown:
+        raise ConfigurationError(f"unknown setting in the environment: {', '.join(unknown)}")
+    if "DATABASE_URL" in os.environ and f"{PREFIX}DATABASE_URL" not in os.environ and not given.get("database_url"):
+        given["database_url"] = os.environ["DATABASE_URL"]
+    _toml_file = file
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise ConfigurationError(_plain(error)) from None
+    except ValueError as error:  # a TOML file that is no TOML
+        raise ConfigurationError(f"settings file {file}: {error}") from None
+    finally:
+        _toml_file = None
+
+
+def unknown_environment(environment: Mapping[str, str]) -> list[str]:
+    """The SQLHTTP_ variables that name no setting; pydantic-settings itself would pass over them."""
+    return sorted(name for name in environment if name.upper().startswith(PREFIX) and not _is_setting(name))
+
+
+def _is_setting(variable: str) -> bool:
+    path = variable[len(PREFIX) :].lower().split("__")
+    if path == ["endpoint"]:  # the client's own variable
+        return True
+    fields: dict[str, FieldInfo] = Settings.model_fields
+    for depth, name in enumerate(path):
+        field = fields.get(name)
+        if field is None:
+            return False
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            fields = field.annotation.model_fields
+        else:
+            return depth == len(path) - 1 or name == "targets"
+    return True
+
+
+def _plain(error: ValidationError) -> str:
+    """One line a fault, with the setting's name and never its value, which may be a secret."""
+    lines = []
+    for fault in error.errors(include_url=False, include_input=False, include_context=False):
+        name = ".".join(str(part) for part in fault["loc"]) or "settings"
+        lines.append(f"{name}: {fault['msg']}")
+    return "\n".join(lines)
+
+
+def per_worker(pool: PoolSettings, workers: int) -> PoolSettings:
+    """The pool bounds of one of `workers` processes, so that together they keep to the bounds as set.
+
+    The one place where a bound of the whole service becomes the bound of a process.
+    """
+    if workers == 1:
+        return pool
+    return pool.model_copy(
+        update={
+            "max_size": pool.max_size // workers,
+            "max_total": pool.max_total // workers,
+            "min_size": pool.min_size // workers,
+            "max_waiting": pool.max_waiting // workers,
+        }
+    )
