@@ -1,15 +1,31 @@
 """Fixtures only. What they are made of lives in tests/support."""
 
-from collections.abc import AsyncIterator, Iterator
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.cluster import Cluster, Database, running_cluster
 
+if TYPE_CHECKING:  # the test of a codec need not wait for the whole gateway to be imported
+    from tests.support.gateway import Gateway
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_settings_from_outside() -> None:
+    """Tests say themselves what is set; the developer's own environment must not reach them."""
+    for name in [name for name in os.environ if name.upper().startswith("SQLHTTP_")] + ["DATABASE_URL"]:
+        os.environ.pop(name, None)
+
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Cluster]:
-    """One private cluster a session: `port`, `maintenance.url`, `await create_database()`, `psql`."""
+    """One private cluster a session: `maintenance.url`, `await create_database()`, `pid`, `restart()`, `crash()`.
+
+    A test that stops it, or changes settings or roles that others see, takes one of its own: `running_cluster()`.
+    """
     with running_cluster() as cluster:
         yield cluster
 
@@ -20,3 +36,26 @@ async def database(postgres: Cluster) -> AsyncIterator[Database]:
     database = await postgres.create_database()
     yield database
     await postgres.drop_database(database)
+
+
+@pytest.fixture(scope="session")
+def gateway(postgres: Cluster) -> Iterator["Gateway"]:
+    """One gateway a session with default settings: `url`, `sql`. Which database is each request's own choice."""
+    from tests.support.gateway import gateway_in_thread
+
+    with gateway_in_thread(postgres.maintenance.url, {}) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def start_gateway(postgres: Cluster) -> Iterator[Callable[..., "Gateway"]]:
+    """A gateway of the test's own, with settings by section: `start_gateway(pool={"max_size": 5})`."""
+    from tests.support.gateway import gateway_in_thread
+
+    with ExitStack() as running:
+
+        def start(**settings: Any) -> "Gateway":
+            url = settings.pop("database_url", postgres.maintenance.url)
+            return running.enter_context(gateway_in_thread(url, settings))
+
+        yield start

@@ -210,7 +210,7 @@ class PrivatePostgres:
             return
         first, _, rest = lock.read_text().partition("\n")
         if first.isdecimal() and _is_postmaster(int(first), self.data):
-            _end_orphan(int(first))
+            _end_orphan(int(first), self.data)
         if lock.exists():
             lock.write_text(f"{os.getpid()}\n{rest}")
 
@@ -331,16 +331,15 @@ def _is_postmaster(pid: int, data: Path) -> bool:
     return name.strip().endswith("postgres")
 
 
-def _end_orphan(pid: int) -> None:
+def _end_orphan(pid: int, data: Path) -> None:
     for way in (signal.SIGINT, signal.SIGQUIT):
-        deadline = time.monotonic() + STOP_TIMEOUT
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, way)
-            while time.monotonic() < deadline:
-                os.kill(pid, 0)
-                time.sleep(0.02)
-        except ProcessLookupError:
-            return
+        deadline = time.monotonic() + STOP_TIMEOUT
+        while time.monotonic() < deadline:
+            if not _is_postmaster(pid, data):  # not kill(pid, 0), which an ended process answers until it is reaped
+                return
+            time.sleep(0.02)
     raise PostgresFailed(f"A Postgres of an earlier start still runs as process {pid} and does not end; end it first.")
 
 

@@ -1,0 +1,132 @@
+"""The command line: arguments become settings and one call. What the commands do is said elsewhere."""
+
+import argparse
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from sqlhttp_gateway.errors import ConfigurationError
+from sqlhttp_gateway.settings import Settings, load_settings
+
+DESCRIPTION = """\
+Postgres over HTTP, behind a bounded pool of connections: a self-hosted server for
+drivers that speak Neon's SQL-over-HTTP protocol."""
+
+EPILOG = """\
+Every setting can be given in three ways; the first that has it wins:
+
+  --set pool.max_size=20                  on the command line
+  SQLHTTP_POOL__MAX_SIZE=20               in the environment
+  [pool] max_size = 20                    in the file of --config, in TOML
+
+The database is SQLHTTP_DATABASE_URL, DATABASE_URL, or database_url in the file. A name that
+is no setting is refused. deploy/sqlhttp.example.toml lists them all with their defaults.
+
+Exit status: 0 after an orderly end, 1 when something could not be started, 2 when a setting is wrong."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; its exit status. A fault that a person can mend is one message, never a traceback."""
+    arguments = _parser().parse_args(argv)
+    try:
+        settings = _settings(arguments)
+        if arguments.command == "dev":
+            return _dev(settings, arguments.data)
+        return _serve(settings)
+    except ConfigurationError as error:
+        _complain(str(error))
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _dev(settings: Settings, folder: Path) -> int:
+    # Only dev needs what the `embedded` extra brings.
+    from sqlhttp_gateway.dev import dev
+    from sqlhttp_gateway.embedded import PostgresFailed
+
+    try:
+        return dev(settings, folder)
+    except PostgresFailed as error:
+        _complain(str(error))
+        return 1
+
+
+def _serve(settings: Settings) -> int:
+    from sqlhttp_gateway.serve import serve
+
+    if settings.database_url is None:
+        raise ConfigurationError("database_url: not set, so there is no Postgres to serve. Set DATABASE_URL.")
+    return serve(settings)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sqlhttp", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="say which sqlhttp this is")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    serve = commands.add_parser(
+        "serve",
+        help="serve the HTTP port in front of your Postgres",
+        description="Serve the HTTP port in front of the Postgres of DATABASE_URL. SIGTERM drains and ends it.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    serve.add_argument("--workers", type=int, metavar="N", help="processes that share the port (listen.workers)")
+    dev = commands.add_parser(
+        "dev",
+        help="try it: a private Postgres and the gateway in front of it",
+        description="Start a private Postgres and the gateway in front of it, for development on this machine. Role\n"
+        "postgres, password postgres, database main. With DATABASE_URL set, that Postgres is used instead.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    dev.add_argument(
+        "--data", type=Path, metavar="FOLDER", default=Path(".sqlhttp"), help="where the data is kept (.sqlhttp)"
+    )
+    for command in (serve, dev):
+        command.add_argument("--config", type=Path, metavar="FILE", help="a settings file in TOML")
+        command.add_argument("--host", help="address to listen on (listen.host)")
+        command.add_argument("--port", type=int, help="port to listen on (listen.port)")
+        command.add_argument(
+            "--set", action="append", default=[], metavar="NAME=VALUE", help="any setting; may be repeated"
+        )
+    return parser
+
+
+class _Version(argparse.Action):
+    """Asks for the version when it is wanted, since a plain source tree has none to tell."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"sqlhttp {version('sqlhttp')}")
+        parser.exit()
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    given: dict[str, Any] = {}
+    for assignment in arguments.set:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise ConfigurationError(f"--set {assignment}: expected NAME=VALUE, such as pool.max_size=20")
+        _put(given, name, value)
+    for flag in ("host", "port", "workers"):
+        if (value := getattr(arguments, flag, None)) is not None:
+            _put(given, f"listen.{flag}", value)
+    if unknown := sorted(given.keys() - Settings.model_fields.keys()):
+        raise ConfigurationError(f"unknown setting: {', '.join(unknown)}")
+    return load_settings(file=arguments.config, **given)
+
+
+def _put(given: dict[str, Any], name: str, value: Any) -> None:
+    *sections, last = name.lower().split(".")
+    for section in sections:
+        given = given.setdefault(section, {})
+        if not isinstance(given, dict):
+            raise ConfigurationError(f"{name}: {section} was given a value of its own")
+    given[last] = value
+
+
+def _complain(message: str) -> None:
+    print(f"sqlhttp: {message}", file=sys.stderr)

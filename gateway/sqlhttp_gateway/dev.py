@@ -1,0 +1,138 @@
+"""`sqlhttp dev`: a gateway to try things on, with a private Postgres behind it unless there is another to use.
+
+The role, password and database are those of the local recipes that people already have: postgres, postgres, main.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+from pydantic import SecretStr
+
+from sqlhttp_gateway.embedded import PostgresFailed, PrivatePostgres, programs
+from sqlhttp_gateway.serve import GatewayServer, address, bind
+from sqlhttp_gateway.settings import Settings
+
+ROLE = "postgres"
+PASSWORD = "postgres"
+DATABASE = "main"
+DSN = f"postgres://{ROLE}:{PASSWORD}@localhost/{DATABASE}"
+
+
+def dev(settings: Settings, folder: Path) -> int:
+    """Run until Ctrl-C or SIGTERM; the exit status. The data stays in `folder` for the next time.
+
+    With `database_url` set, that is the default target and `folder` is not used.
+
+    Raises:
+        ConfigurationError: the port cannot be had.
+        PostgresFailed: the private Postgres cannot be started.
+    """
+    settings = settings.model_copy(update={"listen": settings.listen.model_copy(update={"workers": 1})})
+    [bound] = bind(settings.listen)  # first, since it is quick to fail
+    try:
+        if settings.database_url is not None:
+            dsn = without_password(settings.database_url.get_secret_value())
+            return _serve(settings, bound, banner(address(bound), dsn, "The database is that of DATABASE_URL."))
+        _end_like_ctrl_c()
+        _say("Starting a private Postgres …")
+        with PrivatePostgres(folder, PASSWORD) as postgres:
+            asyncio.run(_ensure_database(postgres))
+            url = postgres.url(DATABASE)
+            about = f"Data and Postgres's log are in {_short(folder)}; Postgres itself is at {url}."
+            settings = settings.model_copy(update={"database_url": SecretStr(url)})
+            return _serve(settings, bound, banner(address(bound), DSN, about), postgres)
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        bound.close()
+
+
+def _serve(settings: Settings, bound: socket.socket, text: str, postgres: PrivatePostgres | None = None) -> int:
+    server = GatewayServer(settings, ready=lambda: _say(text))
+    lost = threading.Event()
+    if postgres is not None:
+        threading.Thread(target=_watch, args=(postgres, server, lost), daemon=True).start()
+    status = server.serve_on(bound)
+    if lost.is_set() and postgres is not None:
+        raise PostgresFailed(f"The private Postgres ended by itself; {_short(postgres.log)} says why.")
+    return status
+
+
+def _watch(postgres: PrivatePostgres, server: GatewayServer, lost: threading.Event) -> None:
+    postgres.wait()
+    if not server.should_exit:
+        lost.set()
+        server.should_exit = True
+
+
+def _end_like_ctrl_c() -> None:
+    """SIGTERM, and the terminal's closing, unwind like Ctrl-C, or Postgres would outlive its owner."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+
+
+async def _ensure_database(postgres: PrivatePostgres) -> None:
+    try:
+        connection = await asyncpg.connect(postgres.url("postgres"), ssl=False, timeout=10)
+    except asyncpg.InvalidPasswordError:
+        raise PostgresFailed(
+            f"The role {ROLE} of the private Postgres has another password than {PASSWORD!r}. Set it back in Postgres's "
+            f"single-user mode ({programs() / 'postgres'} --single -D {postgres.data} postgres), or delete the folder."
+        ) from None
+    try:
+        if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", DATABASE):
+            await connection.execute(f"CREATE DATABASE {DATABASE}")
+    finally:
+        await connection.close()
+
+
+def without_password(url: str) -> str:
+    """The connection string with a word in place of its password, which is not for a terminal to keep."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"postgres://{parts.username or ROLE}:PASSWORD@{host}{parts.path}"
+
+
+def banner(url: str, dsn: str, about: str) -> str:
+    """What `sqlhttp dev` says when it answers requests."""
+    parts = [f"sqlhttp is ready on {url}"]
+    parts += [f"{title}\n\n{_indented(recipe)}" for title, recipe in recipes(url, dsn).items()]
+    return "\n" + "\n\n".join([*parts, about, "Ctrl-C ends it."]) + "\n"
+
+
+def recipes(url: str, dsn: str) -> dict[str, str]:
+    """Three lines to paste for each of three languages; the README has the same."""
+    return {
+        "curl": f"""\
+curl {url}/sql \\
+  -H 'Neon-Connection-String: {dsn}' \\
+  -d '{{"query": "select 40 + $1::int as answer", "params": [2]}}'""",
+        "JavaScript": f"""\
+import {{ neon, neonConfig }} from '@neondatabase/serverless'
+neonConfig.fetchEndpoint = '{url}/sql'
+console.log(await neon('{dsn}')`select 40 + ${{2}}::int as answer`)""",
+        "Python": f"""\
+from sqlhttp import neon
+sql = neon("{dsn}", endpoint="{url}")
+print(sql("select 40 + $1::int as answer", 2))""",
+    }
+
+
+def _indented(text: str) -> str:
+    return "\n".join("  " + line for line in text.splitlines())
+
+
+def _short(path: Path) -> str:
+    absolute = path.resolve()
+    return str(absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

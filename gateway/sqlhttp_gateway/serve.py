@@ -1,0 +1,212 @@
+"""One process or several that serve the gateway's HTTP port, from the bound socket to the last closed connection.
+
+uvicorn speaks HTTP; here is only how it is set up, what it does with signals, and the parent of several workers. What
+is served is `app.create_app`'s to say.
+"""
+
+import contextlib
+import errno
+import logging
+import math
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+
+from sqlhttp_gateway.app import create_app
+from sqlhttp_gateway.errors import ConfigurationError
+from sqlhttp_gateway.settings import ListenSettings, Settings
+
+STARTUP_FAILURE = 3  # uvicorn's exit status when the application could not start; a new try would fail as well
+RESPAWN_PAUSE = 1.0  # seconds before a worker that died is replaced, so that one that always dies does no harm
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+log = logging.getLogger(__name__)
+
+
+def serve(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT, then drain; the process's exit status.
+
+    Raises:
+        ConfigurationError: the address cannot be had.
+    """
+    sockets = bind(settings.listen)
+    log.info("listening on %s, %d worker(s), pid %d", address(sockets[0]), len(sockets), os.getpid())
+    if len(sockets) == 1:
+        return GatewayServer(settings).serve_on(sockets[0])
+    return Workers(settings, sockets).supervise()
+
+
+def bind(listen: ListenSettings) -> list[socket.socket]:
+    """A bound socket for each worker, all on one address.
+
+    On Linux the kernel spreads connections over sockets that share a port (SO_REUSEPORT), and evenly, which matters
+    as every worker has its share of the pool's bound; elsewhere the workers accept from one socket.
+
+    Raises:
+        ConfigurationError: the address is taken, not this machine's, or not allowed.
+    """
+    first = _bound(listen.host, listen.port)
+    if listen.workers == 1:
+        return [first]
+    if not sys.platform.startswith("linux"):
+        return [first] * listen.workers
+    port = first.getsockname()[1]
+    first.close()  # it had the port to itself, so no other gateway is there with which to share it by mistake
+    return [_bound(listen.host, port, socket.SO_REUSEPORT) for _ in range(listen.workers)]
+
+
+def _bound(host: str, port: int, *options: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as error:
+        raise ConfigurationError(f"listen.host: {host!r} is no address of this machine ({error.strerror})") from None
+    bound = socket.socket(family, kind, protocol)
+    try:
+        for option in (socket.SO_REUSEADDR, *options):
+            bound.setsockopt(socket.SOL_SOCKET, option, 1)
+        bound.bind(where)
+    except OSError as error:
+        bound.close()
+        raise ConfigurationError(_why_not(host, port, error)) from None
+    return bound
+
+
+def _why_not(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"listen.port: {host} port {port} is in use by another program. Choose another port: "
+            "make run PORT=…, --port, SQLHTTP_LISTEN__PORT, or port under [listen] in the settings file."
+        )
+    if error.errno == errno.EACCES:
+        return f"listen.port: this user may not listen on port {port}; ports from 1024 up are open to all."
+    return f"listen.host: cannot listen on {host} port {port}: {error.strerror}"
+
+
+def address(bound: socket.socket) -> str:
+    """The URL of a bound socket."""
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class GatewayServer(uvicorn.Server):
+    """uvicorn, set up for the gateway. `ready` is called once, when requests are answered."""
+
+    def __init__(self, settings: Settings, *, ready: Callable[[], None] = lambda: None) -> None:
+        listen = settings.listen
+        super().__init__(
+            uvicorn.Config(
+                create_app(settings),
+                http="httptools",
+                loop="uvloop",
+                ws="websockets-sansio",
+                lifespan="on",
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                date_header=False,
+                proxy_headers=False,  # whoever sends X-Forwarded-For is not asked who they are, so it proves nothing
+                workers=1,  # or uvicorn would read WEB_CONCURRENCY
+                backlog=listen.backlog,
+                timeout_keep_alive=math.ceil(listen.keep_alive),
+                timeout_graceful_shutdown=math.ceil(settings.drain.grace),
+            )
+        )
+        self._ready = ready
+        self._parent = os.getppid()
+
+    def serve_on(self, bound: socket.socket) -> int:
+        """Serve until a signal or `should_exit`; the exit status. Signals that come after the end are ignored."""
+        for number in STOP_SIGNALS:
+            # uvicorn puts its own handlers in place and, once done, raises what it got for those that were there.
+            signal.signal(number, self.handle_exit)
+        try:
+            self.run([bound])
+        except SystemExit as stopped:  # uvicorn's way to say that the application did not start
+            return int(stopped.code or 0)
+        return 0
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second; a worker whose parent was killed ends too, or it would hold the port for ever."""
+        return os.getppid() != self._parent or await super().on_tick(counter)
+
+
+class Workers:
+    """The parent of several worker processes: replaces one that dies, and hands on the signal to stop."""
+
+    def __init__(self, settings: Settings, sockets: list[socket.socket]) -> None:
+        self._settings = settings
+        self._sockets = sockets
+        self._running: dict[int, socket.socket] = {}
+        self._stopping = False
+        self._status = 0
+
+    def supervise(self) -> int:
+        """Run one worker on each socket until a signal comes and all have drained; the exit status."""
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._stop)
+        for bound in self._sockets:
+            self._spawn(bound)
+        while self._running:
+            pid, status = os.wait()
+            self._ended(pid, os.waitstatus_to_exitcode(status))
+        return self._status
+
+    def _spawn(self, bound: socket.socket) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # a stop between fork and entry would miss this worker
+        try:
+            if self._stopping:
+                return
+            pid = os.fork()
+            if pid == 0:
+                self._work(bound)
+            self._running[pid] = bound
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+    def _work(self, bound: socket.socket) -> None:
+        status = 1
+        try:
+            server = GatewayServer(self._settings)
+            for number in STOP_SIGNALS:
+                signal.signal(number, server.handle_exit)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+            status = server.serve_on(bound)
+        except BaseException:
+            log.exception("worker %d failed", os.getpid())
+        finally:
+            logging.shutdown()
+            os._exit(status)  # what the parent has open is the parent's to close
+
+    def _ended(self, pid: int, status: int) -> None:
+        bound = self._running.pop(pid, None)
+        if bound is None or self._stopping:
+            return
+        if status == STARTUP_FAILURE:
+            log.error("worker %d could not start; stopping", pid)
+            self._status = STARTUP_FAILURE
+            self._stop(signal.SIGTERM, None)
+            return
+        log.error("worker %d ended with status %d; starting another", pid, status)
+        time.sleep(RESPAWN_PAUSE)
+        self._spawn(bound)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self._stopping = True
+        for bound in self._sockets:
+            bound.close()
+        for pid in list(self._running):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)

@@ -1,0 +1,151 @@
+"""A gateway to send requests to: in a thread of the test's own process, or as a process that takes signals.
+
+Both listen on a free port of 127.0.0.1 and are set up as production is, by `serve`.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
+
+from sqlhttp_gateway.serve import GatewayServer, address, bind
+from sqlhttp_gateway.settings import Settings, load_settings
+
+READY_TIMEOUT = 20.0  # seconds; a start takes a few tenths of one
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Where a running gateway is."""
+
+    url: str
+    settings: Settings
+
+    @property
+    def sql(self) -> str:
+        """Where statements are posted."""
+        return f"{self.url}/sql"
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+
+@contextmanager
+def gateway_in_thread(database_url: str, settings: Mapping[str, Any]) -> Iterator[Gateway]:
+    """A gateway on an event loop of its own. `settings` are sections: `{"pool": {"max_size": 5}}`."""
+    loaded = load_settings(**{"database_url": database_url, "listen": {"port": 0}, **settings})
+    [bound] = bind(loaded.listen)
+    running = threading.Event()
+    server = GatewayServer(loaded, ready=running.set)
+    url = address(bound)
+
+    def run() -> None:
+        try:
+            server.run([bound])
+        finally:
+            running.set()
+
+    thread = threading.Thread(target=run, name="gateway")
+    thread.start()
+    try:
+        assert running.wait(READY_TIMEOUT), "the gateway did not start"
+        assert server.started, "the gateway ended at its start"
+        yield Gateway(url, loaded)
+    finally:
+        server.should_exit = True
+        thread.join(READY_TIMEOUT + loaded.drain.grace)
+        assert not thread.is_alive(), "the gateway did not end"
+
+
+class GatewayProcess:
+    """`sqlhttp` as a process of its own, for signals, exit statuses and what it prints.
+
+    `environment` goes over the test's own, without any setting of that. A `with` block kills what has not ended.
+    """
+
+    def __init__(self, *arguments: str, environment: Mapping[str, str], folder: Path | None = None) -> None:
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.upper().startswith("SQLHTTP_") and name != "DATABASE_URL"
+        }
+        self._output = b""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "sqlhttp_gateway", *arguments],
+            env={**inherited, **environment},
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self.wait()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait_until_ready(self, url: str) -> None:
+        """Until /livez of `url` answers 200."""
+        deadline = time.monotonic() + READY_TIMEOUT
+        while not answers(f"{url}/livez"):
+            if self._process.poll() is not None:
+                raise AssertionError(f"it ended with {self.wait()}:\n{self.output}")
+            assert time.monotonic() < deadline, "the gateway did not start"
+            time.sleep(0.02)
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def stop(self) -> int:
+        """SIGTERM; the exit status."""
+        self.send(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self, timeout: float = 30.0) -> int:
+        """The exit status, once it has ended by itself."""
+        output, _ = self._process.communicate(timeout=timeout)
+        self._output += output or b""
+        return self._process.returncode
+
+    @property
+    def output(self) -> str:
+        """All it wrote, to either stream; known once it has ended."""
+        return self._output.decode()
+
+
+def answers(url: str) -> bool:
+    """Whether a GET is answered with 200."""
+    try:
+        with urlopen(url, timeout=5) as response:
+            return bool(response.status == 200)
+    except HTTPError as error:
+        error.close()
+        return False
+    except (URLError, OSError):
+        return False
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody had a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
