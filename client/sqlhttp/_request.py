@@ -1,0 +1,91 @@
+"""Statements and options become headers and a body. Pure: no socket, no clock, no token is fetched here."""
+
+from collections.abc import Mapping, Sequence
+from json import JSONEncoder
+from typing import Literal, NamedTuple, get_args
+
+from sqlhttp._errors import InterfaceError
+
+IsolationLevel = Literal["ReadUncommitted", "ReadCommitted", "RepeatableRead", "Serializable"]
+"""As Neon's driver spells them; they go into a header as they are."""
+
+ISOLATION_LEVELS: tuple[str, ...] = get_args(IsolationLevel)
+
+_compact = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+class Statement(NamedTuple):
+    """One SQL text with its parameters in Postgres's text; None is NULL."""
+
+    text: str
+    params: tuple[str | None, ...] = ()
+
+
+class TransactionOptions(NamedTuple):
+    """How the transaction of a batch begins; None leaves it to the database."""
+
+    isolation_level: IsolationLevel | None = None
+    read_only: bool | None = None
+    deferrable: bool | None = None
+
+    @property
+    def any(self) -> bool:
+        return self.isolation_level is not None or bool(self.read_only) or bool(self.deferrable)
+
+
+class Request(NamedTuple):
+    """What one POST to /sql carries."""
+
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+def request(
+    statements: Sequence[Statement],
+    *,
+    batch: bool,
+    connection_string: str | None,
+    token: str | None = None,
+    transaction: TransactionOptions | None = None,
+    extra: Mapping[str, str] | None = None,
+) -> Request:
+    """One request for one statement, or for several in one transaction.
+
+    Rows are asked for as Postgres's own text and as arrays, whatever the caller wants: `_response` makes the rest of
+    it. `extra` headers come last and replace those of the same name.
+
+    Raises:
+        InterfaceError: the isolation level is unknown, or the text cannot be sent as UTF-8.
+    """
+    headers = {
+        "Content-Type": "application/json",
+        "Accept-Encoding": "identity",
+        "Neon-Raw-Text-Output": "true",
+        "Neon-Array-Mode": "true",
+    }
+    if connection_string is not None:
+        headers["Neon-Connection-String"] = connection_string
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    if transaction is not None:
+        _add_transaction(headers, transaction)
+    if extra:
+        given = {name.lower() for name in extra}
+        headers = {name: value for name, value in headers.items() if name.lower() not in given}
+        headers.update(extra)
+    members = [{"query": statement.text, "params": statement.params} for statement in statements]
+    try:
+        body = _compact({"queries": members} if batch else members[0]).encode()
+    except UnicodeEncodeError:
+        raise InterfaceError("the query or a parameter has half of a surrogate pair, which is no text") from None
+    return Request(tuple(headers.items()), body)
+
+
+def _add_transaction(headers: dict[str, str], options: TransactionOptions) -> None:
+    if options.isolation_level is not None:
+        if options.isolation_level not in ISOLATION_LEVELS:
+            raise InterfaceError(f"unknown isolation level; one of {', '.join(ISOLATION_LEVELS)}")
+        headers["Neon-Batch-Isolation-Level"] = options.isolation_level
+    for name, value in (("Read-Only", options.read_only), ("Deferrable", options.deferrable)):
+        if value is not None:
+            headers[f"Neon-Batch-{name}"] = "true" if value else "false"

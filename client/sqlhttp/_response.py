@@ -1,0 +1,234 @@
+"""A reply becomes results, or raises. Pure: the same for both drivers and for any transport.
+
+Values arrive as Postgres's text and rows as arrays, since that is what `_request` asks for.
+"""
+
+from collections.abc import Mapping
+from json import loads
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from sqlhttp import _errors as errors
+from sqlhttp._http1 import Reply
+from sqlhttp._rows import Field, row_maker
+from sqlhttp._types import Decoder, decoder
+
+Row = TypeVar("Row")
+
+# Neon's keys in the order of its error body, with their names here.
+_ERROR_FIELDS = {
+    "code": "code",
+    "detail": "detail",
+    "hint": "hint",
+    "position": "position",
+    "internalPosition": "internal_position",
+    "internalQuery": "internal_query",
+    "severity": "severity",
+    "where": "where",
+    "table": "table",
+    "column": "column",
+    "schema": "schema",
+    "dataType": "data_type",
+    "constraint": "constraint",
+    "file": "file",
+    "line": "line",
+    "routine": "routine",
+}
+
+
+class FullResults(Generic[Row]):
+    """One statement's whole answer, as `full_results=True` gives it."""
+
+    __slots__ = ("attempts", "command", "fields", "row_count", "rows")
+
+    def __init__(
+        self, rows: list[Row], fields: list[Field], command: str, row_count: int | None, attempts: int = 1
+    ) -> None:
+        self.rows = rows
+        self.fields = fields
+        self.command = command
+        """The first word of the command tag: SELECT, INSERT, CREATE, …; empty after an empty query."""
+        self.row_count = row_count
+        """Rows selected or changed; None where the command counts none."""
+        self.attempts = attempts
+        """How often the request was sent until this answer came."""
+
+    def __repr__(self) -> str:
+        return f"FullResults({self.command} {self.row_count}, {len(self.rows)} rows)"
+
+
+class Shape(NamedTuple):
+    """What the caller wants of one statement's answer."""
+
+    row: Any = None
+    full_results: bool = False
+    types: Mapping[int, Decoder] | None = None
+
+
+def single(reply: Reply, shape: Shape, *, query: str | None = None, attempts: int = 1) -> Any:
+    """Rows, or FullResults, of a reply to one statement.
+
+    Raises:
+        NeonDbError: the reply is an error; its class says which.
+    """
+    return _result(_json(reply, (query,)), shape, attempts)
+
+
+def batch(reply: Reply, shapes: list[Shape], *, queries: tuple[str | None, ...] = (), attempts: int = 1) -> list[Any]:
+    """The answers to a batch, in the order of its statements.
+
+    Raises:
+        NeonDbError: the reply is an error; its class says which.
+    """
+    answer = _json(reply, queries)
+    results = answer.get("results")
+    if not isinstance(results, list) or len(results) != len(shapes):
+        raise errors.ProtocolError("the answer to a batch does not hold one result for each statement")
+    return [_result(result, shape, attempts) for result, shape in zip(results, shapes, strict=True)]
+
+
+def _result(answer: Any, shape: Shape, attempts: int) -> Any:
+    try:
+        described = answer["fields"]
+        rows = answer["rows"]
+        names = [field["name"] for field in described]
+        decoders = [decoder(field["dataTypeID"], shape.types) for field in described]
+    except (KeyError, TypeError):
+        raise errors.ProtocolError("the answer has no fields and rows as the protocol has them") from None
+    index = 0
+    converting = [(index, decode) for index, decode in enumerate(decoders) if decode is not None]
+    try:
+        for row in rows:
+            for index, decode in converting:
+                text = row[index]
+                if text is not None:
+                    row[index] = decode(text)
+    except (IndexError, TypeError, KeyError, ValueError, ArithmeticError) as error:
+        field = described[index]
+        unread = errors.DataError(
+            f"cannot read a value of column {field['name']!r} (type {field['dataTypeID']}): {error}"
+        )
+        unread.may_have_run = True
+        raise unread from error
+    make = row_maker(shape.row, names)
+    made = [make(row) for row in rows]
+    if not shape.full_results:
+        return made
+    fields = [
+        Field(
+            field["name"],
+            field["dataTypeID"],
+            field.get("tableID", 0),
+            field.get("columnID", 0),
+            field.get("dataTypeSize", -1),
+            field.get("dataTypeModifier", -1),
+            field.get("format", "text"),
+        )
+        for field in described
+    ]
+    return FullResults(made, fields, answer.get("command") or "", answer.get("rowCount"), attempts)
+
+
+# ── errors ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _json(reply: Reply, queries: tuple[str | None, ...]) -> Any:
+    """The JSON object of a successful reply."""
+    if reply.status != 200:
+        raise error_of(reply, queries)
+    try:
+        answer = loads(reply.body)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise errors.ProtocolError("the answer is not a JSON object; is the endpoint a SQL-over-HTTP server?")
+    return answer
+
+
+def error_of(reply: Reply, queries: tuple[str | None, ...] = ()) -> errors.NeonDbError:
+    """The error that a reply other than 200 stands for."""
+    try:
+        body = loads(reply.body)
+    except ValueError:
+        body = None
+    fields = {}
+    if isinstance(body, dict) and isinstance(body.get("message"), str):
+        message = body["message"]
+        fields = {ours: str(body[key]) for key, ours in _ERROR_FIELDS.items() if body.get(key) is not None}
+    else:
+        text = body if isinstance(body, str) else reply.body[:500].decode("utf-8", "replace")
+        message = f"HTTP status {reply.status}: {text}".rstrip(": ")
+    error = _class(reply.status, fields.get("code", ""), message)(message, **fields)
+    error.may_have_run = _may_have_run(reply.status, fields.get("code", ""), message, batch=len(queries) > 1)
+    error.retry_after = _retry_after(reply.headers.get("retry-after"))
+    if len(queries) == 1:
+        error.query = queries[0]
+    return error
+
+
+def _class(status: int, code: str, message: str) -> type[errors.NeonDbError]:
+    if status in (429, 503):
+        return errors.Refused
+    if status == 413:
+        return errors.RequestTooLarge
+    if status == 507:
+        return errors.ResponseTooLarge
+    if len(code) == 5:
+        from sqlhttp.errors import class_of
+
+        return class_of(code)
+    if status == 400:
+        return errors.OperationalError if message.startswith("password authentication failed") else errors.DatabaseError
+    return errors.ServerFailed
+
+
+_NOT_EXECUTED = (
+    "invalid ",
+    "missing ",
+    "incorrect scheme",
+    "password authentication failed",
+    "could not parse the HTTP request body",
+    "could not read the HTTP request body",
+    "request is too large",
+    "Couldn't connect to compute node",
+    "Control plane request failed",
+)
+"""How messages of Neon begin that carry no code and come before anything runs."""
+
+
+_REFUSED_AT_LOGIN = ("28", "3D", "53", "57")
+"""Classes of SQLSTATE with which Postgres refuses a connection; the gateway passes them on with status 500."""
+
+
+def _may_have_run(status: int, code: str, message: str, *, batch: bool) -> bool:
+    """Whether the statement may have taken effect. When in doubt, yes.
+
+    An error of Postgres's own undoes its statement, or the whole batch. What remains are answers that are given after
+    the statement may already have committed.
+    """
+    if status in (413, 429, 503) or status in (401, 403, 404, 405, 407, 411, 414, 415, 417, 421, 431):
+        return False
+    if status == 507:
+        return not batch
+    if code == "08P01":  # also Postgres's word for a wrong number of parameters
+        return status >= 500 or message.startswith("Query cancelled")
+    if code[:2] == "08":  # 08001 and 08004: the connection was never made
+        return code not in ("08001", "08004")
+    if code == "40003":  # statement_completion_unknown
+        return True
+    if code:
+        return status >= 500 and code[:2] not in _REFUSED_AT_LOGIN
+    return not message.startswith(_NOT_EXECUTED)
+
+
+def _retry_after(value: str | None) -> float | None:
+    if value is None:
+        return None
+    if value.isdecimal():
+        return float(value)
+    from email.utils import parsedate_to_datetime
+    from time import time
+
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time())
+    except ValueError:
+        return None

@@ -1,0 +1,228 @@
+"""The synchronous transport: one pool of kept-alive connections per process, on plain sockets.
+
+Shared by all clients, so that a warm Lambda finds its connection again whatever the handler builds. A connection is
+used by one thread at a time; any number of threads may ask. A forked child begins with an empty pool.
+"""
+
+import os
+import socket
+import threading
+from time import monotonic, time
+from typing import TYPE_CHECKING, Protocol
+
+from sqlhttp import _errors as errors
+from sqlhttp._endpoint import Endpoint, Origin
+from sqlhttp._http1 import Cut, NotHttp, Reply, ReplyReader, encode_head, encode_request
+from sqlhttp._request import Request
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds for one attempt to connect, TLS included, when the caller's time is longer."""
+
+MAX_REST = 30.0
+"""Seconds that a connection may rest between two requests. Load balancers drop silent ones after 60 and more."""
+
+_READ_BYTES = 65_536
+
+
+class Transport(Protocol):
+    """Sends one request and brings its reply."""
+
+    def send(self, endpoint: Endpoint, request: Request, deadline: float | None) -> Reply:
+        """One attempt. `deadline` is on the monotonic clock.
+
+        Raises:
+            NotSent, OutcomeUnknown, ProtocolError: by what is known of the request's fate.
+        """
+        ...
+
+
+class Connection:
+    """One socket; carries one request at a time."""
+
+    def __init__(self, origin: Origin, context: "SSLContext | None", deadline: float | None) -> None:
+        self._socket = _connected(origin, context, deadline)
+        self._rested_at = (monotonic(), time())
+
+    def exchange(self, data: bytes, deadline: float | None) -> Reply:
+        """Send a request's bytes, and read its reply."""
+        try:
+            self._socket.settimeout(_remaining(deadline))
+            self._socket.sendall(data)
+        except OSError as error:
+            # sendall raises before its last byte is with the kernel, so the server cannot have the whole request.
+            raise errors.SendFailed(f"the connection broke while the request was sent: {_reason(error)}") from error
+        reader = ReplyReader()
+        reply = None
+        while reply is None:
+            try:
+                self._socket.settimeout(_remaining(deadline))
+                received = self._socket.recv(_READ_BYTES)
+            except TimeoutError as error:
+                raise errors.RequestTimeout("no whole answer came in time") from error
+            except OSError as error:
+                raise _lost(reader, _reason(error)) from error
+            try:
+                reply = reader.receive(received) if received else reader.end()
+            except Cut:
+                raise _lost(reader, "the server closed the connection") from None
+            except NotHttp as error:
+                raise errors.ProtocolError(f"{error}; is the endpoint a SQL-over-HTTP server?") from None
+        return reply
+
+    def rest(self) -> None:
+        self._rested_at = (monotonic(), time())
+
+    def is_fresh(self) -> bool:
+        """Whether the connection can be trusted with another request.
+
+        Both clocks count: the monotonic one stands still in a frozen sandbox, the other can be set.
+        """
+        at, wall = self._rested_at
+        if monotonic() - at > MAX_REST or abs(time() - wall) > MAX_REST:
+            return False
+        return self._is_silent()
+
+    def _is_silent(self) -> bool:
+        """Nothing to read: neither the end of the connection nor bytes that nobody asked for."""
+        try:
+            self._socket.settimeout(0.0)
+            self._socket.recv(1)
+        except (BlockingIOError, InterruptedError):
+            return True
+        except OSError as error:
+            return type(error).__name__ in ("SSLWantReadError", "SSLWantWriteError")
+        return False
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class ConnectionPool:
+    """Idle connections by where they go; the last one used is the next one taken."""
+
+    def __init__(self) -> None:
+        self._idle: dict[tuple[Origin, SSLContext | None], list[Connection]] = {}
+        self._lock = threading.Lock()
+        self._context: SSLContext | None = None
+
+    def send(self, endpoint: Endpoint, request: Request, deadline: float | None, context: "SSLContext | None") -> Reply:
+        """One request over an idle connection or a new one; see `Transport.send`."""
+        origin = endpoint.origin
+        if origin.tls and context is None:
+            context = self._default_context()
+        try:
+            head = encode_head(endpoint.authority, endpoint.target, request.headers)
+        except ValueError as error:
+            raise errors.InterfaceError(str(error)) from None
+        key = (origin, context)
+        connection = self._take(key) or Connection(origin, context, deadline)
+        try:
+            reply = connection.exchange(encode_request(head, request.body), deadline)
+        except BaseException:
+            connection.close()
+            raise
+        if reply.keep_alive:
+            connection.rest()
+            with self._lock:
+                self._idle.setdefault(key, []).append(connection)
+        else:
+            connection.close()
+        return reply
+
+    def close(self) -> None:
+        """Close the idle connections. The pool can be used afterwards."""
+        with self._lock:
+            idle, self._idle = self._idle, {}
+        for connections in idle.values():
+            for connection in connections:
+                connection.close()
+
+    def forget(self) -> None:
+        """Leave the connections to the parent process; a lock that was held at the fork is replaced."""
+        self._lock = threading.Lock()
+        self.close()  # closes this process's descriptors; the parent's stay open
+
+    def _take(self, key: "tuple[Origin, SSLContext | None]") -> Connection | None:
+        while True:
+            with self._lock:
+                idle = self._idle.get(key)
+                connection = idle.pop() if idle else None
+            if connection is None or connection.is_fresh():
+                return connection
+            connection.close()
+
+    def _default_context(self) -> "SSLContext":
+        if self._context is None:
+            import ssl
+
+            self._context = ssl.create_default_context()
+        return self._context
+
+
+POOL = ConnectionPool()
+"""The one of this process."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=POOL.forget)
+
+
+class SocketTransport:
+    """Sends over the pool of the process, with the caller's own TLS settings where given."""
+
+    def __init__(self, context: "SSLContext | None" = None) -> None:
+        self._context = context
+
+    def send(self, endpoint: Endpoint, request: Request, deadline: float | None) -> Reply:
+        return POOL.send(endpoint, request, deadline, self._context)
+
+
+def _connected(origin: Origin, context: "SSLContext | None", deadline: float | None) -> socket.socket:
+    left = CONNECT_TIMEOUT if deadline is None else min(CONNECT_TIMEOUT, deadline - monotonic())
+    where = f"{origin.host}:{origin.port}"
+    if left <= 0:
+        raise errors.ConnectTimeout(f"no time was left to connect to {where}")
+    plain = None
+    try:
+        plain = socket.create_connection((origin.host, origin.port), timeout=left)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if context is None:
+            return plain
+        return context.wrap_socket(plain, server_hostname=origin.host)
+    except BaseException as error:
+        if plain is not None:
+            plain.close()
+        if isinstance(error, TimeoutError):
+            raise errors.ConnectTimeout(f"no connection to {where} within {left:.1f} s") from error
+        if type(error).__name__ == "SSLCertVerificationError":
+            raise errors.CertificateRejected(f"the certificate of {where} is not valid: {_reason(error)}") from error
+        if isinstance(error, OSError | UnicodeError):
+            raise errors.ConnectFailed(f"no connection to {where}: {_reason(error)}") from error
+        raise
+
+
+def _remaining(deadline: float | None) -> float | None:
+    """Seconds until the deadline, as a socket's timeout.
+
+    Raises:
+        TimeoutError: there are none.
+    """
+    if deadline is None:
+        return None
+    left = deadline - monotonic()
+    if left <= 0:
+        raise TimeoutError("the time is over")
+    return left
+
+
+def _lost(reader: ReplyReader, reason: str) -> errors.OutcomeUnknown:
+    if reader.begun:
+        return errors.ReplyCut(f"the answer ended in the middle: {reason}")
+    return errors.ConnectionLost(f"the connection ended before an answer came: {reason}")
+
+
+def _reason(error: BaseException) -> str:
+    text = getattr(error, "verify_message", "") or getattr(error, "strerror", "") or str(error)
+    return text or type(error).__name__
