@@ -83,7 +83,7 @@ async def _ensure_database(postgres: PrivatePostgres) -> None:
         connection = await asyncpg.connect(postgres.url("postgres"), ssl=False, timeout=10)
     except asyncpg.InvalidPasswordError:
         raise PostgresFailed(
-            f"The role {ROLE} of the private Postgres has another password than {PASSWORD!r}. Set it back in Postgres's "
+            f"The role {ROLE} of the private Postgres has another password than {PASSWORD!r}. Set it back in its "
             f"single-user mode ({programs() / 'postgres'} --single -D {postgres.data} postgres), or delete the folder."
         ) from None
     try:
@@ -109,6 +109,7 @@ def banner(url: str, dsn: str, about: str) -> str:
 
 def recipes(url: str, dsn: str) -> dict[str, str]:
     """Three lines to paste for each of three languages; the README has the same."""
+    endpoint = "" if url == "http://127.0.0.1:4444" else f', endpoint="{url}"'  # the client's own default
     return {
         "curl": f"""\
 curl {url}/sql \\
@@ -120,7 +121,7 @@ neonConfig.fetchEndpoint = '{url}/sql'
 console.log(await neon('{dsn}')`select 40 + ${{2}}::int as answer`)""",
         "Python": f"""\
 from sqlhttp import neon
-sql = neon("{dsn}", endpoint="{url}")
+sql = neon("{dsn}"{endpoint})
 print(sql("select 40 + $1::int as answer", 2))""",
     }
 

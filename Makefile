@@ -1,0 +1,86 @@
+# make run and make test need Python 3.11 or newer and nothing else; the rest is made here, in .venv.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+UV_VERSION := 0.13.9
+
+# The drivers that the tests try come from npm. Without npm they are left out, and the tests say so.
+NPM := $(shell command -v npm 2>/dev/null)
+DRIVERS := $(if $(NPM),tests/contract/node_modules/.package-lock.json)
+
+.PHONY: help run test check format bench lock clean
+
+help:
+	@echo 'make run      a private Postgres and the gateway in front of it, on http://127.0.0.1:4444'
+	@echo '              PORT=5000 for another port, DATABASE_URL=postgres://… for a Postgres of your own'
+	@echo 'make test     all tests; ARGS="-k pool" for some'
+	@echo 'make check    formatting, lint, types, import contracts'
+	@echo 'make format   put the source in its canonical form'
+	@echo 'make bench    measurements side by side'
+	@echo 'make lock     renew the pinned versions in requirements/'
+	@echo 'make clean    remove what was made here, except the data in .sqlhttp'
+
+run: $(VENV)/.run
+	@$(if $(PORT),SQLHTTP_LISTEN__PORT='$(PORT)') exec $(BIN)/sqlhttp dev
+
+test: $(VENV)/.dev $(DRIVERS)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+clean:
+	rm -rf $(VENV) tests/contract/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build
+
+# Each stamp is newer than all that it stands for.
+
+$(VENV)/.run: $(VENV)/.python pyproject.toml requirements/build.txt requirements/gateway.txt requirements/embedded.txt
+	@echo 'Installing what the gateway needs into $(VENV) …'
+	@$(PIP) install --require-hashes -r requirements/build.txt -r requirements/gateway.txt -r requirements/embedded.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements/dev.txt
+	@echo 'Installing what the tests need into $(VENV) …'
+	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.python:
+	@for python in $(PYTHON) python3 python3.13 python3.12 python3.14 python3.11; do \
+	  $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
+	  python=; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo 'sqlhttp needs Python 3.11 or newer with its venv module (python3-venv on Debian and Ubuntu).' >&2; \
+	  echo 'None was found; name one with PYTHON=/path/to/python3.' >&2; \
+	  exit 1; \
+	fi; \
+	$$python -m venv $(VENV) && touch $@
+
+tests/contract/node_modules/.package-lock.json: tests/contract/package.json tests/contract/package-lock.json
+	@echo 'Installing drivers from npm …'
+	@cd tests/contract && $(NPM) ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# Every package with its version and the hashes of its files, for all systems and Pythons at once.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+  --no-emit-find-links --custom-compile-command 'make lock' $(UPGRADE) pyproject.toml
+
+lock: $(VENV)/.python
+	@$(PIP) install uv==$(UV_VERSION)
+	$(COMPILE) --group build --output-file requirements/build.txt
+	$(COMPILE) --extra gateway -c requirements/build.txt --output-file requirements/gateway.txt
+	$(COMPILE) --extra embedded -c requirements/gateway.txt --output-file requirements/embedded.txt
+	$(COMPILE) --group test --group check -c requirements/build.txt -c requirements/gateway.txt \
+	  -c requirements/embedded.txt --output-file requirements/dev.txt
