@@ -44,10 +44,28 @@ class InvalidConnectionString(BadRequest):
     sqlstate = "08001"
 
 
+class InvalidParameter(BadRequest):
+    """A parameter of the start-up message has a value that cannot be used."""
+
+    sqlstate = "22023"
+
+
+class UnsupportedProtocol(BadRequest):
+    """The start-up message asks for a protocol, or a use of it such as replication, that the gateway does not speak."""
+
+    sqlstate = "0A000"
+
+
 class RequestTooLarge(GatewayError):
     """The body has more bytes than `request.max_bytes`."""
 
     status, sqlstate, kind = 413, "54000", "limit"
+
+
+class RequestTooSlow(GatewayError):
+    """The body did not arrive within `request.read_timeout`."""
+
+    status, sqlstate, kind = 408, "57014", "limit"
 
 
 class ResponseTooLarge(GatewayError):
@@ -103,6 +121,12 @@ class TargetUnavailable(GatewayError):
     """Postgres cannot be reached."""
 
     status, sqlstate, kind, retryable = 500, "08001", "backend", True
+
+
+class TargetMisconfigured(GatewayError):
+    """The gateway's own access to Postgres is not as it must be; the operator has to mend it."""
+
+    status, sqlstate, kind = 500, "F0000", "backend"
 
 
 class ConnectionBroken(GatewayError):
@@ -164,6 +188,16 @@ class ConnectRefused(PostgresError):
     """Postgres refused the log-in for a reason other than the password, such as too many clients."""
 
     status = 500
+
+
+class TargetOverloaded(ConnectRefused):
+    """Postgres has no connection slot left, or starts up or shuts down just now."""
+
+    status, retryable = 503, True
+
+    def __init__(self, fields: dict[str, str]) -> None:
+        super().__init__(fields)
+        self.retry_after = 1
 
 
 class DatabaseMissing(PostgresError):

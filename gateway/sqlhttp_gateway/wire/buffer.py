@@ -27,6 +27,10 @@ class MessageBuffer:
         """How many bytes wait here."""
         return len(self._data)
 
+    def starts_with(self, data: bytes) -> bool:
+        """Whether these are the next bytes."""
+        return self._data.startswith(data)
+
     def receive(self, data: bytes) -> None:
         """Take what arrived, in whatever pieces."""
         self._data += data
