@@ -1,0 +1,105 @@
+"""The headers of Neon's protocol: their names, the wishes read from a request, and those an answer carries.
+
+Names are lower-case bytes, as ASGI gives them. Values are compared exactly: "True" and "1" are not "true". The
+connection string has a file of its own, `neon.dsn`.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+from sqlhttp_gateway.errors import BadRequest
+from sqlhttp_gateway.model import IsolationLevel, Options, TransactionOptions
+
+CONNECTION_STRING = b"neon-connection-string"
+RAW_TEXT_OUTPUT = b"neon-raw-text-output"
+ARRAY_MODE = b"neon-array-mode"
+BATCH_ISOLATION_LEVEL = b"neon-batch-isolation-level"
+BATCH_READ_ONLY = b"neon-batch-read-only"
+BATCH_DEFERRABLE = b"neon-batch-deferrable"
+AUTHORIZATION = b"authorization"
+TIMEOUT = b"sqlhttp-timeout"
+REQUEST_ID = b"neon-request-id"
+
+_TRUE = b"true"
+_LEVELS = {level.value.encode(): level for level in IsolationLevel}
+
+
+def options_from_headers(headers: Mapping[bytes, bytes]) -> Options:
+    """What the headers ask for; every header but a bad isolation level may be absent or say anything.
+
+    The isolation level is checked for single statements too, as Neon does, although only a batch has a use for it.
+
+    Raises:
+        BadRequest: the isolation level is none of Postgres's four as Neon spells them.
+    """
+    get = headers.get
+    return _options(
+        get(RAW_TEXT_OUTPUT) == _TRUE,
+        get(ARRAY_MODE) == _TRUE,
+        get(BATCH_ISOLATION_LEVEL),
+        get(BATCH_READ_ONLY) == _TRUE,
+        get(BATCH_DEFERRABLE) == _TRUE,
+    )
+
+
+@lru_cache(maxsize=128)  # room for all the 80 there are; a value that raises is not kept
+def _options(
+    raw_text: bool,
+    array_mode: bool,
+    isolation_level: bytes | None,
+    read_only: bool,
+    deferrable: bool,
+) -> Options:
+    level = None
+    if isolation_level is not None:
+        level = _LEVELS.get(isolation_level)
+        if level is None:
+            raise BadRequest("invalid isolation level", hint=f"One of {', '.join(IsolationLevel)}, spelled like this.")
+    return Options(
+        raw_text=raw_text,
+        array_mode=array_mode,
+        transaction=TransactionOptions(isolation_level=level, read_only=read_only, deferrable=deferrable),
+    )
+
+
+def batch_echo(options: TransactionOptions) -> list[tuple[bytes, bytes]]:
+    """The headers by which a successful batch tells how its transaction began; what was not asked for is absent."""
+    echo = []
+    if options.read_only:
+        echo.append((BATCH_READ_ONLY, _TRUE))
+    if options.deferrable:
+        echo.append((BATCH_DEFERRABLE, _TRUE))
+    if options.isolation_level is not None:
+        echo.append((BATCH_ISOLATION_LEVEL, options.isolation_level.value.encode()))
+    return echo
+
+
+JSON_HEADERS: tuple[tuple[bytes, bytes], ...] = (
+    (b"content-type", b"application/json"),
+    (b"access-control-allow-origin", b"*"),
+    # Neon sends no such header, so that a page cannot read the request id it should report.
+    (b"access-control-expose-headers", b"*"),
+)
+"""What every answer of `POST /sql` carries, errors included."""
+
+ALLOWED_REQUEST_HEADERS = (
+    "Authorization",
+    "Content-Type",  # this and Batch-Deferrable are missing from Neon's list, where pages then fail the preflight
+    "Neon-Connection-String",
+    "Neon-Raw-Text-Output",
+    "Neon-Array-Mode",
+    "Neon-Pool-Opt-In",
+    "Neon-Batch-Read-Only",
+    "Neon-Batch-Isolation-Level",
+    "Neon-Batch-Deferrable",
+    "Sqlhttp-Timeout",
+)
+"""Every request header that a page in a browser may send; one that is not listed fails its preflight."""
+
+CORS_PREFLIGHT: tuple[tuple[bytes, bytes], ...] = (
+    (b"allow", b"OPTIONS, POST"),
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-allow-headers", ", ".join(ALLOWED_REQUEST_HEADERS).encode()),
+    (b"access-control-max-age", b"86400"),
+)
+"""The headers that answer `OPTIONS /sql`, with status 200 and no body."""

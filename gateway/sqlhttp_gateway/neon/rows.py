@@ -1,0 +1,189 @@
+"""DataRow messages become the JSON of "rows".
+
+There are two ways, and they give the same bytes. The walker reads length after length as the manual says; it is the
+judge. The other takes all rows in one regular expression, three times as fast, because in Postgres's text format a
+text never holds a NUL and a length below 16 MB always begins with one: a field is a NUL, three bytes, and whatever
+comes before the next NUL. For that the rows wear a guise: each byte is one character (latin-1), so that no UTF-8 is
+decoded before the end, and NULL, whose length is four bytes of 0xFF, is a text of the single byte 0xFF, which UTF-8
+never has. When the fields found do not cover the rows to the last byte, the walker takes over and says what is wrong.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+import orjson
+
+from sqlhttp_gateway.errors import RemoteProtocolError, ResultUnreadable
+from sqlhttp_gateway.neon.values import Converter
+
+_NULL_LENGTH = b"\xff\xff\xff\xff"
+_NULL_FIELD = b"\0\0\0\1\xff"
+_NULL_GUISE = "\xff"
+_NULL_JSON = b'"\xff"'
+
+_DATA_ROW = ord("D")
+_ROW_BYTES = 7  # tag, length, count of columns
+_LENGTH_BYTES = 4
+
+_WIDE = 64
+_MANY = 50
+"""A pattern for more columns than _WIDE takes milliseconds to compile, so it has to serve this many rows at least."""
+
+Row = Sequence[Any]
+
+
+def encode_rows(
+    rows: bytes,
+    row_count: int,
+    *,
+    names: Sequence[str],
+    converters: Sequence[Converter | None] | None,
+    array_mode: bool,
+) -> bytes:
+    """The JSON array of a result's rows.
+
+    `names` are the columns' names in guise (see `neon.fields.Description`); rows are arrays in `array_mode`, else
+    objects, where of equal names the last one counts. `converters`, one a column, make typed values; None leaves every
+    value Postgres's text.
+
+    Raises:
+        ResultUnreadable: a text is not UTF-8, or is not what its type looks like.
+        RemoteProtocolError: these are not `row_count` DataRow messages of that many columns.
+    """
+    if not row_count and not rows:
+        return b"[]"
+    columns = len(names)
+    if columns and (columns <= _WIDE or row_count >= _MANY):
+        encoded = _encode_by_pattern(rows, row_count, names, converters, array_mode=array_mode)
+        if encoded is not None:
+            return encoded
+    return encode_rows_walking(rows, row_count, names=names, converters=converters, array_mode=array_mode)
+
+
+# ── the judge ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def encode_rows_walking(
+    rows: bytes,
+    row_count: int,
+    *,
+    names: Sequence[str],
+    converters: Sequence[Converter | None] | None,
+    array_mode: bool,
+) -> bytes:
+    """`encode_rows`, field by field."""
+    walked: Sequence[Row] = walk_rows(rows, row_count, columns=len(names))
+    if converters is not None:
+        walked = _converted(walked, converters, null=None)
+    if array_mode:
+        return orjson.dumps(walked)
+    real_names = [name.encode("latin-1").decode() for name in names]
+    return orjson.dumps([dict(zip(real_names, row, strict=True)) for row in walked])
+
+
+def walk_rows(rows: bytes, row_count: int, *, columns: int) -> list[tuple[str | None, ...]]:
+    """The texts of every row; None is NULL.
+
+    Raises:
+        ResultUnreadable, RemoteProtocolError: as `encode_rows`.
+    """
+    walked = []
+    position, end = 0, len(rows)
+    try:
+        while position < end:
+            following = position + 1 + int.from_bytes(rows[position + 1 : position + 5])
+            if rows[position] != _DATA_ROW or int.from_bytes(rows[position + 5 : position + 7]) != columns:
+                raise RemoteProtocolError(f"a row is no DataRow of {columns} columns")
+            position += _ROW_BYTES
+            row: list[str | None] = []
+            for _ in range(columns):
+                length = int.from_bytes(rows[position : position + 4], signed=True)
+                position += _LENGTH_BYTES
+                if length < 0:
+                    row.append(None)
+                    continue
+                row.append(rows[position : position + length].decode())
+                position += length
+            if position != following:
+                raise RemoteProtocolError("a row's fields are not as long as the row")
+            walked.append(tuple(row))
+    except UnicodeDecodeError:
+        raise ResultUnreadable(
+            "could not parse postgres response: a value is not UTF-8",
+            hint="The database's encoding is perhaps SQL_ASCII; cast the column to bytea or convert it.",
+        ) from None
+    if position != end or len(walked) != row_count:
+        raise RemoteProtocolError(f"{len(walked)} rows where {row_count} were counted")
+    return walked
+
+
+# ── the fast way ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@lru_cache(maxsize=128)
+def _pattern(columns: int) -> re.Pattern[str]:
+    """One row from after its tag up to and including the next row's tag."""
+    count = re.escape(columns.to_bytes(2).decode("latin-1"))
+    return re.compile(r"\0..." + count + r"\0...([^\0]*)" * columns + r"[^\0]", re.DOTALL)
+
+
+def _encode_by_pattern(
+    rows: bytes,
+    row_count: int,
+    names: Sequence[str],
+    converters: Sequence[Converter | None] | None,
+    *,
+    array_mode: bool,
+) -> bytes | None:
+    """The same bytes, or None when the walker has to decide."""
+    columns = len(names)
+    guised = rows.replace(_NULL_LENGTH, _NULL_FIELD)
+    nulls = len(guised) - len(rows)
+    found: Sequence[Row] = _pattern(columns).findall(guised.decode("latin-1") + "D", 1)
+    if columns == 1:
+        found = list(zip(found, strict=True))  # findall gives bare texts where there is one group
+    if len(found) != row_count:
+        return None
+    # findall passes over what it cannot match: only texts that make up all of the bytes prove that it did not.
+    texts = len("".join(chain.from_iterable(found)))
+    if texts + row_count * (_ROW_BYTES + columns * _LENGTH_BYTES) != len(guised):
+        return None
+    # A text of one byte 0xFF, possible in a database without an encoding, would be taken for NULL.
+    if nulls and guised.count(_NULL_FIELD) != nulls:
+        return None
+    if converters is not None:
+        found = _converted(found, converters, null=_NULL_GUISE)
+    if not array_mode:
+        found = [dict(zip(names, row)) for row in found]  # type: ignore[misc]  # noqa: B905
+    encoded = orjson.dumps(found)
+    if encoded.isascii():
+        return encoded
+    encoded = encoded.decode().encode("latin-1")
+    if nulls:
+        encoded = encoded.replace(_NULL_JSON, b"null")
+        if encoded.isascii():
+            return encoded
+    try:
+        encoded.decode()
+    except UnicodeDecodeError:
+        return None
+    return encoded
+
+
+def _converted(rows: Sequence[Row], converters: Sequence[Converter | None], *, null: str | None) -> list[Row]:
+    """The rows with every column that has a converter sent through it, column by column."""
+    columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
+    for index, convert in enumerate(converters):
+        if convert is None:
+            continue
+        try:
+            columns[index] = [None if text == null else convert(text) for text in columns[index]]
+        except ValueError:
+            # The text could be anybody's data, so only its place is told.
+            raise ResultUnreadable(
+                f"could not parse postgres response: a value in column {index + 1} is not of the column's type"
+            ) from None
+    return list(zip(*columns, strict=True))
