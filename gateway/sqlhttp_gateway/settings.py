@@ -30,28 +30,38 @@ class Section(BaseModel):
 class ListenSettings(Section):
     """Where the gateway can be reached."""
 
-    host: str = Field("127.0.0.1", description="Address of the HTTP port. 0.0.0.0 is every IPv4 address.")
-    port: int = Field(4444, ge=0, le=65535, description="The HTTP port; 0 lets the system choose one.")
-    workers: int = Field(1, ge=1, le=256, description="Processes that share the HTTP port; the pool bounds are divided.")
-    keep_alive: Seconds = Field(75.0, gt=0, description="Seconds that an idle HTTP connection is kept open.")
-    backlog: int = Field(2048, ge=1, description="TCP connections that may wait to be accepted.")
+    host: str = Field(default="127.0.0.1", description="Address of the HTTP port. 0.0.0.0 is every IPv4 address.")
+    port: int = Field(default=4444, ge=0, le=65535, description="The HTTP port; 0 lets the system choose one.")
+    workers: int = Field(
+        default=1, ge=1, le=256, description="Processes that share the HTTP port; the pool bounds are divided."
+    )
+    keep_alive: Seconds = Field(default=75.0, gt=0, description="Seconds that an idle HTTP connection is kept open.")
+    backlog: int = Field(default=2048, ge=1, description="TCP connections that may wait to be accepted.")
 
 
 class PoolSettings(Section):
     """How many connections, and how long to wait for one."""
 
-    max_size: int = Field(10, ge=1, description="Most connections to one (target, database, role).")
-    min_size: int = Field(0, ge=0, description="Idle connections kept open to each (target, database, role) in use.")
-    max_total: int = Field(50, ge=1, description="Most connections over all pools together.")
-    wait_timeout: Seconds = Field(5.0, gt=0, description="Seconds that a request may wait for a connection.")
-    max_waiting: int = Field(1000, ge=0, description="Requests that may wait for one pool; one more is refused at once.")
-    idle_timeout: Seconds = Field(300.0, gt=0, description="Seconds after which an unused connection is closed.")
-    max_lifetime: Seconds = Field(
-        3600.0, gt=0, description="Seconds after which a connection is replaced, less up to a tenth by chance."
+    max_size: int = Field(default=10, ge=1, description="Most connections to one (target, database, role).")
+    min_size: int = Field(
+        default=0, ge=0, description="Idle connections kept open to each (target, database, role) in use."
     )
-    connect_timeout: Seconds = Field(5.0, gt=0, description="Seconds that opening one connection may take.")
+    max_total: int = Field(default=50, ge=1, description="Most connections over all pools together.")
+    wait_timeout: Seconds = Field(default=5.0, gt=0, description="Seconds that a request may wait for a connection.")
+    max_waiting: int = Field(
+        default=1000, ge=0, description="Requests that may wait for one pool; one more is refused at once."
+    )
+    idle_timeout: Seconds = Field(
+        default=300.0, gt=0, description="Seconds after which an unused connection is closed."
+    )
+    max_lifetime: Seconds = Field(
+        default=3600.0, gt=0, description="Seconds after which a connection is replaced, less up to a tenth by chance."
+    )
+    connect_timeout: Seconds = Field(default=5.0, gt=0, description="Seconds that opening one connection may take.")
     statement_cache_size: int = Field(
-        200, ge=0, description="Named prepared statements kept on each connection; 0 for an upstream transaction pooler."
+        default=200,
+        ge=0,
+        description="Named prepared statements kept on each connection; 0 for an upstream transaction pooler.",
     )
 
     @model_validator(mode="after")
@@ -64,24 +74,28 @@ class PoolSettings(Section):
 class RequestSettings(Section):
     """What a request may be."""
 
-    max_bytes: Bytes = Field(10_485_760, description="Most bytes of a request's body; more is answered with 413.")
-    read_timeout: Seconds = Field(30.0, gt=0, description="Seconds in which a request's body must have arrived.")
+    max_bytes: Bytes = Field(
+        default=10_485_760, description="Most bytes of a request's body; more is answered with 413."
+    )
+    read_timeout: Seconds = Field(
+        default=30.0, gt=0, description="Seconds in which a request's body must have arrived."
+    )
 
 
 class ResponseSettings(Section):
     """What an answer may be."""
 
     max_bytes: Bytes = Field(
-        10_485_760, description="Most bytes of rows in one answer; more is cancelled and answered with 507."
+        default=10_485_760, description="Most bytes of rows in one answer; more is cancelled and answered with 507."
     )
 
 
 class StatementSettings(Section):
     """What a statement may take."""
 
-    timeout: Seconds = Field(60.0, ge=0, description="Seconds that one statement may run; 0 sets no limit.")
+    timeout: Seconds = Field(default=60.0, ge=0, description="Seconds that one statement may run; 0 sets no limit.")
     cancel_timeout: Seconds = Field(
-        5.0, gt=0, description="Seconds that Postgres has to confirm a cancel before the connection is dropped."
+        default=5.0, gt=0, description="Seconds that Postgres has to confirm a cancel before the connection is dropped."
     )
 
 
@@ -89,10 +103,11 @@ class AuthSettings(Section):
     """How a caller's password is proven."""
 
     proof_lifetime: Seconds = Field(
-        30.0, ge=0, description="Seconds that a proven password is believed; a changed one may work that long."
+        default=30.0, ge=0, description="Seconds that a proven password is believed; a changed one may work that long."
     )
     verify_by: Literal["auto", "verifier", "login"] = Field(
-        "auto", description="verifier: compare with pg_authid; login: log in to Postgres; auto: the first if allowed."
+        default="auto",
+        description="verifier: compare with pg_authid; login: log in to Postgres; auto: the first if allowed.",
     )
 
 
@@ -100,23 +115,29 @@ class TargetSettings(Section):
     """One more Postgres server that a connection string may choose."""
 
     url: SecretStr = Field(description="Its connection string, as for database_url.")
-    aliases: tuple[str, ...] = Field((), description="Host or host:port of connection strings that mean this target.")
+    aliases: tuple[str, ...] = Field(
+        default=(), description="Host or host:port of connection strings that mean this target."
+    )
 
 
 class DrainSettings(Section):
     """How the gateway stops."""
 
-    grace: Seconds = Field(20.0, ge=0, description="Seconds that running requests have to finish after SIGTERM.")
+    grace: Seconds = Field(
+        default=20.0, ge=0, description="Seconds that running requests have to finish after SIGTERM."
+    )
 
 
 class LogSettings(Section):
     """What is written to stderr."""
 
-    format: Literal["text", "json"] = Field("text", description="text for people, json for collectors.")
+    format: Literal["text", "json"] = Field(default="text", description="text for people, json for collectors.")
     requests: Literal["off", "errors", "all"] = Field(
-        "errors", description="Which requests get a line: none, those that failed, or every one."
+        default="errors", description="Which requests get a line: none, those that failed, or every one."
     )
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is written.")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is written."
+    )
 
 
 class Settings(BaseSettings):
@@ -132,12 +153,16 @@ class Settings(BaseSettings):
     )
 
     database_url: SecretStr | None = Field(
-        None, description="postgres://role:password@host:port/database of the default target. Also DATABASE_URL."
+        default=None,
+        description="postgres://role:password@host:port/database of the default target. Also DATABASE_URL.",
     )
-    aliases: tuple[str, ...] = Field((), description="Hosts of connection strings that mean the default target by name.")
-    targets: dict[str, TargetSettings] = Field({}, description="More targets, by name.")
+    aliases: tuple[str, ...] = Field(
+        default=(), description="Hosts of connection strings that mean the default target by name."
+    )
+    targets: dict[str, TargetSettings] = Field(default={}, description="More targets, by name.")
     unknown_host: Literal["default", "refuse"] = Field(
-        "default", description="What a connection string with a host that is no target's gets: the default, or an error."
+        default="default",
+        description="What a connection string with a host that is no target's gets: the default, or an error.",
     )
     listen: ListenSettings = ListenSettings()
     pool: PoolSettings = PoolSettings()

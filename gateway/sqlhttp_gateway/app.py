@@ -1,0 +1,95 @@
+"""The one place where everything is put together: owners made in order, handed over, and closed in reverse."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocketClose
+
+from sqlhttp_gateway.endpoints.probes import Readiness, livez, readyz
+from sqlhttp_gateway.endpoints.sql import SqlEndpoint
+from sqlhttp_gateway.events import Observer
+from sqlhttp_gateway.execute import Limits
+from sqlhttp_gateway.neon.headers import REQUEST_ID
+from sqlhttp_gateway.observe.logs import log_observer
+from sqlhttp_gateway.pools.passwords import Passwords
+from sqlhttp_gateway.pools.registry import PoolRegistry
+from sqlhttp_gateway.pools.targets import Targets
+from sqlhttp_gateway.service import SqlService, new_request_id
+from sqlhttp_gateway.settings import Settings, per_worker
+
+SQL_PATH = "/sql"
+
+
+class Gateway:
+    """The ASGI application: `/sql` straight to its endpoint, everything else through Starlette."""
+
+    def __init__(self, settings: Settings, *, observe: Observer | None = None) -> None:
+        """
+        Raises:
+            ConfigurationError: a connection string in the settings cannot be used.
+        """
+        self._settings = settings
+        self._targets = Targets(settings)
+        self._observe = observe or log_observer(settings.log)
+        self._sql: SqlEndpoint | None = None
+        self._readiness: Readiness | None = None
+        self._starlette = Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz)], lifespan=self._lifespan)
+        self._starlette.router.redirect_slashes = False
+        self._starlette.router.default = _unsupported
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == SQL_PATH and scope["method"] in {"POST", "OPTIONS"}:
+            assert self._sql is not None, "the lifespan has not begun"
+            await self._sql(scope, receive, send)
+        else:
+            await self._starlette(scope, receive, send)
+
+    def begin_drain(self) -> None:
+        """Say at /readyz that new work should go elsewhere; what comes all the same is still answered."""
+        if self._readiness is not None:
+            self._readiness.is_draining = True
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[dict[str, Any]]:
+        settings = self._settings
+        pool = per_worker(settings.pool, settings.listen.workers)
+        registry = PoolRegistry(
+            max_total=pool.max_total, cancel_timeout=settings.statement.cancel_timeout, observe=self._observe
+        )
+        passwords = Passwords(settings.auth, registry)
+        limits = Limits(max_bytes=settings.response.max_bytes, statement_timeout=settings.statement.timeout)
+        service = SqlService(
+            targets=self._targets, registry=registry, passwords=passwords, limits=limits, observe=self._observe
+        )
+        self._sql = SqlEndpoint(service, settings.request, self._observe)
+        self._readiness = Readiness(registry, self._targets.default)
+        registry.start()
+        try:
+            yield {"readiness": self._readiness}
+        finally:
+            self._readiness.is_draining = True
+            await registry.drain(settings.drain.grace)
+            passwords.close()
+
+
+def create_app(settings: Settings, *, observe: Observer | None = None) -> Gateway:
+    """The gateway as an ASGI application.
+
+    Raises:
+        ConfigurationError: a connection string in the settings cannot be used.
+    """
+    return Gateway(settings, observe=observe)
+
+
+async def _unsupported(scope: Scope, receive: Receive, send: Send) -> None:
+    """Neon answers what it does not know with 400 and this text, whatever the path or method."""
+    if scope["type"] == "http":
+        headers = {REQUEST_ID.decode(): new_request_id()}
+        await JSONResponse("query is not supported", status_code=400, headers=headers)(scope, receive, send)
+    else:
+        await WebSocketClose()(scope, receive, send)

@@ -1,0 +1,66 @@
+"""GET /livez: the process runs. GET /readyz: it can serve, which means that Postgres answers and no drain has begun."""
+
+import asyncio
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from sqlhttp_gateway.errors import GatewayError
+from sqlhttp_gateway.model import PoolKey
+from sqlhttp_gateway.pools.ask import ask
+from sqlhttp_gateway.pools.registry import PoolRegistry
+from sqlhttp_gateway.pools.targets import Upstream
+
+_BELIEVED_FOR = 1.0
+"""Seconds that an answer of Postgres is believed, so that a probe cannot load it."""
+
+
+class Readiness:
+    """Whether new work is welcome."""
+
+    def __init__(self, registry: PoolRegistry, upstream: Upstream) -> None:
+        self._registry = registry
+        self._upstream = upstream
+        self._believed_until = 0.0
+        self._asking: asyncio.Task[None] | None = None
+        self.is_draining = False
+
+    async def check(self) -> None:
+        """Return if the default target answers.
+
+        Raises:
+            GatewayError: it does not, or no connection came free in time.
+        """
+        if asyncio.get_running_loop().time() < self._believed_until:
+            return
+        # Probes of several balancers share one question.
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.get_running_loop().create_task(self._ask())
+        await asyncio.shield(self._asking)
+
+    async def _ask(self) -> None:
+        admin = self._upstream.admin
+        pool = self._registry.pool(PoolKey(self._upstream.target.name, admin.database, admin.role), self._upstream)
+        lease = self._registry.try_lease(pool) or await self._registry.lease(pool, admin.password or b"")
+        try:
+            await ask(lease, "SELECT 1")
+        finally:
+            lease.release()
+        self._believed_until = asyncio.get_running_loop().time() + _BELIEVED_FOR
+
+
+async def livez(request: Request) -> Response:
+    """200 as long as the event loop turns."""
+    return JSONResponse({"status": "live"})
+
+
+async def readyz(request: Request) -> Response:
+    """200 when a statement could be run now, else 503 with the reason."""
+    readiness: Readiness = request.state.readiness
+    if readiness.is_draining:
+        return JSONResponse({"status": "draining"}, status_code=503)
+    try:
+        await readiness.check()
+    except GatewayError as error:
+        return JSONResponse({"status": "unready", "reason": error.message}, status_code=503)
+    return JSONResponse({"status": "ready"})

@@ -1,0 +1,36 @@
+"""A question of the gateway's own to Postgres: one statement over a lease, its rows as plain tuples."""
+
+from collections.abc import Sequence
+
+from sqlhttp_gateway.pools.lease import Lease
+from sqlhttp_gateway.wire.exchange import Exchange
+from sqlhttp_gateway.wire.frontend import EXECUTE, SYNC, encode_bind, encode_parse
+from sqlhttp_gateway.wire.rows import rows_of
+
+ANSWER_TIMEOUT = 5.0
+"""Seconds that one of these may take."""
+_MAX_BYTES = 1 << 20
+
+
+async def ask(lease: Lease, text: str, params: Sequence[bytes | None] = ()) -> list[tuple[bytes | None, ...]]:
+    """The rows of a statement that only reads.
+
+    Raises:
+        GatewayError: whatever went wrong with it.
+    """
+    statements = lease.backend.statements
+    name = statements.find(text)
+    frames = statements.take_closing()
+    new_name = b""
+    if name is None:
+        name = new_name = statements.new_name(text)
+        frames += encode_parse(name, text.encode())
+    exchange = Exchange(max_bytes=_MAX_BYTES)
+    await lease.run(
+        frames + encode_bind(name, params) + EXECUTE + SYNC, exchange, timeout=ANSWER_TIMEOUT, scrub_behind=True
+    )
+    if exchange.parsed:
+        statements.add(text, new_name)
+    if exchange.error is not None:
+        raise exchange.error
+    return [row for result in exchange.results for row in rows_of(result.rows)]

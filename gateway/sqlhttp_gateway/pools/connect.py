@@ -1,0 +1,102 @@
+"""Opening a connection for a role, and what asyncpg's exceptions mean to whoever asked.
+
+Every exception of asyncpg and of the network that opening can raise is translated here and nowhere else.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import asyncpg
+
+from sqlhttp_gateway.errors import (
+    ConnectRefused,
+    DatabaseMissing,
+    GatewayError,
+    PasswordFailed,
+    TargetOverloaded,
+    TargetUnavailable,
+)
+from sqlhttp_gateway.pools.backend import Backend, open_connection
+from sqlhttp_gateway.pools.targets import Upstream
+
+_FIELDS = {
+    "S": "severity",
+    "V": "severity_en",
+    "C": "sqlstate",
+    "M": "message",
+    "D": "detail",
+    "H": "hint",
+    "P": "position",
+    "F": "server_source_filename",
+    "L": "server_source_line",
+    "R": "server_source_function",
+}
+_PASSWORD_CODES = frozenset({"28P01", "28000"})
+_DATABASE_CODES = frozenset({"3D000", "42501", "55000"})
+_BUSY_CODES = frozenset({"53300", "57P03", "57P01", "57P02", "53400"})
+
+
+def password_failed(role: str) -> PasswordFailed:
+    """The one text for a wrong password and for a role that does not exist."""
+    return PasswordFailed(f'password authentication failed for user "{role}"')
+
+
+async def connect(
+    upstream: Upstream, *, database: str, role: str, password: bytes, on_lost: Callable[[Backend], None]
+) -> Backend:
+    """Open a connection and log in as `role`.
+
+    Raises:
+        PasswordFailed: Postgres refused the password or the role.
+        DatabaseMissing: there is no such database, or the role may not connect to it.
+        TargetOverloaded: Postgres has no connection left, or starts or stops just now.
+        ConnectRefused: Postgres refused for another reason.
+        TargetUnavailable: Postgres was not reached within `connect_timeout`.
+    """
+    target = upstream.target
+    timeout = upstream.pool.connect_timeout
+    try:
+        text = password.decode()
+    except UnicodeDecodeError:
+        raise password_failed(role) from None
+    try:
+        connection: Any = await open_connection(
+            host=target.host,
+            port=target.port,
+            database=database,
+            role=role,
+            password=text,
+            ssl=upstream.ssl,
+            server_settings=upstream.server_settings,
+            timeout=timeout,
+        )
+    except asyncpg.ConnectionDoesNotExistError:  # asyncpg's own, though it looks like Postgres's
+        raise TargetUnavailable(
+            f"target {target.name}: Postgres closed the connection during log-in", retry_after=1
+        ) from None
+    except asyncpg.PostgresError as error:
+        raise refusal(error, role) from None
+    except TimeoutError:
+        raise TargetUnavailable(
+            f"target {target.name}: no connection to Postgres within {timeout:g} s", retry_after=1
+        ) from None
+    except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncio.IncompleteReadError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise TargetUnavailable(f"target {target.name}: cannot connect to Postgres: {reason}", retry_after=1) from None
+    return Backend(connection, statement_cache_size=upstream.pool.statement_cache_size, on_lost=on_lost)
+
+
+def refusal(error: asyncpg.PostgresError, role: str) -> GatewayError:
+    """What a refused log-in means."""
+    fields = {
+        letter: str(value) for letter, name in _FIELDS.items() if (value := getattr(error, name, None)) is not None
+    }
+    code = fields.get("C", "")
+    if code in _PASSWORD_CODES:
+        return password_failed(role)
+    if code in _DATABASE_CODES:
+        return DatabaseMissing(fields)
+    if code in _BUSY_CODES:
+        return TargetOverloaded(fields)
+    return ConnectRefused(fields)

@@ -1,0 +1,281 @@
+"""One connection in use: runs exchanges over it, cancels what must not go on, and gives it back clean.
+
+Whatever happens to its holder, a lease ends in one of two ways: the connection is back in its pool after a scrub that
+Postgres confirmed, or it is closed. The holder does not wait for either.
+"""
+
+import asyncio
+import contextlib
+from functools import partial
+
+from sqlhttp_gateway.errors import GatewayError, PostgresError, StatementTimeout
+from sqlhttp_gateway.events import Cancelled, Observer
+from sqlhttp_gateway.pools import scrub
+from sqlhttp_gateway.pools.backend import Backend
+from sqlhttp_gateway.pools.pool import Pool
+from sqlhttp_gateway.wire.exchange import IDLE, Exchange
+from sqlhttp_gateway.wire.frontend import SYNC, encode_copy_fail
+
+_GRACE = 0.25
+"""Seconds that Postgres's own statement_timeout has, to answer before the gateway's clock does."""
+
+
+class Lease:
+    """The right to use one connection, from its making to `release`. Also the reader of its running exchange."""
+
+    __slots__ = (
+        "_cancel_timeout",
+        "_cancelling",
+        "_exchange",
+        "_feeds_copy",
+        "_finished",
+        "_observe",
+        "_pool",
+        "_progress",
+        "_released",
+        "_scrub",
+        "_status",
+        "_tags",
+        "_timeout",
+        "_timer",
+        "backend",
+    )
+
+    def __init__(self, pool: Pool, backend: Backend, *, cancel_timeout: float, observe: Observer) -> None:
+        self.backend = backend
+        self._pool = pool
+        self._cancel_timeout = cancel_timeout
+        self._observe = observe
+        self._exchange: Exchange | None = None
+        self._finished: asyncio.Future[None] | None = None
+        self._cancelling: asyncio.Task[None] | None = None
+        self._status = IDLE
+        self._tags: list[bytes | None] = []
+        self._scrub: scrub.Scrub | None = None
+        """The scrub that follows the last exchange, once it is sent."""
+        self._released = False
+        self._feeds_copy = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timeout = 0.0
+        self._progress = 0
+
+    @property
+    def pool(self) -> Pool:
+        """Where the connection belongs."""
+        return self._pool
+
+    async def run(
+        self,
+        frames: bytes,
+        exchange: Exchange,
+        *,
+        timeout: float = 0.0,
+        scrub_behind: bool = False,
+        feeds_copy: bool = False,
+    ) -> None:
+        """Write `frames` and read the answer into `exchange`, to its end.
+
+        `timeout` bounds each statement, in seconds; 0 sets no bound. `scrub_behind` sends the scrub in the same write,
+        which is right only for frames that cannot leave a transaction open. `feeds_copy` says that nothing follows
+        the last statement, so that a COPY FROM STDIN has to be ended by us. A failure is left in `exchange.error`.
+
+        Raises:
+            asyncio.CancelledError: the holder was cancelled; `release` then stops the statement, too.
+        """
+        loop = asyncio.get_running_loop()
+        self._exchange = exchange
+        self._finished = finished = loop.create_future()
+        self._feeds_copy = feeds_copy
+        if scrub_behind:
+            self._scrub = following = scrub.Scrub()
+            self.backend.send(
+                frames + self._scrub_frames(), (self, self._end), (following, partial(self._scrubbed, following))
+            )
+        else:
+            self._scrub = None
+            self.backend.send(frames, (self, self._end))
+        if timeout:
+            self._timeout = timeout
+            self._progress = 0
+            self._timer = loop.call_later(timeout + _GRACE, self._check_time)
+        try:
+            await finished
+        except asyncio.CancelledError:
+            if finished.cancelled():
+                self._finished = loop.create_future()  # the answer still comes, and `_recover` waits for it
+            raise
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    def was_scrubbed(self) -> None:
+        """The exchange that has just ended held its own scrub: nothing more to undo, unless it failed."""
+        if self._status == IDLE:
+            self._scrub = scrub.Scrub()
+            self._tags.clear()
+
+    def release(self) -> None:
+        """Give the connection back; what is left to be done happens behind the caller's back."""
+        if not self._released:
+            self._released = True
+            self._pool.returning[self.backend] = asyncio.get_running_loop().time()
+            self._settle()
+
+    # ── Reader ──
+
+    def receive(self, data: bytes) -> bytes | None:
+        """Pass what comes to the exchange, and stop the statement once its outcome is known to be a refusal."""
+        exchange = self._exchange
+        assert exchange is not None
+        rest = exchange.receive(data)
+        if rest is None and exchange.error is not None:
+            if exchange.copy_in:
+                exchange.copy_in = False
+                if self._feeds_copy:
+                    self.backend.write(encode_copy_fail(b"not possible in one request") + SYNC)
+            elif not isinstance(exchange.error, PostgresError):
+                self._stop()
+        return rest
+
+    # ── inside ──
+
+    @property
+    def _is_running(self) -> bool:
+        return self._finished is not None and not self._finished.done()
+
+    @property
+    def _needs_recovery(self) -> bool:
+        """The light scrub is not enough."""
+        if self._is_running or self._cancelling is not None or self._status != IDLE:
+            return True
+        return scrub.needs_deep_scrub(self._tags)
+
+    def _end(self, error: GatewayError | None) -> None:
+        """The exchange was read to its end, or the connection broke."""
+        exchange, finished = self._exchange, self._finished
+        assert exchange is not None
+        assert finished is not None
+        if error is not None:
+            exchange.refuse(error)
+        self._status = exchange.status or IDLE
+        self._tags.extend(result.tag for result in exchange.results)
+        if not finished.done():
+            finished.set_result(None)
+
+    def _scrub_frames(self) -> bytes:
+        backend = self.backend
+        if self._pool.upstream.is_pooler:
+            return scrub.SIMPLE_LIGHT
+        if backend.scrub_prepared:
+            return scrub.RUN_LIGHT
+        backend.scrub_prepared = True
+        return scrub.PREPARE_LIGHT + scrub.RUN_LIGHT
+
+    def _scrubbed(self, which: scrub.Scrub, error: GatewayError | None) -> None:
+        if which is self._scrub:  # else more was run on the lease since
+            self._settle()
+
+    def _settle(self) -> None:
+        """Once released: bring the connection one step nearer to its pool."""
+        if not self._released:
+            return
+        backend = self.backend
+        if backend.is_lost or self._finished is None:
+            self._hand_over()
+        elif self._needs_recovery:
+            self._begin_recovery()
+        elif self._scrub is None:
+            self._scrub = following = scrub.Scrub()
+            backend.send(self._scrub_frames(), (following, partial(self._scrubbed, following)))
+        elif not backend.is_quiet:
+            pass  # the scrub's answer is on its way and calls here again
+        elif self._scrub.is_clean:
+            self._hand_over()
+        else:
+            self._begin_recovery()
+
+    def _begin_recovery(self) -> None:
+        self._scrub = None  # the answer of one that is on its way decides nothing any more
+        self._pool.spawn(self._recover())
+
+    def _hand_over(self) -> None:
+        self._pool.returning.pop(self.backend, None)
+        self._pool.release(self.backend)
+
+    def _check_time(self) -> None:
+        """The statement's time may be over: then refuse and stop it, else look again later."""
+        exchange = self._exchange
+        if exchange is None or not self._is_running:
+            return
+        if len(exchange.results) > self._progress:
+            self._progress = len(exchange.results)
+            self._timer = asyncio.get_running_loop().call_later(self._timeout + _GRACE, self._check_time)
+            return
+        exchange.refuse(
+            StatementTimeout(f"the statement ran longer than {self._timeout:g} s and was cancelled (statement.timeout)")
+        )
+        self._stop()
+
+    def _stop(self) -> None:
+        """Begin to cancel what runs; if Postgres does not confirm in time, drop the connection."""
+        if self._cancelling is None:
+            self._cancelling = asyncio.get_running_loop().create_task(self._cancel())
+
+    async def _cancel(self) -> None:
+        finished = self._finished
+        assert finished is not None
+        try:
+            async with asyncio.timeout(self._cancel_timeout):
+                # The signal is sent when this returns, so nothing can arrive later than the scrub that follows.
+                await self.backend.request_cancel()
+                while self._is_running:
+                    await asyncio.wait({self._finished or finished})
+        except (TimeoutError, OSError):
+            pass
+        confirmed = not self._is_running and not self.backend.is_lost
+        self._observe(Cancelled(str(self._pool.key), confirmed=confirmed))
+        if not confirmed:
+            self.backend.abort()
+
+    async def _recover(self) -> None:
+        """After a cancel, an open transaction or a failed scrub: clean deeply, or close the connection."""
+        if self._is_running:
+            self._stop()
+        if self._cancelling is not None:
+            await self._cancelling
+        if not self.backend.is_lost:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._cancel_timeout):
+                    # Twice, since a cancel may have reached the first.
+                    if await self._clean_deeply() or await self._clean_deeply():
+                        self._hand_over()
+                        return
+        self._pool.returning.pop(self.backend, None)
+        self._pool.discard(self.backend, "unclean")
+
+    async def _clean_deeply(self) -> bool:
+        """End the transaction, drop the session's state and the prepared statements; True when Postgres confirms."""
+        backend = self.backend
+        backend.statements.forget()
+        backend.scrub_prepared = False
+        rollback, discard = scrub.Scrub(), scrub.Scrub()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def finish(error: GatewayError | None) -> None:
+            if not done.done():
+                done.set_result(None)
+
+        if self._status == IDLE:
+            backend.send(scrub.DEEP, (discard, finish))
+        else:
+            backend.send(scrub.ROLLBACK + scrub.DEEP, (rollback, _ignore), (discard, finish))
+        await done
+        if not discard.is_clean or backend.is_lost:
+            self._status = 0  # unknown: the next try begins with ROLLBACK
+            return False
+        return True
+
+
+def _ignore(error: GatewayError | None) -> None:
+    """An answer whose content does not matter."""

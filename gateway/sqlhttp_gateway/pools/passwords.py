@@ -1,0 +1,178 @@
+"""Which password was proven for which role, and how one is proven.
+
+A password is compared with Postgres's own verifier where the gateway may read pg_authid, else tried by logging in. The
+proof is kept as a keyed hash for `auth.proof_lifetime` seconds. A role that does not exist costs the same work and
+gets the same answer as a wrong password.
+"""
+
+import asyncio
+import hashlib
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+
+from sqlhttp_gateway.errors import (
+    CredentialsMissing,
+    PasswordFailed,
+    PostgresError,
+    TargetMisconfigured,
+)
+from sqlhttp_gateway.model import Dsn, PoolKey
+from sqlhttp_gateway.pools.ask import ask
+from sqlhttp_gateway.pools.connect import connect, password_failed
+from sqlhttp_gateway.pools.gate import Gate
+from sqlhttp_gateway.pools.pool import Pool
+from sqlhttp_gateway.pools.registry import PoolRegistry
+from sqlhttp_gateway.pools.targets import Upstream
+from sqlhttp_gateway.settings import AuthSettings
+from sqlhttp_gateway.wire.scram import DEFAULT_ITERATIONS, Verifier, mock_verifier, parse_verifier, verify_password
+
+_VERIFIER_QUERY = (
+    "SELECT rolpassword FROM pg_catalog.pg_authid WHERE rolname = $1 AND rolcanlogin"
+    " AND (rolvaliduntil IS NULL OR rolvaliduntil > pg_catalog.now())"
+)
+_INSUFFICIENT_PRIVILEGE = "42501"
+_CHECKS_AT_ONCE = 2
+_CHECKS_WAITING = 500
+_LOGIN_MODE_FOR = 60.0
+"""Seconds after which the gateway looks again whether it may read pg_authid."""
+
+
+class Passwords:
+    """Proves passwords, and remembers for a while what was proven."""
+
+    def __init__(self, settings: AuthSettings, registry: PoolRegistry) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._key = secrets.token_bytes(32)
+        self._proven: dict[tuple[str, str], dict[bytes, float]] = {}
+        self._running: dict[tuple[PoolKey, bytes], asyncio.Task[None]] = {}
+        self._by_login_until: dict[str, float] = {}
+        self._wrong_is_refused: set[PoolKey] = set()
+        self._iterations = DEFAULT_ITERATIONS
+        self._gate = Gate(_CHECKS_AT_ONCE, max_waiting=_CHECKS_WAITING, name="password checks")
+        self._threads = ThreadPoolExecutor(_CHECKS_AT_ONCE, thread_name_prefix="password")
+
+    def is_proven(self, dsn: Dsn, pool: Pool) -> bool:
+        """Whether the password was proven for the role a short while ago."""
+        proofs = self._proven.get((pool.key.target, dsn.role))
+        if not proofs or dsn.password is None:
+            return False
+        # A dict look-up is no constant-time comparison; of a keyed hash it tells a stranger nothing.
+        expiry = proofs.get(self._digest(dsn.password))
+        return expiry is not None and asyncio.get_running_loop().time() < expiry
+
+    async def prove(self, dsn: Dsn, pool: Pool) -> None:
+        """Find out whether the password is the role's.
+
+        Raises:
+            CredentialsMissing: there is no password.
+            PasswordFailed: it is wrong, or there is no such role.
+            GatewayError: Postgres could not be asked.
+        """
+        if dsn.password is None:
+            raise CredentialsMissing("missing authentication credentials: required password")
+        digest = self._digest(dsn.password)
+        flight = (pool.key, digest)
+        # Many requests of one burst share a check; it belongs to none of them, so none can cancel it for the others.
+        task = self._running.get(flight)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._check(dsn, dsn.password, pool))
+            self._running[flight] = task
+            task.add_done_callback(lambda _: self._running.pop(flight, None))
+        await asyncio.shield(task)
+        proofs = self._proven.setdefault((pool.key.target, dsn.role), {})
+        now = asyncio.get_running_loop().time()
+        for old in [known for known, expiry in proofs.items() if expiry <= now]:
+            del proofs[old]
+        proofs[digest] = now + self._settings.proof_lifetime
+
+    def close(self) -> None:
+        """Let go of the threads."""
+        for task in self._running.values():
+            task.cancel()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _digest(self, password: bytes) -> bytes:
+        return hashlib.blake2b(password, key=self._key, digest_size=16).digest()
+
+    async def _check(self, dsn: Dsn, password: bytes, pool: Pool) -> None:
+        await self._gate.enter(pool.upstream.pool.wait_timeout)
+        try:
+            if self._settings.verify_by != "login" and not self._must_log_in(pool.key.target):
+                try:
+                    verifier = await self._verifier(dsn.role, pool.upstream)
+                except PostgresError as error:
+                    if error.code != _INSUFFICIENT_PRIVILEGE or self._settings.verify_by == "verifier":
+                        raise TargetMisconfigured(
+                            f"target {pool.key.target}: the gateway's role cannot read pg_authid to check passwords",
+                            hint="Give it the right to, or set auth.verify_by to login.",
+                        ) from None
+                    now = asyncio.get_running_loop().time()
+                    self._by_login_until[pool.key.target] = now + _LOGIN_MODE_FOR
+                else:
+                    if not await self._matches(verifier, password, dsn.role):
+                        raise password_failed(dsn.role)
+                    return
+            await self._log_in(password, pool)
+        finally:
+            self._gate.leave()
+
+    def _must_log_in(self, target: str) -> bool:
+        return asyncio.get_running_loop().time() < self._by_login_until.get(target, 0.0)
+
+    async def _verifier(self, role: str, upstream: Upstream) -> str | None:
+        """What pg_authid holds for the role; None for a role that cannot log in with a password now."""
+        admin = upstream.admin
+        pool = self._registry.pool(PoolKey(upstream.target.name, admin.database, admin.role), upstream)
+        try:
+            lease = self._registry.try_lease(pool) or await self._registry.lease(pool, admin.password or b"")
+        except PasswordFailed:
+            raise TargetMisconfigured(
+                f"target {upstream.target.name}: Postgres refuses the gateway's own role and password",
+                hint="Correct the connection string in the gateway's settings.",
+            ) from None
+        try:
+            rows = await ask(lease, _VERIFIER_QUERY, (role.encode(),))
+        finally:
+            lease.release()
+        return rows[0][0].decode() if rows and rows[0][0] is not None else None
+
+    async def _matches(self, text: str | None, password: bytes, role: str) -> bool:
+        verifier = parse_verifier(text) if text is not None else None
+        if isinstance(verifier, Verifier):
+            self._iterations = verifier.iterations
+            return await self._compare(verifier, password, role)
+        # No verifier, or one of the cheap old kind: do the same work all the same.
+        mock = mock_verifier(role, self._key, iterations=self._iterations)
+        await self._compare(mock, password, role)
+        return verifier is not None and verify_password(verifier, password, role)
+
+    async def _compare(self, verifier: Verifier, password: bytes, role: str) -> bool:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, verify_password, verifier, password, role)
+
+    async def _log_in(self, password: bytes, pool: Pool) -> None:
+        """Prove the password by using it; first make sure that a wrong one is refused, or the proof is worth nothing.
+
+        Postgres with `trust` in pg_hba.conf lets everybody in.
+        """
+        if pool.key not in self._wrong_is_refused:
+            try:
+                backend = await connect(
+                    pool.upstream,
+                    database=pool.key.database,
+                    role=pool.key.role,
+                    password=secrets.token_hex(16).encode(),
+                    on_lost=lambda _: None,
+                )
+            except PasswordFailed:
+                pass
+            else:
+                await backend.close(1.0)
+                raise TargetMisconfigured(
+                    f"target {pool.key.target}: Postgres does not ask the gateway for a password (trust), "
+                    "so that passwords cannot be checked by logging in",
+                    hint="Change pg_hba.conf to scram-sha-256, or let the gateway's role read pg_authid.",
+                )
+        await pool.log_in(password)
+        self._wrong_is_refused.add(pool.key)

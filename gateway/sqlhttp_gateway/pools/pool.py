@@ -1,0 +1,296 @@
+"""The connections of one (target, database, role): opening, keeping, lending and closing them.
+
+A permit of the gate stands for the right to one connection. It is held from `acquire` until the connection is clean
+and idle again, or until Postgres has closed it, so that the number of backends never passes the bound, not even while
+one dies and the next is born.
+"""
+
+import asyncio
+import random
+from collections.abc import Coroutine
+from typing import Any
+
+from sqlhttp_gateway.errors import GatewayError, ShuttingDown
+from sqlhttp_gateway.events import Closed, Observer, Opened
+from sqlhttp_gateway.model import ArrayType, PoolKey
+from sqlhttp_gateway.pools.backend import Backend
+from sqlhttp_gateway.pools.budget import Budget
+from sqlhttp_gateway.pools.connect import connect
+from sqlhttp_gateway.pools.gate import Gate
+from sqlhttp_gateway.pools.targets import Upstream
+
+CLOSE_TIMEOUT = 10.0
+"""Seconds that Postgres has to end a backend that was told to terminate."""
+_LIFETIME_JITTER = 0.1
+_RETURNING_WAIT = 0.02
+"""Seconds that a request waits for a scrub to end before it opens a connection; a scrub takes some 50 µs."""
+_RETURN_TIMEOUT = 30.0
+"""Seconds after which a connection that does not come clean is dropped; a network that swallows packets does that."""
+
+
+class Pool:
+    """At most `upstream.pool.max_size` connections, lent one holder at a time."""
+
+    def __init__(self, key: PoolKey, upstream: Upstream, budget: Budget, observe: Observer) -> None:
+        settings = upstream.pool
+        self.key = key
+        self.upstream = upstream
+        self.gate = Gate(
+            settings.max_size, max_waiting=settings.max_waiting, name=f"database {key.database}, role {key.role}"
+        )
+        self.array_types: dict[int, ArrayType | None] = {}
+        """Array types that the catalog was asked for; None is a type that is no array."""
+        self.returning: dict[Backend, float] = {}
+        """Connections whose holder is done and whose scrub is not, and since when, on the loop's clock."""
+        self._settings = settings
+        self._budget = budget
+        self._observe = observe
+        self._idle: list[Backend] = []
+        self._expecting: list[asyncio.Future[Backend]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._password = b""
+        self.last_used = asyncio.get_running_loop().time()
+        self._draining = False
+
+    @property
+    def idle(self) -> int:
+        """Connections that wait to be lent."""
+        return len(self._idle)
+
+    @property
+    def is_unused(self) -> bool:
+        """No connection, no holder, nobody waiting."""
+        return not self._idle and not self.gate.in_use and not self.gate.waiting and not self._tasks
+
+    @property
+    def oldest_idle_since(self) -> float | None:
+        """When the connection that is idle longest was given back, on the loop's clock."""
+        return self._idle[0].idle_since if self._idle else None
+
+    def try_acquire(self) -> Backend | None:
+        """A connection, if one is idle and nobody waits. Never waits itself."""
+        if not self._idle or not self.gate.try_enter():
+            return None
+        backend = self._pop_idle()
+        if backend is None:
+            self.gate.leave()
+        return backend
+
+    async def acquire(self, password: bytes, *, timeout: float | None = None) -> Backend:
+        """A connection, waiting for one and opening it if need be, within `timeout` or `pool.wait_timeout` seconds.
+
+        `release` or `discard` gives it back.
+
+        Raises:
+            QueueFull, WaitTimeout, ShuttingDown: there is none to be had.
+            GatewayError: whatever `connect` raises when a new one cannot be opened.
+        """
+        timeout = self._settings.wait_timeout if timeout is None else timeout
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        await self.gate.enter(timeout)
+        try:
+            backend = self._pop_idle()
+        except BaseException:
+            self.gate.leave()
+            raise
+        if backend is None:
+            backend = await self._await_returning()
+        if backend is not None:
+            return backend
+        return await self._open(password, timeout=max(0.0, deadline - loop.time()))
+
+    async def log_in(self, password: bytes) -> None:
+        """Prove a password by opening a connection with it, which stays in the pool.
+
+        Raises:
+            PasswordFailed: Postgres refused it.
+            GatewayError: as `acquire`.
+        """
+        await self.gate.enter(self._settings.wait_timeout)
+        try:
+            # Permits bound connections only as long as no one opens a new one beside an idle one.
+            if self._idle and len(self._idle) + self.gate.in_use > self._settings.max_size:
+                await self._close(self._idle.pop(0), "replaced")
+        except BaseException:
+            self.gate.leave()
+            raise
+        backend = await self._open(password, timeout=self._settings.wait_timeout)
+        self.release(backend)
+
+    def release(self, backend: Backend) -> None:
+        """Take back a clean connection: for the next in line, or to keep it idle."""
+        loop = asyncio.get_running_loop()
+        if backend.is_lost or backend.closing:
+            self.discard(backend, "broken")
+        elif self._draining:
+            self.discard(backend, "drain")
+        elif loop.time() >= backend.expires_at:
+            self.discard(backend, "lifetime")
+        elif self._owes_budget():
+            self.discard(backend, "evicted")
+        else:
+            backend.idle_since = self.last_used = loop.time()
+            while self._expecting:
+                expecting = self._expecting.pop(0)
+                if not expecting.done():
+                    expecting.set_result(backend)
+                    break
+            else:
+                self._idle.append(backend)
+            self.gate.leave()
+
+    def discard(self, backend: Backend, reason: str) -> None:
+        """Take back a connection that is not to be used again; its permit comes free when Postgres has closed it."""
+        self.spawn(self._close_and_leave(backend, reason))
+
+    def evict_oldest(self) -> bool:
+        """Begin to close the connection that is idle longest; False when none is idle or others have a right to it."""
+        if not self._idle or not self.gate.try_enter():
+            return False
+        self.discard(self._idle.pop(0), "evicted")
+        return True
+
+    def sweep(self, now: float) -> None:
+        """Close what is idle or alive too long; called every second."""
+        keep = 0 if self._draining else self._settings.min_size
+        while self._idle:
+            oldest = self._idle[0]
+            is_stale = now - oldest.idle_since > self._settings.idle_timeout and len(self._idle) > keep
+            if not is_stale and now < oldest.expires_at:
+                break
+            if not self.gate.try_enter():
+                break
+            self.discard(self._idle.pop(0), "idle" if is_stale else "lifetime")
+        for backend, since in list(self.returning.items()):
+            if now - since > _RETURN_TIMEOUT:
+                backend.abort()
+        if self._password and self.gate.in_use + len(self._idle) < keep and self.gate.try_enter():
+            self.spawn(self._warm())
+
+    def stop(self) -> None:
+        """Lend no more and close what is idle; holders keep theirs until they give it back."""
+        self._draining = True
+        self.gate.stop()
+        while self._idle:
+            # A stopped gate admits nobody, and nobody can be waiting: no permit needs to stand for these.
+            self.spawn(self._close(self._idle.pop(), "drain"))
+
+    async def wait_closed(self) -> None:
+        """Return when every closing under way has ended."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run what nobody waits for; `wait_closed` does, at the end."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # ── inside ──
+
+    def _owes_budget(self) -> bool:
+        """Another pool's request waits for a connection longer than anyone here does."""
+        theirs = self._budget.waiting_since
+        if theirs is None:
+            return False
+        ours = self.gate.waiting_since
+        return ours is None or theirs < ours
+
+    def _pop_idle(self) -> Backend | None:
+        """The connection used last, since its caches are warm; lost ones are passed over."""
+        while self._idle:
+            backend = self._idle.pop()
+            if not backend.is_lost and not backend.closing:
+                return backend
+        return None
+
+    async def _await_returning(self) -> Backend | None:
+        """A connection whose scrub is under way, if there is one to spare: it is free long before a new one is open."""
+        if len(self.returning) <= len(self._expecting):
+            return None
+        loop = asyncio.get_running_loop()
+        expecting: asyncio.Future[Backend] = loop.create_future()
+        self._expecting.append(expecting)
+        expiry = loop.call_later(_RETURNING_WAIT, expecting.cancel)
+        try:
+            return await expecting
+        except asyncio.CancelledError:
+            if expecting in self._expecting:
+                self._expecting.remove(expecting)
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():
+                return None  # it took too long: open one
+            if expecting.done() and not expecting.cancelled():
+                self.release(expecting.result())  # it came in the tick of the cancellation; it takes the permit along
+            else:
+                self.gate.leave()
+            raise
+        finally:
+            expiry.cancel()
+
+    async def _open(self, password: bytes, *, timeout: float) -> Backend:
+        """Open a connection under the permit that the caller holds; on any failure the permit is given back."""
+        opening: asyncio.Task[Backend] | None = None
+        try:
+            if self._draining:
+                raise ShuttingDown("the gateway is shutting down", retry_after=1)
+            await self._budget.reserve(timeout)
+            opening = asyncio.get_running_loop().create_task(self._connect(password))
+            # A log-in cannot be stopped half-way without losing count: it goes on, and ends in the pool.
+            return await asyncio.shield(opening)
+        except BaseException:
+            if opening is None:
+                self.gate.leave()
+            elif opening.done():
+                self._settle(opening)
+            else:
+                opening.add_done_callback(self._settle)
+            raise
+
+    def _settle(self, opening: "asyncio.Task[Backend]") -> None:
+        """An opening whose caller has gone: keep the connection, or give the permit back."""
+        if opening.cancelled() or opening.exception() is not None:
+            self.gate.leave()
+        else:
+            self.release(opening.result())
+
+    async def _connect(self, password: bytes) -> Backend:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            backend = await connect(
+                self.upstream, database=self.key.database, role=self.key.role, password=password, on_lost=self._lose
+            )
+        except BaseException:
+            self._budget.give_back()
+            raise
+        now = loop.time()
+        backend.expires_at = now + self._settings.max_lifetime * (1 - random.random() * _LIFETIME_JITTER)
+        self._password = password
+        self._observe(Opened(str(self.key), now - began))
+        return backend
+
+    async def _warm(self) -> None:
+        """Open one connection ahead of need, with the password that was proven last."""
+        try:
+            self.release(await self._open(self._password, timeout=self._settings.wait_timeout))
+        except GatewayError:
+            self._password = b""  # changed meanwhile: wait for a caller who knows the new one
+
+    async def _close_and_leave(self, backend: Backend, reason: str) -> None:
+        try:
+            await self._close(backend, reason)
+        finally:
+            self.gate.leave()
+
+    async def _close(self, backend: Backend, reason: str) -> None:
+        await backend.close(CLOSE_TIMEOUT)
+        self._observe(Closed(str(self.key), reason))
+
+    def _lose(self, backend: Backend) -> None:
+        """The socket is gone, whoever closed it. A holder gives its permit back by `release`."""
+        self._budget.give_back()
+        if backend in self._idle:
+            self._idle.remove(backend)
+            self._observe(Closed(str(self.key), "lost"))

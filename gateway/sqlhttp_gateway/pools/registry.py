@@ -1,0 +1,97 @@
+"""All pools by their key: made when first needed, bounded together, dropped when unused, drained at the end."""
+
+import asyncio
+import contextlib
+
+from sqlhttp_gateway.events import Observer
+from sqlhttp_gateway.model import PoolKey
+from sqlhttp_gateway.pools.budget import Budget
+from sqlhttp_gateway.pools.lease import Lease
+from sqlhttp_gateway.pools.pool import Pool
+from sqlhttp_gateway.pools.targets import Upstream
+
+_SWEEP_EVERY = 1.0
+_DRAIN_POLL = 0.02
+
+
+class PoolRegistry:
+    """PoolKey → Pool, under one budget of connections."""
+
+    def __init__(self, *, max_total: int, cancel_timeout: float, observe: Observer) -> None:
+        self._pools: dict[PoolKey, Pool] = {}
+        self._budget = Budget(max_total, self._evict)
+        self._cancel_timeout = cancel_timeout
+        self._observe = observe
+        self._sweeper: asyncio.Task[None] | None = None
+        self._draining = False
+
+    @property
+    def pools(self) -> list[Pool]:
+        """A snapshot, for whoever wants to look."""
+        return list(self._pools.values())
+
+    @property
+    def connections(self) -> int:
+        """Connections that exist or are being opened or closed, over all pools."""
+        return self._budget.used
+
+    def start(self) -> None:
+        """Begin to close what is idle or old."""
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
+
+    def pool(self, key: PoolKey, upstream: Upstream) -> Pool:
+        """The pool of `key`, made if need be."""
+        pool = self._pools.get(key)
+        if pool is None:
+            pool = self._pools[key] = Pool(key, upstream, self._budget, self._observe)
+            if self._draining:
+                pool.stop()
+        return pool
+
+    def try_lease(self, pool: Pool) -> Lease | None:
+        """A lease without waiting, if a connection is idle."""
+        backend = pool.try_acquire()
+        if backend is None:
+            return None
+        return Lease(pool, backend, cancel_timeout=self._cancel_timeout, observe=self._observe)
+
+    async def lease(self, pool: Pool, password: bytes, *, timeout: float | None = None) -> Lease:
+        """A lease, waiting for it.
+
+        Raises what `Pool.acquire` raises.
+        """
+        backend = await pool.acquire(password, timeout=timeout)
+        return Lease(pool, backend, cancel_timeout=self._cancel_timeout, observe=self._observe)
+
+    async def drain(self, grace: float) -> None:
+        """Refuse new work, wait up to `grace` seconds for leases to come back, then close everything."""
+        self._draining = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sweeper
+        for pool in self._pools.values():
+            pool.stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                while any(pool.gate.in_use for pool in self._pools.values()):  # noqa: ASYNC110 - once in a life
+                    await asyncio.sleep(_DRAIN_POLL)
+        for pool in self._pools.values():
+            await pool.wait_closed()
+
+    def _evict(self) -> bool:
+        """Begin to close the connection that is idle longest, of any pool."""
+        candidates = sorted(
+            (pool for pool in self._pools.values() if pool.idle), key=lambda pool: pool.oldest_idle_since or 0.0
+        )
+        return any(pool.evict_oldest() for pool in candidates)
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_SWEEP_EVERY)
+            now = loop.time()
+            for key, pool in list(self._pools.items()):
+                pool.sweep(now)
+                if pool.is_unused and now - pool.last_used > pool.upstream.pool.idle_timeout:
+                    del self._pools[key]

@@ -1,0 +1,76 @@
+"""What makes a connection clean again, so that nothing of one request is there for the next.
+
+The light scrub is a handful of prepared statements in one write, cheap enough to follow every request: it undoes the
+role (RESET ALL leaves it standing), every setting, advisory locks, LISTEN, cursors, temporary tables and sequence
+state, whoever made them, a function called from a SELECT included. The deep scrub is DISCARD ALL, for what the light
+one cannot undo without losing our own prepared statements: PREPARE and DEALLOCATE in SQL.
+
+DISCARD ALL is a statement of its own since it may not run inside a transaction block.
+"""
+
+from sqlhttp_gateway.wire.exchange import IDLE, Exchange
+from sqlhttp_gateway.wire.frontend import EXECUTE, SYNC, encode_bind, encode_parse, encode_query
+
+LIGHT = (
+    b"RESET SESSION AUTHORIZATION",
+    b"RESET ALL",
+    b"SELECT pg_catalog.pg_advisory_unlock_all()",
+    b"UNLISTEN *",
+    b"CLOSE ALL",
+    b"DISCARD TEMP",
+    b"DISCARD SEQUENCES",
+)
+_NAMES = tuple(b"sqlhttp_scrub_%d" % number for number in range(len(LIGHT)))
+
+PREPARE_LIGHT = b"".join(encode_parse(name, text) for name, text in zip(_NAMES, LIGHT, strict=True))
+"""To be sent in front of RUN_LIGHT on a connection that has not got the statements yet."""
+RUN_LIGHT = b"".join(encode_bind(name, ()) + EXECUTE for name in _NAMES) + SYNC
+SIMPLE_LIGHT = encode_query(b"; ".join(LIGHT))
+"""The same without prepared statements, for an upstream that is itself a transaction pooler."""
+INSIDE = b"".join(encode_parse(b"", text) + encode_bind(b"", ()) + EXECUTE for text in LIGHT)
+"""The same again, to stand before the Sync or COMMIT of an exchange: behind a transaction pooler only what is in the
+caller's transaction is sure to reach the caller's backend."""
+ROLLBACK = encode_query(b"ROLLBACK")
+DEEP = encode_query(b"DISCARD ALL")
+
+CLEAN_REPLY = (
+    b"2\0\0\0\x04C\0\0\0\x0aRESET\0"
+    b"2\0\0\0\x04C\0\0\0\x0aRESET\0"
+    b"2\0\0\0\x04D\0\0\0\x0a\0\x01\0\0\0\0C\0\0\0\x0dSELECT 1\0"
+    b"2\0\0\0\x04C\0\0\0\x0dUNLISTEN\0"
+    b"2\0\0\0\x04C\0\0\0\x15CLOSE CURSOR ALL\0"
+    b"2\0\0\0\x04C\0\0\0\x11DISCARD TEMP\0"
+    b"2\0\0\0\x04C\0\0\0\x16DISCARD SEQUENCES\0"
+    b"Z\0\0\0\x05I"
+)
+"""What RUN_LIGHT gets when there was nothing to undo that Postgres reports; anything else is read whole."""
+
+_DEEP_TAGS = (b"PREPARE", b"DEALLOCATE", b"DISCARD", b"DO", b"CALL", b"LOAD")
+
+
+class Scrub:
+    """Reads the answer to a scrub. `is_clean` tells, after its end, whether the connection may be used again."""
+
+    __slots__ = ("_exchange",)
+
+    def __init__(self) -> None:
+        self._exchange: Exchange | None = None
+
+    @property
+    def is_clean(self) -> bool:
+        """No statement failed and no transaction is open."""
+        exchange = self._exchange
+        return exchange is None or (exchange.error is None and exchange.status == IDLE)
+
+    def receive(self, data: bytes) -> bytes | None:
+        """As every reader: None while more is needed, else the bytes after the end."""
+        if self._exchange is None:
+            if data == CLEAN_REPLY:  # one comparison instead of a walk over fifteen messages
+                return b""
+            self._exchange = Exchange()
+        return self._exchange.receive(data)
+
+
+def needs_deep_scrub(tags: list[bytes | None]) -> bool:
+    """Whether one of these command tags may have made or dropped prepared statements, or run code that did."""
+    return any(tag is not None and tag.startswith(_DEEP_TAGS) for tag in tags)

@@ -1,0 +1,64 @@
+"""Which prepared statements one connection holds, so that a text seen before is not parsed again.
+
+Named by a counter and never reused: a name that went missing on the server can only be an old one.
+"""
+
+from sqlhttp_gateway.wire.frontend import encode_close_statement
+
+MAX_TEXT = 16_384
+"""Longer texts are parsed each time, so that a few generated statements cannot fill the server's memory."""
+
+
+class Statements:
+    """A least-recently-used map from SQL text to the name of its prepared statement on one connection."""
+
+    __slots__ = ("_closing", "_counter", "_names", "_size")
+
+    def __init__(self, size: int) -> None:
+        """At most `size` statements; 0 keeps none."""
+        self._size = size
+        self._names: dict[str, bytes] = {}
+        self._counter = 0
+        self._closing: list[bytes] = []
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def find(self, text: str) -> bytes | None:
+        """The name under which `text` is prepared, if it is."""
+        name = self._names.pop(text, None)
+        if name is not None:
+            self._names[text] = name  # now the most recently used
+        return name
+
+    def new_name(self, text: str) -> bytes:
+        """A name to parse `text` under; empty, the unnamed statement, for one that is not to be kept."""
+        if not self._size or len(text) > MAX_TEXT:
+            return b""
+        self._counter += 1
+        return b"sqlhttp_%d" % self._counter
+
+    def add(self, text: str, name: bytes) -> None:
+        """Postgres has parsed `text` as `name`."""
+        if not name:
+            return
+        known = self._names.pop(text, None)
+        if known is not None:
+            self._closing.append(known)
+        self._names[text] = name
+        while len(self._names) > self._size:
+            oldest = next(iter(self._names))
+            self._closing.append(self._names.pop(oldest))
+
+    def take_closing(self) -> bytes:
+        """Close messages for the statements that were pushed out; to be sent before anything that can fail."""
+        if not self._closing:
+            return b""
+        frames = b"".join(encode_close_statement(name) for name in self._closing)
+        self._closing.clear()
+        return frames
+
+    def forget(self) -> None:
+        """The server has dropped all of them."""
+        self._names.clear()
+        self._closing.clear()

@@ -1,0 +1,168 @@
+"""The Postgres servers the gateway knows, and which of them a connection string means.
+
+A caller's host and port only choose among these: a host that nobody configured never becomes an address to connect to.
+"""
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlhttp_gateway.errors import ConfigurationError, InvalidConnectionString
+from sqlhttp_gateway.model import Dsn, Target
+from sqlhttp_gateway.neon.dsn import dsn_from_url
+from sqlhttp_gateway.settings import PoolSettings, Settings, per_worker
+
+DEFAULT = "default"
+SslChoice = ssl.SSLContext | str | bool
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_REFUSED = {
+    "channel_binding": "only prefer and disable are possible here",
+    "target_session_attrs": "only any is possible with a single server",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """A target with all that is needed to open connections to it."""
+
+    target: Target
+    admin: Dsn
+    """Its configured connection string: the gateway's own role there."""
+    ssl: SslChoice
+    server_settings: dict[str, str]
+    """Start-up parameters of every connection; RESET ALL comes back to these."""
+    pool: PoolSettings
+    is_pooler: bool = False
+    """The server is itself a transaction pooler: no named statements, no start-up parameters."""
+
+
+class Targets:
+    """All upstreams by name, and the choice among them."""
+
+    def __init__(self, settings: Settings) -> None:
+        """
+        Raises:
+            ConfigurationError: a connection string has a parameter that cannot be honoured, or there is none at all.
+        """
+        if settings.database_url is None:
+            raise ConfigurationError(
+                "database_url is not set: give DATABASE_URL=postgres://role:password@host/database"
+            )
+        pool = per_worker(settings.pool, settings.listen.workers)
+        timeout = settings.statement.timeout
+        self.by_name: dict[str, Upstream] = {}
+        self._by_host: dict[str, Upstream] = {}
+        self._refuse_unknown = settings.unknown_host == "refuse"
+        urls = {DEFAULT: settings.database_url} | {name: each.url for name, each in settings.targets.items()}
+        aliases = {DEFAULT: settings.aliases} | {name: each.aliases for name, each in settings.targets.items()}
+        for name, url in urls.items():
+            upstream = upstream_from_url(
+                name, url.get_secret_value(), pool=pool, workers=settings.listen.workers, statement_timeout=timeout
+            )
+            self.by_name[name] = upstream
+            target = upstream.target
+            own = {name, f"{target.host}:{target.port}".lower(), *(alias.lower() for alias in aliases[name])}
+            for host in own:
+                self._by_host[host] = upstream
+            self._by_host.setdefault(target.host.lower(), upstream)
+        self.default = self.by_name[DEFAULT]
+
+    def choose(self, dsn: Dsn) -> Upstream:
+        """The upstream that the host and port of a caller's connection string mean.
+
+        Raises:
+            InvalidConnectionString: the host is no target's and `unknown_host` is "refuse".
+        """
+        if not self._refuse_unknown and len(self.by_name) == 1:
+            return self.default
+        host = dsn.host.lower()
+        found = self._by_host.get(f"{host}:{dsn.port}") or self._by_host.get(host)
+        if found is not None:
+            return found
+        if self._refuse_unknown:
+            raise InvalidConnectionString(
+                "the host of the connection string is not a target of this gateway",
+                hint="Name it in the settings as a target or an alias.",
+            )
+        return self.default
+
+
+def upstream_from_url(name: str, url: str, *, pool: PoolSettings, workers: int, statement_timeout: float) -> Upstream:
+    """An upstream from its connection string; parameters with libpq's and Prisma's names are honoured or refused.
+
+    Raises:
+        ConfigurationError: the string, one of its parameters or a parameter's value cannot be used.
+    """
+    where = "database_url" if name == DEFAULT else f"targets.{name}.url"
+    try:
+        dsn = dsn_from_url(url)
+    except Exception as error:
+        raise ConfigurationError(f"{where}: {error}") from None
+    given = dict(dsn.parameters)
+    mode = given.pop("sslmode", "prefer")
+    if mode not in _SSL_MODES:
+        raise ConfigurationError(f"{where}: sslmode must be one of {', '.join(_SSL_MODES)}")
+    context = _ssl_choice(where, mode, root=given.pop("sslrootcert", None))
+    is_pooler = _boolean(where, "pgbouncer", given.pop("pgbouncer", "false"))
+    startup = {"application_name": given.pop("application_name", "sqlhttp")}
+    for parameter in ("options", "search_path"):
+        if parameter in given:
+            startup[parameter] = given.pop(parameter)
+    if is_pooler:
+        refused = sorted(set(startup) - {"application_name"})
+        if refused:
+            raise ConfigurationError(f"{where}: {refused[0]} cannot be used with pgbouncer=true")
+    elif statement_timeout:
+        startup["statement_timeout"] = str(round(statement_timeout * 1000))
+    changes: dict[str, float | int] = {}
+    if "connection_limit" in given:
+        limit = _number(where, "connection_limit", given.pop("connection_limit"))
+        if limit < workers:
+            raise ConfigurationError(f"{where}: connection_limit must be at least listen.workers ({workers})")
+        changes["max_size"] = limit // workers
+        changes["min_size"] = min(pool.min_size, limit // workers)
+    if "pool_timeout" in given:
+        changes["wait_timeout"] = float(_number(where, "pool_timeout", given.pop("pool_timeout")))
+    if "connect_timeout" in given:
+        changes["connect_timeout"] = float(_number(where, "connect_timeout", given.pop("connect_timeout")))
+    if is_pooler:
+        changes["statement_cache_size"] = 0
+    if given.get("channel_binding") in {"prefer", "disable"}:
+        del given["channel_binding"]
+    if given.get("target_session_attrs") == "any":
+        del given["target_session_attrs"]
+    for parameter in given:
+        reason = _REFUSED.get(parameter, "the gateway does not know it")
+        raise ConfigurationError(f"{where}: the parameter {parameter} cannot be honoured: {reason}")
+    return Upstream(
+        target=Target(name, dsn.host, dsn.port or 5432),
+        admin=dsn,
+        ssl=context,
+        server_settings=startup,
+        pool=pool.model_copy(update=changes),
+        is_pooler=is_pooler,
+    )
+
+
+def _ssl_choice(where: str, mode: str, *, root: str | None) -> SslChoice:
+    if mode == "disable":
+        return False
+    if root is None:
+        return mode
+    if not Path(root).is_file():
+        raise ConfigurationError(f"{where}: sslrootcert {root} does not exist")
+    context = ssl.create_default_context(cafile=root)
+    context.check_hostname = mode == "verify-full"
+    return context
+
+
+def _number(where: str, name: str, text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise ConfigurationError(f"{where}: {name} must be a whole number above 0")
+    return int(text)
+
+
+def _boolean(where: str, name: str, text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise ConfigurationError(f"{where}: {name} must be true or false")
+    return text == "true"

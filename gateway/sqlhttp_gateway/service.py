@@ -1,0 +1,176 @@
+"""The whole life of one `/sql` request, in order: who asks, for what, on which connection, and what it got.
+
+Whoever reads `answer` knows the gateway. It knows neither HTTP's frames nor Postgres's: bytes of headers and body come
+in, a Reply goes out, and what happened is told to the observer.
+"""
+
+import asyncio
+import os
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlhttp_gateway.errors import GatewayError, PostgresError
+from sqlhttp_gateway.events import Answered, Bug, Observer
+from sqlhttp_gateway.execute import Limits, NothingRan, execute
+from sqlhttp_gateway.model import ArrayType, Batch, Dsn, Options, PoolKey, Result, Statement
+from sqlhttp_gateway.neon.dsn import dsn_from_header
+from sqlhttp_gateway.neon.fields import fields_from_description
+from sqlhttp_gateway.neon.headers import CONNECTION_STRING, JSON_HEADERS, REQUEST_ID, batch_echo, options_from_headers
+from sqlhttp_gateway.neon.request import decode_request
+from sqlhttp_gateway.neon.response import encode_batch, encode_error, encode_result
+from sqlhttp_gateway.neon.values import unknown_types
+from sqlhttp_gateway.pools.catalog import learn_array_types
+from sqlhttp_gateway.pools.lease import Lease
+from sqlhttp_gateway.pools.passwords import Passwords
+from sqlhttp_gateway.pools.pool import Pool
+from sqlhttp_gateway.pools.registry import PoolRegistry
+from sqlhttp_gateway.pools.targets import Targets
+
+_ATTEMPTS = 3
+"""Connections that are tried when one turns out to have been closed by Postgres before it began."""
+_NO_TYPES: Mapping[int, ArrayType] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What goes back over HTTP."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+class SqlService:
+    """Answers requests. Holds nothing of any of them once it has answered."""
+
+    def __init__(
+        self, *, targets: Targets, registry: PoolRegistry, passwords: Passwords, limits: Limits, observe: Observer
+    ) -> None:
+        self._targets = targets
+        self._registry = registry
+        self._passwords = passwords
+        self._limits = limits
+        self._observe = observe
+
+    async def answer(self, headers: Mapping[bytes, bytes], body: bytes) -> Reply:
+        """The reply to one request, an error's included; never raises but for cancellation."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        request_id = new_request_id()
+        database = role = ""
+        statements = rows = 0
+        waited = 0.0
+        try:
+            options = options_from_headers(headers)
+            dsn = dsn_from_header(headers.get(CONNECTION_STRING))
+            database, role = dsn.database, dsn.role
+            request = decode_request(body)
+            statements = len(request.statements) if isinstance(request, Batch) else 1
+            upstream = self._targets.choose(dsn)
+            pool = self._registry.pool(PoolKey(upstream.target.name, database, role), upstream)
+            if not self._passwords.is_proven(dsn, pool):
+                await self._passwords.prove(dsn, pool)
+            asked = loop.time()
+            lease = self._registry.try_lease(pool) or await self._registry.lease(pool, dsn.password or b"")
+            waited = loop.time() - asked
+            results, array_types = await self._run(lease, pool, dsn, request, options)
+            rows = sum(result.row_count for result in results)
+            reply = _reply(request_id, request, options, results, array_types)
+            outcome, sqlstate, message = "ok", "", ""
+        except GatewayError as error:
+            reply = error_reply(error, request_id)
+            outcome, message = error.kind, error.message
+            sqlstate = error.code if isinstance(error, PostgresError) else error.sqlstate
+        except Exception as error:
+            # Nothing of an unforeseen exception may leave the house: its text could hold anything.
+            self._observe(Bug(request_id, "".join(traceback.format_exception(error))))
+            fault = GatewayError(f"internal error; the gateway's log has more under the request id {request_id}")
+            reply = error_reply(fault, request_id)
+            outcome, sqlstate, message = "bug", fault.sqlstate, fault.message
+        self._observe(
+            Answered(
+                request_id=request_id,
+                status=reply.status,
+                outcome=outcome,
+                sqlstate=sqlstate,
+                database=database,
+                role=role,
+                statements=statements,
+                rows=rows,
+                bytes_out=len(reply.body),
+                seconds=loop.time() - began,
+                waited=waited,
+                message=message,
+            )
+        )
+        return reply
+
+    async def _run(
+        self, lease: Lease, pool: Pool, dsn: Dsn, request: Statement | Batch, options: Options
+    ) -> tuple[list[Result], Mapping[int, ArrayType]]:
+        """Results, and what is needed of the catalog to type them. The lease is given back before this returns."""
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                lease = self._registry.try_lease(pool) or await self._registry.lease(pool, dsn.password or b"")
+            try:
+                results = await execute(lease, request, options, self._limits)
+                return results, await _array_types(lease, results, options)
+            except NothingRan as error:
+                if attempt == _ATTEMPTS - 1:
+                    raise error.reason from None
+            finally:
+                lease.release()
+        raise AssertionError("unreachable")
+
+
+async def _array_types(lease: Lease, results: list[Result], options: Options) -> Mapping[int, ArrayType]:
+    if options.raw_text:
+        return _NO_TYPES
+    unknown = {
+        oid
+        for result in results
+        if result.description is not None
+        for oid in unknown_types(fields_from_description(result.description), known=())
+    }
+    return await learn_array_types(lease, unknown) if unknown else _NO_TYPES
+
+
+def _reply(
+    request_id: str,
+    request: Statement | Batch,
+    options: Options,
+    results: list[Result],
+    array_types: Mapping[int, ArrayType],
+) -> Reply:
+    texts = request.statements if isinstance(request, Batch) else (request,)
+    encoded = [
+        encode_result(
+            result,
+            options,
+            array_mode=options.array_mode if statement.array_mode is None else statement.array_mode,
+            array_types=array_types,
+        )
+        for statement, result in zip(texts, results, strict=True)
+    ]
+    if isinstance(request, Batch):
+        body = encode_batch(encoded)
+        extra = batch_echo(options.transaction)
+    else:
+        body = encoded[0]
+        extra = []
+    return Reply(200, [*JSON_HEADERS, *extra, (REQUEST_ID, request_id.encode())], body)
+
+
+def error_reply(error: GatewayError, request_id: str) -> Reply:
+    """An error as HTTP tells it."""
+    headers = [*JSON_HEADERS, (REQUEST_ID, request_id.encode())]
+    if error.retry_after is not None:
+        headers.append((b"retry-after", b"%d" % error.retry_after))
+    return Reply(error.status, headers, encode_error(error))
+
+
+def new_request_id() -> str:
+    """A random UUID, version 4."""
+    text = os.urandom(16).hex()
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"

@@ -1,0 +1,233 @@
+"""The reading half of an exchange: chunks of what Postgres sends become Results, until ReadyForQuery.
+
+An exchange is one write that ends in Sync (or is a simple query) and everything Postgres answers to it. What was
+written is not known here, only how many steps were asked for and which of them named a new prepared statement. Rows
+are not taken apart: a Result keeps the DataRow messages as they came, so that reading a row costs one look at its
+length.
+"""
+
+from struct import Struct
+
+from sqlhttp_gateway.errors import (
+    GatewayError,
+    PostgresError,
+    RemoteProtocolError,
+    ResponseTooLarge,
+    UnsupportedStatement,
+)
+from sqlhttp_gateway.model import Result
+from sqlhttp_gateway.wire.backend import decode_error
+
+_INT32_AT = Struct("!i").unpack_from
+
+PARSE_COMPLETE = ord("1")
+BIND_COMPLETE = ord("2")
+CLOSE_COMPLETE = ord("3")
+ROW_DESCRIPTION = ord("T")
+NO_DATA = ord("n")
+DATA_ROW = ord("D")
+COMMAND_COMPLETE = ord("C")
+EMPTY_QUERY_RESPONSE = ord("I")
+PORTAL_SUSPENDED = ord("s")
+ERROR_RESPONSE = ord("E")
+NOTICE_RESPONSE = ord("N")
+NOTIFICATION_RESPONSE = ord("A")
+PARAMETER_STATUS = ord("S")
+PARAMETER_DESCRIPTION = ord("t")
+COPY_IN_RESPONSE = ord("G")
+COPY_OUT_RESPONSE = ord("H")
+COPY_BOTH_RESPONSE = ord("W")
+COPY_DATA = ord("d")
+COPY_DONE = ord("c")
+READY_FOR_QUERY = ord("Z")
+
+_IGNORED = frozenset(
+    {CLOSE_COMPLETE, NO_DATA, NOTICE_RESPONSE, NOTIFICATION_RESPONSE, PARAMETER_DESCRIPTION, COPY_DATA, COPY_DONE}
+)
+_COPY = frozenset({COPY_IN_RESPONSE, COPY_OUT_RESPONSE, COPY_BOTH_RESPONSE})
+
+IDLE = ord("I")
+"""Transaction status of a ReadyForQuery outside a transaction."""
+
+
+class Exchange:
+    """Reads one exchange. Feed `receive` until it returns the bytes that came after the exchange's end."""
+
+    __slots__ = (
+        "_chunks",
+        "_count_names",
+        "_description",
+        "_max_bytes",
+        "_missing",
+        "_row_count",
+        "_row_overhead",
+        "_rows",
+        "_skip",
+        "bound",
+        "bytes_received",
+        "copy_in",
+        "error",
+        "fatal_first",
+        "parameters",
+        "parsed",
+        "results",
+        "status",
+    )
+
+    def __init__(self, *, max_bytes: int = 0, count_names: bool = False) -> None:
+        """`max_bytes` bounds the rows (0 sets no bound); `count_names` adds the column names to every row's size,
+        as they are in an answer whose rows are objects."""
+        self.results: list[Result] = []
+        self.error: GatewayError | None = None
+        """The first thing that went wrong. The exchange still has to be read to its end."""
+        self.status = 0
+        """The transaction status byte of ReadyForQuery; 0 before it came."""
+        self.parsed = 0
+        """How many Parse messages succeeded."""
+        self.bound = 0
+        """How many Bind messages succeeded."""
+        self.bytes_received = 0
+        self.fatal_first = False
+        """Postgres's first word was that it ends the connection: nothing of the exchange was executed, since the
+        replies to what was executed would have stood before it."""
+        self.copy_in = False
+        """Postgres waits for COPY data that nobody will send."""
+        self.parameters: list[bytes] = []
+        """Bodies of ParameterStatus messages."""
+        self._max_bytes = max_bytes
+        self._count_names = count_names
+        self._description: bytes | None = None
+        self._rows: list[bytes] = []
+        self._row_count = 0
+        self._row_overhead = 0
+        self._chunks: list[bytes] = []
+        self._missing = 0
+        self._skip = 0
+
+    def refuse(self, error: GatewayError) -> None:
+        """Let `error` be the outcome; rows are no longer kept."""
+        if self.error is None:
+            self.error = error
+        self._rows.clear()
+
+    def receive(self, data: bytes) -> bytes | None:
+        """Take what Postgres sent. None: more is needed; else the exchange is over and these bytes came after it.
+
+        Raises:
+            RemoteProtocolError: this is no answer to what was asked.
+        """
+        if self._skip:
+            if self._skip >= len(data):
+                self._skip -= len(data)
+                return None
+            data = data[self._skip :]
+            self._skip = 0
+        if self._missing:
+            # Chunks are joined once per message, not once per chunk, so a large row costs linear time.
+            self._chunks.append(data)
+            self._missing -= len(data)
+            if self._missing > 0:
+                return None
+            data = b"".join(self._chunks)
+            self._chunks.clear()
+            self._missing = 0
+        position, end = 0, len(data)
+        while end - position >= 5:
+            tag = data[position]
+            length = _INT32_AT(data, position + 1)[0]
+            if length < 4:
+                raise RemoteProtocolError(f"message {chr(tag)!r} with a length of {length}")
+            following = position + 1 + length
+            if tag == DATA_ROW:
+                position = self._take_rows(data, position, end)
+                if self._skip or (position < end and data[position] == DATA_ROW):
+                    break  # the rest of a row is still to come
+                continue
+            if following > end:
+                break
+            if tag == READY_FOR_QUERY:
+                self.status = data[position + 5]
+                return data[following:]
+            self._take(tag, data, position + 5, following)
+            position = following
+        if self._skip:
+            return None
+        if position < end:
+            self._chunks.append(data[position:] if position else data)
+            have = end - position
+            need = 5 if have < 5 else 1 + _INT32_AT(data, position + 1)[0]
+            self._missing = need - have
+        return None
+
+    def _take_rows(self, data: bytes, start: int, end: int) -> int:
+        """Keep the run of whole rows from `start` on; answer where it ends."""
+        position, count = start, 0
+        while end - position >= 5 and data[position] == DATA_ROW:
+            following = position + 1 + _INT32_AT(data, position + 1)[0]
+            if following <= position + 4:
+                raise RemoteProtocolError("row with an impossible length")
+            if following > end:
+                if self.error is not None or (0 < self._max_bytes < self.bytes_received + following - position):
+                    self._refuse_size()
+                    self._skip = following - end
+                    position = end
+                break
+            position = following
+            count += 1
+        self.bytes_received += position - start + count * self._row_overhead
+        if self.error is None:
+            if 0 < self._max_bytes < self.bytes_received:
+                self._refuse_size()
+            elif count:
+                self._rows.append(data[start:position])
+                self._row_count += count
+        return position
+
+    def _refuse_size(self) -> None:
+        self.refuse(ResponseTooLarge(f"response is too large (max is {self._max_bytes} bytes)"))
+
+    def _take(self, tag: int, data: bytes, start: int, end: int) -> None:
+        """Note one whole message other than a row; its body is data[start:end]."""
+        if tag == BIND_COMPLETE:
+            self.bound += 1
+        elif tag == ROW_DESCRIPTION:
+            self._description = data[start:end]
+            if self._count_names:
+                columns = int.from_bytes(data[start : start + 2])
+                # Beside each name and its NUL stand 18 bytes; JSON puts three characters around a name.
+                self._row_overhead = end - start - 2 - 18 * columns + 2 * columns
+        elif tag == COMMAND_COMPLETE:
+            self._finish(data[start : end - 1])
+        elif tag == PARSE_COMPLETE:
+            self.parsed += 1
+        elif tag == EMPTY_QUERY_RESPONSE:
+            self._finish(None)
+        elif tag == ERROR_RESPONSE:
+            fields = decode_error(data[start:end])
+            if fields.get("V", fields.get("S")) in {"FATAL", "PANIC"} and not (
+                self.parsed or self.bound or self.results
+            ):
+                self.fatal_first = True
+            self.refuse(PostgresError(fields))
+        elif tag == PARAMETER_STATUS:
+            self.parameters.append(data[start:end])
+        elif tag in _COPY:
+            self.copy_in = tag == COPY_IN_RESPONSE
+            self.refuse(
+                UnsupportedStatement(
+                    "COPY FROM STDIN and COPY TO STDOUT need a stream, which one request cannot hold",
+                    hint="Use INSERT or SELECT here, or COPY over a WebSocket or TCP connection.",
+                )
+            )
+        elif tag not in _IGNORED:
+            raise RemoteProtocolError(f"unexpected message {chr(tag)!r} from the server")
+
+    def _finish(self, tag: bytes | None) -> None:
+        """One statement is complete."""
+        rows = self._rows
+        whole = rows[0] if len(rows) == 1 else b"".join(rows)
+        self.results.append(Result(self._description, whole, self._row_count, tag))
+        self._description = None
+        self._rows = []
+        self._row_count = 0
+        self._row_overhead = 0

@@ -1,0 +1,67 @@
+"""Messages a program sends, encoded: what the gateway says to Postgres.
+
+Formats are those of "Message Formats" in the Postgres manual. Parameters and results are always in text format, which
+a zero count of format codes means. Decoding what a program sends to us is not here: see `messages`.
+"""
+
+from collections.abc import Sequence
+from struct import Struct
+
+_INT16 = Struct("!H").pack
+_INT32 = Struct("!I").pack
+_CANCEL = Struct("!IIII").pack
+_CANCEL_REQUEST_CODE = 80877102
+
+SYNC = b"S\0\0\0\x04"
+FLUSH = b"H\0\0\0\x04"
+TERMINATE = b"X\0\0\0\x04"
+DESCRIBE_PORTAL = b"D\0\0\0\x06P\0"
+"""Describe of the unnamed portal: the answer is its RowDescription, or NoData."""
+EXECUTE = b"E\0\0\0\x09\0\0\0\0\0"
+"""Execute of the unnamed portal, without a limit of rows."""
+
+NULL = b"\xff\xff\xff\xff"
+_NO_FORMATS = b"\0\0"
+MAX_PARAMETERS = 65535
+"""Bind counts parameters in 16 bits."""
+
+
+def encode_parse(name: bytes, text: bytes) -> bytes:
+    """Parse `text` as the prepared statement `name`, all parameter types left to the server."""
+    return b"P%b%b\0%b\0\0\0" % (_INT32(8 + len(name) + len(text)), name, text)
+
+
+def encode_bind(name: bytes, params: Sequence[bytes | None]) -> bytes:
+    """Bind the statement `name` to the unnamed portal."""
+    if not params:
+        return b"B%b\0%b\0\0\0\0\0\0\0" % (_INT32(12 + len(name)), name)
+    parts = [b"\0", name, b"\0", _NO_FORMATS, _INT16(len(params))]
+    for param in params:
+        if param is None:
+            parts.append(NULL)
+        else:
+            parts.append(_INT32(len(param)))
+            parts.append(param)
+    parts.append(_NO_FORMATS)
+    body = b"".join(parts)
+    return b"B%b%b" % (_INT32(4 + len(body)), body)
+
+
+def encode_close_statement(name: bytes) -> bytes:
+    """Close the prepared statement `name`; closing one that does not exist is no error."""
+    return b"C%bS%b\0" % (_INT32(6 + len(name)), name)
+
+
+def encode_query(text: bytes) -> bytes:
+    """A simple query, which may hold several statements."""
+    return b"Q%b%b\0" % (_INT32(5 + len(text)), text)
+
+
+def encode_copy_fail(reason: bytes) -> bytes:
+    """End a COPY FROM STDIN that nobody will feed."""
+    return b"f%b%b\0" % (_INT32(5 + len(reason)), reason)
+
+
+def encode_cancel_request(pid: int, secret: int) -> bytes:
+    """The whole content of a connection that asks to cancel what backend `pid` runs."""
+    return _CANCEL(16, _CANCEL_REQUEST_CODE, pid, secret & 0xFFFFFFFF)
