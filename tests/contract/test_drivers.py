@@ -1,0 +1,65 @@
+"""Published drivers from npm against the gateway, one Node process each."""
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.cluster import Database
+from tests.support.gateway import Gateway
+
+SCRIPTS = Path(__file__).parent / "drivers"
+TIMEOUT = 120.0  # seconds; a script takes one to three
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one script printed. `finished` is how many checks it says it made, None when it ended early."""
+
+    checks: list[dict[str, object]]
+    finished: int | None
+    status: int
+    complaints: str
+
+    @property
+    def failures(self) -> str:
+        """Every check that failed, for people."""
+        return "\n".join(
+            f"{check['name']}\n    got  {check['got']}\n    want {check['want']}"
+            for check in self.checks
+            if not check["ok"]
+        )
+
+
+def run(node: str, script: str, gateway: Gateway, database: Database) -> Run:
+    """Let one script work on a database of its own through the gateway."""
+    # Prisma's adapter takes every timestamptz for UTC, and a cluster's own zone is that of its machine.
+    database.psql(f"ALTER DATABASE {database.name} SET timezone TO 'UTC'")
+    environment = {name: os.environ[name] for name in ("PATH", "HOME", "TZ") if name in os.environ}
+    done = subprocess.run(
+        [node, str(SCRIPTS / script)],
+        env={**environment, "GATEWAY_URL": gateway.url, "DATABASE_URL": database.url},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    finished = lines.pop()["finished"] if lines and "finished" in lines[-1] else None
+    return Run(lines, finished, done.returncode, done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("script", "least"),
+    [("serverless.mjs", 130), ("drizzle.mjs", 30), ("kysely.mjs", 35), ("prisma.mjs", 50)],
+)
+def test_driver_finds_in_the_gateway_what_it_finds_in_neon(
+    script: str, least: int, node: str, gateway: Gateway, database: Database
+) -> None:
+    ran = run(node, script, gateway, database)
+    assert not ran.failures, f"{script}:\n{ran.failures}"
+    assert ran.finished == len(ran.checks), f"{script} ended early with {ran.status}:\n{ran.complaints}"
+    assert ran.status == 0, ran.complaints
+    assert len(ran.checks) >= least, "a script that checks less than it did has lost something"
