@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 NPM := $(shell command -v npm 2>/dev/null)
 DRIVERS := $(if $(NPM),tests/contract/node_modules/.package-lock.json)
 
-.PHONY: help run test check format bench lock clean
+.PHONY: help run test check format bench docs lock clean
 
 help:
 	@echo 'make run      a private Postgres and the gateway in front of it, on http://127.0.0.1:4444'
@@ -17,6 +17,7 @@ help:
 	@echo 'make test     all tests; ARGS="-k pool" for some'
 	@echo 'make check    formatting, lint, types, import contracts'
 	@echo 'make format   put the source in its canonical form'
+	@echo 'make docs     write the settings into the example file and the README'
 	@echo 'make bench    measurements side by side'
 	@echo 'make lock     renew the pinned versions in requirements/'
 	@echo 'make clean    remove what was made here, except the data in .sqlhttp'
@@ -39,6 +40,9 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+docs: $(VENV)/.dev
+	@$(BIN)/python -m tests.support.documents
 
 clean:
 	rm -rf $(VENV) tests/contract/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build

@@ -295,14 +295,19 @@ def _reachable_programs(account: Account) -> Iterator[Path]:
     else:
         yield original
         return
-    with tempfile.TemporaryDirectory(prefix="sqlhttp-") as copy:
-        os.chmod(copy, 0o755)
+    package = original.parent.parent
+    with tempfile.TemporaryDirectory(prefix="sqlhttp-") as name:
+        os.chmod(name, 0o755)
+        copy = Path(name, package.name, original.parent.name)
         for part in ("lib", "share"):
-            shutil.copytree(original.parent / part, Path(copy, part), symlinks=True)
-        Path(copy, "bin").mkdir()
+            shutil.copytree(original.parent / part, copy / part)
+        (copy / "bin").mkdir()
         for program in ("postgres", "initdb"):
-            shutil.copy2(original / program, Path(copy, "bin"))
-        yield Path(copy, "bin")
+            shutil.copy2(original / program, copy / "bin")
+        for libraries in (f"{package.name}.libs", f"{package.name}/.dylibs"):  # where a wheel's programs look for them
+            if (package.parent / libraries).is_dir():
+                shutil.copytree(package.parent / libraries, Path(name, libraries))
+        yield copy / "bin"
 
 
 @contextlib.contextmanager
