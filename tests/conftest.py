@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.cluster import Cluster, Database, running_cluster
+from tests.support.node import NOT_TRIED, NodeMissing, node_with_drivers
 
 if TYPE_CHECKING:  # the test of a codec need not wait for the whole gateway to be imported
     from tests.support.gateway import Gateway
@@ -59,3 +60,24 @@ def start_gateway(postgres: Cluster) -> Iterator[Callable[..., "Gateway"]]:
             return running.enter_context(gateway_in_thread(url, settings))
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """The path of a Node that has the drivers. Without it the test is skipped, or fails where CI is "true"."""
+    try:
+        return node_with_drivers()
+    except NodeMissing as missing:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the very end, where it is seen, that a part of the tests had nothing to run with."""
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if NOT_TRIED in str(report.longrepr)]
+    if skipped:
+        _, _, reason = skipped[0].longrepr
+        terminalreporter.write_line(
+            f"{len(skipped)} tests were skipped: {reason.removeprefix('Skipped: ')}", yellow=True
+        )

@@ -4,6 +4,7 @@ uvicorn speaks HTTP; here is only how it is set up, what it does with signals, a
 is served is `app.create_app`'s to say.
 """
 
+import asyncio
 import contextlib
 import errno
 import logging
@@ -33,12 +34,13 @@ def serve(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT, then drain; the process's exit status.
 
     Raises:
-        ConfigurationError: the address cannot be had.
+        ConfigurationError: the address cannot be had, or a connection string in the settings cannot be used.
     """
     sockets = bind(settings.listen)
     log.info("listening on %s, %d worker(s), pid %d", address(sockets[0]), len(sockets), os.getpid())
     if len(sockets) == 1:
         return GatewayServer(settings).serve_on(sockets[0])
+    create_app(settings)  # so that a wrong connection string is one message here, not one from each worker
     return Workers(settings, sockets).supervise()
 
 
@@ -101,9 +103,10 @@ class GatewayServer(uvicorn.Server):
 
     def __init__(self, settings: Settings, *, ready: Callable[[], None] = lambda: None) -> None:
         listen = settings.listen
+        self._gateway = create_app(settings)
         super().__init__(
             uvicorn.Config(
-                create_app(settings),
+                self._gateway,
                 http="httptools",
                 loop="uvloop",
                 ws="websockets-sansio",
@@ -121,6 +124,7 @@ class GatewayServer(uvicorn.Server):
             )
         )
         self._ready = ready
+        self._notice = settings.drain.notice
         self._parent = os.getppid()
 
     def serve_on(self, bound: socket.socket) -> int:
@@ -137,6 +141,13 @@ class GatewayServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Not ready first; then, when whoever spreads the load had time to see it, no new connections."""
+        self._gateway.begin_drain()
+        if not self.force_exit:
+            await asyncio.sleep(self._notice)
+        await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second; a worker whose parent was killed ends too, or it would hold the port for ever."""

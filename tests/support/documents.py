@@ -43,7 +43,9 @@ def settings_table() -> str:
     rows = ["| setting | default | meaning |", "| --- | --- | --- |"]
     for name, field in leaves():
         default = _toml(field.default) if not field.is_required() and field.default is not None else ""
-        rows.append(f"| `{name}` | {f'`{default}`' if default else '–'} | {(field.description or '').replace('|', ',')} |")
+        rows.append(
+            f"| `{name}` | {f'`{default}`' if default else '–'} | {(field.description or '').replace('|', ',')} |"
+        )
     return "\n".join(rows)
 
 
