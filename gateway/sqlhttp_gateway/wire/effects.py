@@ -1,0 +1,349 @@
+"""What the text of a statement may do to the session, beyond its transaction.
+
+A small lexer, not a parser: it knows where strings, names and comments end, and reads the few statements that leave
+something behind. It need not be exact in one direction. What it suspects without cause costs one question to the
+server (see `session`); what it cannot see, such as a temporary table made inside a function, is undone by the scrub of
+the connection, so that nobody else ever finds it.
+
+Texts are bytes in the program's encoding. Every keyword is ASCII, and so is every quote in each encoding Postgres
+takes from a program.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Flag, StrEnum, auto
+from functools import lru_cache
+
+
+class Ask(Flag):
+    """What only the server can tell after the transaction."""
+
+    NOTHING = 0
+    TEMPORARY = auto()
+    ADVISORY_LOCK = auto()
+    PREPARED = auto()
+    CURSOR = auto()
+    EVERYTHING = TEMPORARY | ADVISORY_LOCK | PREPARED | CURSOR
+
+
+class Pin(StrEnum):
+    """Why a tunnel has to keep its backend; the label of a metric."""
+
+    SESSION = "session_mode"
+    TEMPORARY = "temporary_object"
+    CURSOR = "cursor_with_hold"
+    ADVISORY_LOCK = "advisory_lock"
+    PREPARE = "prepare"
+    LOAD = "load"
+    LISTEN = "listen"
+    SEQUENCE = "sequence_value"
+    PARAMETER = "unknown_parameter"
+    CONNECTION = "dblink_connection"
+    UNSURE = "unsure"
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What one text may leave behind. Empty for nearly all texts, and then identical to NO_EFFECTS."""
+
+    sets: tuple[str, ...] = ()
+    """Parameters that may have another value for the session afterwards, in lower case."""
+    resets: tuple[str, ...] = ()
+    """Parameters that RESET takes back to what the program asked for at start-up; "all" for every one."""
+    listens: tuple[bytes, ...] = ()
+    unlistens: tuple[bytes, ...] = ()
+    """Channels; b"*" for all."""
+    deallocates: tuple[bytes, ...] = ()
+    """Names of prepared statements; b"*" for all."""
+    executes: tuple[bytes, ...] = ()
+    """Names in SQL's EXECUTE, which may be statements that the program made with Parse."""
+    ask: Ask = Ask.NOTHING
+    pins: tuple[Pin, ...] = ()
+    reads_sequence: bool = False
+    """Whether the text is a single statement with lastval or currval, which speak of an earlier one."""
+
+
+NO_EFFECTS = Effects()
+ALL = b"*"
+
+_MEMORABLE = 4096
+"""Longer texts are read each time: they hardly come twice."""
+
+_LEADING = rb"set|reset|discard|listen|unlisten|prepare|deallocate|execute|load|do|call"
+_SUSPECT_START = re.compile(rb"(?:\A|;|\n|\*/)\s*(?:%b)\b" % _LEADING, re.IGNORECASE)
+_SUSPECT_WORDS = (b"temp", b"advisory", b"set_config", b"hold", b"lastval", b"currval", b"setseed", b"dblink_connect")
+
+_TOKEN = re.compile(
+    rb"""
+      (?P<blank>   (?: [ \t\n\r\f\v]++ | --[^\n\r]*+ )++ )
+    | (?P<comment> /\* )
+    | (?P<string>  [eE]'(?: [^'\\]++ | \\. | '' )*+'? | (?: [nNbBxX] | [uU]& )?'(?: [^']++ | '' )*+'? )
+    | (?P<quoted>  (?: [uU]& )?"(?: [^"]++ | "" )*+"? )
+    | (?P<dollar>  \$ (?: [A-Za-z_\x80-\xff] [A-Za-z0-9_\x80-\xff]*+ )? \$ )
+    | (?P<word>    [A-Za-z_\x80-\xff] [A-Za-z0-9_$\x80-\xff]*+ )
+    | (?P<other>   . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_COMMENT_EDGE = re.compile(rb"/\*|\*/")
+
+_LOCAL_WORDS = frozenset({"true", "t", "on", "yes", "1"})
+_CHARACTERISTICS = (
+    "default_transaction_isolation",
+    "default_transaction_read_only",
+    "default_transaction_deferrable",
+)
+# In a DO block, the left of an UPDATE's assignment looks the same; a parameter nobody knows is then asked for in vain.
+_SET_IN_CODE = re.compile(rb"\bset\s+(?!local\b)(?:session\s+)?([a-z_][\w.]*)\s*(?:=|\bto\b)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    kind: str  # word, name (quoted), string, other
+    value: bytes  # a word in lower case; a quoted name or string without its quotes
+
+
+def effects_of(text: bytes) -> Effects:
+    """What running `text`, of one or several statements, may do to the session."""
+    return _remembered(text) if len(text) <= _MEMORABLE else _effects(text)
+
+
+def _effects(text: bytes) -> Effects:
+    lower = text.lower()
+    if not (any(word in lower for word in _SUSPECT_WORDS) or _SUSPECT_START.search(text)):
+        return NO_EFFECTS
+    reading = _Reading()
+    statements = list(_statements(text))
+    for statement in statements:
+        reading.read(statement)
+    return reading.effects(is_single=len(statements) == 1)
+
+
+_remembered = lru_cache(maxsize=4096)(_effects)
+
+
+def _statements(text: bytes) -> Iterator[list[_Token]]:
+    statement: list[_Token] = []
+    for token in _tokens(text):
+        if token.kind == "other" and token.value == b";":
+            if statement:
+                yield statement
+            statement = []
+        else:
+            statement.append(token)
+    if statement:
+        yield statement
+
+
+def _tokens(text: bytes) -> Iterator[_Token]:
+    position = 0
+    while match := _TOKEN.match(text, position):
+        position = match.end()
+        value = match.group()
+        match match.lastgroup:
+            case "word":
+                yield _Token("word", value.lower())
+            case "quoted":
+                yield _Token("name", value[value.index(b'"') + 1 :].removesuffix(b'"').replace(b'""', b'"'))
+            case "string":
+                yield _Token("string", value[value.index(b"'") + 1 :].removesuffix(b"'").replace(b"''", b"'"))
+            case "dollar":
+                end = text.find(value, position)
+                end = len(text) if end < 0 else end
+                yield _Token("string", text[position:end])
+                position = end + len(value)
+            case "comment":
+                position = _after_comment(text, position)
+            case "other":
+                yield _Token("other", value)
+
+
+def _after_comment(text: bytes, position: int) -> int:
+    depth = 1  # comments nest in Postgres
+    while depth:
+        edge = _COMMENT_EDGE.search(text, position)
+        if edge is None:
+            return len(text)
+        depth += 1 if edge.group() == b"/*" else -1
+        position = edge.end()
+    return position
+
+
+class _Reading:
+    """Collects the effects of a text, statement by statement."""
+
+    def __init__(self) -> None:
+        self._sets: dict[str, None] = {}
+        self._resets: dict[str, None] = {}
+        self._listens: list[bytes] = []
+        self._unlistens: list[bytes] = []
+        self._deallocates: list[bytes] = []
+        self._executes: list[bytes] = []
+        self._ask = Ask.NOTHING
+        self._pins: list[Pin] = []
+        self._reads_sequence = False
+
+    def effects(self, *, is_single: bool) -> Effects:
+        effects = Effects(
+            tuple(self._sets),
+            tuple(self._resets),
+            tuple(self._listens),
+            tuple(self._unlistens),
+            tuple(self._deallocates),
+            tuple(self._executes),
+            self._ask,
+            tuple(self._pins),
+            self._reads_sequence and is_single,
+        )
+        return NO_EFFECTS if effects == NO_EFFECTS else effects
+
+    def read(self, tokens: list[_Token]) -> None:
+        """One statement."""
+        self._read_words(tokens)
+        if tokens[0].kind != "word":
+            return
+        rest = tokens[1:]
+        match tokens[0].value:
+            case b"set":
+                self._read_set(rest)
+            case b"reset":
+                self._reset(_parameter(rest, is_reset=True))
+            case b"discard":
+                self._read_discard(rest)
+            case b"listen":
+                self._listens += _identifier(rest)
+            case b"unlisten":
+                self._unlistens += _identifier(rest)
+            case b"prepare" if not _starts(rest, b"transaction"):
+                self._ask |= Ask.PREPARED
+            case b"deallocate":
+                name = _identifier(rest[1:] if _starts(rest, b"prepare") and len(rest) > 1 else rest)
+                self._deallocates += [ALL] if rest[-1:] == [_Token("word", b"all")] else name
+                self._ask |= Ask.PREPARED
+            case b"execute":
+                self._executes += _identifier(rest)
+            case b"load":
+                self._pins.append(Pin.LOAD)
+            case b"do":
+                self._read_code(rest)
+            case b"call":
+                self._ask |= Ask.EVERYTHING
+
+    def _read_words(self, tokens: list[_Token]) -> None:
+        """What can stand anywhere in a statement."""
+        for at, token in enumerate(tokens):
+            if token.kind not in ("word", "name"):
+                continue
+            word = token.value
+            if word in (b"temp", b"temporary", b"pg_temp"):
+                self._ask |= Ask.TEMPORARY
+            elif b"advisory" in word and b"xact" not in word:
+                self._ask |= Ask.ADVISORY_LOCK
+            elif word == b"hold" and tokens[0].value == b"declare":
+                self._ask |= Ask.CURSOR
+            elif word == b"set_config":
+                self._read_set_config(tokens[at + 1 :])
+            elif word in (b"lastval", b"currval"):
+                self._reads_sequence = True
+            elif word == b"setseed":
+                self._pins.append(Pin.PARAMETER)
+            elif word.startswith(b"dblink_connect"):
+                self._pins.append(Pin.CONNECTION)
+
+    def _read_set(self, rest: list[_Token]) -> None:
+        if _starts(rest, b"local") or _starts(rest, b"transaction") or _starts(rest, b"constraints"):
+            return
+        if _starts(rest, b"session") and _starts(rest[1:], b"characteristics"):
+            self._set(*_CHARACTERISTICS)
+        elif _starts(rest, b"session") and not _starts(rest[1:], b"authorization"):
+            self._read_set(rest[1:])
+        elif _starts(rest, b"seed"):
+            self._pins.append(Pin.PARAMETER)  # its value cannot be asked for
+        else:
+            self._set(_parameter(rest, is_reset=False))
+
+    def _set(self, *names: str) -> None:
+        for name in names:
+            if name:
+                self._resets.pop(name, None)
+                self._sets[name] = None
+            else:
+                self._pins.append(Pin.PARAMETER)
+
+    def _reset(self, name: str) -> None:
+        if name == "all":
+            self._sets.clear()
+        self._sets.pop(name, None)
+        self._resets[name] = None
+
+    def _read_set_config(self, rest: list[_Token]) -> None:
+        """`set_config(name, value, is_local)`: of no effect beyond the transaction where the last is plainly true."""
+        depth, last, name = 0, rest[0] if rest else None, ""
+        for at, token in enumerate(rest):
+            if token.kind == "other" and token.value in b"([":
+                depth += 1
+            elif token.kind == "other" and token.value in b")]":
+                depth -= 1
+                if depth == 0:
+                    break
+            if at == 1 and token.kind == "string" and rest[2:3] and rest[2].value in (b",", b":"):
+                name = token.value.decode(errors="replace").lower()
+            last = token
+        if last is not None and last.kind in ("word", "string") and last.value.decode(errors="replace") in _LOCAL_WORDS:
+            return
+        self._set(name)
+
+    def _read_discard(self, rest: list[_Token]) -> None:
+        if _starts(rest, b"all"):
+            self._reset("all")
+            self._reset("role")
+            self._reset("session_authorization")
+            self._unlistens.append(ALL)
+            self._deallocates.append(ALL)
+        self._ask |= Ask.EVERYTHING
+
+    def _read_code(self, rest: list[_Token]) -> None:
+        self._ask |= Ask.EVERYTHING
+        for token in rest:
+            if token.kind != "string":
+                continue
+            for name in _SET_IN_CODE.findall(token.value):
+                self._set(name.decode(errors="replace").lower())
+            self._read_words([_Token("word", b"do"), *_tokens(token.value)])
+
+
+def _starts(tokens: list[_Token], word: bytes) -> bool:
+    return bool(tokens) and tokens[0].kind == "word" and tokens[0].value == word
+
+
+def _identifier(tokens: list[_Token]) -> list[bytes]:
+    """The one name there, `*` included; none when something else stands there."""
+    if not tokens or tokens[0].kind == "string" or (tokens[0].kind == "other" and tokens[0].value != ALL):
+        return []
+    return [tokens[0].value]
+
+
+def _parameter(tokens: list[_Token], *, is_reset: bool) -> str:
+    """The parameter that SET or RESET names, or "" when none can be made out."""
+    words = [token.value if token.kind in ("word", "name") else b"" for token in tokens[:3]]
+    match words:
+        case [b"time", b"zone", *_]:
+            return "timezone"
+        case [b"session", b"authorization", *_]:
+            return "session_authorization"
+        case [b"transaction", b"isolation", *_]:
+            return "transaction_isolation"
+        case [b"names", *_] if not is_reset:
+            return "client_encoding"
+        case [b"schema", *_] if not is_reset:
+            return "search_path"
+        case [b"xml", b"option", *_]:
+            return "xmloption"
+    parts = []
+    for at, token in enumerate(tokens):
+        if at % 2 == 0 and token.kind in ("word", "name"):
+            parts.append(token.value)
+        elif not (at % 2 == 1 and token.value == b"." and token.kind == "other"):
+            break
+    return b".".join(parts).decode(errors="replace").lower()
