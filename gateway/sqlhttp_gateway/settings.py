@@ -123,6 +123,9 @@ class TargetSettings(Section):
 class DrainSettings(Section):
     """How the gateway stops."""
 
+    notice: Seconds = Field(
+        default=0.0, ge=0, description="Seconds after SIGTERM in which /readyz says no and requests are still taken."
+    )
     grace: Seconds = Field(
         default=20.0, ge=0, description="Seconds that running requests have to finish after SIGTERM."
     )

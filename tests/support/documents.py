@@ -11,7 +11,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from sqlhttp_gateway.settings import PREFIX, Section, Settings
+from sqlhttp_gateway.settings import Section, Settings
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "deploy" / "sqlhttp.example.toml"
