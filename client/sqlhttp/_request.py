@@ -1,6 +1,7 @@
 """Statements and options become headers and a body. Pure: no socket, no clock, no token is fetched here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from json import JSONEncoder
 from typing import Literal, NamedTuple, get_args
 
@@ -38,6 +39,8 @@ class Request(NamedTuple):
 
     headers: tuple[tuple[str, str], ...]
     body: bytes
+    reads_only: bool = False
+    """Whether nothing is lost when it is carried out twice."""
 
 
 def request(
@@ -47,17 +50,35 @@ def request(
     connection_string: str | None,
     token: str | None = None,
     transaction: TransactionOptions | None = None,
-    extra: Mapping[str, str] | None = None,
+    extra: tuple[tuple[str, str], ...] = (),
+    reads_only: bool = False,
 ) -> Request:
     """One request for one statement, or for several in one transaction.
 
     Rows are asked for as Postgres's own text and as arrays, whatever the caller wants: `_response` makes the rest of
-    it. `extra` headers come last and replace those of the same name.
+    it. `extra` headers replace ours of the same name.
 
     Raises:
         InterfaceError: the isolation level is unknown, or the text cannot be sent as UTF-8.
     """
+    members = [{"query": statement.text, "params": statement.params} for statement in statements]
+    try:
+        body = _compact({"queries": members} if batch else members[0]).encode()
+    except UnicodeEncodeError:
+        raise InterfaceError("the query or a parameter has half of a surrogate pair, which is no text") from None
+    return Request(_headers(connection_string, token, transaction, extra), body, reads_only)
+
+
+@lru_cache(maxsize=64)
+def _headers(
+    connection_string: str | None,
+    token: str | None,
+    transaction: TransactionOptions | None,
+    extra: tuple[tuple[str, str], ...],
+) -> tuple[tuple[str, str], ...]:
+    """The same for all calls of a client, and therefore remembered."""
     headers = {
+        "User-Agent": "sqlhttp",
         "Content-Type": "application/json",
         "Accept-Encoding": "identity",
         "Neon-Raw-Text-Output": "true",
@@ -69,16 +90,8 @@ def request(
         headers["Authorization"] = f"Bearer {token}"
     if transaction is not None:
         _add_transaction(headers, transaction)
-    if extra:
-        given = {name.lower() for name in extra}
-        headers = {name: value for name, value in headers.items() if name.lower() not in given}
-        headers.update(extra)
-    members = [{"query": statement.text, "params": statement.params} for statement in statements]
-    try:
-        body = _compact({"queries": members} if batch else members[0]).encode()
-    except UnicodeEncodeError:
-        raise InterfaceError("the query or a parameter has half of a surrogate pair, which is no text") from None
-    return Request(tuple(headers.items()), body)
+    given = {name.lower() for name, _ in extra}
+    return (*((name, value) for name, value in headers.items() if name.lower() not in given), *extra)
 
 
 def _add_transaction(headers: dict[str, str], options: TransactionOptions) -> None:

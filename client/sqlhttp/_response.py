@@ -3,7 +3,7 @@
 Values arrive as Postgres's text and rows as arrays, since that is what `_request` asks for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from json import loads
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -52,6 +52,12 @@ class FullResults(Generic[Row]):
         self.attempts = attempts
         """How often the request was sent until this answer came."""
 
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
     def __repr__(self) -> str:
         return f"FullResults({self.command} {self.row_count}, {len(self.rows)} rows)"
 
@@ -73,7 +79,9 @@ def single(reply: Reply, shape: Shape, *, query: str | None = None, attempts: in
     return _result(_json(reply, (query,)), shape, attempts)
 
 
-def batch(reply: Reply, shapes: list[Shape], *, queries: tuple[str | None, ...] = (), attempts: int = 1) -> list[Any]:
+def batch(
+    reply: Reply, shapes: Sequence[Shape], *, queries: tuple[str | None, ...] = (), attempts: int = 1
+) -> list[Any]:
     """The answers to a batch, in the order of its statements.
 
     Raises:

@@ -4,6 +4,7 @@ Shared by all clients, so that a warm Lambda finds its connection again whatever
 used by one thread at a time; any number of threads may ask. A forked child begins with an empty pool.
 """
 
+import atexit
 import os
 import socket
 import threading
@@ -24,6 +25,15 @@ CONNECT_TIMEOUT = 10.0
 MAX_REST = 30.0
 """Seconds that a connection may rest between two requests. Load balancers drop silent ones after 60 and more."""
 
+ASK_AFTER = 1.0
+"""Seconds of rest after which a connection is asked before a statement that writes is sent over it."""
+
+CONTINUE_WAIT = 1.0
+"""Seconds to wait for "100 Continue" before the body is sent all the same."""
+
+MAX_IDLE = 32
+"""Idle connections kept to one place; a burst of threads opens more, and they are closed after it."""
+
 _READ_BYTES = 65_536
 
 
@@ -38,25 +48,82 @@ class Transport(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Close what is idle."""
+        ...
+
+
+class StaleConnection(Exception):
+    """A connection that had rested was closed by the other side; nothing of the request was carried out."""
+
 
 class Connection:
     """One socket; carries one request at a time."""
 
     def __init__(self, origin: Origin, context: "SSLContext | None", deadline: float | None) -> None:
         self._socket = _connected(origin, context, deadline)
+        self._rested = False
         self._rested_at = (monotonic(), time())
 
-    def exchange(self, data: bytes, deadline: float | None) -> Reply:
-        """Send a request's bytes, and read its reply."""
+    def exchange(self, head: bytes, request: Request, deadline: float | None) -> Reply:
+        """Send a request and read its reply.
+
+        Raises:
+            StaleConnection: the connection had been closed while it rested; the request can be sent over another.
+            SendFailed, OutcomeUnknown, ProtocolError: by what is known of the request's fate.
+        """
+        rested, self._rested = self._rested, False
+        reader = ReplyReader()
+        try:
+            if rested and not request.reads_only and monotonic() - self._rested_at[0] > ASK_AFTER:
+                reply = self._ask(reader, head, request, deadline)
+                if reply is not None:
+                    return reply
+            else:
+                self._send(encode_request(head, request.body), deadline)
+            reply = self._read(reader, deadline)
+            assert reply is not None  # only an interim reply is None
+            return reply
+        except errors.SendFailed as error:
+            if rested:
+                raise StaleConnection from error
+            raise
+        except errors.ConnectionLost as error:
+            if rested and request.reads_only:
+                raise StaleConnection from error
+            raise
+
+    def _ask(self, reader: ReplyReader, head: bytes, request: Request, deadline: float | None) -> Reply | None:
+        """Send the head alone and the body only when the server has shown that it is there (RFC 9110, 10.1.1).
+
+        The end of a connection that was closed while it rested may arrive after the request has left. Without this a
+        statement that writes would then have an unknown outcome; a new connection would cost more than one answer.
+        """
+        self._send(encode_request(head, request.body, expect=True), deadline)
+        wait = monotonic() + CONTINUE_WAIT
+        try:
+            reply = self._read(reader, wait if deadline is None else min(wait, deadline), until_interim=True)
+        except (errors.RequestTimeout, errors.ConnectionLost) as error:
+            if isinstance(error, errors.ConnectionLost):
+                raise StaleConnection from error
+            reply = None  # some servers never say it, and the body may be sent all the same
+        if reply is not None:
+            if reply.status == 417:
+                raise StaleConnection  # it does not like to be asked; a new connection is not asked
+            return reply._replace(keep_alive=False)  # the server has answered without the body it was promised
+        self._send(request.body, deadline)
+        return None
+
+    def _send(self, data: bytes, deadline: float | None) -> None:
         try:
             self._socket.settimeout(_remaining(deadline))
             self._socket.sendall(data)
         except OSError as error:
             # sendall raises before its last byte is with the kernel, so the server cannot have the whole request.
-            raise errors.SendFailed(f"the connection broke while the request was sent: {_reason(error)}") from error
-        reader = ReplyReader()
-        reply = None
-        while reply is None:
+            raise errors.SendFailed(f"the request could not be sent: {_reason(error)}") from error
+
+    def _read(self, reader: ReplyReader, deadline: float | None, *, until_interim: bool = False) -> Reply | None:
+        while True:
             try:
                 self._socket.settimeout(_remaining(deadline))
                 received = self._socket.recv(_READ_BYTES)
@@ -70,20 +137,22 @@ class Connection:
                 raise _lost(reader, "the server closed the connection") from None
             except NotHttp as error:
                 raise errors.ProtocolError(f"{error}; is the endpoint a SQL-over-HTTP server?") from None
-        return reply
+            if reply is not None or (until_interim and reader.interim):
+                return reply
 
     def rest(self) -> None:
+        """Note that it is idle from now on."""
+        self._rested = True
         self._rested_at = (monotonic(), time())
 
-    def is_fresh(self) -> bool:
-        """Whether the connection can be trusted with another request.
-
-        Both clocks count: the monotonic one stands still in a frozen sandbox, the other can be set.
-        """
+    def is_old(self) -> bool:
+        """Both clocks count: the monotonic one stands still in a frozen sandbox, the other can be set."""
         at, wall = self._rested_at
-        if monotonic() - at > MAX_REST or abs(time() - wall) > MAX_REST:
-            return False
-        return self._is_silent()
+        return monotonic() - at > MAX_REST or abs(time() - wall) > MAX_REST
+
+    def is_fresh(self) -> bool:
+        """Whether the connection can be trusted with another request."""
+        return not self.is_old() and self._is_silent()
 
     def _is_silent(self) -> bool:
         """Nothing to read: neither the end of the connection nor bytes that nobody asked for."""
@@ -118,19 +187,22 @@ class ConnectionPool:
         except ValueError as error:
             raise errors.InterfaceError(str(error)) from None
         key = (origin, context)
-        connection = self._take(key) or Connection(origin, context, deadline)
-        try:
-            reply = connection.exchange(encode_request(head, request.body), deadline)
-        except BaseException:
-            connection.close()
-            raise
-        if reply.keep_alive:
-            connection.rest()
-            with self._lock:
-                self._idle.setdefault(key, []).append(connection)
-        else:
-            connection.close()
-        return reply
+        while True:
+            # The loop ends with the idle connections: a new one is never stale.
+            connection = self._take(key) or Connection(origin, context, deadline)
+            try:
+                reply = connection.exchange(head, request, deadline)
+            except StaleConnection:
+                connection.close()
+                continue
+            except BaseException:
+                connection.close()
+                raise
+            if reply.keep_alive:
+                self._give(key, connection)
+            else:
+                connection.close()
+            return reply
 
     def close(self) -> None:
         """Close the idle connections. The pool can be used afterwards."""
@@ -154,6 +226,16 @@ class ConnectionPool:
                 return connection
             connection.close()
 
+    def _give(self, key: "tuple[Origin, SSLContext | None]", connection: Connection) -> None:
+        connection.rest()
+        with self._lock:
+            idle = self._idle.setdefault(key, [])
+            idle.append(connection)
+            # The first has rested longest; nobody takes it while later ones are enough.
+            oldest = idle.pop(0) if len(idle) > MAX_IDLE or idle[0].is_old() else None
+        if oldest is not None:
+            oldest.close()
+
     def _default_context(self) -> "SSLContext":
         if self._context is None:
             import ssl
@@ -169,6 +251,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=POOL.forget)
 
 
+atexit.register(POOL.close)
+
+
 class SocketTransport:
     """Sends over the pool of the process, with the caller's own TLS settings where given."""
 
@@ -177,6 +262,9 @@ class SocketTransport:
 
     def send(self, endpoint: Endpoint, request: Request, deadline: float | None) -> Reply:
         return POOL.send(endpoint, request, deadline, self._context)
+
+    def close(self) -> None:
+        POOL.close()
 
 
 def _connected(origin: Origin, context: "SSLContext | None", deadline: float | None) -> socket.socket:

@@ -1,0 +1,129 @@
+"""From statements and options to one call: the request to send, and the steps that end in its answer.
+
+Both drivers use this and add nothing but sending, sleeping and fetching a token.
+"""
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any, NamedTuple
+
+from sqlhttp import _errors as errors
+from sqlhttp._http1 import Reply
+from sqlhttp._options import ClientOptions, Wanted, deadline_of, shaped
+from sqlhttp._reads import only_reads
+from sqlhttp._request import Request, request
+from sqlhttp._response import FullResults, Shape, batch, single
+from sqlhttp._retry import Steps, attempts
+from sqlhttp._template import Query, statement_of
+
+
+class Call(NamedTuple):
+    """One call, ready for a driver."""
+
+    request: Request
+    steps: Steps
+
+
+class Positional(Enum):
+    """Rows as lists whatever the client was told, for what looks at places and not at names; FULL with the count."""
+
+    ROWS = Shape(list)
+    FULL = Shape(list, full_results=True)
+
+
+def wanting(query: Query[Any], wanted: Wanted) -> Query[Any]:
+    """The query with wishes of its own for its rows."""
+    if all(wish is None for wish in wanted):
+        return query
+    return Query(query.text, query.params, shape=wanted)
+
+
+def single_call(
+    options: ClientOptions, query: Query[Any], token: str | None, *, positional: Positional | None = None
+) -> Call:
+    """One statement. With transaction options it is sent as a batch of one, since only a batch can carry them."""
+    shape = options.shape if query.shape is None else shaped(options.shape, query.shape)
+    if positional is not None:
+        shape = positional.value._replace(types=shape.types)
+    statement = statement_of(query)
+    alone = not options.transaction.any
+    out = request(
+        (statement,),
+        batch=not alone,
+        connection_string=options.destination.connection_string,
+        token=token,
+        transaction=None if alone else options.transaction,
+        extra=options.headers,
+        reads_only=bool(options.transaction.read_only) or only_reads(statement.text),
+    )
+
+    def read(reply: Reply, number: int) -> Any:
+        if alone:
+            return single(reply, shape, query=statement.text, attempts=number)
+        return batch(reply, (shape,), queries=(statement.text,), attempts=number)[0]
+
+    return _call(options, out, read)
+
+
+def batch_call(options: ClientOptions, queries: Sequence[Any], token: str | None) -> Call:
+    """Several statements in one transaction.
+
+    Raises:
+        InterfaceError: one of them is not a Query.
+    """
+    for query in queries:
+        if not isinstance(query, Query):
+            raise errors.InterfaceError(f"a transaction takes queries made by sql.q, not {type(query).__name__}")
+    statements = [statement_of(query) for query in queries]
+    shapes = [options.shape if query.shape is None else shaped(options.shape, query.shape) for query in queries]
+    texts = tuple(statement.text for statement in statements)
+    out = request(
+        statements,
+        batch=True,
+        connection_string=options.destination.connection_string,
+        token=token,
+        transaction=options.transaction,
+        extra=options.headers,
+        reads_only=bool(options.transaction.read_only) or all(only_reads(text) for text in texts),
+    )
+    return _call(options, out, lambda reply, number: batch(reply, shapes, queries=texts, attempts=number))
+
+
+def _call(options: ClientOptions, out: Request, read: Any) -> Call:
+    steps = attempts(read, retry=options.retry, reads_only=out.reads_only, deadline=deadline_of(options))
+    return Call(out, steps)
+
+
+# ── what `one`, `first`, `val`, `col` and `execute` make of an answer ────────────────────────────────────────────────
+
+
+def rows_of(answer: Any) -> list[Any]:
+    return answer.rows if isinstance(answer, FullResults) else answer
+
+
+def one_of(answer: Any) -> Any:
+    """The only row.
+
+    Raises:
+        NoDataFound, TooManyRows: there is none, or another.
+    """
+    rows = rows_of(answer)
+    if not rows:
+        raise errors.NoDataFound
+    if len(rows) > 1:
+        raise errors.TooManyRows
+    return rows[0]
+
+
+def first_of(answer: Any) -> Any:
+    rows = rows_of(answer)
+    return rows[0] if rows else None
+
+
+def value_of(rows: list[Any]) -> Any:
+    """The first column of the first row; None without a row."""
+    return rows[0][0] if rows and rows[0] else None
+
+
+def column_of(rows: list[Any]) -> list[Any]:
+    return [row[0] for row in rows if row]

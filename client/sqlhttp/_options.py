@@ -1,0 +1,166 @@
+"""What a client was told, and how a call's own options change it. Values only; nothing is sent from here."""
+
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+
+from sqlhttp._endpoint import Destination
+from sqlhttp._errors import InterfaceError
+from sqlhttp._request import IsolationLevel, TransactionOptions
+from sqlhttp._response import Shape
+from sqlhttp._retry import Retry
+from sqlhttp._types import Decoder
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+TIMEOUT = 75.0
+"""Seconds a call may take. Above the gateway's own 60 s for a statement, so that its clearer word arrives first."""
+
+
+class Unset(Enum):
+    """Stands for an option that was not given, where None means something."""
+
+    UNSET = "unset"
+
+
+UNSET = Unset.UNSET
+
+
+class FetchOptions(TypedDict, total=False):
+    """What concerns HTTP alone."""
+
+    headers: Mapping[str, str]
+    """Sent with every request; one with the name of a header of ours replaces it."""
+    ssl_context: "SSLContext"
+    """How TLS is done, for instance with a certificate authority of your own."""
+
+
+class Wanted(NamedTuple):
+    """What a single query asks of its rows; None leaves it to the client."""
+
+    array_mode: bool | None = None
+    full_results: bool | None = None
+    row: Callable[..., Any] | None = None
+    types: Mapping[int, Decoder] | None = None
+
+
+class ClientOptions(NamedTuple):
+    """Everything that a call needs but its statements."""
+
+    destination: Destination
+    transport: Any
+    """A `Transport` of the synchronous or of the asynchronous driver."""
+    auth_token: Any = None
+    """A string, or a function that gives one; the asynchronous driver also takes one that gives an awaitable."""
+    shape: Shape = Shape()
+    transaction: TransactionOptions = TransactionOptions()
+    headers: tuple[tuple[str, str], ...] = ()
+    timeout: float | None = TIMEOUT
+    retry: Retry | None = Retry()
+    deadline: float | None = None
+    """A moment on the monotonic clock at which every call ends, whatever its timeout."""
+
+
+def shaped(shape: Shape, wanted: Wanted) -> Shape:
+    """The shape with a query's own wishes.
+
+    Raises:
+        InterfaceError: rows are asked for as arrays and as something else.
+    """
+    array_mode, full_results, row, types = wanted
+    if array_mode and row is not None and row is not tuple:
+        raise InterfaceError("array_mode=True and row= ask for different rows")
+    if array_mode is not None:
+        shape = shape._replace(row=tuple if array_mode else dict)
+    if row is not None:
+        if not callable(row):
+            raise InterfaceError("row= takes dict, tuple, a class or a function")
+        shape = shape._replace(row=row)
+    if full_results is not None:
+        shape = shape._replace(full_results=full_results)
+    if types is not None:
+        shape = shape._replace(types={**(shape.types or {}), **types})
+    return shape
+
+
+def changed(
+    options: ClientOptions,
+    *,
+    wanted: Wanted = Wanted(),  # noqa: B008  a frozen value
+    auth_token: Any = UNSET,
+    isolation_level: IsolationLevel | None = None,
+    read_only: bool | None = None,
+    deferrable: bool | None = None,
+    fetch_options: FetchOptions | None = None,
+    timeout: float | Unset | None = UNSET,
+    retry: Retry | Unset | None = UNSET,
+) -> ClientOptions:
+    """The options with those of one call, or of a derived client."""
+    if any(wish is not None for wish in wanted):
+        options = options._replace(shape=shaped(options.shape, wanted))
+    if auth_token is not UNSET:
+        options = options._replace(auth_token=auth_token)
+    if isolation_level is not None or read_only is not None or deferrable is not None:
+        own = options.transaction
+        options = options._replace(
+            transaction=TransactionOptions(
+                own.isolation_level if isolation_level is None else isolation_level,
+                own.read_only if read_only is None else read_only,
+                own.deferrable if deferrable is None else deferrable,
+            )
+        )
+    if fetch_options is not None:
+        unknown = [key for key in fetch_options if key != "headers"]
+        if unknown:
+            raise InterfaceError(f"fetch_options takes headers here, not {', '.join(unknown)}")
+        options = options._replace(headers=merged_headers(options.headers, fetch_options.get("headers", {}).items()))
+    if timeout is not UNSET:
+        options = options._replace(timeout=timeout)
+    if retry is not UNSET:
+        options = options._replace(retry=retry)
+    return options
+
+
+def without_tls(fetch_options: FetchOptions | None) -> FetchOptions | None:
+    """What remains of a new client's options once its transport has its TLS settings."""
+    if fetch_options is None or "ssl_context" not in fetch_options:
+        return fetch_options
+    rest = fetch_options.copy()
+    del rest["ssl_context"]
+    return rest
+
+
+def merged_headers(
+    headers: tuple[tuple[str, str], ...], more: Iterable[tuple[str, str]]
+) -> tuple[tuple[str, str], ...]:
+    """Both, where the later one of two with the same name stays."""
+    merged = {name.lower(): (name, value) for name, value in headers}
+    for name, value in more:
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise InterfaceError("names and values of headers are strings")
+        merged[name.lower()] = (name, value)
+    return tuple(merged.values())
+
+
+def deadline_of(options: ClientOptions) -> float | None:
+    """The moment at which a call that begins now must be over."""
+    if options.timeout is None:
+        return options.deadline
+    by_timeout = monotonic() + options.timeout
+    return by_timeout if options.deadline is None else min(by_timeout, options.deadline)
+
+
+def deadline_from(limit: Any, margin: float) -> float:
+    """The moment that is `margin` seconds before the end of `limit`: seconds, or a Lambda context.
+
+    Raises:
+        InterfaceError: `limit` is neither.
+    """
+    remaining = getattr(limit, "get_remaining_time_in_millis", None)
+    if remaining is not None:
+        return monotonic() + float(remaining()) / 1000 - margin
+    if isinstance(limit, int | float):
+        return monotonic() + limit - margin
+    raise InterfaceError("with_deadline takes seconds, or a context that has get_remaining_time_in_millis()")
