@@ -12,6 +12,7 @@ import orjson
 
 from sqlhttp_gateway.errors import RemoteProtocolError, ResultUnreadable
 from sqlhttp_gateway.model import Field
+from sqlhttp_gateway.neon.values import Converter, converter, unknown_types
 
 _AFTER_NAME = Struct(">IhIhih")  # table, column, type, size, modifier, format
 
@@ -29,6 +30,8 @@ class Description:
     """The array that an answer has under "fields"."""
     names: tuple[str, ...]
     """Column names in the guise of rows: each character is one byte of the name's UTF-8."""
+    converters: tuple[Converter | None, ...] | None
+    """What makes typed values of the columns; None where a type's OID says nothing without the server's catalog."""
 
 
 def fields_from_description(body: bytes) -> tuple[Field, ...]:
@@ -56,6 +59,7 @@ def _describe(body: bytes) -> Description:
         fields=fields,
         json=orjson.dumps([_neon(field) for field in fields]),
         names=tuple(field.name.encode().decode("latin-1") for field in fields),
+        converters=None if unknown_types(fields, ()) else tuple(converter(field.type_id, {}) for field in fields),
     )
 
 

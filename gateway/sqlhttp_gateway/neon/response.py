@@ -12,12 +12,12 @@ from sqlhttp_gateway.errors import GatewayError, PostgresError
 from sqlhttp_gateway.model import ArrayType, Options, Result
 from sqlhttp_gateway.neon.fields import Description, describe
 from sqlhttp_gateway.neon.rows import encode_rows
-from sqlhttp_gateway.neon.values import converter
+from sqlhttp_gateway.neon.values import Converter, converter
 
 NOT_SUPPORTED = b'"query is not supported"'
 """The body for every path and method that is not served; status 400, as Neon has it."""
 
-_NO_FIELDS = Description(fields=(), json=b"[]", names=())
+_NO_FIELDS = Description(fields=(), json=b"[]", names=(), converters=())
 
 
 def encode_result(result: Result, options: Options, *, array_mode: bool, array_types: Mapping[int, ArrayType]) -> bytes:
@@ -28,9 +28,11 @@ def encode_result(result: Result, options: Options, *, array_mode: bool, array_t
         RemoteProtocolError: the description or the rows are malformed.
     """
     described = _NO_FIELDS if result.description is None else describe(result.description)
-    converters = None
+    converters: Sequence[Converter | None] | None = None
     if not options.raw_text:
-        converters = [converter(field.type_id, array_types) for field in described.fields]
+        converters = described.converters
+        if converters is None:
+            converters = [converter(field.type_id, array_types) for field in described.fields]
     rows = encode_rows(
         result.rows, result.row_count, names=described.names, converters=converters, array_mode=array_mode
     )

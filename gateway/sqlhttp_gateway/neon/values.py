@@ -190,14 +190,10 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 def _tokens(delimiter: str) -> re.Pattern[str]:
     """A quoted element, a plain one, or a mark; white space around each."""
     mark = re.escape(delimiter)
-    return re.compile(
-        r'[ \t\n\r\v\f]*(?:"([^"\\]*(?:\\.[^"\\]*)*)"|([^{}"\\ \t\n\r\v\f'
-        + mark
-        + r"]+)|([{}"
-        + mark
-        + r"]))[ \t\n\r\v\f]*",
-        re.DOTALL,
-    )
+    white = r" \t\n\r\v\f"
+    quoted = r'"([^"\\]*(?:\\.[^"\\]*)*)"'
+    plain = rf'([^{{}}"\\{white}{mark}]+)'
+    return re.compile(rf"[{white}]*(?:{quoted}|{plain}|([{{}}{mark}]))[{white}]*", re.DOTALL)
 
 
 def _array_from_tokens(text: str, element: Converter | None, delimiter: str) -> list[Any]:
