@@ -174,6 +174,8 @@ def _encode_by_pattern(
 
 def _converted(rows: Sequence[Row], converters: Sequence[Converter | None], *, null: str | None) -> list[Row]:
     """The rows with every column that has a converter sent through it, column by column."""
+    if not converters:
+        return list(rows)  # rows without columns have no column to turn back into rows
     columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
     for index, convert in enumerate(converters):
         if convert is None:
