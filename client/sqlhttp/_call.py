@@ -108,11 +108,14 @@ def one_of(answer: Any) -> Any:
         NoDataFound, TooManyRows: there is none, or another.
     """
     rows = rows_of(answer)
-    if not rows:
-        raise errors.NoDataFound
-    if len(rows) > 1:
-        raise errors.TooManyRows
-    return rows[0]
+    if len(rows) == 1:
+        return rows[0]
+    if rows:
+        error: errors.NeonDbError = errors.TooManyRows("query returned more than one row", code="P0003")
+    else:
+        error = errors.NoDataFound("query returned no rows", code="P0002")
+    error.may_have_run = True
+    raise error
 
 
 def first_of(answer: Any) -> Any:

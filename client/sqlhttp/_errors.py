@@ -234,18 +234,8 @@ class ProtocolError(InterfaceError):
 
 
 class NoDataFound(ProgrammingError):
-    """`sql.one` got no row. The name and the code P0002 are PL/pgSQL's for the same situation."""
-
-    may_have_run = True
-
-    def __init__(self, message: str = "query returned no rows") -> None:
-        super().__init__(message, code="P0002")
+    """P0002: `sql.one` got no row, or PL/pgSQL's SELECT INTO STRICT, whose name and code it is, did."""
 
 
 class TooManyRows(ProgrammingError):
-    """`sql.one` got more than one row. The name and the code P0003 are PL/pgSQL's for the same situation."""
-
-    may_have_run = True
-
-    def __init__(self, message: str = "query returned more than one row") -> None:
-        super().__init__(message, code="P0003")
+    """P0003: `sql.one` got more than one row, or PL/pgSQL's SELECT INTO STRICT, whose name and code it is, did."""

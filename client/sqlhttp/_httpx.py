@@ -108,9 +108,17 @@ class LoopTransport:
             return await _send(client, endpoint, request, deadline)
 
     async def close(self) -> None:
-        owned = self._clients.pop(asyncio.get_running_loop(), None)
-        if owned is not None:
+        loop = asyncio.get_running_loop()
+        owned = self._clients.get(loop)
+        if (
+            owned is not None and not owned.is_running()
+        ):  # another client's call may be under way; the loop's end closes
+            del self._clients[loop]
             await owned.close()
+
+
+LOOPS = LoopTransport()
+"""The one of this process, for all clients that have no TLS settings of their own."""
 
 
 class _LoopClient:
@@ -131,9 +139,12 @@ class _LoopClient:
         self._guard = _closing(self._client)
         await anext(self._guard)
 
+    def is_running(self) -> bool:
+        return self._running > 0
+
     def is_old(self) -> bool:
         """httpx looks at the monotonic clock alone, which stands still while a sandbox is frozen."""
-        return not self._running and abs(time() - self._used_at) > MAX_REST
+        return not self.is_running() and abs(time() - self._used_at) > MAX_REST
 
     @asynccontextmanager
     async def used(self) -> AsyncIterator[httpx.AsyncClient]:
