@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import asyncpg
 from pydantic import SecretStr
 
-from sqlhttp_gateway.embedded import PostgresFailed, PrivatePostgres, programs
+from sqlhttp_gateway.embedded import PostgresFailed, PrivatePostgres
 from sqlhttp_gateway.serve import GatewayServer, address, bind
 from sqlhttp_gateway.settings import Settings
 
@@ -43,7 +43,7 @@ def dev(settings: Settings, folder: Path) -> int:
         _end_like_ctrl_c()
         _say("Starting a private Postgres …")
         with PrivatePostgres(folder, PASSWORD) as postgres:
-            asyncio.run(_ensure_database(postgres))
+            _ensure_database(postgres)
             url = postgres.url(DATABASE)
             about = f"Data and Postgres's log are in {_short(folder)}; Postgres itself is at {url}."
             settings = settings.model_copy(update={"database_url": SecretStr(url)})
@@ -78,14 +78,21 @@ def _end_like_ctrl_c() -> None:
     signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 
 
-async def _ensure_database(postgres: PrivatePostgres) -> None:
+def _ensure_database(postgres: PrivatePostgres) -> None:
+    """The log-in that the banner promises works, and the database is there."""
     try:
-        connection = await asyncpg.connect(postgres.url("postgres"), ssl=False, timeout=10)
-    except asyncpg.InvalidPasswordError:
-        raise PostgresFailed(
-            f"The role {ROLE} of the private Postgres has another password than {PASSWORD!r}. Set it back in its "
-            f"single-user mode ({programs() / 'postgres'} --single -D {postgres.data} postgres), or delete the folder."
-        ) from None
+        try:
+            asyncio.run(_create_database(postgres.url("postgres")))
+        except asyncpg.InvalidPasswordError:
+            _say(f"The role {ROLE} had another password; it is {PASSWORD!r} again, as everything here expects.")
+            postgres.restore_password()
+            asyncio.run(_create_database(postgres.url("postgres")))
+    except (asyncpg.PostgresError, OSError) as error:
+        raise PostgresFailed(f"The private Postgres started, but cannot be used: {error}") from error
+
+
+async def _create_database(url: str) -> None:
+    connection = await asyncpg.connect(url, ssl=False, timeout=10)
     try:
         if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", DATABASE):
             await connection.execute(f"CREATE DATABASE {DATABASE}")

@@ -142,6 +142,25 @@ class PrivatePostgres:
             self._process = None
         self._cleanup.close()
 
+    def restore_password(self) -> None:
+        """Give the superuser this object's password again, whatever it is now, while Postgres pauses.
+
+        Postgres's single-user mode asks for no password: whoever may read the data directory needs none.
+        """
+        if self._process is not None:
+            _end(self._process)
+        with _handed_over(self.data) as directory:
+            done = subprocess.run(
+                [str(self._programs / "postgres"), "--single", "-D", directory.path, "postgres"],
+                **self._child(directory),
+                input="ALTER ROLE postgres PASSWORD '{}'\n".format(self._password.replace("'", "''")),
+                capture_output=True,
+                text=True,
+            )
+        if done.returncode:
+            raise PostgresFailed(f"The password could not be set back:\n{_tail(done.stderr)}")
+        self._launch()
+
     def wait(self) -> int:
         """Block until Postgres ends, by `stop` or by itself; its exit status."""
         process = self._process
