@@ -6,10 +6,10 @@ Durations are seconds.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):  # made for every request, at half the price of a frozen dataclass
     """One request was answered. `outcome` is "ok" or the error's kind; `target` and `role` are empty until known."""
 
     request_id: str

@@ -5,10 +5,10 @@ Text that goes to or comes from Postgres is bytes here, in UTF-8, exactly as it 
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(NamedTuple):  # like Result made for every request, at half the price of a frozen dataclass
     """One SQL text with its parameters in Postgres's text format; None is NULL."""
 
     text: str
@@ -67,8 +67,7 @@ class Options:
     transaction: TransactionOptions = TransactionOptions()
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """One statement's answer, still in Postgres's own bytes.
 
     `description` is the body of RowDescription, or None for a statement that returns no rows. `rows` is a run of

@@ -8,9 +8,11 @@ import asyncio
 
 from starlette.types import Receive, Scope, Send
 
+from sqlhttp_gateway.endpoints.single_write import send_reply
 from sqlhttp_gateway.errors import GatewayError, RequestTooLarge, RequestTooSlow
 from sqlhttp_gateway.events import Answered, Observer
-from sqlhttp_gateway.neon.headers import CORS_PREFLIGHT
+from sqlhttp_gateway.neon.headers import CORS_PREFLIGHT, REQUEST_ID
+from sqlhttp_gateway.pools.deadlines import Deadlines
 from sqlhttp_gateway.service import Reply, SqlService, error_reply, new_request_id
 from sqlhttp_gateway.settings import RequestSettings
 
@@ -27,14 +29,16 @@ class SqlEndpoint:
         self._max_bytes = settings.max_bytes
         self._read_timeout = settings.read_timeout
         self._observe = observe
+        self._loop = asyncio.get_running_loop()
+        self._deadlines = Deadlines(self._loop, _Watch.look)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer POST and OPTIONS."""
         if scope["method"] == "OPTIONS":
-            await _send(send, Reply(200, list(CORS_PREFLIGHT), b""))
+            await send_reply(send, Reply(200, [*CORS_PREFLIGHT, (REQUEST_ID, new_request_id().encode())], b""))
             return
         headers = dict(scope["headers"])
-        watch = _Watch(receive, self._read_timeout)
+        watch = _Watch(receive, loop=self._loop, deadlines=self._deadlines, read_timeout=self._read_timeout)
         try:
             body = await self._body(headers, receive)
             if body is None:
@@ -54,7 +58,7 @@ class SqlEndpoint:
                 raise
         finally:
             watch.stop()
-        await _send(send, reply)
+        await send_reply(send, reply)
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
         """The whole body; None if the program went away before it was complete.
@@ -112,53 +116,65 @@ class SqlEndpoint:
 
 
 class _Watch:
-    """One timer for each request: ends a body that does not arrive; later notices a program that goes away.
+    """Looks after one request: ends a body that does not arrive; later notices a program that goes away.
 
     Either ends the request by cancelling its task, and says so.
     """
 
-    __slots__ = ("_body_read", "_listener", "_read_timeout", "_receive", "_task", "_timer", "is_gone", "is_too_slow")
+    __slots__ = (
+        "_body_read",
+        "_deadlines",
+        "_listener",
+        "_looked",
+        "_loop",
+        "_read_timeout",
+        "_receive",
+        "_task",
+        "is_gone",
+        "is_too_slow",
+    )
 
-    def __init__(self, receive: Receive, read_timeout: float) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        deadlines: "Deadlines[_Watch]",
+        read_timeout: float,
+    ) -> None:
         self.is_gone = False
         self.is_too_slow = False
         self._receive = receive
+        self._loop = loop
+        self._deadlines = deadlines
         self._read_timeout = read_timeout
         self._body_read = False
-        self._task = asyncio.current_task()
+        self._looked = False
+        self._task = asyncio.current_task(loop)
         self._listener: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(LISTEN_AFTER, self._look)
+        deadlines.set(self, loop.time() + LISTEN_AFTER)
 
     def body_is_read(self) -> None:
         """From now on the only thing that can come is the program's leaving."""
         self._body_read = True
-        if self._timer is None or self._timer.when() > asyncio.get_running_loop().time() + LISTEN_AFTER:
-            self._cancel_timer()
-            self._look()
+        if self._looked:
+            self._deadlines.drop(self)
+            self.look()
 
     def stop(self) -> None:
         """The request is over."""
-        self._cancel_timer()
+        self._deadlines.drop(self)
         if self._listener is not None:
             self._listener.cancel()
-            self._listener = None
 
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _look(self) -> None:
-        loop = asyncio.get_running_loop()
+    def look(self) -> None:
+        """The request takes longer than most do."""
         if self._body_read:
-            self._timer = None
-            self._listener = loop.create_task(self._listen())
-        else:
-            self._timer = loop.call_later(self._read_timeout, self._end_reading)
-
-    def _end_reading(self) -> None:
-        self._timer = None
-        if not self._body_read and self._task is not None:
+            self._listener = self._loop.create_task(self._listen())
+        elif not self._looked:
+            self._looked = True
+            self._deadlines.set(self, self._loop.time() + self._read_timeout)
+        elif self._task is not None:
             self.is_too_slow = True
             self._task.cancel()
 
@@ -168,9 +184,3 @@ class _Watch:
         if self._task is not None:
             self.is_gone = True
             self._task.cancel()
-
-
-async def _send(send: Send, reply: Reply) -> None:
-    headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": reply.body})

@@ -7,12 +7,13 @@ a permit that reached it in the same tick is passed on.
 import asyncio
 
 from sqlhttp_gateway.errors import GatewayError, QueueFull, ShuttingDown, WaitTimeout
+from sqlhttp_gateway.pools.deadlines import Deadlines
 
 
 class Gate:
     """At most `permits` holders at a time; the others wait and are served strictly first in, first out."""
 
-    __slots__ = ("_free", "_loop", "_max_waiting", "_name", "_permits", "_stopped", "_waiters")
+    __slots__ = ("_expiries", "_free", "_loop", "_max_waiting", "_name", "_permits", "_stopped", "_waiters")
 
     def __init__(self, permits: int, *, max_waiting: int, name: str) -> None:
         """`name` stands in messages; it says what the permits are for."""
@@ -20,6 +21,8 @@ class Gate:
         self._free = permits
         self._max_waiting = max_waiting
         self._name = name
+        self._loop = asyncio.get_running_loop()
+        self._expiries = Deadlines(self._loop, self._expire)
         self._waiters: dict[asyncio.Future[None], float] = {}  # in order of arrival, with the moment of arrival
         self._stopped = False
 
@@ -65,10 +68,9 @@ class Gate:
                 hint="Try again after the seconds in Retry-After, or raise pool.max_size or pool.max_waiting.",
                 retry_after=1,
             )
-        loop = asyncio.get_running_loop()
-        turn: asyncio.Future[None] = loop.create_future()
-        expiry = loop.call_later(timeout, self._expire, turn, timeout)
-        self._waiters[turn] = loop.time()
+        turn: asyncio.Future[None] = self._loop.create_future()
+        self._waiters[turn] = now = self._loop.time()
+        self._expiries.set(turn, now + timeout)
         try:
             await turn
         except asyncio.CancelledError:
@@ -77,7 +79,7 @@ class Gate:
                 self.leave()  # the permit arrived in the tick of the cancellation
             raise
         finally:
-            expiry.cancel()
+            self._expiries.drop(turn)
 
     def leave(self) -> None:
         """Give a permit back: to the first in the queue, if there is one."""
@@ -101,11 +103,11 @@ class Gate:
             if not turn.done():
                 turn.set_exception(error)
 
-    def _expire(self, turn: asyncio.Future[None], timeout: float) -> None:
-        if turn.done():
+    def _expire(self, turn: asyncio.Future[None]) -> None:
+        if turn.done() or turn not in self._waiters:
             return
-        ahead = list(self._waiters).index(turn) if turn in self._waiters else 0
-        self._waiters.pop(turn, None)
+        ahead = list(self._waiters).index(turn)
+        timeout = round(self._loop.time() - self._waiters.pop(turn), 2)
         turn.set_exception(
             WaitTimeout(
                 f"no connection of {self._name} came free within {timeout:g} s: all {self._permits} are in use, "

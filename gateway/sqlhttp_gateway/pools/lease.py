@@ -37,7 +37,6 @@ class Lease:
         "_status",
         "_tags",
         "_timeout",
-        "_timer",
         "backend",
     )
 
@@ -55,7 +54,6 @@ class Lease:
         """The scrub that follows the last exchange, once it is sent."""
         self._released = False
         self._feeds_copy = False
-        self._timer: asyncio.TimerHandle | None = None
         self._timeout = 0.0
         self._progress = 0
 
@@ -82,7 +80,7 @@ class Lease:
         Raises:
             asyncio.CancelledError: the holder was cancelled; `release` then stops the statement, too.
         """
-        loop = asyncio.get_running_loop()
+        loop = self._pool.loop
         self._exchange = exchange
         self._finished = finished = loop.create_future()
         self._feeds_copy = feeds_copy
@@ -97,7 +95,7 @@ class Lease:
         if timeout:
             self._timeout = timeout
             self._progress = 0
-            self._timer = loop.call_later(timeout + _GRACE, self._check_time)
+            self._pool.overdue.set(self, loop.time() + timeout + _GRACE)
         try:
             await finished
         except asyncio.CancelledError:
@@ -105,9 +103,8 @@ class Lease:
                 self._finished = loop.create_future()  # the answer still comes, and `_recover` waits for it
             raise
         finally:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            if timeout:
+                self._pool.overdue.drop(self)
 
     def was_scrubbed(self) -> None:
         """The exchange that has just ended held its own scrub: nothing more to undo, unless it failed."""
@@ -119,7 +116,7 @@ class Lease:
         """Give the connection back; what is left to be done happens behind the caller's back."""
         if not self._released:
             self._released = True
-            self._pool.returning[self.backend] = asyncio.get_running_loop().time()
+            self._pool.returning[self.backend] = self._pool.loop.time()
             self._settle()
 
     # ── Reader ──
@@ -203,14 +200,14 @@ class Lease:
         self._pool.returning.pop(self.backend, None)
         self._pool.release(self.backend)
 
-    def _check_time(self) -> None:
+    def deadline_passed(self) -> None:
         """The statement's time may be over: then refuse and stop it, else look again later."""
         exchange = self._exchange
         if exchange is None or not self._is_running:
             return
         if len(exchange.results) > self._progress:
             self._progress = len(exchange.results)
-            self._timer = asyncio.get_running_loop().call_later(self._timeout + _GRACE, self._check_time)
+            self._pool.overdue.set(self, self._pool.loop.time() + self._timeout + _GRACE)
             return
         exchange.refuse(
             StatementTimeout(f"the statement ran longer than {self._timeout:g} s and was cancelled (statement.timeout)")
@@ -220,7 +217,7 @@ class Lease:
     def _stop(self) -> None:
         """Begin to cancel what runs; if Postgres does not confirm in time, drop the connection."""
         if self._cancelling is None:
-            self._cancelling = asyncio.get_running_loop().create_task(self._cancel())
+            self._cancelling = self._pool.loop.create_task(self._cancel())
 
     async def _cancel(self) -> None:
         finished = self._finished
@@ -260,7 +257,7 @@ class Lease:
         backend.statements.forget()
         backend.scrub_prepared = False
         rollback, discard = scrub.Scrub(), scrub.Scrub()
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[None] = self._pool.loop.create_future()
 
         def finish(error: GatewayError | None) -> None:
             if not done.done():

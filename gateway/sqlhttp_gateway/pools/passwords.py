@@ -43,6 +43,7 @@ class Passwords:
     def __init__(self, settings: AuthSettings, registry: PoolRegistry) -> None:
         self._settings = settings
         self._registry = registry
+        self._loop = asyncio.get_running_loop()
         self._key = secrets.token_bytes(32)
         self._proven: dict[tuple[str, str], dict[bytes, float]] = {}
         self._running: dict[tuple[PoolKey, bytes], asyncio.Task[None]] = {}
@@ -59,7 +60,7 @@ class Passwords:
             return False
         # A dict look-up is no constant-time comparison; of a keyed hash it tells a stranger nothing.
         expiry = proofs.get(self._digest(dsn.password))
-        return expiry is not None and asyncio.get_running_loop().time() < expiry
+        return expiry is not None and self._loop.time() < expiry
 
     async def prove(self, dsn: Dsn, pool: Pool) -> None:
         """Find out whether the password is the role's.
@@ -76,12 +77,12 @@ class Passwords:
         # Many requests of one burst share a check; it belongs to none of them, so none can cancel it for the others.
         task = self._running.get(flight)
         if task is None:
-            task = asyncio.get_running_loop().create_task(self._check(dsn, dsn.password, pool))
+            task = self._loop.create_task(self._check(dsn, dsn.password, pool))
             self._running[flight] = task
             task.add_done_callback(lambda _: self._running.pop(flight, None))
         await asyncio.shield(task)
         proofs = self._proven.setdefault((pool.key.target, dsn.role), {})
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         for old in [known for known, expiry in proofs.items() if expiry <= now]:
             del proofs[old]
         proofs[digest] = now + self._settings.proof_lifetime
@@ -107,7 +108,7 @@ class Passwords:
                             f"target {pool.key.target}: the gateway's role cannot read pg_authid to check passwords",
                             hint="Give it the right to, or set auth.verify_by to login.",
                         ) from None
-                    now = asyncio.get_running_loop().time()
+                    now = self._loop.time()
                     self._by_login_until[pool.key.target] = now + _LOGIN_MODE_FOR
                 else:
                     if not await self._matches(verifier, password, dsn.role):
@@ -118,7 +119,7 @@ class Passwords:
             self._gate.leave()
 
     def _must_log_in(self, target: str) -> bool:
-        return asyncio.get_running_loop().time() < self._by_login_until.get(target, 0.0)
+        return self._loop.time() < self._by_login_until.get(target, 0.0)
 
     async def _verifier(self, role: str, upstream: Upstream) -> str | None:
         """What pg_authid holds for the role; None for a role that cannot log in with a password now."""
@@ -148,8 +149,7 @@ class Passwords:
         return verifier is not None and verify_password(verifier, password, role)
 
     async def _compare(self, verifier: Verifier, password: bytes, role: str) -> bool:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, verify_password, verifier, password, role)
+        return await self._loop.run_in_executor(self._threads, verify_password, verifier, password, role)
 
     async def _log_in(self, password: bytes, pool: Pool) -> None:
         """Prove the password by using it; first make sure that a wrong one is refused, or the proof is worth nothing.

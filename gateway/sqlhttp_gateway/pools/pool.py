@@ -7,8 +7,8 @@ one dies and the next is born.
 
 import asyncio
 import random
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Coroutine, Hashable
+from typing import Any, Protocol
 
 from sqlhttp_gateway.errors import GatewayError, ShuttingDown
 from sqlhttp_gateway.events import Closed, Observer, Opened
@@ -16,6 +16,7 @@ from sqlhttp_gateway.model import ArrayType, PoolKey
 from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.budget import Budget
 from sqlhttp_gateway.pools.connect import connect
+from sqlhttp_gateway.pools.deadlines import Deadlines
 from sqlhttp_gateway.pools.gate import Gate
 from sqlhttp_gateway.pools.targets import Upstream
 
@@ -26,6 +27,13 @@ _RETURNING_WAIT = 0.02
 """Seconds that a request waits for a scrub to end before it opens a connection; a scrub takes some 50 µs."""
 _RETURN_TIMEOUT = 30.0
 """Seconds after which a connection that does not come clean is dropped; a network that swallows packets does that."""
+
+
+class Overdue(Hashable, Protocol):
+    """What runs on a connection and may run too long."""
+
+    def deadline_passed(self) -> None:
+        """Its time is over."""
 
 
 class Pool:
@@ -42,6 +50,9 @@ class Pool:
         """Array types that the catalog was asked for; None is a type that is no array."""
         self.returning: dict[Backend, float] = {}
         """Connections whose holder is done and whose scrub is not, and since when, on the loop's clock."""
+        self.loop = asyncio.get_running_loop()
+        self.overdue: Deadlines[Overdue] = Deadlines(self.loop, lambda statement: statement.deadline_passed())
+        """The statements that run here, and when the gateway's own clock ends them."""
         self._settings = settings
         self._budget = budget
         self._observe = observe
@@ -49,7 +60,7 @@ class Pool:
         self._expecting: list[asyncio.Future[Backend]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._password = b""
-        self.last_used = asyncio.get_running_loop().time()
+        self.last_used = self.loop.time()
         self._draining = False
 
     @property
@@ -86,8 +97,7 @@ class Pool:
             GatewayError: whatever `connect` raises when a new one cannot be opened.
         """
         timeout = self._settings.wait_timeout if timeout is None else timeout
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
+        deadline = self.loop.time() + timeout
         await self.gate.enter(timeout)
         try:
             backend = self._pop_idle()
@@ -98,7 +108,7 @@ class Pool:
             backend = await self._await_returning()
         if backend is not None:
             return backend
-        return await self._open(password, timeout=max(0.0, deadline - loop.time()))
+        return await self._open(password, timeout=max(0.0, deadline - self.loop.time()))
 
     async def log_in(self, password: bytes) -> None:
         """Prove a password by opening a connection with it, which stays in the pool.
@@ -120,17 +130,16 @@ class Pool:
 
     def release(self, backend: Backend) -> None:
         """Take back a clean connection: for the next in line, or to keep it idle."""
-        loop = asyncio.get_running_loop()
         if backend.is_lost or backend.closing:
             self.discard(backend, "broken")
         elif self._draining:
             self.discard(backend, "drain")
-        elif loop.time() >= backend.expires_at:
+        elif self.loop.time() >= backend.expires_at:
             self.discard(backend, "lifetime")
         elif self._owes_budget():
             self.discard(backend, "evicted")
         else:
-            backend.idle_since = self.last_used = loop.time()
+            backend.idle_since = self.last_used = self.loop.time()
             while self._expecting:
                 expecting = self._expecting.pop(0)
                 if not expecting.done():
@@ -183,7 +192,7 @@ class Pool:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run what nobody waits for; `wait_closed` does, at the end."""
-        task = asyncio.get_running_loop().create_task(work)
+        task = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -209,10 +218,9 @@ class Pool:
         """A connection whose scrub is under way, if there is one to spare: it is free long before a new one is open."""
         if len(self.returning) <= len(self._expecting):
             return None
-        loop = asyncio.get_running_loop()
-        expecting: asyncio.Future[Backend] = loop.create_future()
+        expecting: asyncio.Future[Backend] = self.loop.create_future()
         self._expecting.append(expecting)
-        expiry = loop.call_later(_RETURNING_WAIT, expecting.cancel)
+        expiry = self.loop.call_later(_RETURNING_WAIT, expecting.cancel)
         try:
             return await expecting
         except asyncio.CancelledError:
@@ -236,7 +244,7 @@ class Pool:
             if self._draining:
                 raise ShuttingDown("the gateway is shutting down", retry_after=1)
             await self._budget.reserve(timeout)
-            opening = asyncio.get_running_loop().create_task(self._connect(password))
+            opening = self.loop.create_task(self._connect(password))
             # A log-in cannot be stopped half-way without losing count: it goes on, and ends in the pool.
             return await asyncio.shield(opening)
         except BaseException:
@@ -256,8 +264,7 @@ class Pool:
             self.release(opening.result())
 
     async def _connect(self, password: bytes) -> Backend:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = self.loop.time()
         try:
             backend = await connect(
                 self.upstream, database=self.key.database, role=self.key.role, password=password, on_lost=self._lose
@@ -265,7 +272,7 @@ class Pool:
         except BaseException:
             self._budget.give_back()
             raise
-        now = loop.time()
+        now = self.loop.time()
         backend.expires_at = now + self._settings.max_lifetime * (1 - random.random() * _LIFETIME_JITTER)
         self._password = password
         self._observe(Opened(str(self.key), now - began))
