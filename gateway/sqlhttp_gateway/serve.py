@@ -21,6 +21,7 @@ import uvicorn
 
 from sqlhttp_gateway.app import create_app
 from sqlhttp_gateway.errors import ConfigurationError
+from sqlhttp_gateway.observe.logs import configure_logging
 from sqlhttp_gateway.settings import ListenSettings, Settings
 
 STARTUP_FAILURE = 3  # uvicorn's exit status when the application could not start; a new try would fail as well
@@ -36,6 +37,7 @@ def serve(settings: Settings) -> int:
     Raises:
         ConfigurationError: the address cannot be had, or a connection string in the settings cannot be used.
     """
+    configure_logging(settings.log)
     sockets = bind(settings.listen)
     log.info("listening on %s, %d worker(s), pid %d", address(sockets[0]), len(sockets), os.getpid())
     if len(sockets) == 1:
