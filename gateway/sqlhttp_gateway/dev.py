@@ -16,6 +16,7 @@ import asyncpg
 from pydantic import SecretStr
 
 from sqlhttp_gateway.embedded import PostgresFailed, PrivatePostgres
+from sqlhttp_gateway.observe.logs import configure_logging
 from sqlhttp_gateway.serve import GatewayServer, address, bind
 from sqlhttp_gateway.settings import Settings
 
@@ -55,6 +56,7 @@ def dev(settings: Settings, folder: Path) -> int:
 
 
 def _serve(settings: Settings, bound: socket.socket, text: str, postgres: PrivatePostgres | None = None) -> int:
+    configure_logging(settings.log)
     server = GatewayServer(settings, ready=lambda: _say(text))
     lost = threading.Event()
     if postgres is not None:
