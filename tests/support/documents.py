@@ -1,9 +1,11 @@
-"""What is written from the settings: the example file and the table in the gateway's README.
+"""What is written from the source: the settings' example file, and two tables in the gateway's README.
 
-`python -m tests.support.documents` writes both; a test compares them with what `settings.py` says today.
+`make docs` writes them; tests compare them with what the source says today.
 """
 
+import ast
 import json
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from sqlhttp_gateway.settings import Section, Settings
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "deploy" / "sqlhttp.example.toml"
 README = ROOT / "gateway" / "README.md"
-BEGIN, END = "<!-- settings: written by `make docs` -->", "<!-- end of settings -->"
+PACKAGE = ROOT / "gateway" / "sqlhttp_gateway"
 
 HEAD = """\
 # Every setting of sqlhttp with its default: sqlhttp serve --config sqlhttp.toml
@@ -42,10 +44,8 @@ def settings_table() -> str:
     """The rows of the table in gateway/README.md."""
     rows = ["| setting | default | meaning |", "| --- | --- | --- |"]
     for name, field in leaves():
-        default = _toml(field.default) if not field.is_required() and field.default is not None else ""
-        rows.append(
-            f"| `{name}` | {f'`{default}`' if default else '–'} | {(field.description or '').replace('|', ',')} |"
-        )
+        default = "" if field.is_required() or field.default is None else f"`{_toml(field.default)}`"
+        rows.append(f"| `{name}` | {default} | {field.description} |")
     return "\n".join(rows)
 
 
@@ -61,11 +61,49 @@ def leaves() -> Iterator[tuple[str, FieldInfo]]:
             yield name, field
 
 
-def with_table(text: str) -> str:
-    """The README with its table renewed."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{settings_table()}\n\n{END}{after}"
+def map_of_files() -> str:
+    """Every file of the gateway with the first sentence it says of itself, floor by floor, ground floor first."""
+    lines = []
+    for floor in reversed(floors()):
+        lines += ["| | |", "| --- | --- |"] if not lines else []
+        lines += [f"| **{' · '.join(floor)}** | |"]
+        lines += [f"| `{path.relative_to(PACKAGE)}` | {first_sentence(path)} |" for path in _files(floor)]
+    return "\n".join(lines)
+
+
+def floors() -> list[list[str]]:
+    """The layers of the import contract in pyproject.toml, top floor first; neighbours share one."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    [layers] = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    return [[name.strip() for name in layer.split("|")] for layer in layers]
+
+
+def first_sentence(path: Path) -> str:
+    """Of the module's docstring, on one line."""
+    text = " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0].split())
+    sentence, stop, _ = text.partition(". ")
+    return (sentence + stop).strip().rstrip(".").replace("|", "\\|")
+
+
+def with_tables(text: str) -> str:
+    """The README with what is written from the source renewed."""
+    return _between(_between(text, "map", map_of_files()), "settings", settings_table())
+
+
+def _between(text: str, name: str, content: str) -> str:
+    begin, end = f"<!-- {name}: written by make docs -->", f"<!-- end of {name} -->"
+    before, opened, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (opened and closed):
+        raise ValueError(f"{README} has no place for {name}")
+    return f"{before}{begin}\n\n{content}\n\n{end}{after}"
+
+
+def _files(floor: list[str]) -> list[Path]:
+    files = [PACKAGE / f"{name}.py" for name in floor if (PACKAGE / f"{name}.py").is_file()]
+    for name in floor:
+        files += sorted(path for path in (PACKAGE / name).glob("*.py") if path.name != "__init__.py")
+    return files
 
 
 def _section(field: FieldInfo) -> type[Section] | None:
@@ -102,7 +140,7 @@ def main() -> None:
     """Write both."""
     EXAMPLE.parent.mkdir(exist_ok=True)
     EXAMPLE.write_text(example_file())
-    README.write_text(with_table(README.read_text()))
+    README.write_text(with_tables(README.read_text()))
 
 
 if __name__ == "__main__":

@@ -69,6 +69,10 @@ def gateway_in_thread(database_url: str, settings: Mapping[str, Any]) -> Iterato
         assert not thread.is_alive(), "the gateway did not end"
 
 
+class EndedEarly(Exception):
+    """A gateway process that should have become ready has ended."""
+
+
 class GatewayProcess:
     """`sqlhttp` as a process of its own, for signals, exit statuses and what it prints.
 
@@ -104,13 +108,17 @@ class GatewayProcess:
         return self._process.pid
 
     def wait_until_ready(self, url: str) -> None:
-        """Until /livez of `url` answers 200."""
+        """Until /livez of `url` answers 200.
+
+        Raises:
+            EndedEarly: it ended instead; the text has its exit status and its output.
+        """
         deadline = time.monotonic() + READY_TIMEOUT
-        while not answers(f"{url}/livez"):
-            if self._process.poll() is not None:
-                raise AssertionError(f"it ended with {self.wait()}:\n{self.output}")
+        while self._process.poll() is None and not answers(f"{url}/livez"):
             assert time.monotonic() < deadline, "the gateway did not start"
             time.sleep(0.02)
+        if self._process.poll() is not None:
+            raise EndedEarly(f"status {self.wait()}:\n{self.output}")
 
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
