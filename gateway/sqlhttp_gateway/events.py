@@ -10,7 +10,12 @@ from typing import NamedTuple
 
 
 class Answered(NamedTuple):  # made for every request, at half the price of a frozen dataclass
-    """One request was answered. `outcome` is "ok" or the error's kind; `target` and `role` are empty until known."""
+    """One request is over. `outcome` is "ok", the error's kind, or "cancelled" when the program left before its answer.
+
+    `target`, `database` and `role` are empty until known, and the program's mere claim until `is_proven`. `reason` is
+    the error's class. `waited` is from asking for a connection to having it, or to giving up; `executed` is the time
+    on it, in which `parsed` statements were parsed and `reused` were found prepared.
+    """
 
     request_id: str
     status: int
@@ -24,6 +29,14 @@ class Answered(NamedTuple):  # made for every request, at half the price of a fr
     seconds: float
     waited: float
     message: str = ""
+    target: str = ""
+    is_proven: bool = False
+    is_batch: bool = False
+    reason: str = ""
+    executed: float = 0.0
+    parsed: int = 0
+    reused: int = 0
+    bytes_in: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +64,13 @@ class Cancelled:
 
 
 @dataclass(frozen=True, slots=True)
+class Leaked:
+    """A lease was forgotten by its holder without being released; the gateway gave the connection back itself."""
+
+    pool: str
+
+
+@dataclass(frozen=True, slots=True)
 class Bug:
     """Something that is nobody's fault but ours; the text is a traceback and goes to the log only."""
 
@@ -58,9 +78,21 @@ class Bug:
     traceback: str
 
 
-Event = Answered | Opened | Closed | Cancelled | Bug
+Event = Answered | Opened | Closed | Cancelled | Leaked | Bug
 Observer = Callable[[Event], None]
 
 
 def unobserved(event: Event) -> None:
     """Tell nobody."""
+
+
+def each(*observers: Observer) -> Observer:
+    """Tell all of them, in this order."""
+    if len(observers) == 1:
+        return observers[0]
+
+    def observe(event: Event) -> None:
+        for observer in observers:
+            observer(event)
+
+    return observe

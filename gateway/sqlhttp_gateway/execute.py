@@ -92,6 +92,8 @@ async def _attempt(
         parts.append(encode_bind(name, statement.params))
         parts.append(DESCRIBE_PORTAL)
         parts.append(EXECUTE)
+    lease.parsed += len(new)
+    lease.reused += len(cached) - len(new)
     scrubs_inside = is_pooler and (plain or len(texts) > 1)
     if scrubs_inside and len(texts) == 1:
         parts.append(INSIDE)

@@ -29,6 +29,8 @@ from sqlhttp_gateway.pools.targets import Targets
 
 _ATTEMPTS = 3
 """Connections that are tried when one turns out to have been closed by Postgres before it began."""
+CLOSED_REQUEST = 499
+"""The status, in logs and metrics only, of a request whose program left before its answer; nginx's convention."""
 _NO_TYPES: Mapping[int, ArrayType] = {}
 
 
@@ -38,6 +40,16 @@ class Reply(NamedTuple):
     status: int
     headers: list[tuple[bytes, bytes]]
     body: bytes
+
+
+class _Spent:
+    """What one request has cost so far: seconds of waiting, seconds on connections, statements parsed and reused."""
+
+    __slots__ = ("executed", "parsed", "reused", "waited")
+
+    def __init__(self) -> None:
+        self.waited = self.executed = 0.0
+        self.parsed = self.reused = 0
 
 
 class SqlService:
@@ -56,29 +68,32 @@ class SqlService:
         """The reply to one request, an error's included; never raises but for cancellation."""
         began = perf_counter()
         request_id = new_request_id()
-        database = role = ""
+        target = database = role = ""
+        is_proven = is_batch = False
         statements = rows = 0
-        waited = 0.0
+        spent = _Spent()
+        reply: Reply | None = None
+        outcome, sqlstate, reason, message = "cancelled", "", "", ""
         try:
             options = options_from_headers(headers)
             dsn = dsn_from_header(headers.get(CONNECTION_STRING))
             database, role = dsn.database, dsn.role
             request = decode_request(body)
+            is_batch = isinstance(request, Batch)
             statements = len(request.statements) if isinstance(request, Batch) else 1
             upstream = self._targets.choose(dsn)
-            pool = self._registry.pool(PoolKey(upstream.target.name, database, role), upstream)
+            target = upstream.target.name
+            pool = self._registry.pool(PoolKey(target, database, role), upstream)
             if not self._passwords.is_proven(dsn, pool):
                 await self._passwords.prove(dsn, pool)
-            asked = perf_counter()
-            lease = self._registry.try_lease(pool) or await self._registry.lease(pool, dsn.password or b"")
-            waited = perf_counter() - asked
-            results, array_types = await self._run(lease, pool, dsn, request, options)
+            is_proven = True
+            results, array_types = await self._run(pool, dsn, request, options, spent)
             rows = sum(result.row_count for result in results)
             reply = _reply(request_id, request, options, results, array_types)
-            outcome, sqlstate, message = "ok", "", ""
+            outcome = "ok"
         except GatewayError as error:
             reply = error_reply(error, request_id)
-            outcome, message = error.kind, error.message
+            outcome, reason, message = error.kind, type(error).__name__, error.message
             sqlstate = error.code if isinstance(error, PostgresError) else error.sqlstate
         except Exception as error:
             # Nothing of an unforeseen exception may leave the house: its text could hold anything.
@@ -86,31 +101,44 @@ class SqlService:
             fault = GatewayError(f"internal error; the gateway's log has more under the request id {request_id}")
             reply = error_reply(fault, request_id)
             outcome, sqlstate, message = "bug", fault.sqlstate, fault.message
-        self._observe(
-            Answered(
-                request_id=request_id,
-                status=reply.status,
-                outcome=outcome,
-                sqlstate=sqlstate,
-                database=database,
-                role=role,
-                statements=statements,
-                rows=rows,
-                bytes_out=len(reply.body),
-                seconds=perf_counter() - began,
-                waited=waited,
-                message=message,
+        finally:
+            self._observe(
+                Answered(
+                    request_id=request_id,
+                    status=reply.status if reply is not None else CLOSED_REQUEST,
+                    outcome=outcome,
+                    sqlstate=sqlstate,
+                    database=database,
+                    role=role,
+                    statements=statements,
+                    rows=rows,
+                    bytes_out=len(reply.body) if reply is not None else 0,
+                    seconds=perf_counter() - began,
+                    waited=spent.waited,
+                    message=message,
+                    target=target,
+                    is_proven=is_proven,
+                    is_batch=is_batch,
+                    reason=reason,
+                    executed=spent.executed,
+                    parsed=spent.parsed,
+                    reused=spent.reused,
+                    bytes_in=len(body),
+                )
             )
-        )
         return reply
 
     async def _run(
-        self, lease: Lease, pool: Pool, dsn: Dsn, request: Statement | Batch, options: Options
+        self, pool: Pool, dsn: Dsn, request: Statement | Batch, options: Options, spent: _Spent
     ) -> tuple[list[Result], Mapping[int, ArrayType]]:
         """Results, and what is needed of the catalog to type them. The lease is given back before this returns."""
         for attempt in range(_ATTEMPTS):
-            if attempt:
+            asked = perf_counter()
+            try:
                 lease = self._registry.try_lease(pool) or await self._registry.lease(pool, dsn.password or b"")
+            finally:
+                leased = perf_counter()
+                spent.waited += leased - asked
             try:
                 results = await execute(lease, request, options, self._limits)
                 return results, await _array_types(lease, results, options)
@@ -118,6 +146,9 @@ class SqlService:
                 if attempt == _ATTEMPTS - 1:
                     raise error.reason from None
             finally:
+                spent.executed += perf_counter() - leased
+                spent.parsed += lease.parsed
+                spent.reused += lease.reused
                 lease.release()
         raise AssertionError("unreachable")
 

@@ -110,6 +110,7 @@ class SqlEndpoint:
                 seconds=0.0,
                 waited=0.0,
                 message=error.message,
+                reason=type(error).__name__,
             )
         )
         return reply

@@ -9,7 +9,7 @@ import contextlib
 from functools import partial
 
 from sqlhttp_gateway.errors import GatewayError, PostgresError, StatementTimeout
-from sqlhttp_gateway.events import Cancelled, Observer
+from sqlhttp_gateway.events import Cancelled, Leaked, Observer
 from sqlhttp_gateway.pools import scrub
 from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.pool import Pool
@@ -38,6 +38,8 @@ class Lease:
         "_tags",
         "_timeout",
         "backend",
+        "parsed",
+        "reused",
     )
 
     def __init__(self, pool: Pool, backend: Backend, *, cancel_timeout: float, observe: Observer) -> None:
@@ -56,6 +58,17 @@ class Lease:
         self._feeds_copy = False
         self._timeout = 0.0
         self._progress = 0
+        self.parsed = 0
+        """Statements that were parsed for its exchanges."""
+        self.reused = 0
+        """Statements that its exchanges found prepared."""
+        pool.leased[backend] = pool.loop.time()
+
+    def __del__(self) -> None:
+        if not self._released and not self._pool.loop.is_closed():
+            # The holder forgot it. Nobody else would ever give the connection back.
+            self._observe(Leaked(str(self._pool.key)))
+            self._pool.loop.call_soon_threadsafe(self.release)
 
     @property
     def pool(self) -> Pool:
@@ -116,6 +129,7 @@ class Lease:
         """Give the connection back; what is left to be done happens behind the caller's back."""
         if not self._released:
             self._released = True
+            self._pool.leased.pop(self.backend, None)
             self._pool.returning[self.backend] = self._pool.loop.time()
             self._settle()
 

@@ -50,6 +50,12 @@ class Pool:
         """Array types that the catalog was asked for; None is a type that is no array."""
         self.returning: dict[Backend, float] = {}
         """Connections whose holder is done and whose scrub is not, and since when, on the loop's clock."""
+        self.leased: dict[Backend, float] = {}
+        """Connections in use, and since when, on the loop's clock; kept by their leases."""
+        self.opening = 0
+        """Connections on their way."""
+        self.reserving: dict[object, float] = {}
+        """Who has a permit and waits for its share of the budget, and since when."""
         self.loop = asyncio.get_running_loop()
         self.overdue: Deadlines[Overdue] = Deadlines(self.loop, lambda statement: statement.deadline_passed())
         """The statements that run here, and when the gateway's own clock ends them."""
@@ -243,7 +249,7 @@ class Pool:
         try:
             if self._draining:
                 raise ShuttingDown("the gateway is shutting down", retry_after=1)
-            await self._budget.reserve(timeout)
+            await self._reserve(timeout)
             opening = self.loop.create_task(self._connect(password))
             # A log-in cannot be stopped half-way without losing count: it goes on, and ends in the pool.
             return await asyncio.shield(opening)
@@ -256,6 +262,14 @@ class Pool:
                 opening.add_done_callback(self._settle)
             raise
 
+    async def _reserve(self, timeout: float) -> None:
+        waiting = object()
+        self.reserving[waiting] = self.loop.time()
+        try:
+            await self._budget.reserve(timeout)
+        finally:
+            del self.reserving[waiting]
+
     def _settle(self, opening: "asyncio.Task[Backend]") -> None:
         """An opening whose caller has gone: keep the connection, or give the permit back."""
         if opening.cancelled() or opening.exception() is not None:
@@ -265,6 +279,7 @@ class Pool:
 
     async def _connect(self, password: bytes) -> Backend:
         began = self.loop.time()
+        self.opening += 1
         try:
             backend = await connect(
                 self.upstream, database=self.key.database, role=self.key.role, password=password, on_lost=self._lose
@@ -272,6 +287,8 @@ class Pool:
         except BaseException:
             self._budget.give_back()
             raise
+        finally:
+            self.opening -= 1
         now = self.loop.time()
         backend.expires_at = now + self._settings.max_lifetime * (1 - random.random() * _LIFETIME_JITTER)
         self._password = password

@@ -1,0 +1,51 @@
+"""What a pool looks like at one moment, for metrics and the status page. Nothing here changes a pool."""
+
+from dataclasses import dataclass
+
+from sqlhttp_gateway.pools.pool import Pool
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSnapshot:
+    """Numbers of connections by what they do, and of those who wait. Times are seconds."""
+
+    target: str
+    host: str
+    port: int
+    database: str
+    role: str
+    max_size: int
+    leased: int
+    idle: int
+    returning: int
+    """Given back by their holder and being made clean."""
+    opening: int
+    waiting: int
+    longest_wait: float
+    oldest_lease: float
+
+    @property
+    def connections(self) -> int:
+        """All that Postgres counts or is about to."""
+        return self.leased + self.idle + self.returning + self.opening
+
+
+def snapshot(pool: Pool, now: float) -> PoolSnapshot:
+    """The pool as it is; `now` is the loop's time."""
+    key, target = pool.key, pool.upstream.target
+    waits = [since for since in (pool.gate.waiting_since, next(iter(pool.reserving.values()), None)) if since]
+    return PoolSnapshot(
+        target=key.target,
+        host=target.host,
+        port=target.port,
+        database=key.database,
+        role=key.role,
+        max_size=pool.upstream.pool.max_size,
+        leased=len(pool.leased),
+        idle=pool.idle,
+        returning=len(pool.returning),
+        opening=pool.opening,
+        waiting=pool.gate.waiting + len(pool.reserving),
+        longest_wait=now - min(waits) if waits else 0.0,
+        oldest_lease=now - min(pool.leased.values()) if pool.leased else 0.0,
+    )
