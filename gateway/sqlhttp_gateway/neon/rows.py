@@ -6,6 +6,7 @@ text never holds a NUL and a length below 16 MB always begins with one: a field 
 comes before the next NUL. For that the rows wear a guise: each byte is one character (latin-1), so that no UTF-8 is
 decoded before the end, and NULL, whose length is four bytes of 0xFF, is a text of the single byte 0xFF, which UTF-8
 never has. When the fields found do not cover the rows to the last byte, the walker takes over and says what is wrong.
+Whether each length is true is the walker's question alone: a server that lies there has its own text to answer for.
 """
 
 import re
@@ -102,9 +103,11 @@ def walk_rows(rows: bytes, row_count: int, *, columns: int) -> list[tuple[str | 
             for _ in range(columns):
                 length = int.from_bytes(rows[position : position + 4], signed=True)
                 position += _LENGTH_BYTES
-                if length < 0:
+                if length == -1:
                     row.append(None)
                     continue
+                if length < 0:
+                    raise RemoteProtocolError(f"a field with a length of {length}")
                 row.append(rows[position : position + length].decode())
                 position += length
             if position != following:
@@ -174,8 +177,8 @@ def _encode_by_pattern(
 
 def _converted(rows: Sequence[Row], converters: Sequence[Converter | None], *, null: str | None) -> list[Row]:
     """The rows with every column that has a converter sent through it, column by column."""
-    if not converters:
-        return list(rows)  # rows without columns have no column to turn back into rows
+    if not rows or not converters:
+        return list(rows)  # nothing can be turned into columns and back where either is missing
     columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
     for index, convert in enumerate(converters):
         if convert is None:
