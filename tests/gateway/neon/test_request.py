@@ -115,10 +115,11 @@ def test_a_wrong_shape_is_named(body: bytes, reason: str) -> None:
         b'{"query":"q","params":[+1]}',
         b'{"query":"q","params":[.5]}',
         b'{"query":"\\ud800"}',
-        b'{"query":"\\ud800","params":[1e999]}',
+        b'{"params":[1e999],"query":"\\ud800"}',
         b'{"query":"q","params":["\\udfff"]}',
-        b'{"query":"q","params":["\\udfff",1e999]}',
-        b'{"query":"q","params":[{"a":"\\udfff"},1e999]}',
+        b'{"query":"q","params":[1e999,"\\udfff"]}',
+        b'{"query":"q","params":[1e999,["\\udfff"]]}',
+        b'{"query":"q","params":[1e999,{"a":"\\udfff"}]}',
         b'{"query":"a\nb"}',
         b"\xef\xbb\xbf{}",
         '{"query":"q"}'.encode("utf-16"),
@@ -162,6 +163,8 @@ def test_a_number_goes_to_postgres_digit_for_digit(number: str) -> None:
     assert decode_request(nested) == Statement(
         "q", (b"{%s,{%s}}" % (text, text), b'{"a":%s,"b":[{"c":%s}]}' % (text, text))
     )
+    suspected_of_duplicates = b'{"query":"query","params":[%s]}' % text
+    assert decode_request(suspected_of_duplicates) == Statement("query", (text,))
     batch = decode_request(b'{"queries":[{"query":"q"},{"query":"r","params":[%s]}]}' % text)
     assert batch == Batch((Statement("q"), Statement("r", (text,))))
 

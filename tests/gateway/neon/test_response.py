@@ -47,6 +47,13 @@ def test_the_mode_of_the_statement_wins_over_that_of_the_headers() -> None:
     assert json.loads(encoded)["rowAsArray"] is False
 
 
+def test_names_and_values_beyond_ascii() -> None:
+    answer = result(["größe", "ÿ"], [("zoë".encode(), None)])
+    encoded = encode_result(answer, RAW, array_mode=False, array_types={})
+    assert '"rows":[{"größe":"zoë","ÿ":null}]' in encoded.decode()
+    assert [field["name"] for field in json.loads(encoded)["fields"]] == ["größe", "ÿ"]
+
+
 def test_a_result_without_rows_still_has_its_fields() -> None:
     encoded = json.loads(encode_result(result(["a", "b"], []), RAW, array_mode=True, array_types={}))
     assert [field["name"] for field in encoded["fields"]] == ["a", "b"]

@@ -197,6 +197,8 @@ def test_a_value_that_is_not_of_its_type_is_named_by_column_only() -> None:
         (data_row([b"a"]) + b"Z\0\0\0\5I", 1, 1),
         (b"N\0\0\0\x06hi" + data_row([b"a"]), 1, 1),
         (data_row([b"a"])[:7], 1, 1),
+        # As many bytes as an empty row of one column has, so that only the count of rows betrays it.
+        (data_row([b"a"]) + b"D\0\0\0\x0a\0\x02\0\0\0\0", 2, 1),
     ],
 )
 def test_what_is_no_run_of_rows_is_refused(region: bytes, row_count: int, columns: int) -> None:
@@ -210,7 +212,8 @@ def test_what_is_no_run_of_rows_is_refused(region: bytes, row_count: int, column
         data_row([b"a"]) + b"x",
         b"D\0\0\0\x0b\0\x01\0\0\0\x09a",  # a field longer than its row
         b"D\0\0\0\x0c\0\x01\0\0\0\x01ab",  # a field shorter than its row
-        b"D\0\0\0\x0b\0\x01\xff\xff\xff\xfea",  # a length below that of NULL
+        b"D\0\0\0\x0c\0\x01\0\0\0\x01a",  # a row longer than its field
+        b"D\0\0\0\x0a\0\x01\xff\xff\xff\xfe",  # a length below that of NULL
     ],
 )
 def test_the_walker_checks_every_length(row: bytes) -> None:
