@@ -1,0 +1,172 @@
+"""Measurements side by side: `python -m tests.bench`, or `make bench ROUNDS=3`.
+
+All runs are made once a round, in another order each time, and every ratio is taken within its round, so that what
+else the machine does falls on both sides of it. The figures are printed and kept in bench-results/.
+"""
+
+import argparse
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+from tests.bench import client, machine
+from tests.bench.loads import WRK
+from tests.bench.measure import Run, Sample, Unavailable
+from tests.bench.plot import plot
+from tests.bench.processes import ROOT
+from tests.bench.report import as_json, ratio_table, sample_table
+from tests.bench.rows import RATIOS, runs
+from tests.bench.stage import Stage, running_stage
+from tests.bench.subjects import bodies_for, measure
+from tests.bench.workloads import WORKLOADS
+
+ROUNDS, SECONDS, QUICK_SECONDS = 5, 1.0, 0.5
+_SETTLE = 0.15
+"""Seconds between runs: wrk leaves requests under way when it ends, and the server has to see to them."""
+_DESCRIPTORS = 4096
+
+
+def arguments() -> argparse.Namespace:
+    """From the command line; ROUNDS and SHORT also from the environment, where make puts them."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measurements side by side.")
+    parser.add_argument("--rounds", type=int, default=int(os.environ.get("ROUNDS") or 0), help="default 5, quick 1")
+    parser.add_argument("--seconds", type=float, help="length of one run; wrk rounds it up to whole seconds")
+    parser.add_argument("--quick", action="store_true", default=os.environ.get("SHORT", "") not in ("", "0"),
+                        help="only the ratios that matter most, under a minute; also SHORT=1")  # fmt: skip
+    parser.add_argument("--only", default="", metavar="TEXT", help="runs whose subject, workload, connections have it")
+    parser.add_argument("--list", action="store_true", help="say which runs there are, and make none")
+    parser.add_argument("--results", type=Path, default=ROOT / "bench-results", help="folder for JSON and PNG")
+    given = parser.parse_args()
+    given.rounds = given.rounds or (1 if given.quick else ROUNDS)
+    given.seconds = given.seconds or (QUICK_SECONDS if given.quick else SECONDS)
+    return given
+
+
+def main() -> int:
+    """The exit status: 0 whatever the figures are, 130 when interrupted."""
+    given = arguments()
+    wanted = [run for run in runs(quick=given.quick) if given.only in str(run)]
+    if given.list:
+        print(*wanted, sep="\n")
+        return 0
+    with _ending_on_signals(), running_stage() as stage:
+        return _bench(given, wanted, stage)
+
+
+def _bench(given: argparse.Namespace, wanted: list[Run], stage: Stage) -> int:
+    about = machine.describe(stage)
+    for part, facts in about.items():
+        if part != "settings":
+            print(f"{part}: " + ", ".join(f"{name} {value}" for name, value in facts.items()))
+    pool = about["settings"]["gateway"]["pool"]
+    print(f"settings: the gateway's defaults, one worker, a pool of {pool['max_size']}; Postgres without fsync")
+    print(f"load: {'wrk' if WRK else 'own loader'}; {len(wanted)} runs of {given.seconds:g} s, {given.rounds} round(s)")
+    _check_and_warm_up(stage)
+    loads = [machine.load_average()]
+    began = time.monotonic()
+    samples: dict[Run, list[Sample]] = {}
+    missing: dict[str, str] = {}
+    for number in range(given.rounds):
+        for run in _shuffled(wanted, number):
+            try:
+                samples.setdefault(run, []).append(measure(stage, run, given.seconds))
+            except Unavailable as error:
+                samples.pop(run)
+                missing[run.subject] = str(error)
+            time.sleep(_SETTLE)
+        loads.append(machine.load_average())
+        print(f"round {number + 1} of {given.rounds}, load average {loads[-1]:.1f}", file=sys.stderr, flush=True)
+    print(f"load average before and after each round: {', '.join(f'{load:.1f}' for load in loads)}")
+    print(f"took {time.monotonic() - began:.0f} s\n")
+    chosen = [ratio for ratio in RATIOS if ratio.ours in wanted and ratio.theirs in wanted]
+    print(sample_table(samples), end="\n\n")
+    print(ratio_table(chosen, samples, missing), end="\n\n")
+    sizes = client.installed_kib()
+    print("installed, KiB: " + ", ".join(f"{name} {size:,.0f}" for name, size in sizes.items()))
+    _print_faults(stage)
+    given.results.mkdir(parents=True, exist_ok=True)
+    (given.results / ".gitignore").write_text("*\n")  # figures are one machine's, so they are not for the repository
+    name = datetime.now(UTC).strftime("%Y-%m-%dT%H%M%S")
+    kept = about | {"rounds": given.rounds, "seconds": given.seconds, "load averages": loads, "installed KiB": sizes}
+    path = given.results / f"{name}.json"
+    path.write_text(json.dumps(kept | as_json(chosen, samples), indent=1, ensure_ascii=False))
+    print(path)
+    if not given.quick:
+        versions = about["versions"]
+        title = f"sqlhttp {versions['sqlhttp']}, Python {versions['python']}, Postgres {versions['postgres']}"
+        try:
+            plot(samples, path.with_suffix(".png"), title=f"{title}; {about['machine']['cores']} cores for all of it")
+        except Unavailable as error:
+            print(error)
+        else:
+            print(path.with_suffix(".png"))
+    return 0
+
+
+def _shuffled(wanted: list[Run], number: int) -> list[Run]:
+    """The order of a round: other than the last one, with neighbours of a ratio still near each other."""
+    start = random.Random(number).randrange(len(wanted)) if wanted else 0
+    order = wanted[start:] + wanted[:start]
+    return order[::-1] if number % 2 else order
+
+
+def _check_and_warm_up(stage: Stage) -> None:
+    """Every server answers every workload, with as many rows as it should; then a moment of load on each."""
+    for name in ("gateway", "plain", "asyncpg"):
+        for workload in WORKLOADS.values():
+            if name == "asyncpg" and workload.batch:
+                continue
+            answer = json.loads(stage.ask(name, bodies_for(name, workload)[0]))
+            results = answer["results"] if workload.batch else [answer]
+            rows = {"rows": 100, "many": 10_000}.get(workload.name, 1)
+            if [len(result["rows"]) for result in results] != [rows] * max(1, workload.batch):
+                raise RuntimeError(f"{name} answers {workload.name} with other rows")
+    for name in ("gateway", "constant", "plain", "asyncpg"):
+        stage.loader.http(
+            stage.server(name), bodies_for(name, WORKLOADS["key"]), stage.headers, connections=16, seconds=0.5
+        )
+
+
+def _print_faults(stage: Stage) -> None:
+    """What went wrong besides being slow; a figure with faults is none."""
+    if stage.loader.fault:
+        print(f"the loader's last fault: {stage.loader.fault}")
+    for name, server in stage.servers.items():
+        lines = [line for line in server.log.splitlines() if " error " in line or " warning " in line]
+        if lines:
+            print(f"{name} logged {len(lines)} warnings or errors, the last: {lines[-1]}")
+
+
+@contextmanager
+def _ending_on_signals() -> Iterator[None]:
+    """SIGTERM ends the bench as Ctrl-C does: children first, in order. Enough descriptors for 1,000 connections."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < _DESCRIPTORS:
+        wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("\ninterrupted; everything that was started has ended", file=sys.stderr)
+        sys.exit(130)

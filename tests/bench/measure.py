@@ -1,0 +1,73 @@
+"""One measurement as values, and the readings it is made of.
+
+How load is made is in `loads`, whom it falls on in `subjects`, what is compared in `rows`.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+_TICK = 1.0 / os.sysconf("SC_CLK_TCK")
+_MIB = 1024 * 1024
+
+
+class Run(NamedTuple):
+    """What is measured: which subject, under which workload, over how many connections (or callers) at once."""
+
+    subject: str
+    workload: str
+    connections: int
+
+    def __str__(self) -> str:
+        return f"{self.subject}, {self.workload}, {self.connections}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What one run of about a second showed. Times are microseconds; None was not measured.
+
+    `server_cpu` is CPU time of the process that answered, for each request; `client_cpu` that of the process that
+    asked; `memory` is MiB resident in the answering process while it was under load.
+    """
+
+    requests: int
+    seconds: float
+    errors: int = 0
+    p50: float | None = None
+    p99: float | None = None
+    server_cpu: float | None = None
+    client_cpu: float | None = None
+    memory: float | None = None
+
+    @property
+    def rate(self) -> float:
+        """Requests per second."""
+        return self.requests / self.seconds if self.seconds else 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """The sample with its rate, for the file."""
+        return {"rate": self.rate} | asdict(self)
+
+
+class Unavailable(Exception):
+    """A subject cannot be measured here; the text says what is missing."""
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time that a process and all its threads have used, user and system; 10 ms is the finest step."""
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) * _TICK  # utime and stime, the 14th and 15th fields of proc(5)
+
+
+def resident_mib(pid: int) -> float:
+    """Memory of a process that is in RAM now, shared pages included."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / _MIB
+
+
+def percentile(ordered: Sequence[float], percent: float) -> float:
+    """The value that `percent` of a sorted, non-empty sequence do not exceed (nearest rank)."""
+    rank = max(1, -(-len(ordered) * percent // 100))
+    return ordered[int(rank) - 1]

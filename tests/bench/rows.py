@@ -1,0 +1,138 @@
+"""What is compared, and how good it is to be: one line a ratio.
+
+A line names two runs of `subjects` and `workloads`, what of them is put in relation, and the target. All runs of all
+lines are made in every round, so a ratio is always of neighbours in time. The grid is what is measured beyond that:
+throughput and latency against concurrency.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from tests.bench.measure import Run, Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """What of two samples is put in relation. `of` gives None where something was not measured."""
+
+    name: str
+    unit: str
+    better: Literal["more", "less"]
+    of: Callable[[Sample, Sample], float | None]
+
+
+def _quotient(ours: float | None, theirs: float | None) -> float | None:
+    return None if ours is None or not theirs else ours / theirs
+
+
+def _difference(ours: float | None, theirs: float | None) -> float | None:
+    return None if ours is None or theirs is None else ours - theirs
+
+
+RATE = Quantity("requests/s", "x", "more", lambda ours, theirs: _quotient(ours.rate, theirs.rate))
+SERVER_CPU = Quantity("server CPU", "x", "less", lambda ours, theirs: _quotient(ours.server_cpu, theirs.server_cpu))
+CLIENT_CPU = Quantity("client CPU", "x", "less", lambda ours, theirs: _quotient(ours.client_cpu, theirs.client_cpu))
+P50 = Quantity("p50", "x", "less", lambda ours, theirs: _quotient(ours.p50, theirs.p50))
+ADDED_P50 = Quantity("p50 added", "µs", "less", lambda ours, theirs: _difference(ours.p50, theirs.p50))
+MEMORY = Quantity("memory", "MiB", "less", lambda ours, theirs: ours.memory)
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """One line of the table: `what` was measured `against` what.
+
+    A target of None marks a figure worth knowing that nobody promised. `is_quick` lines are also made by --quick.
+    """
+
+    what: str
+    against: str
+    quantity: Quantity
+    target: float | None
+    ours: Run
+    theirs: Run
+    is_quick: bool = False
+
+
+_KEY_1 = Run("gateway, kept", "key", 1)
+_KEY_64 = Run("gateway", "key", 64)
+_KEY_1000 = Run("gateway", "key", 1000)
+_BATCH = Run("gateway", "batch", 16)
+_CONSTANT_64 = Run("constant", "key", 64)
+_FRESH_64 = Run("fresh, PgBouncer", "key", 64)
+_FIRST_QUERY = Run("import: sqlhttp and first query", "one", 1)
+_CALL = Run("call: sqlhttp", "key", 1)
+
+# fmt: off
+RATIOS = (
+    Ratio("lookup by key, 64 keep-alive", "Starlette answering a constant", RATE, 0.85,
+          _KEY_64, _CONSTANT_64, is_quick=True),
+    Ratio("lookup by random keys, 64 keep-alive", "Starlette answering a constant", RATE, 0.65,
+          Run("gateway", "keys", 64), Run("constant", "keys", 64)),
+    Ratio("lookup by key, 64 keep-alive", "Starlette answering a constant", SERVER_CPU, 1.2,
+          _KEY_64, _CONSTANT_64, is_quick=True),
+    Ratio("lookup by key, 64 keep-alive", "the plain way", RATE, 2.9,
+          _KEY_64, Run("plain", "key", 64), is_quick=True),
+    Ratio("lookup by key, 64 keep-alive", "fresh connections, PgBouncer, SCRAM", RATE, 30,
+          Run("gateway, kept", "key", 64), _FRESH_64),
+    Ratio("lookup by key, 64, new TCP each", "fresh connections, PgBouncer, SCRAM", RATE, 14,
+          Run("gateway, new TCP", "key", 64), _FRESH_64),
+    Ratio("lookup by key, 16 keep-alive", "fresh connections, Postgres, SCRAM", RATE, None,
+          Run("gateway, kept", "key", 16), Run("fresh", "key", 16)),
+    Ratio("lookup by key, one after another", "a kept asyncpg connection", ADDED_P50, 150,
+          _KEY_1, Run("asyncpg kept", "key", 1), is_quick=True),
+    Ratio("SELECT 1, one after another", "a kept asyncpg connection", ADDED_P50, None,
+          Run("gateway, kept", "one", 1), Run("asyncpg kept", "one", 1)),
+    Ratio("lookup by key, one after another", "asyncpg's pool with its reset", P50, None,
+          _KEY_1, Run("asyncpg pool", "key", 1)),
+    Ratio("100 rows, 16 keep-alive", "the plain way", RATE, 2.0,
+          Run("gateway", "rows", 16), Run("plain", "rows", 16), is_quick=True),
+    Ratio("10,000 rows, 16 keep-alive", "bare ASGI, asyncpg decoding in C", SERVER_CPU, 1.0,
+          Run("gateway", "many", 16), Run("asyncpg in C", "many", 16), is_quick=True),
+    Ratio("10,000 rows, 16 keep-alive", "the plain way", SERVER_CPU, None,
+          Run("gateway", "many", 16), Run("plain", "many", 16)),
+    Ratio("batch of 5, 16 keep-alive", "the plain way: BEGIN, five, COMMIT", RATE, 2.0,
+          _BATCH, Run("plain", "batch", 16), is_quick=True),
+    Ratio("batch of 5, 16 keep-alive", "BEGIN, five, COMMIT by asyncpg alone", RATE, None,
+          Run("gateway, kept", "batch", 16), Run("asyncpg pool", "batch", 16)),
+    Ratio("batch of 5, one after another", "BEGIN, five, COMMIT by asyncpg alone", P50, None,
+          Run("gateway, kept", "batch", 1), Run("asyncpg kept", "batch", 1)),
+    Ratio("lookup by key, 1,000 keep-alive", "the same over 64", RATE, 0.9,
+          _KEY_1000, _KEY_64, is_quick=True),
+    Ratio("the gateway at 1,000 keep-alive", "", MEMORY, 60,
+          _KEY_1000, _KEY_1000, is_quick=True),
+    Ratio("import sqlhttp and first query", "import httpx", CLIENT_CPU, 0.4,
+          _FIRST_QUERY, Run("import: httpx", "one", 1), is_quick=True),
+    Ratio("import sqlhttp and first query", "import httpx and first query", CLIENT_CPU, None,
+          _FIRST_QUERY, Run("import: httpx and first query", "one", 1)),
+    Ratio("import sqlhttp and first query", "import http.client, json", CLIENT_CPU, None,
+          _FIRST_QUERY, Run("import: http.client and json", "one", 1)),
+    Ratio("a call of sqlhttp", "httpx.Client kept, JSON", CLIENT_CPU, 0.3,
+          _CALL, Run("call: httpx", "key", 1), is_quick=True),
+    Ratio("a call of sqlhttp", "http.client kept, JSON", CLIENT_CPU, None,
+          _CALL, Run("call: http.client", "key", 1)),
+    Ratio("a call of sqlhttp", "asyncpg kept", CLIENT_CPU, None,
+          _CALL, Run("call: asyncpg", "key", 1)),
+)
+# fmt: on
+
+CONNECTIONS = (1, 16, 64, 256)
+GRID_WORKLOADS = ("one", "key", "rows", "batch")
+GRID_SUBJECTS = ("gateway", "constant", "plain", "asyncpg pool")
+
+
+def _grid() -> list[Run]:
+    grid = [
+        Run(subject, workload, connections)
+        for workload in GRID_WORKLOADS
+        for connections in CONNECTIONS
+        for subject in GRID_SUBJECTS
+        if subject != "constant" or workload == "key"  # it answers a lookup, whatever it is asked
+    ]
+    return [*grid, Run("constant", "key", 1000), *(Run("fresh", workload, 1) for workload in GRID_WORKLOADS)]
+
+
+def runs(*, quick: bool) -> list[Run]:
+    """Every run there is to make, once, neighbours of a ratio next to each other."""
+    compared = [run for ratio in RATIOS if ratio.is_quick or not quick for run in (ratio.ours, ratio.theirs)]
+    return list(dict.fromkeys(compared if quick else [*compared, *_grid()]))

@@ -1,0 +1,114 @@
+"""Who can be measured, each under the name by which `rows` calls it, and how.
+
+A subject is a function from a stage, a workload, a number of connections and a time to a Sample. To add one, write the
+function and put it into SUBJECTS; to compare it, add a line to `rows.RATIOS`.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from tests.bench import client
+from tests.bench.loads import WRK, wrk
+from tests.bench.measure import Run, Sample
+from tests.bench.stage import Stage
+from tests.bench.workloads import WORKLOADS, Workload
+
+Subject = Callable[[Stage, Workload, int, float], Sample]
+
+_MOST_FRESH = 400
+"""Connections that one run may open to Postgres or PgBouncer; each costs a process or a log-in."""
+_MOST_SOCKETS = 4_000
+"""TCP connections that one run may open; a closed one keeps its port for a minute."""
+_MANY = 500
+"""From so many connections on a run is made longer: opening them takes a part of it."""
+
+
+def measure(stage: Stage, run: Run, seconds: float) -> Sample:
+    """One run.
+
+    Raises:
+        Unavailable: the subject cannot be measured here.
+    """
+    return SUBJECTS[run.subject](stage, WORKLOADS[run.workload], run.connections, seconds)
+
+
+def _served(name: str, stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
+    """A server under keep-alive load: from wrk, or from the loader where there is no wrk.
+
+    At its end wrk drops what is under way. Where that is much beside what was answered, the loader is asked, which
+    waits, or the run is made longer.
+    """
+    bodies = bodies_for(name, workload)
+    headers = stage.headers | dict(workload.headers)
+    load = wrk if WRK and not workload.is_slow else stage.loader.http
+    if connections >= _MANY:
+        seconds *= 3
+    return load(stage.server(name), bodies, headers, connections=connections, seconds=seconds)
+
+
+def bodies_for(server: str, workload: Workload) -> list[bytes]:
+    """What this server is sent for a workload."""
+    return workload.plain_bodies if server == "plain" else workload.neon_bodies
+
+
+def _by_loader(stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
+    """The gateway asked by the process that also asks asyncpg, so that what the asking costs is the same."""
+    headers = stage.headers | dict(workload.headers)
+    return stage.loader.http(
+        stage.server("gateway"), workload.neon_bodies, headers, connections=connections, seconds=seconds
+    )
+
+
+def _new_connections(stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
+    """The same with a TCP connection for each request."""
+    headers = stage.headers | dict(workload.headers)
+    return stage.loader.http(
+        stage.server("gateway"),
+        workload.neon_bodies,
+        headers,
+        connections=connections,
+        seconds=seconds,
+        keep_alive=False,
+        most=_MOST_SOCKETS,
+    )
+
+
+def _direct(how: str, stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
+    """asyncpg in the loader's process."""
+    return stage.loader.direct(
+        how,
+        url=stage.pooler if how == "pooler" else stage.database.url,
+        connections=connections,
+        seconds=seconds,
+        most=_MOST_FRESH if how in ("fresh", "pooler") else 1_000_000,
+        statement=workload.statement,
+        arguments=workload.arguments,
+        batch=workload.batch,
+    )
+
+
+def _called(kind: str, stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
+    return client.calls(kind, stage)
+
+
+def _imported(kind: str, stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
+    return client.imports(kind, stage)
+
+
+SUBJECTS: dict[str, Subject] = {
+    # Servers, asked by wrk.
+    "gateway": partial(_served, "gateway"),
+    "constant": partial(_served, "constant"),
+    "plain": partial(_served, "plain"),
+    "asyncpg in C": partial(_served, "asyncpg"),
+    # Asked by the loader, one process for all of these.
+    "gateway, kept": _by_loader,
+    "gateway, new TCP": _new_connections,
+    "asyncpg pool": partial(_direct, "pool"),
+    "asyncpg kept": partial(_direct, "single"),
+    "fresh": partial(_direct, "fresh"),
+    "fresh, PgBouncer": partial(_direct, "pooler"),
+    # Clients, each in a process of its own.
+    **{f"call: {kind}": partial(_called, kind) for kind in client.CALLERS},
+    **{f"import: {kind}": partial(_imported, kind) for kind in client.IMPORTS},
+}
