@@ -101,7 +101,13 @@ def __getattr__(name: str) -> Any:
     if name == "errors":
         return import_module("sqlhttp.errors")
     if name in _LATER:
-        value = globals()[name] = getattr(import_module(_LATER[name]), name)
+        try:
+            module = import_module(_LATER[name])
+        except ModuleNotFoundError as error:
+            if error.name not in ("anyio", "httpx"):
+                raise
+            raise ImportError(f"{name} needs httpx: pip install 'sqlhttp[async]'") from error
+        value = globals()[name] = getattr(module, name)
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

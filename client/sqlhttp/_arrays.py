@@ -27,7 +27,7 @@ def decode_array(text: str, element: Callable[[str], Any] | None, *, delimiter: 
         raise ValueError("not an array literal")
     if text == "{}":
         return []
-    if '"' not in text and "\\" not in text and "{" not in text[1:]:
+    if '"' not in text and "\\" not in text and "{" not in text[1:] and "}" not in text[:-1]:
         items = text[1:-1].split(delimiter)
         if element is None:
             return [None if item == "NULL" else item for item in items]

@@ -11,11 +11,8 @@ from time import monotonic, time
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
-try:
-    import anyio
-    import httpx
-except ImportError as error:
-    raise ImportError("neon_async needs httpx: pip install 'sqlhttp[async]'") from error
+import anyio
+import httpx
 
 from sqlhttp import _errors as errors
 from sqlhttp._endpoint import Endpoint
@@ -49,17 +46,23 @@ class HttpxTransport:
         self._client = client
 
     def send(self, endpoint: Endpoint, request: Request, deadline: float | None) -> Reply:
-        with _translated() as progress:
-            timeout = _timeout(deadline)
-            with self._client.stream(
-                "POST", endpoint.url, content=request.body, headers=request.headers, timeout=timeout
-            ) as response:
-                progress.began = True
-                body = bytearray()
-                for chunk in response.iter_bytes():
-                    body += chunk
-                    _timeout(deadline)  # httpx counts each read by itself; a slow trickle ends here
-                return _reply(response, bytes(body))
+        with (
+            _translated(deadline) as progress,
+            self._client.stream(
+                "POST",
+                endpoint.url,
+                content=request.body,
+                headers=request.headers,
+                timeout=_timeout(deadline),
+                extensions={"trace": progress.note},
+            ) as response,
+        ):
+            progress.began = True
+            body = bytearray()
+            for chunk in response.iter_bytes():
+                body += chunk
+                _timeout(deadline)  # httpx counts each read by itself; a slow trickle ends here
+            return _reply(response, bytes(body))
 
     def close(self) -> None:
         """Nothing: the client is the caller's."""
@@ -168,11 +171,15 @@ async def _closing(client: httpx.AsyncClient) -> AsyncGenerator[None, None]:
 
 
 async def _send(client: httpx.AsyncClient, endpoint: Endpoint, request: Request, deadline: float | None) -> Reply:
-    with _translated() as progress:
-        timeout = _timeout(deadline)
+    with _translated(deadline) as progress:
         with anyio.fail_after(None if deadline is None else deadline - monotonic()):
             async with client.stream(
-                "POST", endpoint.url, content=request.body, headers=request.headers, timeout=timeout
+                "POST",
+                endpoint.url,
+                content=request.body,
+                headers=request.headers,
+                timeout=_timeout(deadline),
+                extensions={"trace": progress.note_async},
             ) as response:
                 progress.began = True
                 body = await response.aread()
@@ -180,17 +187,37 @@ async def _send(client: httpx.AsyncClient, endpoint: Endpoint, request: Request,
 
 
 class _Progress:
-    began = False
-    """Whether the reply has begun."""
+    """How far an attempt has come."""
+
+    def __init__(self) -> None:
+        self.connecting = False
+        self.began = False
+        """Whether the reply has begun."""
+
+    def note(self, event: str, _: object) -> None:
+        """Told by httpcore what it does; a transport that is not httpcore's tells nothing, and nothing is concluded."""
+        if event == "connection.connect_tcp.started":
+            self.connecting = True
+        elif event.endswith(".send_request_headers.started"):
+            self.connecting = False
+
+    async def note_async(self, event: str, info: object) -> None:
+        self.note(event, info)
 
 
 @contextmanager
-def _translated() -> Iterator[_Progress]:
+def _translated(deadline: float | None) -> Iterator[_Progress]:
     """httpx's exceptions, and a deadline's, as ours."""
+    if deadline is not None and deadline <= monotonic():
+        raise errors.ConnectTimeout("no time was left to connect")
     progress = _Progress()
     try:
         yield progress
-    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+    except TimeoutError as error:
+        if progress.connecting:
+            raise errors.ConnectTimeout("no connection in time") from error
+        raise translated(error, began=progress.began) from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise translated(error, began=progress.began) from error
 
 

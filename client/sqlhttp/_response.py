@@ -199,6 +199,7 @@ _NOT_EXECUTED = (
     "request is too large",
     "Couldn't connect to compute node",
     "Control plane request failed",
+    "HTTP status 400: query is not supported",
 )
 """How messages of Neon begin that carry no code and come before anything runs."""
 
