@@ -5,10 +5,12 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sqlhttp_gateway.errors import GatewayError, ResultUnreadable
+from sqlhttp_gateway.neon import rows as rows_module
 from sqlhttp_gateway.neon.rows import encode_rows, encode_rows_walking
 from sqlhttp_gateway.neon.values import Converter, converter
 from tests.support.rows import data_row
@@ -31,6 +33,16 @@ def tables(cells: st.SearchStrategy[bytes | None]) -> st.SearchStrategy[tuple[in
     )
 
 
+pieces = st.sampled_from([1 << 18, 1 << 18, 40, 100, 300])
+
+
+def encode(region: bytes, row_count: int, given_: dict[str, Any], *, piece: int) -> bytes:
+    """The fast way, with rows taken `piece` bytes at a time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows_module, "_PIECE", piece)
+        return encode_rows(region, row_count, **given_)
+
+
 def arguments(columns: Sequence[str], types: Sequence[int] | None, *, array_mode: bool) -> dict[str, Any]:
     converters: list[Converter | None] | None = None if types is None else [converter(each, {}) for each in types]
     guised = [name.encode().decode("latin-1") for name in columns]
@@ -38,10 +50,12 @@ def arguments(columns: Sequence[str], types: Sequence[int] | None, *, array_mode
 
 
 @settings(max_examples=100, deadline=None)
-@given(tables(st.one_of(st.none(), texts)), st.booleans(), st.data())
-@example((2, [[None, "ÿ".encode()], [b"", None]]), True, None)
-@example((255, [[None] * 255]), True, None)
-def test_both_ways_agree_and_mean_what_went_in(table: tuple[int, Values], array_mode: bool, data: Any) -> None:
+@given(tables(st.one_of(st.none(), texts)), st.booleans(), pieces, st.data())
+@example((2, [[None, "ÿ".encode()], [b"", None]]), True, 40, None)
+@example((255, [[None] * 255]), True, 40, None)
+def test_both_ways_agree_and_mean_what_went_in(
+    table: tuple[int, Values], array_mode: bool, piece: int, data: Any
+) -> None:
     width, values = table
     if data is None:
         columns = [str(number) for number in range(width)]
@@ -49,7 +63,7 @@ def test_both_ways_agree_and_mean_what_went_in(table: tuple[int, Values], array_
         columns = data.draw(st.lists(names, min_size=width, max_size=width))
     region = b"".join(data_row(row) for row in values)
     given_ = arguments(columns, None, array_mode=array_mode)
-    encoded = encode_rows(region, len(values), **given_)
+    encoded = encode(region, len(values), given_, piece=piece)
     assert encoded == encode_rows_walking(region, len(values), **given_)
     meant = [[None if value is None else value.decode() for value in row] for row in values]
     if array_mode:
@@ -85,13 +99,13 @@ typed_cells: dict[int, st.SearchStrategy[str]] = {
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.sampled_from(sorted(typed_cells)), min_size=1, max_size=6), st.booleans(), st.data())
-def test_both_ways_agree_on_typed_values(types: list[int], array_mode: bool, data: Any) -> None:
+@given(st.lists(st.sampled_from(sorted(typed_cells)), min_size=1, max_size=6), st.booleans(), pieces, st.data())
+def test_both_ways_agree_on_typed_values(types: list[int], array_mode: bool, piece: int, data: Any) -> None:
     row = st.tuples(*(st.none() | typed_cells[each].map(str.encode) for each in types))
     values = data.draw(st.lists(row, max_size=6))
     region = b"".join(data_row(each) for each in values)
     given_ = arguments([f"c{number}" for number in range(len(types))], types, array_mode=array_mode)
-    encoded = encode_rows(region, len(values), **given_)
+    encoded = encode(region, len(values), given_, piece=piece)
     assert encoded == encode_rows_walking(region, len(values), **given_)
     for told, sent in zip(json.loads(encoded), values, strict=True):
         cells = told if array_mode else list(told.values())
@@ -105,10 +119,12 @@ def test_both_ways_agree_on_typed_values(types: list[int], array_mode: bool, dat
 
 
 @settings(max_examples=100, deadline=None)
-@given(tables(st.one_of(st.none(), bytes_without_nul)))
-@example((2, [[b"\xff", None]]))
-@example((3, [[b"\xff\xff\xff\xff", None, b"\xff"]]))
-def test_bytes_of_a_database_without_an_encoding_are_told_right_or_not_at_all(table: tuple[int, Values]) -> None:
+@given(tables(st.one_of(st.none(), bytes_without_nul)), pieces)
+@example((2, [[b"\xff", None]]), 100)
+@example((3, [[b"\xff\xff\xff\xff", None, b"\xff"]] * 9), 100)
+def test_bytes_of_a_database_without_an_encoding_are_told_right_or_not_at_all(
+    table: tuple[int, Values], piece: int
+) -> None:
     width, values = table
     region = b"".join(data_row(row) for row in values)
     given_ = arguments([f"c{number}" for number in range(width)], None, array_mode=True)
@@ -117,15 +133,15 @@ def test_bytes_of_a_database_without_an_encoding_are_told_right_or_not_at_all(ta
     except ResultUnreadable:
         judged = None
     try:
-        encoded: bytes | None = encode_rows(region, len(values), **given_)
+        encoded: bytes | None = encode(region, len(values), given_, piece=piece)
     except ResultUnreadable:
         encoded = None
     assert encoded == judged
 
 
 @settings(max_examples=100, deadline=None)
-@given(tables(st.one_of(st.none(), texts)), st.data())
-def test_damaged_rows_are_refused_or_still_json(table: tuple[int, Values], data: Any) -> None:
+@given(tables(st.one_of(st.none(), texts)), pieces, st.data())
+def test_damaged_rows_are_refused_or_still_json(table: tuple[int, Values], piece: int, data: Any) -> None:
     width, values = table
     region = bytearray(b"".join(data_row(row) for row in values))
     for _ in range(data.draw(st.integers(1, 3))):
@@ -135,7 +151,7 @@ def test_damaged_rows_are_refused_or_still_json(table: tuple[int, Values], data:
             region[position : position + cut] = data.draw(st.binary(max_size=3))
     given_ = arguments([f"c{number}" for number in range(width)], None, array_mode=True)
     try:
-        encoded = encode_rows(bytes(region), len(values), **given_)
+        encoded = encode(bytes(region), len(values), given_, piece=piece)
     except GatewayError:
         return
     assert len(json.loads(encoded)) == len(values)

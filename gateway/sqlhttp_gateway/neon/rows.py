@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -32,6 +32,10 @@ _LENGTH_BYTES = 4
 _WIDE = 64
 _MANY = 50
 """A pattern for more columns than _WIDE takes milliseconds to compile, so it has to serve this many rows at least."""
+
+_PIECE = 1 << 18
+"""Bytes of rows taken at a time. It bounds the memory that texts need beside their JSON, and since Python can switch
+threads between two pieces, a large result encoded in a thread leaves the event loop its turns of a few milliseconds."""
 
 Row = Sequence[Any]
 
@@ -142,28 +146,67 @@ def _encode_by_pattern(
     array_mode: bool,
 ) -> bytes | None:
     """The same bytes, or None when the walker has to decide."""
-    columns = len(names)
+    parts: list[bytes] = []
+    start = seen = 0
+    while start < len(rows):
+        piece = rows[start : start + _PIECE]
+        run = _find_rows(piece, len(names), is_last=start + len(piece) == len(rows))
+        if run is None:
+            return None
+        encoded = _encode_run(run, names, converters, array_mode=array_mode)
+        if encoded is None:
+            return None
+        parts.append(encoded)
+        seen += len(run.found)
+        start += run.length
+    if seen != row_count:
+        return None
+    if len(parts) == 1:
+        return parts[0]
+    return b"[" + b",".join([part[1:-1] for part in parts]) + b"]"
+
+
+class _Run(NamedTuple):
+    """Rows that follow each other without a gap."""
+
+    found: Sequence[Row]
+    length: int
+    """How many bytes they are, in messages as they came."""
+    nulls: int
+
+
+def _find_rows(piece: bytes, columns: int, *, is_last: bool) -> _Run | None:
+    """The rows at the beginning of `piece`, and with `is_last` all of it; None when they do not add up to that."""
     # Looking for one byte is so much faster than for four that it pays to ask first.
-    guised = rows.replace(_NULL_LENGTH, _NULL_FIELD) if b"\xff" in rows else rows
-    nulls = len(guised) - len(rows)
+    guised = piece.replace(_NULL_LENGTH, _NULL_FIELD) if b"\xff" in piece else piece
     found: Sequence[Row] = _pattern(columns).findall(guised.decode("latin-1") + "D", 1)
     if columns == 1:
         found = list(zip(found, strict=True))  # findall gives bare texts where there is one group
-    if len(found) != row_count:
-        return None
-    # findall passes over what it cannot match: only texts that make up all of the bytes prove that it did not.
+    if not is_last:
+        found = found[:-1]  # the piece may end within it
+    # findall passes over what it cannot match: only texts that make up all of the bytes prove that it did not. Where a
+    # database has no encoding a text can have a byte 0xFF and pass for NULL, hence the second count.
     texts = "".join(chain.from_iterable(found))
-    if len(texts) + row_count * (_ROW_BYTES + columns * _LENGTH_BYTES) != len(guised):
-        return None
-    # Where a database has no encoding a text can have a byte 0xFF and pass for NULL.
-    if nulls and texts.count(_NULL_GUISE) != nulls:
-        return None
+    nulls = 0 if guised is piece else texts.count(_NULL_GUISE)
+    length = len(texts) + len(found) * (_ROW_BYTES + columns * _LENGTH_BYTES) - nulls
+    if is_last:
+        adds_up = length == len(piece) and nulls == len(guised) - length
+    else:
+        # The next row begins where this run ends. A row larger than the piece is for the walker.
+        adds_up = length > 0 and piece[length] == _DATA_ROW and nulls == piece.count(_NULL_LENGTH, 0, length)
+    return _Run(found, length, nulls) if adds_up else None
+
+
+def _encode_run(
+    run: _Run, names: Sequence[str], converters: Sequence[Converter | None] | None, *, array_mode: bool
+) -> bytes | None:
+    found: Sequence[Any] = run.found
     if converters is not None:
         found = _converted(found, converters, null=_NULL_GUISE)
     if not array_mode:
-        found = [dict(zip(names, row)) for row in found]  # type: ignore[misc]  # noqa: B905
+        found = [dict(zip(names, row)) for row in found]  # noqa: B905  the pattern has counted the columns
     encoded = orjson.dumps(found)
-    if nulls:
+    if run.nulls:
         encoded = encoded.replace(_NULL_JSON, b"null")
     if encoded.isascii():
         return encoded
