@@ -4,9 +4,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+# Spaces as in Postgres's array_isspace; Python's \s has more, with which an unquoted element may begin.
 _TOKEN = {
     delimiter: re.compile(
-        rf'\s*(?:([{{}}{delimiter}])|"((?:[^"\\]|\\.)*)"|((?:[^{{}}"\\{delimiter}]|\\.)+))', re.DOTALL
+        rf'[ \t\n\r\v\f]*(?:([{{}}{delimiter}])|"((?:[^"\\]|\\.)*)"|((?:[^{{}}"\\{delimiter}]|\\.)+))',
+        re.DOTALL,
     )
     for delimiter in ",;"
 }

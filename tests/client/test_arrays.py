@@ -23,6 +23,7 @@ from sqlhttp._params import encode_array
         ('{"a\nb","{c}"}', ["a\nb", "{c}"]),
         ('{"(1,\\"x y\\")"}', ['(1,"x y")']),
         ("{a b,c}", ["a b", "c"]),
+        ('{"",\x1f,\xa0}', ["", "\x1f", "\xa0"]),  # spaces for Python, not for Postgres
     ],
 )
 def test_literals_become_lists(text: str, value: list[object]) -> None:
