@@ -49,6 +49,12 @@ _COPY = frozenset({COPY_IN_RESPONSE, COPY_OUT_RESPONSE, COPY_BOTH_RESPONSE})
 IDLE = ord("I")
 """Transaction status of a ReadyForQuery outside a transaction."""
 
+_READY_LENGTH = 5
+_COLUMN_BYTES = 100
+"""What an answer in JSON says of a column beyond what RowDescription has."""
+_RESULT_BYTES = 75
+"""What it says of a statement beside its columns and rows."""
+
 
 class Exchange:
     """Reads one exchange. Feed `receive` until it returns the bytes that came after the exchange's end."""
@@ -75,8 +81,8 @@ class Exchange:
     )
 
     def __init__(self, *, max_bytes: int = 0, count_names: bool = False) -> None:
-        """`max_bytes` bounds the rows (0 sets no bound); `count_names` adds the column names to every row's size,
-        as they are in an answer whose rows are objects."""
+        """`max_bytes` bounds the rows and their descriptions (0 sets no bound); `count_names` adds the column names to
+        every row's size, as they are in an answer whose rows are objects."""
         self.results: list[Result] = []
         self.error: GatewayError | None = None
         """The first thing that went wrong. The exchange still has to be read to its end."""
@@ -144,8 +150,12 @@ class Exchange:
                     break  # the rest of a row is still to come
                 continue
             if following > end:
+                if tag == COPY_DATA:  # one line of a table, which may be large and is never wanted
+                    self._skip = following - end
                 break
             if tag == READY_FOR_QUERY:
+                if length != _READY_LENGTH:
+                    raise RemoteProtocolError("ReadyForQuery without its one status")
                 self.status = data[position + 5]
                 return data[following:]
             self._take(tag, data, position + 5, following)
@@ -191,9 +201,10 @@ class Exchange:
         if tag == BIND_COMPLETE:
             self.bound += 1
         elif tag == ROW_DESCRIPTION:
-            self._description = data[start:end]
+            columns = int.from_bytes(data[start : start + 2])
+            self._count(end - start + _COLUMN_BYTES * columns)
+            self._description = data[start:end] if self.error is None else None
             if self._count_names:
-                columns = int.from_bytes(data[start : start + 2])
                 # Beside each name and its NUL stand 18 bytes; JSON puts three characters around a name.
                 self._row_overhead = end - start - 2 - 18 * columns + 2 * columns
         elif tag == COMMAND_COMPLETE:
@@ -222,8 +233,15 @@ class Exchange:
         elif tag not in _IGNORED:
             raise RemoteProtocolError(f"unexpected message {chr(tag)!r} from the server")
 
+    def _count(self, size: int) -> None:
+        """Add what is no row, but has a place in the answer."""
+        self.bytes_received += size
+        if 0 < self._max_bytes < self.bytes_received and self.error is None:
+            self._refuse_size()
+
     def _finish(self, tag: bytes | None) -> None:
         """One statement is complete."""
+        self._count(_RESULT_BYTES)
         rows = self._rows
         whole = rows[0] if len(rows) == 1 else b"".join(rows)
         self.results.append(Result(self._description, whole, self._row_count, tag))
