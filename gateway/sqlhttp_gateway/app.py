@@ -10,12 +10,16 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from sqlhttp_gateway.endpoints.access import Access
+from sqlhttp_gateway.endpoints.metrics import Scrape, metrics
 from sqlhttp_gateway.endpoints.probes import Readiness, livez, readyz
 from sqlhttp_gateway.endpoints.sql import SqlEndpoint
-from sqlhttp_gateway.events import Observer
+from sqlhttp_gateway.events import Observer, each
 from sqlhttp_gateway.execute import Limits
 from sqlhttp_gateway.neon.headers import REQUEST_ID
 from sqlhttp_gateway.observe.logs import log_observer
+from sqlhttp_gateway.observe.metrics import Metrics
+from sqlhttp_gateway.observe.reporter import Place, Reporter
 from sqlhttp_gateway.pools.passwords import Passwords
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.targets import Targets
@@ -28,17 +32,20 @@ SQL_PATH = "/sql"
 class Gateway:
     """The ASGI application: `/sql` straight to its endpoint, everything else through Starlette."""
 
-    def __init__(self, settings: Settings, *, observe: Observer | None = None) -> None:
+    def __init__(self, settings: Settings, *, observe: Observer | None = None, place: Place | None = None) -> None:
         """
         Raises:
             ConfigurationError: a connection string in the settings cannot be used.
         """
         self._settings = settings
         self._targets = Targets(settings)
-        self._observe = observe or log_observer(settings.log)
+        self._place = place
+        self._metrics = Metrics(settings.metrics.max_labels, before=place.before() if place else None)
+        self._observe = each(observe or log_observer(settings.log), self._metrics)
         self._sql: SqlEndpoint | None = None
         self._readiness: Readiness | None = None
-        self._starlette = Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz)], lifespan=self._lifespan)
+        routes = [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]
+        self._starlette = Starlette(routes=routes, lifespan=self._lifespan)
         self._starlette.router.redirect_slashes = False
         self._starlette.router.default = _unsupported
 
@@ -70,20 +77,29 @@ class Gateway:
         self._readiness = Readiness(registry, self._targets.default)
         registry.start()
         try:
-            yield {"readiness": self._readiness}
+            yield {"readiness": self._readiness, "scrape": scrape}
+        reporter = Reporter(
+            metrics=self._metrics,
+            registry=registry,
+            connections_limit=pool.max_total * settings.listen.workers,
+            place=self._place,
+        )
+        scrape = Scrape(reporter, Access(settings.admin.allow_from), settings.metrics)
         finally:
+        reporter.start()
             self._readiness.is_draining = True
             await registry.drain(settings.drain.grace)
             passwords.close()
 
 
-def create_app(settings: Settings, *, observe: Observer | None = None) -> Gateway:
-    """The gateway as an ASGI application.
+            await reporter.stop()
+def create_app(settings: Settings, *, observe: Observer | None = None, place: Place | None = None) -> Gateway:
+    """The gateway as an ASGI application. `place` says which of several workers this is; None: the only one.
 
     Raises:
         ConfigurationError: a connection string in the settings cannot be used.
     """
-    return Gateway(settings, observe=observe)
+    return Gateway(settings, observe=observe, place=place)
 
 
 async def _unsupported(scope: Scope, receive: Receive, send: Send) -> None:

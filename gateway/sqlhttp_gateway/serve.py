@@ -22,6 +22,8 @@ import uvicorn
 from sqlhttp_gateway.app import create_app
 from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.observe.logs import configure_logging
+from sqlhttp_gateway.observe.reporter import Place
+from sqlhttp_gateway.observe.slots import Slots
 from sqlhttp_gateway.settings import ListenSettings, Settings
 
 STARTUP_FAILURE = 3  # uvicorn's exit status when the application could not start; a new try would fail as well
@@ -101,11 +103,14 @@ def address(bound: socket.socket) -> str:
 
 
 class GatewayServer(uvicorn.Server):
-    """uvicorn, set up for the gateway. `ready` is called once, when requests are answered."""
+    """uvicorn, set up for the gateway. `ready` is called once, when requests are answered; `place` is that of a worker
+    among several."""
 
-    def __init__(self, settings: Settings, *, ready: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, settings: Settings, *, ready: Callable[[], None] = lambda: None, place: Place | None = None
+    ) -> None:
         listen = settings.listen
-        self._gateway = create_app(settings)
+        self._gateway = create_app(settings, place=place)
         super().__init__(
             uvicorn.Config(
                 self._gateway,
@@ -162,7 +167,8 @@ class Workers:
     def __init__(self, settings: Settings, sockets: list[socket.socket]) -> None:
         self._settings = settings
         self._sockets = sockets
-        self._running: dict[int, socket.socket] = {}
+        self._slots = Slots(len(sockets))
+        self._running: dict[int, int] = {}  # each worker's number, by its pid
         self._stopping = False
         self._status = 0
 
@@ -170,33 +176,33 @@ class Workers:
         """Run one worker on each socket until a signal comes and all have drained; the exit status."""
         for number in STOP_SIGNALS:
             signal.signal(number, self._stop)
-        for bound in self._sockets:
-            self._spawn(bound)
+        for worker in range(len(self._sockets)):
+            self._spawn(worker)
         while self._running:
             pid, status = os.wait()
             self._ended(pid, os.waitstatus_to_exitcode(status))
         return self._status
 
-    def _spawn(self, bound: socket.socket) -> None:
+    def _spawn(self, number: int) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # a stop between fork and entry would miss this worker
         try:
             if self._stopping:
                 return
             pid = os.fork()
             if pid == 0:
-                self._work(bound)
-            self._running[pid] = bound
+                self._work(number)
+            self._running[pid] = number
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
-    def _work(self, bound: socket.socket) -> None:
+    def _work(self, number: int) -> None:
         status = 1
         try:
-            server = GatewayServer(self._settings)
-            for number in STOP_SIGNALS:
-                signal.signal(number, server.handle_exit)
+            server = GatewayServer(self._settings, place=Place(self._slots, number))
+            for signal_number in STOP_SIGNALS:
+                signal.signal(signal_number, server.handle_exit)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-            status = server.serve_on(bound)
+            status = server.serve_on(self._sockets[number])
         except BaseException:
             log.exception("worker %d failed", os.getpid())
         finally:
@@ -204,8 +210,8 @@ class Workers:
             os._exit(status)  # what the parent has open is the parent's to close
 
     def _ended(self, pid: int, status: int) -> None:
-        bound = self._running.pop(pid, None)
-        if bound is None or self._stopping:
+        number = self._running.pop(pid, None)
+        if number is None or self._stopping:
             return
         if status == STARTUP_FAILURE:
             log.error("worker %d could not start; stopping", pid)
@@ -214,7 +220,7 @@ class Workers:
             return
         log.error("worker %d ended with status %d; starting another", pid, status)
         time.sleep(RESPAWN_PAUSE)
-        self._spawn(bound)
+        self._spawn(number)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True

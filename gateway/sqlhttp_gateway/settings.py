@@ -7,6 +7,7 @@ README table are made from them.
 
 import os
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -143,6 +144,32 @@ class LogSettings(Section):
     )
 
 
+class AdminSettings(Section):
+    """Who may see how the gateway does: /metrics and /status."""
+
+    allow_from: tuple[str, ...] = Field(
+        default=("127.0.0.0/8", "::1/128"),
+        description="Networks that may; a request that came through a proxy (X-Forwarded-For and the like) may not.",
+    )
+
+    @model_validator(mode="after")
+    def _are_networks(self) -> Self:
+        for network in self.allow_from:
+            ip_network(network)  # its message names the fault
+        return self
+
+
+class MetricsSettings(Section):
+    """What /metrics shows."""
+
+    max_labels: int = Field(
+        default=50, ge=1, description="Databases, and roles, that get a label of their own; the rest is called other."
+    )
+    pgbouncer: bool = Field(
+        default=True, description="Whether the metrics are shown under the names of PgBouncer's exporter, too."
+    )
+
+
 class Settings(BaseSettings):
     """The whole of them, one section a subject."""
 
@@ -175,6 +202,8 @@ class Settings(BaseSettings):
     auth: AuthSettings = AuthSettings()
     drain: DrainSettings = DrainSettings()
     log: LogSettings = LogSettings()
+    admin: AdminSettings = AdminSettings()
+    metrics: MetricsSettings = MetricsSettings()
 
     @model_validator(mode="after")
     def _bounds_agree(self) -> Self:

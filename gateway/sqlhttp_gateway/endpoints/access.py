@@ -1,0 +1,33 @@
+"""Who may see how the gateway does. Not about statements: those prove a role's password, wherever they come from."""
+
+from collections.abc import Iterable
+from ipaddress import ip_address, ip_network
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+FORWARDING = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+"""A request with one of these came through a proxy, so that its peer's address says nothing of who asks."""
+
+
+class Access:
+    """The networks from which /metrics and /status may be read."""
+
+    def __init__(self, allow_from: Iterable[str]) -> None:
+        self._networks = [ip_network(network) for network in allow_from]
+
+    def refusal(self, request: Request) -> Response | None:
+        """What to answer instead of what was asked; None for those who may."""
+        if self._admits(request):
+            return None
+        return JSONResponse({"message": "not from this address (admin.allow_from)"}, status_code=403)
+
+    def _admits(self, request: Request) -> bool:
+        if request.client is None or any(name in request.headers for name in FORWARDING):
+            return False
+        try:
+            peer = ip_address(request.client.host.partition("%")[0])  # an IPv6 address may name its interface
+        except ValueError:
+            return False
+        mapped = getattr(peer, "ipv4_mapped", None)  # how an IPv4 peer looks on an IPv6 socket
+        return any((mapped or peer) in network for network in self._networks)

@@ -1,0 +1,157 @@
+"""A report as Prometheus's metric families, under the names of `observe.names` and, if wanted, PgBouncer's."""
+
+import platform
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import accumulate
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from sqlhttp_gateway.observe import names
+from sqlhttp_gateway.observe.counts import BUCKETS, Histogram
+from sqlhttp_gateway.observe.metrics import OTHER
+from sqlhttp_gateway.observe.names import Metric
+from sqlhttp_gateway.observe.report import Report, combined
+from sqlhttp_gateway.pools.snapshot import PoolSnapshot
+
+Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
+_KINDS = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
+_BOUNDS = [*map(floatToGoString, BUCKETS), "+Inf"]
+_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+class Families:
+    """Collects values by metric; a metric without a value is not shown."""
+
+    def __init__(self) -> None:
+        self._families: dict[str, Family] = {}
+
+    def put(self, metric: Metric, value: float, *labels: str) -> None:
+        """One value, with the values of the metric's labels in their order."""
+        self._family(metric).add_metric(labels, value)  # type: ignore[arg-type, call-arg]
+
+    def put_histogram(self, metric: Metric, histogram: Histogram, *labels: str) -> None:
+        """One histogram."""
+        buckets = list(zip(_BOUNDS, map(float, accumulate(histogram.counts)), strict=True))
+        family = self._family(metric)
+        assert isinstance(family, HistogramMetricFamily)
+        family.add_metric(labels, buckets, histogram.sum)
+
+    def __iter__(self) -> Iterator[Family]:
+        return iter(self._families.values())
+
+    def _family(self, metric: Metric) -> Family:
+        family = self._families.get(metric.name)
+        if family is None:
+            family = _KINDS[metric.kind](metric.name, metric.meaning, labels=metric.labels)
+            self._families[metric.name] = family
+        return family
+
+
+class _Collector(Collector):
+    """What prometheus_client's encoders ask for."""
+
+    def __init__(self, families: Iterable[Family]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Family]:
+        return self._families
+
+
+def exposition(families: Iterable[Family], accept: str) -> tuple[bytes, str]:
+    """The text of a scrape and its content type: OpenMetrics if `accept` prefers that, else Prometheus's own."""
+    encode, content_type = choose_encoder(accept)
+    return encode(_Collector(families)), content_type
+
+
+def put_report(families: Families, report: Report, *, version: str, max_labels: int) -> None:
+    """All that the report says."""
+    _put_requests(families, report)
+    _put_connections(families, report)
+    for pool in bounded(report.pools, max_labels):
+        _put_pool(families, pool)
+    families.put(names.BUILD, 1, version, platform.python_version())
+    families.put(names.START, report.started)
+    families.put(names.WORKERS, report.workers)
+    families.put(names.CPU_SECONDS, report.counts.cpu_seconds)
+    if report.resident_bytes:
+        families.put(names.RESIDENT, report.resident_bytes)
+        families.put(names.OPEN_FILES, report.open_files)
+
+
+def bounded(pools: Iterable[PoolSnapshot], max_labels: int) -> list[PoolSnapshot]:
+    """The pools under at most `max_labels` names of databases and of roles; the busiest keep theirs."""
+    kept: dict[tuple[str, str, str], PoolSnapshot] = {}
+    databases: set[tuple[str, str]] = set()
+    roles: set[str] = set()
+    for pool in sorted(pools, key=lambda pool: pool.connections + pool.waiting, reverse=True):
+        database, role = pool.database, pool.role
+        if (pool.target, database) in databases or len(databases) < max_labels:
+            databases.add((pool.target, database))
+        else:
+            database = OTHER
+        if role in roles or len(roles) < max_labels:
+            roles.add(role)
+        else:
+            role = OTHER
+        key = (pool.target, database, role)
+        named = replace(pool, database=database, role=role)
+        kept[key] = combined(kept[key], named) if key in kept else named
+    return list(kept.values())
+
+
+def snake(name: str) -> str:
+    """`WaitTimeout` as a label: `wait_timeout`."""
+    return _WORD.sub("_", name).lower()
+
+
+def _put_requests(families: Families, report: Report) -> None:
+    counts = report.counts
+    for (target, database), each in counts.databases.items():
+        labels = (target, database)
+        for outcome, number in each.outcomes.items():
+            families.put(names.REQUESTS, number, *labels, outcome)
+        families.put_histogram(names.REQUEST_SECONDS, each.request_seconds, *labels)
+        families.put(names.RECEIVED_BYTES, each.bytes_in, *labels)
+        families.put(names.SENT_BYTES, each.bytes_out, *labels)
+        if not target:
+            continue  # what was refused before a target was chosen has waited for nothing and run nothing
+        families.put_histogram(names.WAIT_SECONDS, each.wait_seconds, *labels)
+        families.put_histogram(names.QUERY_SECONDS, each.query_seconds, *labels)
+        families.put_histogram(names.TRANSACTION_SECONDS, each.transaction_seconds, *labels)
+        families.put(names.STATEMENTS, each.statements, *labels)
+        families.put(names.ROWS, each.rows, *labels)
+        families.put(names.REUSED, each.reused, *labels)
+        families.put(names.PARSED, each.parsed, *labels)
+    for reason, number in counts.refusals.items():
+        families.put(names.REFUSALS, number, snake(reason))
+    for name, number in counts.sqlstate_classes.items():
+        families.put(names.POSTGRES_ERRORS, number, name)
+    families.put(names.BUGS, counts.bugs)
+
+
+def _put_connections(families: Families, report: Report) -> None:
+    counts = report.counts
+    families.put(names.OPENED, sum(counts.opened.counts))
+    families.put_histogram(names.OPEN_SECONDS, counts.opened)
+    for reason, number in counts.closed.items():
+        families.put(names.CLOSED, number, reason)
+    families.put(names.CANCELS, counts.cancels)
+    families.put(names.CANCELS_EFFECTIVE, counts.cancels_confirmed)
+    families.put(names.LEAKED, counts.leaked)
+    families.put(names.CONNECTIONS, report.connections)
+    families.put(names.CONNECTIONS_LIMIT, report.connections_limit)
+
+
+def _put_pool(families: Families, pool: PoolSnapshot) -> None:
+    labels = (pool.target, pool.database, pool.role)
+    for state in ("leased", "idle", "returning", "opening"):
+        families.put(names.POOL_CONNECTIONS, getattr(pool, state), *labels, state)
+    families.put(names.POOL_SIZE, pool.max_size, *labels)
+    families.put(names.POOL_WAITING, pool.waiting, *labels)
+    families.put(names.POOL_LONGEST_WAIT, pool.longest_wait, *labels)
+    families.put(names.POOL_OLDEST_LEASE, pool.oldest_lease, *labels)

@@ -1,0 +1,107 @@
+"""Every metric that `/metrics` shows: its name, kind, labels and what it says.
+
+The table in gateway/README.md, the dashboard's panels and the alert rules are compared with this list. Where a number
+comes from is the business of `observe.metrics` and `observe.pgbouncer`; nothing here counts.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+_POOL = ("target", "database", "role")
+_DATABASE = ("target", "database")
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One name with its labels. A counter's name ends in `_total`; a unit is in the name."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    meaning: str
+
+
+# ── requests ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+REQUESTS = Metric(
+    "sqlhttp_requests_total",
+    "counter",
+    (*_DATABASE, "outcome"),
+    "Requests answered: ok, or the kind of error, or gone when the program left before its answer.",
+)
+REFUSALS = Metric(
+    "sqlhttp_refusals_total", "counter", ("reason",), "Requests that the gateway itself refused, by the error's name."
+)
+POSTGRES_ERRORS = Metric(
+    "sqlhttp_postgres_errors_total", "counter", ("sqlstate_class",), "Errors of Postgres, by the SQLSTATE's class."
+)
+REQUEST_SECONDS = Metric(
+    "sqlhttp_request_duration_seconds", "histogram", _DATABASE, "From the whole body read to the whole answer made."
+)
+WAIT_SECONDS = Metric(
+    "sqlhttp_acquire_wait_duration_seconds",
+    "histogram",
+    _DATABASE,
+    "How long a request waited for its connection, opening one included, and also when it got none.",
+)
+QUERY_SECONDS = Metric(
+    "sqlhttp_query_duration_seconds", "histogram", _DATABASE, "How long a single statement took on its connection."
+)
+TRANSACTION_SECONDS = Metric(
+    "sqlhttp_transaction_duration_seconds", "histogram", _DATABASE, "How long a batch took on its connection."
+)
+STATEMENTS = Metric("sqlhttp_statements_total", "counter", _DATABASE, "Statements run.")
+ROWS = Metric("sqlhttp_rows_total", "counter", _DATABASE, "Rows answered.")
+RECEIVED_BYTES = Metric("sqlhttp_received_bytes_total", "counter", _DATABASE, "Bytes of request bodies.")
+SENT_BYTES = Metric("sqlhttp_sent_bytes_total", "counter", _DATABASE, "Bytes of answers' bodies.")
+REUSED = Metric(
+    "sqlhttp_statement_cache_hits_total",
+    "counter",
+    _DATABASE,
+    "Statements that their connection had prepared before, so that they were not parsed again.",
+)
+PARSED = Metric("sqlhttp_statement_cache_misses_total", "counter", _DATABASE, "Statements that had to be parsed.")
+BUGS = Metric("sqlhttp_bugs_total", "counter", (), "Requests answered with an internal error; must stay 0.")
+
+# ── connections ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+OPENED = Metric("sqlhttp_connections_opened_total", "counter", (), "Connections to Postgres opened.")
+OPEN_SECONDS = Metric(
+    "sqlhttp_connect_duration_seconds", "histogram", (), "How long opening a connection took, log-in included."
+)
+CLOSED = Metric("sqlhttp_connections_closed_total", "counter", ("reason",), "Connections to Postgres closed, and why.")
+CANCELS = Metric("sqlhttp_cancels_total", "counter", (), "Statements that the gateway asked Postgres to cancel.")
+CANCELS_EFFECTIVE = Metric(
+    "sqlhttp_cancels_effective_total", "counter", (), "Cancels whose end Postgres confirmed in time."
+)
+LEAKED = Metric(
+    "sqlhttp_leases_leaked_total", "counter", (), "Leases that nobody gave back; the gateway did. Must stay 0."
+)
+CONNECTIONS = Metric("sqlhttp_connections", "gauge", (), "Connections to Postgres that exist, opening ones included.")
+CONNECTIONS_LIMIT = Metric("sqlhttp_connections_limit", "gauge", (), "Most that may exist: pool.max_total.")
+POOL_CONNECTIONS = Metric(
+    "sqlhttp_pool_connections",
+    "gauge",
+    (*_POOL, "state"),
+    "Connections of a pool: leased to a request, idle, returning (being made clean), or opening.",
+)
+POOL_SIZE = Metric("sqlhttp_pool_max_size", "gauge", _POOL, "Most connections of a pool.")
+POOL_WAITING = Metric("sqlhttp_pool_waiting", "gauge", _POOL, "Requests that wait for a connection of a pool now.")
+POOL_LONGEST_WAIT = Metric(
+    "sqlhttp_pool_longest_wait_seconds", "gauge", _POOL, "How long the first of those has waited."
+)
+POOL_OLDEST_LEASE = Metric(
+    "sqlhttp_pool_oldest_lease_seconds", "gauge", _POOL, "How long the connection lent first has been away."
+)
+
+# ── the gateway ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+BUILD = Metric("sqlhttp_build_info", "gauge", ("version", "python"), "Always 1; the labels say what runs.")
+START = Metric("sqlhttp_start_time_seconds", "gauge", (), "When the oldest worker started, in Unix time.")
+WORKERS = Metric("sqlhttp_workers", "gauge", (), "Worker processes that reported within the last seconds.")
+CPU_SECONDS = Metric("process_cpu_seconds_total", "counter", (), "CPU time of all workers, user and system.")
+RESIDENT = Metric("process_resident_memory_bytes", "gauge", (), "Resident memory of all workers.")
+OPEN_FILES = Metric("process_open_fds", "gauge", (), "Open file descriptors of all workers.")
+
+ALL = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
+"""Every metric of this file, in its order."""

@@ -1,0 +1,90 @@
+"""What one worker knows at one moment, and what several workers know together. Values only.
+
+Counters of workers are added, whether the worker is alive or not, so that none ever falls; what is true only now,
+such as a pool's connections, counts while the report is fresh.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import orjson
+
+from sqlhttp_gateway.observe.counts import Counts
+from sqlhttp_gateway.pools.snapshot import PoolSnapshot
+
+FRESH_FOR = 5.0
+"""Seconds; reports come every second, and a worker that died is replaced in about one."""
+_SUMS = ("leased", "idle", "returning", "opening", "waiting")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The state of a worker, or of all: `workers` says how many. Connections' limits are those of all together."""
+
+    at: float
+    """When it was made, on the machine's monotonic clock."""
+    started: float
+    """Unix time at which the (oldest) worker started."""
+    workers: int
+    counts: Counts
+    pools: tuple[PoolSnapshot, ...]
+    connections: int
+    connections_limit: int
+    resident_bytes: int
+    open_files: int
+
+
+def encode_report(report: Report) -> bytes:
+    """As JSON."""
+    plain = {each.name: getattr(report, each.name) for each in fields(report)}
+    return orjson.dumps(plain | {"counts": report.counts.to_plain()})
+
+
+def decode_report(data: bytes) -> Report:
+    """The opposite of `encode_report`."""
+    plain: dict[str, Any] = orjson.loads(data)
+    counts = Counts.from_plain(plain.pop("counts"))
+    pools = tuple(PoolSnapshot(**pool) for pool in plain.pop("pools"))
+    return Report(counts=counts, pools=pools, **plain)
+
+
+def merged(reports: Sequence[Report], *, now: float) -> Report:
+    """All of them as one; there is at least one that is fresh."""
+    counts = Counts()
+    for report in reports:
+        counts.add(report.counts)
+    fresh = [report for report in reports if now - report.at < FRESH_FOR]
+    return Report(
+        at=max(report.at for report in fresh),
+        started=min(report.started for report in fresh),
+        workers=len(fresh),
+        counts=counts,
+        pools=_merged_pools(pool for report in fresh for pool in report.pools),
+        connections=sum(report.connections for report in fresh),
+        connections_limit=max(report.connections_limit for report in fresh),
+        resident_bytes=sum(report.resident_bytes for report in fresh),
+        open_files=sum(report.open_files for report in fresh),
+    )
+
+
+def _merged_pools(pools: Iterable[PoolSnapshot]) -> tuple[PoolSnapshot, ...]:
+    """One for each pool key; its size is that of all workers, also of those that have not used it yet."""
+    by_key: dict[tuple[str, str, str], PoolSnapshot] = {}
+    for pool in pools:
+        key = (pool.target, pool.database, pool.role)
+        known = by_key.get(key)
+        by_key[key] = pool if known is None else combined(known, pool)
+    return tuple(by_key.values())
+
+
+def combined(one: PoolSnapshot, other: PoolSnapshot) -> PoolSnapshot:
+    """The numbers of both under the name of `one`; the size is the larger, the times are the longer ones."""
+    sums = {name: getattr(one, name) + getattr(other, name) for name in _SUMS}
+    return replace(
+        one,
+        **sums,
+        max_size=max(one.max_size, other.max_size),
+        longest_wait=max(one.longest_wait, other.longest_wait),
+        oldest_lease=max(one.oldest_lease, other.oldest_lease),
+    )

@@ -1,0 +1,53 @@
+"""Reports of workers, for whatever reads them."""
+
+from typing import Any
+
+from sqlhttp_gateway.observe.counts import Counts, DatabaseCounts
+from sqlhttp_gateway.observe.report import Report
+from sqlhttp_gateway.pools.snapshot import PoolSnapshot
+
+
+def pool(**changes: Any) -> PoolSnapshot:
+    """A pool with two connections in use and one idle, but for `changes`."""
+    usual: dict[str, Any] = {
+        "target": "default",
+        "host": "db.internal",
+        "port": 5432,
+        "database": "main",
+        "role": "app",
+        "max_size": 10,
+        "leased": 2,
+        "idle": 1,
+        "returning": 0,
+        "opening": 0,
+        "waiting": 0,
+        "longest_wait": 0.0,
+        "oldest_lease": 0.5,
+    }
+    return PoolSnapshot(**usual | changes)
+
+
+def report(**changes: Any) -> Report:
+    """A worker's report at the moment 100, with one pool, but for `changes`."""
+    usual: dict[str, Any] = {
+        "at": 100.0,
+        "started": 1_700_000_000.0,
+        "workers": 1,
+        "counts": Counts(),
+        "pools": (pool(),),
+        "connections": 3,
+        "connections_limit": 50,
+        "resident_bytes": 40_000_000,
+        "open_files": 20,
+    }
+    return Report(**usual | changes)
+
+
+def full_report() -> Report:
+    """A report in which every metric has a value."""
+    counts = Counts(refusals={"WaitTimeout": 4}, sqlstate_classes={"42": 1}, closed={"idle": 2}, cancels=3)
+    counts.databases["", ""] = DatabaseCounts(outcomes={"auth": 9})
+    main = counts.databases["default", "main"] = DatabaseCounts(outcomes={"ok": 5, "pool": 4}, statements=5, reused=2)
+    for seconds in (0.0004, 0.002, 0.002, 70.0):
+        main.wait_seconds.observe(seconds)
+    return report(counts=counts, pools=(pool(waiting=7, longest_wait=1.5),))
