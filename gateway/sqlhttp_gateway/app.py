@@ -75,9 +75,6 @@ class Gateway:
         )
         self._sql = SqlEndpoint(service, settings.request, self._observe)
         self._readiness = Readiness(registry, self._targets.default)
-        registry.start()
-        try:
-            yield {"readiness": self._readiness, "scrape": scrape}
         reporter = Reporter(
             metrics=self._metrics,
             registry=registry,
@@ -85,14 +82,17 @@ class Gateway:
             place=self._place,
         )
         scrape = Scrape(reporter, Access(settings.admin.allow_from), settings.metrics)
-        finally:
+        registry.start()
         reporter.start()
+        try:
+            yield {"readiness": self._readiness, "scrape": scrape}
+        finally:
             self._readiness.is_draining = True
             await registry.drain(settings.drain.grace)
+            await reporter.stop()
             passwords.close()
 
 
-            await reporter.stop()
 def create_app(settings: Settings, *, observe: Observer | None = None, place: Place | None = None) -> Gateway:
     """The gateway as an ASGI application. `place` says which of several workers this is; None: the only one.
 
