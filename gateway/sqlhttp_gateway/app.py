@@ -10,6 +10,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from sqlhttp_gateway.auth.authenticate import Authenticator
 from sqlhttp_gateway.endpoints.access import Access
 from sqlhttp_gateway.endpoints.metrics import Scrape, metrics
 from sqlhttp_gateway.endpoints.probes import Readiness, livez, readyz
@@ -71,7 +72,10 @@ class Gateway:
         passwords = Passwords(settings.auth, registry)
         limits = Limits(max_bytes=settings.response.max_bytes, statement_timeout=settings.statement.timeout)
         service = SqlService(
-            targets=self._targets, registry=registry, passwords=passwords, limits=limits, observe=self._observe
+            authenticator=Authenticator(self._targets, registry, passwords),
+            registry=registry,
+            limits=limits,
+            observe=self._observe,
         )
         self._sql = SqlEndpoint(service, settings.request, self._observe)
         self._readiness = Readiness(registry, self._targets.default)

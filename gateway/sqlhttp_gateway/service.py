@@ -4,28 +4,27 @@ Whoever reads `answer` knows the gateway. It knows neither HTTP's frames nor Pos
 in, a Reply goes out, and what happened is told to the observer.
 """
 
-import os
 import traceback
 from collections.abc import Mapping
+from random import getrandbits
 from time import perf_counter
 from typing import NamedTuple
 
+from sqlhttp_gateway.auth.authenticate import Authenticator, password_of
 from sqlhttp_gateway.errors import GatewayError, PostgresError
 from sqlhttp_gateway.events import Answered, Bug, Observer
 from sqlhttp_gateway.execute import Limits, NothingRan, execute
-from sqlhttp_gateway.model import ArrayType, Batch, Dsn, Options, PoolKey, Result, Statement
+from sqlhttp_gateway.model import ArrayType, Batch, Options, Result, Statement
 from sqlhttp_gateway.neon.dsn import dsn_from_header
 from sqlhttp_gateway.neon.fields import fields_from_description
-from sqlhttp_gateway.neon.headers import CONNECTION_STRING, JSON_HEADERS, REQUEST_ID, batch_echo, options_from_headers
+from sqlhttp_gateway.neon.headers import CONNECTION_STRING, JSON_HEADERS, batch_echo, options_from_headers
 from sqlhttp_gateway.neon.request import decode_request
 from sqlhttp_gateway.neon.response import encode_batch, encode_error, encode_result
 from sqlhttp_gateway.neon.values import unknown_types
 from sqlhttp_gateway.pools.catalog import learn_array_types
 from sqlhttp_gateway.pools.lease import Lease
-from sqlhttp_gateway.pools.passwords import Passwords
 from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.pools.registry import PoolRegistry
-from sqlhttp_gateway.pools.targets import Targets
 
 _ATTEMPTS = 3
 """Connections that are tried when one turns out to have been closed by Postgres before it began."""
@@ -34,11 +33,16 @@ CLOSED_REQUEST = 499
 _NO_TYPES: Mapping[int, ArrayType] = {}
 
 
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
 class Reply(NamedTuple):
     """What goes back over HTTP."""
 
     status: int
-    headers: list[tuple[bytes, bytes]]
+    headers: Headers
+    """All but the request id's and the body's length."""
+    request_id: str
     body: bytes
 
 
@@ -56,11 +60,10 @@ class SqlService:
     """Answers requests. Holds nothing of any of them once it has answered."""
 
     def __init__(
-        self, *, targets: Targets, registry: PoolRegistry, passwords: Passwords, limits: Limits, observe: Observer
+        self, *, authenticator: Authenticator, registry: PoolRegistry, limits: Limits, observe: Observer
     ) -> None:
-        self._targets = targets
+        self._authenticator = authenticator
         self._registry = registry
-        self._passwords = passwords
         self._limits = limits
         self._observe = observe
 
@@ -76,19 +79,21 @@ class SqlService:
         outcome, sqlstate, reason, message = "cancelled", "", "", ""
         try:
             options = options_from_headers(headers)
-            dsn = dsn_from_header(headers.get(CONNECTION_STRING))
-            database, role = dsn.database, dsn.role
+            connection_string = headers.get(CONNECTION_STRING, b"")
+            caller = self._authenticator.recall(connection_string)
+            if caller is None:
+                dsn = dsn_from_header(connection_string or None)
+                database, role = dsn.database, dsn.role
             request = decode_request(body)
-            is_batch = isinstance(request, Batch)
+            is_batch = type(request) is Batch
             statements = len(request.statements) if isinstance(request, Batch) else 1
-            upstream = self._targets.choose(dsn)
-            target = upstream.target.name
-            pool = self._registry.pool(PoolKey(target, database, role), upstream)
-            if not self._passwords.is_proven(dsn, pool):
-                await self._passwords.prove(dsn, pool)
+            if caller is None:
+                caller = await self._authenticator.authenticate(dsn, connection_string)
+            target, database, role, pool, _ = caller
             is_proven = True
-            results, array_types = await self._run(pool, dsn, request, options, spent)
-            rows = sum(result.row_count for result in results)
+            results, array_types = await self._run(pool, connection_string, request, options, spent)
+            for result in results:
+                rows += result.row_count
             reply = _reply(request_id, request, options, results, array_types)
             outcome = "ok"
         except GatewayError as error:
@@ -129,13 +134,15 @@ class SqlService:
         return reply
 
     async def _run(
-        self, pool: Pool, dsn: Dsn, request: Statement | Batch, options: Options, spent: _Spent
+        self, pool: Pool, connection_string: bytes, request: Statement | Batch, options: Options, spent: _Spent
     ) -> tuple[list[Result], Mapping[int, ArrayType]]:
         """Results, and what is needed of the catalog to type them. The lease is given back before this returns."""
         for attempt in range(_ATTEMPTS):
             asked = perf_counter()
             try:
-                lease = self._registry.try_lease(pool) or await self._registry.lease(pool, dsn.password or b"")
+                lease = self._registry.try_lease(pool) or await self._registry.lease(
+                    pool, lambda: password_of(connection_string)
+                )
             finally:
                 leased = perf_counter()
                 spent.waited += leased - asked
@@ -183,23 +190,20 @@ def _reply(
         for statement, result in zip(texts, results, strict=True)
     ]
     if isinstance(request, Batch):
-        body = encode_batch(encoded)
-        extra = batch_echo(options.transaction)
-    else:
-        body = encoded[0]
-        extra = []
-    return Reply(200, [*JSON_HEADERS, *extra, (REQUEST_ID, request_id.encode())], body)
+        return Reply(200, (*JSON_HEADERS, *batch_echo(options.transaction)), request_id, encode_batch(encoded))
+    return Reply(200, JSON_HEADERS, request_id, encoded[0])
 
 
 def error_reply(error: GatewayError, request_id: str) -> Reply:
     """An error as HTTP tells it."""
-    headers = [*JSON_HEADERS, (REQUEST_ID, request_id.encode())]
+    headers: Headers = JSON_HEADERS
     if error.retry_after is not None:
-        headers.append((b"retry-after", b"%d" % error.retry_after))
-    return Reply(error.status, headers, encode_error(error))
+        headers = (*JSON_HEADERS, (b"retry-after", b"%d" % error.retry_after))
+    return Reply(error.status, headers, request_id, encode_error(error))
 
 
 def new_request_id() -> str:
     """A random UUID, version 4."""
-    text = os.urandom(16).hex()
+    # Nothing rests on it being hard to guess, and asking the system for each would cost a call; forks reseed it.
+    text = f"{getrandbits(128):032x}"
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"

@@ -41,7 +41,7 @@ class Readiness:
     async def _ask(self) -> None:
         admin = self._upstream.admin
         pool = self._registry.pool(PoolKey(self._upstream.target.name, admin.database, admin.role), self._upstream)
-        lease = self._registry.try_lease(pool) or await self._registry.lease(pool, admin.password or b"")
+        lease = self._registry.try_lease(pool) or await self._registry.lease(pool, lambda: admin.password or b"")
         try:
             await ask(lease, "SELECT 1")
         finally:

@@ -5,12 +5,14 @@ transport and the cycle is told that it is over; anywhere else, and whenever the
 the reply goes by plain ASGI. Measured on two cores at 64 connections: 26 µs of CPU a request instead of 31.
 """
 
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
 from starlette.types import Send
 
-from sqlhttp_gateway.service import Reply
+from sqlhttp_gateway.neon.headers import REQUEST_ID
+from sqlhttp_gateway.service import Headers, Reply
 
 _NEEDED = frozenset(
     {
@@ -54,7 +56,11 @@ async def send_reply(send: Send, reply: Reply) -> None:
         cycle.message_event.set()
         cycle.on_response()
         return
-    headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]
+    headers = [
+        *reply.headers,
+        (REQUEST_ID, reply.request_id.encode()),
+        (b"content-length", b"%d" % len(reply.body)),
+    ]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
 
@@ -69,9 +75,13 @@ def _is_usual(cycle: Any) -> bool:
     )
 
 
+@lru_cache(maxsize=256)
+def _head(status: int, headers: Headers) -> bytes:
+    """All that is the same from one reply to the next, up to the request id."""
+    lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+    return b"%b%b%b: " % (_STATUS_LINES[status], lines, REQUEST_ID)
+
+
 def _bytes(reply: Reply) -> bytes:
-    parts = [_STATUS_LINES[reply.status]]
-    for name, value in reply.headers:
-        parts += (name, b": ", value, b"\r\n")
-    parts += (b"content-length: %d\r\n\r\n" % len(reply.body), reply.body)
-    return b"".join(parts)
+    head = _head(reply.status, reply.headers)
+    return b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (head, reply.request_id.encode(), len(reply.body), reply.body)

@@ -9,16 +9,12 @@ import asyncio
 from starlette.types import Receive, Scope, Send
 
 from sqlhttp_gateway.endpoints.single_write import send_reply
+from sqlhttp_gateway.endpoints.watch import Verdict, Watch
 from sqlhttp_gateway.errors import GatewayError, RequestTooLarge, RequestTooSlow
 from sqlhttp_gateway.events import Answered, Observer
-from sqlhttp_gateway.neon.headers import CORS_PREFLIGHT, REQUEST_ID
-from sqlhttp_gateway.pools.deadlines import Deadlines
+from sqlhttp_gateway.neon.headers import CORS_PREFLIGHT
 from sqlhttp_gateway.service import Reply, SqlService, error_reply, new_request_id
 from sqlhttp_gateway.settings import RequestSettings
-
-LISTEN_AFTER = 0.02
-"""Seconds after which a request that still runs is watched for its program going away; most are answered sooner, and
-the watch costs a task."""
 
 
 class SqlEndpoint:
@@ -29,35 +25,37 @@ class SqlEndpoint:
         self._max_bytes = settings.max_bytes
         self._read_timeout = settings.read_timeout
         self._observe = observe
-        self._loop = asyncio.get_running_loop()
-        self._deadlines = Deadlines(self._loop, _Watch.look)
+        self._watch = Watch(settings.read_timeout)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer POST and OPTIONS."""
         if scope["method"] == "OPTIONS":
-            await send_reply(send, Reply(200, [*CORS_PREFLIGHT, (REQUEST_ID, new_request_id().encode())], b""))
+            await send_reply(send, Reply(200, CORS_PREFLIGHT, new_request_id(), b""))
             return
         headers = dict(scope["headers"])
-        watch = _Watch(receive, loop=self._loop, deadlines=self._deadlines, read_timeout=self._read_timeout)
+        watch = self._watch
+        task = watch.begin()
         try:
             body = await self._body(headers, receive)
             if body is None:
                 return
-            watch.body_is_read()
+            watch.listen_later(task, receive)
             reply = await self._service.answer(headers, body)
         except GatewayError as error:
             reply = self._refusal(error)
         except asyncio.CancelledError:
-            if watch.is_too_slow:
-                reply = self._refusal(
-                    RequestTooSlow(f"the body did not arrive within {self._read_timeout:g} s (request.read_timeout)")
-                )
-            elif watch.is_gone:
-                return
-            else:
-                raise
+            match watch.verdict(task):
+                case Verdict.TOO_SLOW:
+                    timeout = self._read_timeout
+                    reply = self._refusal(
+                        RequestTooSlow(f"the body did not arrive within {timeout:g} s (request.read_timeout)")
+                    )
+                case Verdict.GONE:
+                    return
+                case _:
+                    raise
         finally:
-            watch.stop()
+            watch.end(task)
         await send_reply(send, reply)
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
@@ -114,74 +112,3 @@ class SqlEndpoint:
             )
         )
         return reply
-
-
-class _Watch:
-    """Looks after one request: ends a body that does not arrive; later notices a program that goes away.
-
-    Either ends the request by cancelling its task, and says so.
-    """
-
-    __slots__ = (
-        "_body_read",
-        "_deadlines",
-        "_listener",
-        "_looked",
-        "_loop",
-        "_read_timeout",
-        "_receive",
-        "_task",
-        "is_gone",
-        "is_too_slow",
-    )
-
-    def __init__(
-        self,
-        receive: Receive,
-        *,
-        loop: asyncio.AbstractEventLoop,
-        deadlines: "Deadlines[_Watch]",
-        read_timeout: float,
-    ) -> None:
-        self.is_gone = False
-        self.is_too_slow = False
-        self._receive = receive
-        self._loop = loop
-        self._deadlines = deadlines
-        self._read_timeout = read_timeout
-        self._body_read = False
-        self._looked = False
-        self._task = asyncio.current_task(loop)
-        self._listener: asyncio.Task[None] | None = None
-        deadlines.set(self, loop.time() + LISTEN_AFTER)
-
-    def body_is_read(self) -> None:
-        """From now on the only thing that can come is the program's leaving."""
-        self._body_read = True
-        if self._looked:
-            self._deadlines.drop(self)
-            self.look()
-
-    def stop(self) -> None:
-        """The request is over."""
-        self._deadlines.drop(self)
-        if self._listener is not None:
-            self._listener.cancel()
-
-    def look(self) -> None:
-        """The request takes longer than most do."""
-        if self._body_read:
-            self._listener = self._loop.create_task(self._listen())
-        elif not self._looked:
-            self._looked = True
-            self._deadlines.set(self, self._loop.time() + self._read_timeout)
-        elif self._task is not None:
-            self.is_too_slow = True
-            self._task.cancel()
-
-    async def _listen(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        if self._task is not None:
-            self.is_gone = True
-            self._task.cancel()

@@ -20,7 +20,6 @@ from sqlhttp_gateway.model import Dsn, PoolKey
 from sqlhttp_gateway.pools.ask import ask
 from sqlhttp_gateway.pools.connect import connect, password_failed
 from sqlhttp_gateway.pools.gate import Gate
-from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.targets import Upstream
 from sqlhttp_gateway.settings import AuthSettings
@@ -53,17 +52,8 @@ class Passwords:
         self._gate = Gate(_CHECKS_AT_ONCE, max_waiting=_CHECKS_WAITING, name="password checks")
         self._threads = ThreadPoolExecutor(_CHECKS_AT_ONCE, thread_name_prefix="password")
 
-    def is_proven(self, dsn: Dsn, pool: Pool) -> bool:
-        """Whether the password was proven for the role a short while ago."""
-        proofs = self._proven.get((pool.key.target, dsn.role))
-        if not proofs or dsn.password is None:
-            return False
-        # A dict look-up is no constant-time comparison; of a keyed hash it tells a stranger nothing.
-        expiry = proofs.get(self._digest(dsn.password))
-        return expiry is not None and self._loop.time() < expiry
-
-    async def prove(self, dsn: Dsn, pool: Pool) -> None:
-        """Find out whether the password is the role's.
+    async def prove(self, dsn: Dsn, key: PoolKey, upstream: Upstream) -> float:
+        """Find out whether the password is the role's; answers until when that may be believed, on the loop's clock.
 
         Raises:
             CredentialsMissing: there is no password.
@@ -73,19 +63,28 @@ class Passwords:
         if dsn.password is None:
             raise CredentialsMissing("missing authentication credentials: required password")
         digest = self._digest(dsn.password)
-        flight = (pool.key, digest)
+        proofs = self._proven.get((key.target, dsn.role), {})
+        # A dict look-up is no constant-time comparison; of a keyed hash it tells a stranger nothing.
+        expiry = proofs.get(digest)
+        if expiry is not None and self._loop.time() < expiry:
+            return expiry
+        flight = (key, digest)
         # Many requests of one burst share a check; it belongs to none of them, so none can cancel it for the others.
         task = self._running.get(flight)
         if task is None:
-            task = self._loop.create_task(self._check(dsn, dsn.password, pool))
+            task = self._loop.create_task(self._check(dsn.password, key, upstream))
             self._running[flight] = task
             task.add_done_callback(lambda _: self._running.pop(flight, None))
         await asyncio.shield(task)
-        proofs = self._proven.setdefault((pool.key.target, dsn.role), {})
+        return self._remember((key.target, dsn.role), digest)
+
+    def _remember(self, role: tuple[str, str], digest: bytes) -> float:
+        proofs = self._proven.setdefault(role, {})
         now = self._loop.time()
         for old in [known for known, expiry in proofs.items() if expiry <= now]:
             del proofs[old]
-        proofs[digest] = now + self._settings.proof_lifetime
+        proofs[digest] = expiry = now + self._settings.proof_lifetime
+        return expiry
 
     def close(self) -> None:
         """Let go of the threads."""
@@ -96,25 +95,25 @@ class Passwords:
     def _digest(self, password: bytes) -> bytes:
         return hashlib.blake2b(password, key=self._key, digest_size=16).digest()
 
-    async def _check(self, dsn: Dsn, password: bytes, pool: Pool) -> None:
-        await self._gate.enter(pool.upstream.pool.wait_timeout)
+    async def _check(self, password: bytes, key: PoolKey, upstream: Upstream) -> None:
+        await self._gate.enter(upstream.pool.wait_timeout)
         try:
-            if self._settings.verify_by != "login" and not self._must_log_in(pool.key.target):
+            if self._settings.verify_by != "login" and not self._must_log_in(key.target):
                 try:
-                    verifier = await self._verifier(dsn.role, pool.upstream)
+                    verifier = await self._verifier(key.role, upstream)
                 except PostgresError as error:
                     if error.code != _INSUFFICIENT_PRIVILEGE or self._settings.verify_by == "verifier":
                         raise TargetMisconfigured(
-                            f"target {pool.key.target}: the gateway's role cannot read pg_authid to check passwords",
+                            f"target {key.target}: the gateway's role cannot read pg_authid to check passwords",
                             hint="Give it the right to, or set auth.verify_by to login.",
                         ) from None
                     now = self._loop.time()
-                    self._by_login_until[pool.key.target] = now + _LOGIN_MODE_FOR
+                    self._by_login_until[key.target] = now + _LOGIN_MODE_FOR
                 else:
-                    if not await self._matches(verifier, password, dsn.role):
-                        raise password_failed(dsn.role)
+                    if not await self._matches(verifier, password, key.role):
+                        raise password_failed(key.role)
                     return
-            await self._log_in(password, pool)
+            await self._log_in(password, key, upstream)
         finally:
             self._gate.leave()
 
@@ -126,7 +125,7 @@ class Passwords:
         admin = upstream.admin
         pool = self._registry.pool(PoolKey(upstream.target.name, admin.database, admin.role), upstream)
         try:
-            lease = self._registry.try_lease(pool) or await self._registry.lease(pool, admin.password or b"")
+            lease = self._registry.try_lease(pool) or await self._registry.lease(pool, lambda: admin.password or b"")
         except PasswordFailed:
             raise TargetMisconfigured(
                 f"target {upstream.target.name}: Postgres refuses the gateway's own role and password",
@@ -151,17 +150,17 @@ class Passwords:
     async def _compare(self, verifier: Verifier, password: bytes, role: str) -> bool:
         return await self._loop.run_in_executor(self._threads, verify_password, verifier, password, role)
 
-    async def _log_in(self, password: bytes, pool: Pool) -> None:
+    async def _log_in(self, password: bytes, key: PoolKey, upstream: Upstream) -> None:
         """Prove the password by using it; first make sure that a wrong one is refused, or the proof is worth nothing.
 
         Postgres with `trust` in pg_hba.conf lets everybody in.
         """
-        if pool.key not in self._wrong_is_refused:
+        if key not in self._wrong_is_refused:
             try:
                 backend = await connect(
-                    pool.upstream,
-                    database=pool.key.database,
-                    role=pool.key.role,
+                    upstream,
+                    database=key.database,
+                    role=key.role,
                     password=secrets.token_hex(16).encode(),
                     on_lost=lambda _: None,
                 )
@@ -170,9 +169,9 @@ class Passwords:
             else:
                 await backend.close(1.0)
                 raise TargetMisconfigured(
-                    f"target {pool.key.target}: Postgres does not ask the gateway for a password (trust), "
+                    f"target {key.target}: Postgres does not ask the gateway for a password (trust), "
                     "so that passwords cannot be checked by logging in",
                     hint="Change pg_hba.conf to scram-sha-256, or let the gateway's role read pg_authid.",
                 )
-        await pool.log_in(password)
-        self._wrong_is_refused.add(pool.key)
+        await self._registry.pool(key, upstream).log_in(password)
+        self._wrong_is_refused.add(key)

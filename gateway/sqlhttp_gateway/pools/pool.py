@@ -7,7 +7,7 @@ one dies and the next is born.
 
 import asyncio
 import random
-from collections.abc import Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Protocol
 
 from sqlhttp_gateway.errors import GatewayError, ShuttingDown
@@ -27,6 +27,9 @@ _RETURNING_WAIT = 0.02
 """Seconds that a request waits for a scrub to end before it opens a connection; a scrub takes some 50 µs."""
 _RETURN_TIMEOUT = 30.0
 """Seconds after which a connection that does not come clean is dropped; a network that swallows packets does that."""
+
+
+Password = Callable[[], bytes]
 
 
 class Overdue(Hashable, Protocol):
@@ -68,6 +71,8 @@ class Pool:
         self._password = b""
         self.last_used = self.loop.time()
         self._draining = False
+        self.is_retired = False
+        """The registry knows it no more; it may have no connection as long as that is so."""
 
     @property
     def idle(self) -> int:
@@ -93,10 +98,10 @@ class Pool:
             self.gate.leave()
         return backend
 
-    async def acquire(self, password: bytes, *, timeout: float | None = None) -> Backend:
+    async def acquire(self, password: Password, *, timeout: float | None = None) -> Backend:
         """A connection, waiting for one and opening it if need be, within `timeout` or `pool.wait_timeout` seconds.
 
-        `release` or `discard` gives it back.
+        `release` or `discard` gives it back. `password` is asked for only when a connection has to be opened.
 
         Raises:
             QueueFull, WaitTimeout, ShuttingDown: there is none to be had.
@@ -114,7 +119,7 @@ class Pool:
             backend = await self._await_returning()
         if backend is not None:
             return backend
-        return await self._open(password, timeout=max(0.0, deadline - self.loop.time()))
+        return await self._open(password(), timeout=max(0.0, deadline - self.loop.time()))
 
     async def log_in(self, password: bytes) -> None:
         """Prove a password by opening a connection with it, which stays in the pool.

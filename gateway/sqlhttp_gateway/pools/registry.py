@@ -7,7 +7,7 @@ from sqlhttp_gateway.events import Observer
 from sqlhttp_gateway.model import PoolKey
 from sqlhttp_gateway.pools.budget import Budget
 from sqlhttp_gateway.pools.lease import Lease
-from sqlhttp_gateway.pools.pool import Pool
+from sqlhttp_gateway.pools.pool import Password, Pool
 from sqlhttp_gateway.pools.targets import Upstream
 
 _SWEEP_EVERY = 1.0
@@ -55,11 +55,13 @@ class PoolRegistry:
             return None
         return Lease(pool, backend, cancel_timeout=self._cancel_timeout, observe=self._observe)
 
-    async def lease(self, pool: Pool, password: bytes, *, timeout: float | None = None) -> Lease:
+    async def lease(self, pool: Pool, password: Password, *, timeout: float | None = None) -> Lease:
         """A lease, waiting for it.
 
         Raises what `Pool.acquire` raises.
         """
+        if pool.is_retired:
+            pool = self._current(pool)
         backend = await pool.acquire(password, timeout=timeout)
         return Lease(pool, backend, cancel_timeout=self._cancel_timeout, observe=self._observe)
 
@@ -79,6 +81,12 @@ class PoolRegistry:
         for pool in self._pools.values():
             await pool.wait_closed()
 
+    def _current(self, pool: Pool) -> Pool:
+        """The pool of the same key that is not retired: two for one key would have twice its connections."""
+        current = self._pools.setdefault(pool.key, pool)
+        current.is_retired = False
+        return current
+
     def _evict(self) -> bool:
         """Begin to close the connection that is idle longest, of any pool."""
         candidates = sorted(
@@ -95,3 +103,4 @@ class PoolRegistry:
                 pool.sweep(now)
                 if pool.is_unused and now - pool.last_used > pool.upstream.pool.idle_timeout:
                     del self._pools[key]
+                    pool.is_retired = True

@@ -3,7 +3,8 @@
 The light scrub is a handful of prepared statements in one write, cheap enough to follow every request: it undoes the
 role (RESET ALL leaves it standing), every setting, advisory locks, LISTEN, cursors, temporary tables and sequence
 state, whoever made them, a function called from a SELECT included. The deep scrub is DISCARD ALL, for what the light
-one cannot undo without losing our own prepared statements: PREPARE and DEALLOCATE in SQL.
+one cannot undo without losing our own prepared statements: PREPARE and DEALLOCATE in SQL. Where a command tag tells of
+these it is known beforehand; where a function did it, the light scrub finds out.
 
 DISCARD ALL is a statement of its own since it may not run inside a transaction block.
 """
@@ -11,34 +12,39 @@ DISCARD ALL is a statement of its own since it may not run inside a transaction 
 from sqlhttp_gateway.wire.exchange import IDLE, Exchange
 from sqlhttp_gateway.wire.frontend import EXECUTE, SYNC, encode_bind, encode_parse, encode_query
 
+_UNLOCK = b"SELECT pg_catalog.pg_advisory_unlock_all()"
+_SQL_PREPARED = b"EXISTS (SELECT FROM pg_catalog.pg_prepared_statement() AS s WHERE s.from_sql)"
 LIGHT = (
+    # The order is that of DISCARD ALL: closing a cursor may run code of whoever opened it, in that one's role.
+    b"CLOSE ALL",
     b"RESET SESSION AUTHORIZATION",
     b"RESET ALL",
-    b"SELECT pg_catalog.pg_advisory_unlock_all()",
     b"UNLISTEN *",
-    b"CLOSE ALL",
+    _UNLOCK + b", " + _SQL_PREPARED,
     b"DISCARD TEMP",
     b"DISCARD SEQUENCES",
 )
+_BEHIND_A_POOLER = tuple(_UNLOCK if text.startswith(_UNLOCK) else text for text in LIGHT)
+"""The upstream's other clients may have prepared statements where these run."""
 _NAMES = tuple(b"sqlhttp_scrub_%d" % number for number in range(len(LIGHT)))
 
 PREPARE_LIGHT = b"".join(encode_parse(name, text) for name, text in zip(_NAMES, LIGHT, strict=True))
 """To be sent in front of RUN_LIGHT on a connection that has not got the statements yet."""
 RUN_LIGHT = b"".join(encode_bind(name, ()) + EXECUTE for name in _NAMES) + SYNC
-SIMPLE_LIGHT = encode_query(b"; ".join(LIGHT))
+SIMPLE_LIGHT = encode_query(b"; ".join(_BEHIND_A_POOLER))
 """The same without prepared statements, for an upstream that is itself a transaction pooler."""
-INSIDE = b"".join(encode_parse(b"", text) + encode_bind(b"", ()) + EXECUTE for text in LIGHT)
+INSIDE = b"".join(encode_parse(b"", text) + encode_bind(b"", ()) + EXECUTE for text in _BEHIND_A_POOLER)
 """The same again, to stand before the Sync or COMMIT of an exchange: behind a transaction pooler only what is in the
 caller's transaction is sure to reach the caller's backend."""
 ROLLBACK = encode_query(b"ROLLBACK")
 DEEP = encode_query(b"DISCARD ALL")
 
 CLEAN_REPLY = (
-    b"2\0\0\0\x04C\0\0\0\x0aRESET\0"
-    b"2\0\0\0\x04C\0\0\0\x0aRESET\0"
-    b"2\0\0\0\x04D\0\0\0\x0a\0\x01\0\0\0\0C\0\0\0\x0dSELECT 1\0"
-    b"2\0\0\0\x04C\0\0\0\x0dUNLISTEN\0"
     b"2\0\0\0\x04C\0\0\0\x15CLOSE CURSOR ALL\0"
+    b"2\0\0\0\x04C\0\0\0\x0aRESET\0"
+    b"2\0\0\0\x04C\0\0\0\x0aRESET\0"
+    b"2\0\0\0\x04C\0\0\0\x0dUNLISTEN\0"
+    b"2\0\0\0\x04D\0\0\0\x0f\0\x02\0\0\0\0\0\0\0\x01fC\0\0\0\x0dSELECT 1\0"
     b"2\0\0\0\x04C\0\0\0\x11DISCARD TEMP\0"
     b"2\0\0\0\x04C\0\0\0\x16DISCARD SEQUENCES\0"
     b"Z\0\0\0\x05I"
@@ -58,9 +64,16 @@ class Scrub:
 
     @property
     def is_clean(self) -> bool:
-        """No statement failed and no transaction is open."""
+        """No statement failed, no transaction is open, and nobody's PREPARE is left."""
         exchange = self._exchange
-        return exchange is None or (exchange.error is None and exchange.status == IDLE)
+        if exchange is None:
+            return True
+        # The only row with a value is the one that says whether something is prepared.
+        return (
+            exchange.error is None
+            and exchange.status == IDLE
+            and not any(result.rows.endswith(b"t") for result in exchange.results)
+        )
 
     def receive(self, data: bytes) -> bytes | None:
         """As every reader: None while more is needed, else the bytes after the end."""

@@ -50,6 +50,12 @@ class Statements:
             oldest = next(iter(self._names))
             self._closing.append(self._names.pop(oldest))
 
+    def drop(self, text: str) -> None:
+        """What `text` was prepared as is out of date."""
+        name = self._names.pop(text, None)
+        if name is not None:
+            self._closing.append(name)
+
     def take_closing(self) -> bytes:
         """Close messages for the statements that were pushed out; to be sent before anything that can fail."""
         if not self._closing:
