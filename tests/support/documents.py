@@ -1,4 +1,4 @@
-"""What is written from the source: the settings' example file, and two tables in the gateway's README.
+"""What is written from the source: the settings' example file, and tables in the gateway's README.
 
 `make docs` writes them; tests compare them with what the source says today.
 """
@@ -13,6 +13,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from sqlhttp_gateway.observe import names
 from sqlhttp_gateway.settings import Section, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -85,9 +86,18 @@ def first_sentence(path: Path) -> str:
     return (sentence + stop).strip().rstrip(".").replace("|", "\\|")
 
 
+def metrics_table() -> str:
+    """Every metric of the gateway's own, in the order of its list."""
+    rows = ["| metric | labels | meaning |", "| --- | --- | --- |"]
+    rows += [f"| `{each.name}` | {', '.join(each.labels)} | {each.meaning} |" for each in names.ALL]
+    return "\n".join(rows)
+
+
 def with_tables(text: str) -> str:
     """The README with what is written from the source renewed."""
-    return _between(_between(text, "map", map_of_files()), "settings", settings_table())
+    for name, content in {"map": map_of_files(), "settings": settings_table(), "metrics": metrics_table()}.items():
+        text = _between(text, name, content)
+    return text
 
 
 def _between(text: str, name: str, content: str) -> str:

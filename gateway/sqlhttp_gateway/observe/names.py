@@ -27,7 +27,7 @@ REQUESTS = Metric(
     "sqlhttp_requests_total",
     "counter",
     (*_DATABASE, "outcome"),
-    "Requests answered: ok, or the kind of error, or gone when the program left before its answer.",
+    "Requests answered: ok, the kind of error, or cancelled when the program left before its answer.",
 )
 REFUSALS = Metric(
     "sqlhttp_refusals_total", "counter", ("reason",), "Requests that the gateway itself refused, by the error's name."
