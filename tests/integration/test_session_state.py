@@ -156,7 +156,6 @@ def test_backend_is_kept_after_errors_and_after_transactions_left_open(start_pro
         assert program.value("SELECT pg_backend_pid()") == backend, text
 
 
-@pytest.mark.xfail(reason="nothing tells the gateway that a function prepared a statement")
 def test_statement_prepared_by_a_function_is_gone(program: Program) -> None:
     program.ask("SELECT prepare_one()")
     assert program.value(PREPARED) == "0"

@@ -1,0 +1,184 @@
+"""What goes wrong between two requests is mended without the program: stale plans, lost statements, killed backends."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.cluster import Database, running_cluster
+from tests.support.gateway import Gateway
+from tests.support.program import Program, program_of
+from tests.support.sockets import post
+from tests.support.watch import watching
+
+ALONE = {"max_size": 1}
+
+
+@pytest.fixture
+def program(start_program: Callable[..., Program]) -> Program:
+    program = start_program(pool=ALONE)
+    program.ask("CREATE TABLE changing (a int, b text)")
+    program.ask("INSERT INTO changing VALUES (1, 'x')")
+    return program
+
+
+def read_until_prepared(program: Program, text: str) -> None:
+    for _ in range(3):
+        program.ask(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "row"),
+    [
+        ("ALTER TABLE changing ADD COLUMN c int DEFAULT 7", {"a": 1, "b": "x", "c": 7}),
+        ("ALTER TABLE changing DROP COLUMN b", {"a": 1}),
+        ("ALTER TABLE changing ALTER COLUMN a TYPE int8", {"a": "1", "b": "x"}),
+        ("ALTER TABLE changing RENAME COLUMN a TO z", {"z": 1, "b": "x"}),
+    ],
+)
+@pytest.mark.parametrize("where", ["in a request", "beside the gateway"])
+def test_table_changed_between_two_requests(
+    program: Program, database: Database, change: str, row: dict[str, object], where: str
+) -> None:
+    read_until_prepared(program, "SELECT * FROM changing")
+    if where == "in a request":
+        program.ask(change)
+    else:
+        database.psql(change)
+    for _ in range(3):
+        answer = program.ask("SELECT * FROM changing")
+        assert answer["rows"] == [row]
+        assert [field["name"] for field in answer["fields"]] == list(row)
+
+
+def test_table_dropped_and_made_anew(program: Program) -> None:
+    read_until_prepared(program, "SELECT * FROM changing")
+    program.ask("DROP TABLE changing")
+    assert program.error("SELECT * FROM changing")["code"] == "42P01"
+    program.ask("CREATE TABLE changing (now text)")
+    assert program.ask("SELECT * FROM changing") == {
+        **program.ask("SELECT * FROM changing"),
+        "rows": [],
+        "command": "SELECT",
+    }
+    assert [field["name"] for field in program.ask("SELECT * FROM changing")["fields"]] == ["now"]
+
+
+def test_stale_statement_in_a_batch_is_healed_and_nothing_runs_twice(program: Program, database: Database) -> None:
+    program.ask("CREATE TABLE counted (i int)")
+    body = {"queries": [{"query": "INSERT INTO counted VALUES (1)"}, {"query": "SELECT * FROM changing"}]}
+    for _ in range(3):
+        assert program.post(body).status_code == 200
+    database.psql("ALTER TABLE changing ADD COLUMN c int")
+    response = program.post(body)
+    assert response.status_code == 200, response.text
+    assert response.json()["results"][1]["rows"] == [{"a": 1, "b": "x", "c": None}]
+    assert program.value("SELECT count(*) FROM counted") == "4"
+
+
+def test_table_changed_in_the_same_batch(program: Program) -> None:
+    read_until_prepared(program, "SELECT * FROM changing")
+    body = {
+        "queries": [
+            {"query": "SELECT * FROM changing"},
+            {"query": "ALTER TABLE changing ADD COLUMN c int DEFAULT 5"},
+            {"query": "SELECT * FROM changing"},
+        ]
+    }
+    response = program.post(body)
+    assert response.status_code == 200, response.text
+    rows = [result["rows"] for result in response.json()["results"]]
+    assert rows == [[{"a": 1, "b": "x"}], [], [{"a": 1, "b": "x", "c": 5}]]
+
+
+def test_stale_statement_behind_a_commit_of_the_callers_is_not_tried_again(
+    program: Program, database: Database
+) -> None:
+    """What was committed must not be done twice, so the error is told, or the statement alone was mended."""
+    program.ask("CREATE TABLE counted (i int)")
+    read_until_prepared(program, "SELECT * FROM changing")
+    database.psql("ALTER TABLE changing ADD COLUMN c int")
+    body = {
+        "queries": [
+            {"query": "INSERT INTO counted VALUES (1)"},
+            {"query": "COMMIT"},
+            {"query": "SELECT * FROM changing"},
+        ]
+    }
+    assert program.post(body).status_code in (200, 400)
+    assert program.value("SELECT count(*) FROM counted") == "1"
+    assert program.ask("SELECT * FROM changing")["rows"] == [{"a": 1, "b": "x", "c": None}]
+
+
+@pytest.mark.parametrize(
+    "forget",
+    [
+        "DEALLOCATE ALL",
+        "DISCARD ALL",
+        "DISCARD PLANS",
+        "DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$",
+        "SELECT forget_all()",
+    ],
+)
+def test_statements_that_are_gone_are_prepared_anew(program: Program, forget: str) -> None:
+    program.ask(
+        "CREATE FUNCTION forget_all() RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$"
+    )
+    backend = program.value("SELECT pg_backend_pid()")
+    read_until_prepared(program, "SELECT a FROM changing")
+    for _ in range(3):
+        program.ask(forget)
+        assert program.ask("SELECT a FROM changing")["rows"] == [{"a": 1}]
+    body = {"queries": [{"query": "SELECT a FROM changing"}, {"query": forget}, {"query": "SELECT a FROM changing"}]}
+    # DISCARD ALL may not stand in a transaction; a block could have ended it, as far as its tag tells.
+    if forget != "DISCARD ALL" and not forget.startswith("DO"):
+        response = program.post(body)
+        assert response.status_code == 200, response.text
+        assert response.json()["results"][2]["rows"] == [{"a": 1}]
+    assert program.value("SELECT pg_backend_pid()") == backend
+
+
+async def test_backend_killed_between_two_requests_is_not_noticed(program: Program, database: Database) -> None:
+    program.ask("SELECT a FROM changing")
+    async with watching(database) as watch:
+        for _ in range(5):
+            await watch.run(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            answer = await post(program, {"query": "SELECT a FROM changing"})
+            assert (answer.status, answer.json()["rows"]) == (200, [[1]])
+
+
+async def test_backend_killed_while_it_works_is_told_and_the_next_request_works(
+    program: Program, database: Database
+) -> None:
+    async with watching(database) as watch:
+        for text in ("SELECT pg_sleep(60)", "INSERT INTO changing SELECT 2 FROM pg_sleep(60)"):
+            task = asyncio.create_task(post(program, {"query": text}))
+            await watch.until(1, "wait_event = 'PgSleep'")
+            await watch.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+            answer = await task
+            assert (answer.status, answer.json()["code"]) == (400, "57P01")
+            assert (await post(program, {"query": "SELECT count(*) FROM changing"})).json()["rows"] == [["1"]]
+
+
+def test_statement_that_ends_its_own_backend(program: Program) -> None:
+    assert program.error("SELECT pg_terminate_backend(pg_backend_pid())")["code"] == "57P01"
+    assert program.error("SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(5)")["code"] == "57014"
+    assert program.value("SELECT 1") == 1
+
+
+def test_postgres_restarted_between_two_requests(start_gateway: Callable[..., Gateway]) -> None:
+    with running_cluster() as cluster:
+        gateway = start_gateway(database_url=cluster.maintenance.url)
+        with program_of(gateway, cluster.maintenance) as program:
+            for _ in range(2):
+                assert program.value("SELECT 1") == 1
+                cluster.restart()
+            assert program.value("SELECT 1") == 1
+            cluster.stop()
+            error = program.error("SELECT 1", status=500)
+            assert (error["code"], error["severity"]) == ("08001", "FATAL")
+            cluster.start()
+            assert program.value("SELECT 1") == 1

@@ -1,0 +1,73 @@
+"""Requests over bare sockets, for programs that hang up in the middle and for many at once.
+
+A request is one connection; nothing waits for another.
+"""
+
+import asyncio
+import contextlib
+import json
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from tests.support.program import Program
+
+TIMEOUT = 60.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One response, its header names in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Request:
+    """One request under way."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def answer(self) -> Answer:
+        """The response, once it is there."""
+        async with asyncio.timeout(TIMEOUT):
+            head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            first, *lines = head.strip().split("\r\n")
+            headers = {}
+            for line in lines:
+                name, _, value = line.partition(":")
+                headers[name.lower()] = value.strip()
+            body = await self._reader.readexactly(int(headers["content-length"]))
+        await self.hang_up()
+        return Answer(int(first.split(" ")[1]), headers, body)
+
+    async def hang_up(self) -> None:
+        """Close the connection, whatever is under way."""
+        self._writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+
+async def begin(program: Program, body: object, *, cut: int | None = None) -> Request:
+    """Send a request and do not wait for its answer. `cut` sends only so many bytes of the body."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    where = urlsplit(program.endpoint)
+    reader, writer = await asyncio.open_connection(where.hostname, where.port)
+    head = (
+        f"POST /sql HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Length: {len(content)}\r\n"
+        f"Neon-Connection-String: {program.connection_string}\r\nNeon-Array-Mode: true\r\n\r\n"
+    )
+    writer.write(head.encode() + content[:cut])
+    await writer.drain()
+    return Request(reader, writer)
+
+
+async def post(program: Program, body: object) -> Answer:
+    """Send a request and wait for its answer."""
+    return await (await begin(program, body)).answer()
