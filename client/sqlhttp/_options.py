@@ -81,7 +81,7 @@ def shaped(shape: Shape, wanted: Wanted) -> Shape:
     if full_results is not None:
         shape = shape._replace(full_results=full_results)
     if types is not None:
-        shape = shape._replace(types={**(shape.types or {}), **types})
+        shape = shape._replace(types={**shape.types, **types} if shape.types else types)
     return shape
 
 

@@ -1,0 +1,114 @@
+"""`sqlhttp query`, against a server that answers from a script."""
+
+import io
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from sqlhttp._query_command import main
+from tests.support.scripted_http import answers, result, scripted
+
+ROWS = result(
+    ["1", "a,b", "1.10", "{1,NULL}", "NaN"],
+    [None, "日本\n", None, None, "t"],
+    types=(23, 25, 1700, 1007, 701),
+)
+ROWS["rows"][1][4] = "1.5"
+
+
+def run(*arguments: str, body: Any = ROWS, status: int = 200) -> tuple[int, Any]:
+    with scripted(answers(body, status=status)) as server:
+        return main(["--url", server.url, *arguments]), server
+
+
+def test_a_table_is_as_wide_as_its_values(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _ = run("select 1")
+    assert code == 0
+    assert capsys.readouterr().out == (
+        "a | b      | c    | d        | e\n"
+        "--+--------+------+----------+----\n"
+        "1 | a,b    | 1.10 | {1,NULL} | NaN\n"
+        "  | 日本\\n |      |          | 1.5\n"
+        "(2 rows)\n"
+    )
+
+
+def test_csv_has_a_header_and_quotes_what_needs_it(capsys: pytest.CaptureFixture[str]) -> None:
+    run("select 1", "--format", "csv")
+    assert capsys.readouterr().out == 'a,b,c,d,e\n1,"a,b",1.10,"{1,NULL}",NaN\n,"日本\n",,,1.5\n'
+
+
+def test_json_is_an_array_of_objects(capsys: pytest.CaptureFixture[str]) -> None:
+    import json
+
+    run("select 1", "--format", "json")
+    assert json.loads(capsys.readouterr().out) == [
+        {"a": 1, "b": "a,b", "c": "1.10", "d": [1, None], "e": "NaN"},
+        {"a": None, "b": "日本\n", "c": None, "d": None, "e": 1.5},
+    ]
+
+
+def test_a_statement_without_rows_says_what_was_done(capsys: pytest.CaptureFixture[str]) -> None:
+    inserted = {"fields": [], "rows": [], "command": "INSERT", "rowCount": 3, "rowAsArray": True}
+    run("insert", body=inserted)
+    run("create", body={**inserted, "command": "CREATE", "rowCount": None})
+    run("insert", "--format", "csv", body=inserted)
+    assert capsys.readouterr().out == "INSERT 3\nCREATE\n"
+
+
+def test_parameters_are_sent_as_text() -> None:
+    _, server = run("select $1, $2", "5", "x y")
+    assert server.requests[0].json == {"query": "select $1, $2", "params": ["5", "x y"]}
+
+
+def test_the_statement_may_come_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("select 7"))
+    _, server = run("-")
+    assert server.queries == ["select 7"]
+
+
+def test_read_only_is_for_postgres_to_enforce() -> None:
+    _, server = run("select 1", "--read-only")
+    assert server.requests[0].headers["neon-batch-read-only"] == "true"
+
+
+def test_an_error_is_shown_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _ = run("select x", body={"message": "no x", "code": "42703", "position": "8"}, status=400)
+    assert code == 1
+    assert capsys.readouterr().err == ("sqlhttp query: no x (SQLSTATE 42703)\nLINE 1: select x\n               ^\n")
+
+
+def test_a_missing_url_is_shown_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["select 1"]) == 1
+    assert "DATABASE_URL" in capsys.readouterr().err
+
+
+def test_a_wrong_command_says_how_it_is_used(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["select 1", "--format", "xml"])
+    assert caught.value.code == 2
+    assert "csv" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    many = result(*[[str(number)] for number in range(100_000)])
+    with scripted(answers(many)) as server:
+        command = [
+            sys.executable,
+            "-c",
+            "from sqlhttp._cli import main; exit(main())",
+            "query",
+            "x",
+            "--url",
+            server.url,
+        ]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"a\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        process.stderr.close()
+        assert process.wait(30) == 0
