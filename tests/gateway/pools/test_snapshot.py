@@ -47,7 +47,7 @@ async def lending(database: Database) -> AsyncIterator[Lending]:
 
 
 async def test_connection_is_counted_where_it_is_while_it_goes_from_opening_to_idle(lending: Lending) -> None:
-    asking = asyncio.create_task(lending.registry.lease(lending.pool, SECRET))
+    asking = asyncio.create_task(lending.registry.lease(lending.pool, lambda: SECRET))
     await lending.until(lambda: lending.look().opening == 1)
     lease = await asking
     assert (lending.look().leased, lending.look().opening, lending.look().connections) == (1, 0, 1)
@@ -58,8 +58,8 @@ async def test_connection_is_counted_where_it_is_while_it_goes_from_opening_to_i
 
 
 async def test_age_of_the_oldest_lease_and_of_the_longest_wait_grow_from_the_first_one(lending: Lending) -> None:
-    leases = [await lending.registry.lease(lending.pool, SECRET) for _ in range(2)]
-    waiting = asyncio.create_task(lending.registry.lease(lending.pool, SECRET))
+    leases = [await lending.registry.lease(lending.pool, lambda: SECRET) for _ in range(2)]
+    waiting = asyncio.create_task(lending.registry.lease(lending.pool, lambda: SECRET))
     await lending.until(lambda: lending.look().waiting == 1)
     first, then = lending.look(), lending.look()
     assert 0 < first.oldest_lease < then.oldest_lease
@@ -71,10 +71,10 @@ async def test_age_of_the_oldest_lease_and_of_the_longest_wait_grow_from_the_fir
 
 
 async def test_request_that_waits_for_the_budget_is_waiting_too(lending: Lending) -> None:
-    leases = [await lending.registry.lease(lending.pool, SECRET) for _ in range(2)]
+    leases = [await lending.registry.lease(lending.pool, lambda: SECRET) for _ in range(2)]
     other = lending.pool_of("postgres")
-    leases.append(await lending.registry.lease(other, SECRET))
-    waiting = asyncio.create_task(lending.registry.lease(other, SECRET))
+    leases.append(await lending.registry.lease(other, lambda: SECRET))
+    waiting = asyncio.create_task(lending.registry.lease(other, lambda: SECRET))
     await lending.until(lambda: lending.look(other).waiting == 1)
     assert lending.look(other).longest_wait > 0
     waiting.cancel()
@@ -85,7 +85,7 @@ async def test_request_that_waits_for_the_budget_is_waiting_too(lending: Lending
 
 
 async def test_lease_that_is_forgotten_is_told_of_and_its_connection_comes_back(lending: Lending) -> None:
-    lease = await lending.registry.lease(lending.pool, SECRET)
+    lease = await lending.registry.lease(lending.pool, lambda: SECRET)
     await ask(lease, "SELECT 1")
     assert not [event for event in lending.events if isinstance(event, Leaked)]
     del lease
