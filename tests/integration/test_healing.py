@@ -182,3 +182,44 @@ def test_postgres_restarted_between_two_requests(start_gateway: Callable[..., Ga
             assert (error["code"], error["severity"]) == ("08001", "FATAL")
             cluster.start()
             assert program.value("SELECT 1") == 1
+
+
+def test_temporary_table_made_anew_with_other_columns(program: Program) -> None:
+    for columns, value, row in (
+        ("a int", "1", {"a": 1}),
+        ("b text, c int", "'x', 2", {"b": "x", "c": 2}),
+        ("a int", "3", {"a": 3}),
+    ):
+        texts = (f"CREATE TEMP TABLE scrap ({columns})", f"INSERT INTO scrap VALUES ({value})", "SELECT * FROM scrap")
+        for _ in range(2):
+            response = program.post({"queries": [{"query": text} for text in texts]})
+            assert response.status_code == 200, response.text
+            assert response.json()["results"][2]["rows"] == [row]
+
+
+def test_search_path_of_one_request(program: Program) -> None:
+    program.ask("CREATE SCHEMA other")
+    program.ask("CREATE TABLE other.changing AS SELECT 'other' AS z")
+    read_until_prepared(program, "SELECT * FROM changing")
+    body = {"queries": [{"query": "SET LOCAL search_path = other"}, {"query": "SELECT * FROM changing"}]}
+    for _ in range(2):
+        assert program.post(body).json()["results"][1]["rows"] == [{"z": "other"}]
+        assert program.ask("SELECT * FROM changing")["rows"] == [{"a": 1, "b": "x"}]
+
+
+@pytest.mark.parametrize("where", ["in a request", "beside the gateway"])
+@pytest.mark.parametrize(("type_", "value"), [("text", "abc"), ("int8", 3_000_000_000)])
+def test_parameter_follows_the_column_that_changed_its_type(
+    program: Program, database: Database, type_: str, value: object, where: str
+) -> None:
+    """A prepared statement keeps the types of its parameters, and Postgres does not tell that they are old."""
+    for _ in range(3):
+        program.ask("INSERT INTO changing (a) VALUES ($1)", 1)
+    change = f"ALTER TABLE changing ALTER COLUMN a TYPE {type_}"
+    if where == "in a request":
+        program.ask(change)
+    else:
+        database.psql(change)
+    program.ask("INSERT INTO changing (a) VALUES ($1)", value)
+    program.ask("INSERT INTO changing (a) VALUES ($1)", value)
+    assert program.value("SELECT count(*) FROM changing") == "6"
