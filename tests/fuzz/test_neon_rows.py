@@ -49,7 +49,7 @@ def arguments(columns: Sequence[str], types: Sequence[int] | None, *, array_mode
     return {"names": guised, "converters": converters, "array_mode": array_mode}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(tables(st.one_of(st.none(), texts)), st.booleans(), pieces, st.data())
 @example((2, [[None, "ÿ".encode()], [b"", None]]), True, 40, None)
 @example((255, [[None] * 255]), True, 40, None)
@@ -98,7 +98,7 @@ typed_cells: dict[int, st.SearchStrategy[str]] = {
 }
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(sorted(typed_cells)), min_size=1, max_size=6), st.booleans(), pieces, st.data())
 def test_both_ways_agree_on_typed_values(types: list[int], array_mode: bool, piece: int, data: Any) -> None:
     row = st.tuples(*(st.none() | typed_cells[each].map(str.encode) for each in types))
@@ -118,7 +118,7 @@ def test_both_ways_agree_on_typed_values(types: list[int], array_mode: bool, pie
                 assert cell == json.loads(text)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(tables(st.one_of(st.none(), bytes_without_nul)), pieces)
 @example((2, [[b"\xff", None]]), 100)
 @example((3, [[b"\xff\xff\xff\xff", None, b"\xff"]] * 9), 100)
@@ -139,7 +139,7 @@ def test_bytes_of_a_database_without_an_encoding_are_told_right_or_not_at_all(
     assert encoded == judged
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(tables(st.one_of(st.none(), texts)), pieces, st.data())
 def test_damaged_rows_are_refused_or_still_json(table: tuple[int, Values], piece: int, data: Any) -> None:
     width, values = table
@@ -157,7 +157,7 @@ def test_damaged_rows_are_refused_or_still_json(table: tuple[int, Values], piece
     assert len(json.loads(encoded)) == len(values)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=60), st.integers(0, 5), st.integers(0, 4))
 def test_noise_is_refused_or_still_json(noise: bytes, row_count: int, width: int) -> None:
     given_ = arguments([f"c{number}" for number in range(width)], None, array_mode=False)

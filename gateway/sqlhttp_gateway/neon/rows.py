@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
@@ -146,39 +146,35 @@ def _encode_by_pattern(
     array_mode: bool,
 ) -> bytes | None:
     """The same bytes, or None when the walker has to decide."""
+    columns = len(names)
+    if len(rows) <= _PIECE:
+        found, _, nulls = _find_rows(rows, columns, is_last=True)
+        if len(found) != row_count:
+            return None
+        return _encode_found(found, nulls, names, converters, array_mode=array_mode)
     parts: list[bytes] = []
     start = seen = 0
     while start < len(rows):
         piece = rows[start : start + _PIECE]
-        run = _find_rows(piece, len(names), is_last=start + len(piece) == len(rows))
-        if run is None:
+        found, length, nulls = _find_rows(piece, columns, is_last=start + len(piece) == len(rows))
+        part = _encode_found(found, nulls, names, converters, array_mode=array_mode) if found else None
+        if part is None:
             return None
-        encoded = _encode_run(run, names, converters, array_mode=array_mode)
-        if encoded is None:
-            return None
-        parts.append(encoded)
-        seen += len(run.found)
-        start += run.length
+        parts.append(part[1:-1])
+        seen += len(found)
+        start += length
     if seen != row_count:
         return None
-    if len(parts) == 1:
-        return parts[0]
-    return b"[" + b",".join([part[1:-1] for part in parts]) + b"]"
+    return b"[" + b",".join(parts) + b"]"
 
 
-class _Run(NamedTuple):
-    """Rows that follow each other without a gap."""
+def _find_rows(piece: bytes, columns: int, *, is_last: bool) -> tuple[Sequence[Row], int, int]:
+    """The rows that `piece` begins with: what they hold, how many bytes they are, and how many NULLs are among them.
 
-    found: Sequence[Row]
-    length: int
-    """How many bytes they are, in messages as they came."""
-    nulls: int
-
-
-def _find_rows(piece: bytes, columns: int, *, is_last: bool) -> _Run | None:
-    """The rows at the beginning of `piece`, and with `is_last` all of it; None when they do not add up to that."""
+    With `is_last` they are all of it. No rows at all where they do not add up to that.
+    """
     # Looking for one byte is so much faster than for four that it pays to ask first.
-    guised = piece.replace(_NULL_LENGTH, _NULL_FIELD) if b"\xff" in piece else piece
+    guised = piece.replace(_NULL_LENGTH, _NULL_FIELD) if 0xFF in piece else piece
     found: Sequence[Row] = _pattern(columns).findall(guised.decode("latin-1") + "D", 1)
     if columns == 1:
         found = list(zip(found, strict=True))  # findall gives bare texts where there is one group
@@ -192,21 +188,25 @@ def _find_rows(piece: bytes, columns: int, *, is_last: bool) -> _Run | None:
     if is_last:
         adds_up = length == len(piece) and nulls == len(guised) - length
     else:
-        # The next row begins where this run ends. A row larger than the piece is for the walker.
+        # The next row begins where these end. A row larger than the piece is for the walker.
         adds_up = length > 0 and piece[length] == _DATA_ROW and nulls == piece.count(_NULL_LENGTH, 0, length)
-    return _Run(found, length, nulls) if adds_up else None
+    return (found, length, nulls) if adds_up else ((), 0, 0)
 
 
-def _encode_run(
-    run: _Run, names: Sequence[str], converters: Sequence[Converter | None] | None, *, array_mode: bool
+def _encode_found(
+    found: Sequence[Any],
+    nulls: int,
+    names: Sequence[str],
+    converters: Sequence[Converter | None] | None,
+    *,
+    array_mode: bool,
 ) -> bytes | None:
-    found: Sequence[Any] = run.found
     if converters is not None:
         found = _converted(found, converters, null=_NULL_GUISE)
     if not array_mode:
         found = [dict(zip(names, row)) for row in found]  # noqa: B905  the pattern has counted the columns
     encoded = orjson.dumps(found)
-    if run.nulls:
+    if nulls:
         encoded = encoded.replace(_NULL_JSON, b"null")
     if encoded.isascii():
         return encoded
