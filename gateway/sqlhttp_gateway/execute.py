@@ -1,24 +1,33 @@
 """Runs a statement or a batch over a lease: everything in one write, a batch in its transaction included.
 
-A statement that the connection has prepared is only bound. When such a statement has gone stale or missing on the
-server, the request is run once more with fresh ones, silently, provided that nothing of it can have stayed.
+A statement that the connection has prepared is only bound. When the server refuses to bind such a statement, it may
+have gone missing, or stale by a change of the schema: of the columns it returns, or of the types that its parameters
+were found to have. The request is then run once more with fresh ones, silently, provided that nothing of it can have
+stayed.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlhttp_gateway.errors import GatewayError, PostgresError, ResponseTooLarge
+from sqlhttp_gateway.errors import ConnectionBroken, GatewayError, PostgresError, ResponseTooLarge
 from sqlhttp_gateway.model import Batch, Options, Result, Statement
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.scrub import INSIDE, ROLLBACK
-from sqlhttp_gateway.wire.exchange import IDLE, Exchange
+from sqlhttp_gateway.wire.exchange import IDLE, Exchange, copy_refused
 from sqlhttp_gateway.wire.frontend import DESCRIBE_PORTAL, EXECUTE, SYNC, encode_bind, encode_parse
 
 _PLAIN = re.compile(r"\s*(?:select|insert|update|delete|with|values|merge|table)\b", re.IGNORECASE)
 """What begins like this cannot leave a transaction open, so its scrub may travel in the same write."""
 _ENDS_TRANSACTION = (b"COMMIT", b"ROLLBACK", b"PREPARE TRANSACTION", b"CALL", b"DO")
+_STALE_CODES = ("0A000", "22", "26000", "42")
+"""Codes, or classes of codes, of what a fresh Parse may heal: a changed result, a parameter that does not fit its type,
+a missing statement, a name that means something else now."""
+_BAD_PARAMETER = "22"
+_NO_PRIVILEGE = "42501"
 _COMMIT = "COMMIT"
+_STREAMS = re.compile(r"(?:\s|--.*\n|/\*[^*]*\*/)*copy\b.*\b(?:from\s+stdin|to\s+stdout)\b", re.IGNORECASE | re.DOTALL)
+_QUERY_CANCELED = "57014"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,27 +43,25 @@ async def execute(lease: Lease, request: Statement | Batch, options: Options, li
 
     Raises:
         PostgresError: a statement failed; of a batch nothing stayed.
-        ResponseTooLarge, StatementTimeout, UnsupportedStatement: the statement was cancelled.
+        ResponseTooLarge, StatementTimeout: the statement was cancelled.
+        UnsupportedStatement: it was not run, or cancelled.
         ConnectionBroken: nobody knows.
         NothingRan: the connection was over before it began.
     """
     exchange = await _attempt(lease, request, options, limits, reuse=True)
+    if isinstance(exchange.error, _StaleStatement):
+        if exchange.status != IDLE:
+            await lease.run(ROLLBACK, Exchange())
+        exchange = await _attempt(lease, request, options, limits, reuse=False)
     if exchange.error is None:
         return exchange.results
     if exchange.fatal_first:
         raise NothingRan(exchange.error)
-    if isinstance(exchange.error, _StaleStatement):
-        if exchange.status != IDLE:
-            await lease.run(ROLLBACK, Exchange())
-        lease.backend.statements.forget()
-        exchange = await _attempt(lease, request, options, limits, reuse=False)
-        if exchange.error is None:
-            return exchange.results
-    raise _with_outcome(exchange, request)
+    raise _with_outcome(exchange, request, lease, limits)
 
 
 class NothingRan(Exception):
-    """Postgres had ended the connection before it began with the request, which can go to another one."""
+    """The connection was at its end before Postgres began with the request, which can go to another one."""
 
     def __init__(self, reason: GatewayError) -> None:
         super().__init__(reason.message)
@@ -62,7 +69,7 @@ class NothingRan(Exception):
 
 
 class _StaleStatement(PostgresError):
-    """A statement of ours, not of the caller, is out of date or gone, and nothing of the request has stayed."""
+    """A statement of ours, not of the caller, may be out of date or gone, and nothing of the request has stayed."""
 
 
 async def _attempt(
@@ -70,13 +77,23 @@ async def _attempt(
 ) -> Exchange:
     """One exchange with the request; its results are the caller's own."""
     statements = lease.backend.statements
+    if lease.backend.closing:
+        exchange = Exchange()
+        exchange.refuse(ConnectionBroken("Postgres closed the connection before it was used"))
+        exchange.fatal_first = True
+        return exchange
     is_pooler = lease.pool.upstream.is_pooler
     if isinstance(request, Statement):
         texts: Sequence[Statement] = (request,)
         plain = _PLAIN.match(request.text) is not None
+        count_names = not _is_array_mode(request, options)
     else:
+        # Told by Postgres it would be too late: all of the batch is on its way then, its COMMIT included.
+        if any(_STREAMS.match(statement.text) for statement in request.statements):
+            raise copy_refused()
         texts = (Statement(options.transaction.begin), *request.statements, Statement(_COMMIT))
         plain = False
+        count_names = not all(_is_array_mode(statement, options) for statement in request.statements)
     parts = [statements.take_closing()]
     new: list[tuple[str, bytes]] = []
     cached: list[bool] = []
@@ -98,21 +115,26 @@ async def _attempt(
     if scrubs_inside and len(texts) == 1:
         parts.append(INSIDE)
     parts.append(SYNC)
-    count_names = not options.array_mode or any(statement.array_mode is False for statement in texts)
     exchange = Exchange(max_bytes=limits.max_bytes, count_names=count_names)
-    await lease.run(
-        b"".join(parts),
-        exchange,
-        timeout=limits.statement_timeout,
-        scrub_behind=plain and not is_pooler,
-        feeds_copy=len(texts) == 1,
-    )
+    try:
+        await lease.run(
+            b"".join(parts),
+            exchange,
+            timeout=limits.statement_timeout,
+            statements=max(1, len(texts) - 2),  # BEGIN and COMMIT take no time
+            scrub_behind=plain and not is_pooler,
+            feeds_copy=len(texts) == 1,
+        )
+    finally:
+        for text, name in new[: exchange.parsed]:
+            statements.add(text, name)
     if scrubs_inside:
         lease.was_scrubbed()
-    for text, name in new[: exchange.parsed]:
-        statements.add(text, name)
     if exchange.error is not None:
-        _recognize_stale(exchange, cached)
+        refused = _refused_to_bind(exchange, cached)
+        if refused is not None:
+            statements.drop(texts[refused].text)
+            _recognize_stale(exchange)
     elif isinstance(request, Batch):
         exchange.results = exchange.results[1 : len(texts) - 1]
     else:
@@ -120,28 +142,49 @@ async def _attempt(
     return exchange
 
 
-def _recognize_stale(exchange: Exchange, cached: list[bool]) -> None:
-    """Mark an error that a fresh Parse would heal: a Bind of a prepared statement failed, all before it was complete
-    and is rolled back with the transaction."""
-    error = exchange.error
-    step = exchange.bound
+def _refused_to_bind(exchange: Exchange, cached: list[bool]) -> int | None:
+    """Which of the statements that were prepared before could not be bound, if that is what went wrong."""
+    error, step = exchange.error, exchange.bound
     if not isinstance(error, PostgresError) or len(exchange.results) != step or step >= len(cached) or not cached[step]:
-        return
-    gone = error.code == "26000"
-    changed = error.code == "0A000" and error.fields.get("R") == "RevalidateCachedQuery"
-    if not (gone or changed):
-        return
-    if any(result.tag is not None and result.tag.startswith(_ENDS_TRANSACTION) for result in exchange.results):
-        return
-    exchange.error = _StaleStatement(error.fields)
+        return None
+    return step if error.code.startswith(_STALE_CODES) and error.code != _NO_PRIVILEGE else None
 
 
-def _with_outcome(exchange: Exchange, request: Statement | Batch) -> GatewayError:
-    """The error to raise; a batch that was refused for its size says whether its COMMIT was quicker."""
+def _recognize_stale(exchange: Exchange) -> None:
+    """Mark the error if another try is worth it and does no harm: all before it is rolled back with the transaction."""
+    error, before = exchange.error, exchange.results
+    assert isinstance(error, PostgresError)
+    if any(result.tag is not None and result.tag.startswith(_ENDS_TRANSACTION) for result in before):
+        return
+    # A bad parameter is nearly always the caller's own: for that, what ran before it is not run twice.
+    if len(before) <= 1 or not error.code.startswith(_BAD_PARAMETER):
+        exchange.error = _StaleStatement(error.fields)
+
+
+def _is_array_mode(statement: Statement, options: Options) -> bool:
+    return options.array_mode if statement.array_mode is None else statement.array_mode
+
+
+def _with_outcome(exchange: Exchange, request: Statement | Batch, lease: Lease, limits: Limits) -> GatewayError:
+    """The error to raise, and what the caller cannot know of it.
+
+    A batch that was refused for its size says whether its COMMIT was quicker; a statement that Postgres ended at the
+    gateway's limit says that it was the gateway's.
+    """
     error = exchange.error
     assert error is not None
+    if isinstance(error, PostgresError) and error.code == _QUERY_CANCELED and limits.statement_timeout:
+        pool, timeout = lease.pool, limits.statement_timeout
+        if pool.loop.time() - pool.leased[lease.backend] >= timeout:
+            return PostgresError(
+                {"H": f"The limit is the gateway's: statement.timeout is {timeout:g} s."} | error.fields
+            )
     if isinstance(error, ResponseTooLarge) and isinstance(request, Batch):
-        committed = bool(exchange.results) and exchange.results[-1].tag == b"COMMIT" and exchange.status == IDLE
-        fate = "it was committed before it could be stopped" if committed else "it was rolled back"
+        if exchange.results and exchange.results[-1].tag == b"COMMIT" and exchange.status == IDLE:
+            fate = "it was committed before it could be stopped"
+        elif exchange.status:
+            fate = "it was rolled back"
+        else:
+            fate = "whether it was committed is unknown"
         return ResponseTooLarge(f"{error.message}; of the transaction: {fate}")
     return error

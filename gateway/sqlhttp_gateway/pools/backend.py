@@ -7,6 +7,7 @@ nothing else any more.
 
 import asyncio
 import contextlib
+import socket
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -16,7 +17,12 @@ from asyncpg import connect_utils
 
 from sqlhttp_gateway.errors import ConnectionBroken, GatewayError, RemoteProtocolError
 from sqlhttp_gateway.pools.statements import Statements
+from sqlhttp_gateway.wire.exchange import ERROR_RESPONSE
 from sqlhttp_gateway.wire.frontend import TERMINATE
+
+_HEADER_BYTES = 5
+_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+"""Seconds and counts after which a server that vanished without a word is known to be gone."""
 
 
 class Reader(Protocol):
@@ -37,6 +43,7 @@ class Backend(asyncio.Protocol):
         "_connection",
         "_lost",
         "_on_lost",
+        "_partial",
         "_queue",
         "_transport",
         "_writable",
@@ -45,6 +52,7 @@ class Backend(asyncio.Protocol):
         "idle_since",
         "pid",
         "scrub_prepared",
+        "scrubs",
         "server_parameters",
         "statements",
         "used",
@@ -55,19 +63,23 @@ class Backend(asyncio.Protocol):
         self._transport: asyncio.Transport = connection._transport
         self._on_lost = on_lost
         self._queue: deque[tuple[Reader, Done]] = deque()
+        self._partial = b""
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._writable: asyncio.Future[None] | None = None
         self.pid: int = connection._protocol.backend_pid
         self.server_parameters: dict[str, str] = dict(_settings_of(connection))
         self.statements = Statements(statement_cache_size)
         self.scrub_prepared = False
-        """Whether the statements of the scrub exist on this connection; owned by `scrub`."""
+        """Whether the statements of the scrub exist on this connection; like `scrubs` kept by its leases."""
+        self.scrubs = 0
         self.used = False
         """Whether an exchange was ever run on it."""
         self.idle_since = 0.0
         self.expires_at = 0.0
         self.closing = False
+        """It is not to be used again: we or the server have begun to end it."""
         self._transport.set_protocol(self)
+        _keep_alive(self._transport)
 
     @property
     def is_lost(self) -> bool:
@@ -81,7 +93,7 @@ class Backend(asyncio.Protocol):
 
     def send(self, frames: bytes, *readings: tuple[Reader, Done]) -> None:
         """Write `frames`; each reader reads its answer in turn and its `done` is told."""
-        if self._lost.done():
+        if self.closing:
             for _, done in readings:
                 done(_broken())
             return
@@ -130,18 +142,33 @@ class Backend(asyncio.Protocol):
     async def close(self, timeout: float) -> None:
         """Say goodbye and wait until the server has closed, so that its process no longer counts.
 
-        After `timeout` seconds without an answer the socket is dropped.
+        A process that is busy reads no goodbye. It is waited for, and every `timeout` seconds it is asked again to
+        cancel what it does; only when the server cannot be reached any more is the socket dropped.
         """
         self.closing = True
-        if not self._lost.done():
-            self._transport.write(TERMINATE)
-            self._transport.resume_reading()
-            await asyncio.wait([self._lost], timeout=timeout)
-        if not self._lost.done():
-            self.abort()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1):
-                    await asyncio.shield(self._lost)
+        if self._lost.done():
+            return
+        self._transport.write(TERMINATE)
+        self._transport.resume_reading()
+        while not (await asyncio.wait([self._lost], timeout=timeout))[0]:
+            try:
+                async with asyncio.timeout(timeout):
+                    await self.request_cancel()
+            except OSError:  # a TimeoutError among them
+                self.abort()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(1):
+                        await asyncio.shield(self._lost)
+                return
+
+    def abandon(self) -> None:
+        """Tell all who wait for answers that there will be none. What still comes is dropped; `close` has to follow.
+
+        Unlike `abort` this keeps the socket, and with it the knowledge of whether the server's process still exists.
+        """
+        self.closing = True
+        self._fail(_broken())
+        self._queue.append((_Deaf(), _ignore))
 
     def abort(self) -> None:
         """Drop the socket at once."""
@@ -151,6 +178,9 @@ class Backend(asyncio.Protocol):
     # ── asyncio.Protocol ──
 
     def data_received(self, data: bytes) -> None:
+        if self._partial:
+            data = self._partial + data
+            self._partial = b""
         rest: bytes | None = data
         try:
             while rest:
@@ -164,10 +194,11 @@ class Backend(asyncio.Protocol):
                 self._queue.popleft()
                 done(None)
         except RemoteProtocolError as error:
+            self.abort()  # first, so that nobody who is told takes it for usable
             self._fail(error)
-            self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.closing = True
         if not self._lost.done():
             self._lost.set_result(None)
         if self._writable is not None and not self._writable.done():
@@ -192,15 +223,47 @@ class Backend(asyncio.Protocol):
     def _take_unasked(self, data: bytes) -> None:
         """Between exchanges Postgres may send notices, parameters and notifications, or say that it ends.
 
-        Nobody is here to be told the first three; a connection whose server said goodbye is never used again.
+        Nobody is here to be told the first three; a connection whose server said goodbye is never used again. The
+        server closes it itself, and until then its process counts.
         """
-        if data[0] == ord("E"):
-            self.abort()
+        position, end = 0, len(data)
+        while end - position >= _HEADER_BYTES:
+            length = int.from_bytes(data[position + 1 : position + _HEADER_BYTES])
+            if length < _HEADER_BYTES - 1:
+                raise RemoteProtocolError(f"message {chr(data[position])!r} with a length of {length}")
+            if position + 1 + length > end:
+                break
+            if data[position] == ERROR_RESPONSE:
+                self.closing = True
+            position += 1 + length
+        self._partial = data[position:]  # its end may come in front of somebody's answer
 
     def _fail(self, error: GatewayError) -> None:
         queue, self._queue = self._queue, deque()
         for _, done in queue:
             done(error)
+
+
+class _Deaf:
+    """Reads on behalf of those who no longer want to know."""
+
+    def receive(self, data: bytes) -> bytes | None:
+        return None
+
+
+def _ignore(error: GatewayError | None) -> None:
+    """Nobody is to be told."""
+
+
+def _keep_alive(transport: asyncio.Transport) -> None:
+    """Let the system find out when the server's machine is gone; libpq does so, too."""
+    connected = transport.get_extra_info("socket")
+    if connected is None or connected.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):  # not every system has all three
+            connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _broken() -> ConnectionBroken:

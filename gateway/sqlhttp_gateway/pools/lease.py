@@ -34,6 +34,7 @@ class Lease:
         "_progress",
         "_released",
         "_scrub",
+        "_statements",
         "_status",
         "_tags",
         "_timeout",
@@ -58,6 +59,7 @@ class Lease:
         self._feeds_copy = False
         self._timeout = 0.0
         self._progress = 0
+        self._statements = 1
         self.parsed = 0
         """Statements that were parsed for its exchanges."""
         self.reused = 0
@@ -81,14 +83,16 @@ class Lease:
         exchange: Exchange,
         *,
         timeout: float = 0.0,
+        statements: int = 1,
         scrub_behind: bool = False,
         feeds_copy: bool = False,
     ) -> None:
         """Write `frames` and read the answer into `exchange`, to its end.
 
-        `timeout` bounds each statement, in seconds; 0 sets no bound. `scrub_behind` sends the scrub in the same write,
-        which is right only for frames that cannot leave a transaction open. `feeds_copy` says that nothing follows
-        the last statement, so that a COPY FROM STDIN has to be ended by us. A failure is left in `exchange.error`.
+        `timeout` bounds each of so many `statements`, in seconds; 0 sets no bound. `scrub_behind` sends the scrub in
+        the same write, which is right only for frames that cannot leave a transaction open. `feeds_copy` says that
+        nothing follows the last statement, so that a COPY FROM STDIN has to be ended by us. A failure is left in
+        `exchange.error`.
 
         Raises:
             asyncio.CancelledError: the holder was cancelled; `release` then stops the statement, too.
@@ -108,7 +112,10 @@ class Lease:
         if timeout:
             self._timeout = timeout
             self._progress = 0
-            self._pool.overdue.set(self, loop.time() + timeout + _GRACE)
+            # Postgres tells of what is done only when its buffer is full or the last statement is over: each one's
+            # time is Postgres's to keep, and the gateway's clock is for a statement that has switched that off.
+            self._statements = statements
+            self._pool.overdue.set(self, loop.time() + timeout * statements + _GRACE)
         try:
             await finished
         except asyncio.CancelledError:
@@ -178,10 +185,11 @@ class Lease:
         backend = self.backend
         if self._pool.upstream.is_pooler:
             return scrub.SIMPLE_LIGHT
-        if backend.scrub_prepared:
-            return scrub.RUN_LIGHT
-        backend.scrub_prepared = True
-        return scrub.PREPARE_LIGHT + scrub.RUN_LIGHT
+        backend.scrubs += 1
+        if not backend.scrub_prepared:
+            backend.scrub_prepared = True
+            return scrub.PREPARE + scrub.RUN_LOOKING
+        return scrub.RUN_LOOKING if self.parsed or not backend.scrubs % scrub.LOOK_EVERY else scrub.RUN_LIGHT
 
     def _scrubbed(self, which: scrub.Scrub, error: GatewayError | None) -> None:
         if which is self._scrub:  # else more was run on the lease since
@@ -192,7 +200,7 @@ class Lease:
         if not self._released:
             return
         backend = self.backend
-        if backend.is_lost or self._finished is None:
+        if backend.closing or self._finished is None:
             self._hand_over()
         elif self._needs_recovery:
             self._begin_recovery()
@@ -219,35 +227,45 @@ class Lease:
         exchange = self._exchange
         if exchange is None or not self._is_running:
             return
-        if len(exchange.results) > self._progress:
-            self._progress = len(exchange.results)
-            self._pool.overdue.set(self, self._pool.loop.time() + self._timeout + _GRACE)
+        done = len(exchange.results)
+        left = max(1, self._statements - done)
+        if done > self._progress:
+            self._progress = done
+            self._pool.overdue.set(self, self._pool.loop.time() + self._timeout * left + _GRACE)
             return
-        exchange.refuse(
-            StatementTimeout(f"the statement ran longer than {self._timeout:g} s and was cancelled (statement.timeout)")
-        )
+        if left == 1:
+            message = f"the statement ran longer than {self._timeout:g} s and was cancelled (statement.timeout)"
+        else:
+            message = (
+                f"{left} statements ran longer than {self._timeout * left:g} s together and were cancelled: "
+                f"statement.timeout allows {self._timeout:g} s for each"
+            )
+        exchange.refuse(StatementTimeout(message))
         self._stop()
 
     def _stop(self) -> None:
-        """Begin to cancel what runs; if Postgres does not confirm in time, drop the connection."""
+        """Begin to cancel what runs; if Postgres does not confirm in time, give the connection up."""
         if self._cancelling is None:
             self._cancelling = self._pool.loop.create_task(self._cancel())
 
     async def _cancel(self) -> None:
         finished = self._finished
         assert finished is not None
+        delivered = False
         try:
             async with asyncio.timeout(self._cancel_timeout):
                 # The signal is sent when this returns, so nothing can arrive later than the scrub that follows.
                 await self.backend.request_cancel()
+                delivered = True
                 while self._is_running:
                     await asyncio.wait({self._finished or finished})
-        except (TimeoutError, OSError):
+        except OSError:  # a TimeoutError among them
             pass
-        confirmed = not self._is_running and not self.backend.is_lost
+        confirmed = delivered and not self._is_running and not self.backend.is_lost
         self._observe(Cancelled(str(self._pool.key), confirmed=confirmed))
         if not confirmed:
-            self.backend.abort()
+            # The statement may still run, or the signal may still be on its way to whoever uses the connection then.
+            self.backend.abandon()
 
     async def _recover(self) -> None:
         """After a cancel, an open transaction or a failed scrub: clean deeply, or close the connection."""
@@ -255,7 +273,7 @@ class Lease:
             self._stop()
         if self._cancelling is not None:
             await self._cancelling
-        if not self.backend.is_lost:
+        if not self.backend.closing:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._cancel_timeout):
                     # Twice, since a cancel may have reached the first.
@@ -282,7 +300,7 @@ class Lease:
         else:
             backend.send(scrub.ROLLBACK + scrub.DEEP, (rollback, _ignore), (discard, finish))
         await done
-        if not discard.is_clean or backend.is_lost:
+        if not discard.is_clean or backend.closing:
             self._status = 0  # unknown: the next try begins with ROLLBACK
             return False
         return True

@@ -3,8 +3,11 @@
 The light scrub is a handful of prepared statements in one write, cheap enough to follow every request: it undoes the
 role (RESET ALL leaves it standing), every setting, advisory locks, LISTEN, cursors, temporary tables and sequence
 state, whoever made them, a function called from a SELECT included. The deep scrub is DISCARD ALL, for what the light
-one cannot undo without losing our own prepared statements: PREPARE and DEALLOCATE in SQL. Where a command tag tells of
-these it is known beforehand; where a function did it, the light scrub finds out.
+one cannot undo without losing our own prepared statements: PREPARE and DEALLOCATE in SQL.
+
+A command tag tells of these beforehand. A PREPARE inside a function is told by nobody: the light scrub can look for it,
+but that takes Postgres longer the more statements are prepared, so it looks only after a text that the connection has
+not seen before, and now and then. The deep scrub makes every text unseen.
 
 DISCARD ALL is a statement of its own since it may not run inside a transaction block.
 """
@@ -13,43 +16,51 @@ from sqlhttp_gateway.wire.exchange import IDLE, Exchange
 from sqlhttp_gateway.wire.frontend import EXECUTE, SYNC, encode_bind, encode_parse, encode_query
 
 _UNLOCK = b"SELECT pg_catalog.pg_advisory_unlock_all()"
-_SQL_PREPARED = b"EXISTS (SELECT FROM pg_catalog.pg_prepared_statement() AS s WHERE s.from_sql)"
+_LOOK = _UNLOCK + b", EXISTS (SELECT FROM pg_catalog.pg_prepared_statement() AS s WHERE s.from_sql)"
 LIGHT = (
     # The order is that of DISCARD ALL: closing a cursor may run code of whoever opened it, in that one's role.
     b"CLOSE ALL",
     b"RESET SESSION AUTHORIZATION",
     b"RESET ALL",
     b"UNLISTEN *",
-    _UNLOCK + b", " + _SQL_PREPARED,
+    _UNLOCK,
     b"DISCARD TEMP",
     b"DISCARD SEQUENCES",
 )
-_BEHIND_A_POOLER = tuple(_UNLOCK if text.startswith(_UNLOCK) else text for text in LIGHT)
-"""The upstream's other clients may have prepared statements where these run."""
 _NAMES = tuple(b"sqlhttp_scrub_%d" % number for number in range(len(LIGHT)))
+_LOOK_NAME = b"sqlhttp_scrub_look"
 
-PREPARE_LIGHT = b"".join(encode_parse(name, text) for name, text in zip(_NAMES, LIGHT, strict=True))
-"""To be sent in front of RUN_LIGHT on a connection that has not got the statements yet."""
+PREPARE = b"".join(encode_parse(name, text) for name, text in zip((*_NAMES, _LOOK_NAME), (*LIGHT, _LOOK), strict=True))
+"""To be sent in front of a run on a connection that has not got the statements yet."""
 RUN_LIGHT = b"".join(encode_bind(name, ()) + EXECUTE for name in _NAMES) + SYNC
-SIMPLE_LIGHT = encode_query(b"; ".join(_BEHIND_A_POOLER))
+RUN_LOOKING = RUN_LIGHT.replace(encode_bind(_NAMES[LIGHT.index(_UNLOCK)], ()), encode_bind(_LOOK_NAME, ()))
+"""The same with a look for statements that were prepared in SQL."""
+LOOK_EVERY = 64
+"""Scrubs of a connection of which one looks, whatever was run."""
+SIMPLE_LIGHT = encode_query(b"; ".join(LIGHT))
 """The same without prepared statements, for an upstream that is itself a transaction pooler."""
-INSIDE = b"".join(encode_parse(b"", text) + encode_bind(b"", ()) + EXECUTE for text in _BEHIND_A_POOLER)
+INSIDE = b"".join(encode_parse(b"", text) + encode_bind(b"", ()) + EXECUTE for text in LIGHT)
 """The same again, to stand before the Sync or COMMIT of an exchange: behind a transaction pooler only what is in the
 caller's transaction is sure to reach the caller's backend."""
 ROLLBACK = encode_query(b"ROLLBACK")
 DEEP = encode_query(b"DISCARD ALL")
 
-CLEAN_REPLY = (
+_REPLY = (
     b"2\0\0\0\x04C\0\0\0\x15CLOSE CURSOR ALL\0"
     b"2\0\0\0\x04C\0\0\0\x0aRESET\0"
     b"2\0\0\0\x04C\0\0\0\x0aRESET\0"
     b"2\0\0\0\x04C\0\0\0\x0dUNLISTEN\0"
-    b"2\0\0\0\x04D\0\0\0\x0f\0\x02\0\0\0\0\0\0\0\x01fC\0\0\0\x0dSELECT 1\0"
+    b"2\0\0\0\x04%bC\0\0\0\x0dSELECT 1\0"
     b"2\0\0\0\x04C\0\0\0\x11DISCARD TEMP\0"
     b"2\0\0\0\x04C\0\0\0\x16DISCARD SEQUENCES\0"
     b"Z\0\0\0\x05I"
 )
-"""What RUN_LIGHT gets when there was nothing to undo that Postgres reports; anything else is read whole."""
+CLEAN_REPLIES = (
+    _REPLY % b"D\0\0\0\x0a\0\x01\0\0\0\0",
+    _REPLY % b"D\0\0\0\x0f\0\x02\0\0\0\0\0\0\0\x01f",
+)
+"""What RUN_LIGHT and RUN_LOOKING get when there was nothing to undo that Postgres reports; anything else is read whole.
+"""
 
 _DEEP_TAGS = (b"PREPARE", b"DEALLOCATE", b"DISCARD", b"DO", b"CALL", b"LOAD")
 
@@ -78,7 +89,7 @@ class Scrub:
     def receive(self, data: bytes) -> bytes | None:
         """As every reader: None while more is needed, else the bytes after the end."""
         if self._exchange is None:
-            if data == CLEAN_REPLY:  # one comparison instead of a walk over fifteen messages
+            if data in CLEAN_REPLIES:  # a comparison instead of a walk over fifteen messages
                 return b""
             self._exchange = Exchange()
         return self._exchange.receive(data)

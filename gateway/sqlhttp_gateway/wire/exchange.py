@@ -56,6 +56,14 @@ _RESULT_BYTES = 75
 """What it says of a statement beside its columns and rows."""
 
 
+def copy_refused() -> UnsupportedStatement:
+    """Why a COPY that sends or takes a stream is not possible here."""
+    return UnsupportedStatement(
+        "COPY FROM STDIN and COPY TO STDOUT need a stream, which one request cannot hold",
+        hint="Use INSERT or SELECT here, or COPY over a WebSocket or TCP connection.",
+    )
+
+
 class Exchange:
     """Reads one exchange. Feed `receive` until it returns the bytes that came after the exchange's end."""
 
@@ -224,12 +232,7 @@ class Exchange:
             self.parameters.append(data[start:end])
         elif tag in _COPY:
             self.copy_in = tag == COPY_IN_RESPONSE
-            self.refuse(
-                UnsupportedStatement(
-                    "COPY FROM STDIN and COPY TO STDOUT need a stream, which one request cannot hold",
-                    hint="Use INSERT or SELECT here, or COPY over a WebSocket or TCP connection.",
-                )
-            )
+            self.refuse(copy_refused())
         elif tag not in _IGNORED:
             raise RemoteProtocolError(f"unexpected message {chr(tag)!r} from the server")
 

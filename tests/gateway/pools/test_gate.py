@@ -1,0 +1,265 @@
+"""Permits and the queue for them, to the tick."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+
+from sqlhttp_gateway.errors import QueueFull, ShuttingDown, WaitTimeout
+from sqlhttp_gateway.pools.gate import Gate
+
+LONG = 60.0  # seconds; never waited for
+SHORT = 0.01
+
+
+@pytest.fixture
+async def gate() -> AsyncIterator[Gate]:
+    """One permit. At the end of each test it must be back, and nobody may wait."""
+    gate = Gate(1, max_waiting=3, name="database d, role r")
+    yield gate
+    assert gate.in_use == 0
+    assert gate.waiting == 0
+    assert gate.try_enter()
+
+
+async def waiting(gate: Gate, timeout: float = LONG) -> "asyncio.Task[None]":
+    """A task that stands in the queue."""
+    before = gate.waiting
+    task = asyncio.create_task(gate.enter(timeout))
+    while gate.waiting == before:  # noqa: ASYNC110 - one turn of the loop
+        await asyncio.sleep(0)
+    return task
+
+
+async def test_permits_are_counted(gate: Gate) -> None:
+    assert (gate.in_use, gate.waiting, gate.waiting_since) == (0, 0, None)
+    await gate.enter(LONG)
+    assert gate.in_use == 1
+    assert not gate.try_enter()
+    gate.leave()
+
+
+async def test_free_permit_is_taken_without_a_turn_of_the_loop(gate: Gate) -> None:
+    with pytest.raises(StopIteration):
+        gate.enter(LONG).send(None)
+    gate.leave()
+
+
+async def test_waiters_are_served_first_in_first_out() -> None:
+    gate = Gate(2, max_waiting=100, name="n")
+    served: list[int] = []
+
+    async def visit(number: int) -> None:
+        await gate.enter(LONG)
+        served.append(number)
+        await asyncio.sleep(0)
+        gate.leave()
+
+    await asyncio.gather(*(visit(number) for number in range(50)))
+    assert served == list(range(50))
+    assert gate.in_use == 0
+
+
+async def test_permit_that_is_given_back_is_not_free_for_newcomers_while_others_wait(gate: Gate) -> None:
+    await gate.enter(LONG)
+    waiter = await waiting(gate)
+    gate.leave()
+    # The waiter has not run yet: whoever comes in this tick must not overtake it.
+    assert not gate.try_enter()
+    newcomer = asyncio.create_task(gate.enter(LONG))
+    await waiter
+    assert not newcomer.done()
+    gate.leave()
+    await newcomer
+    gate.leave()
+
+
+async def test_full_queue_refuses_at_once_and_says_how_full(gate: Gate) -> None:
+    await gate.enter(LONG)
+    waiters = [await waiting(gate) for _ in range(3)]
+    with pytest.raises(QueueFull) as caught:
+        gate.enter(LONG).send(None)  # without even one turn of the loop
+    assert "database d, role r" in caught.value.message
+    assert "3 requests wait for 1 connections (pool.max_waiting is 3)" in caught.value.message
+    assert caught.value.retry_after == 1
+    for waiter in waiters:
+        gate.leave()
+        await waiter
+    gate.leave()
+
+
+async def test_queue_of_no_places_refuses_whoever_would_wait() -> None:
+    gate = Gate(1, max_waiting=0, name="n")
+    await gate.enter(LONG)
+    with pytest.raises(QueueFull):
+        await gate.enter(LONG)
+
+
+async def test_expired_wait_says_how_long_and_among_how_many(gate: Gate) -> None:
+    await gate.enter(LONG)
+    first, second, third = await waiting(gate), await waiting(gate, SHORT), await waiting(gate)
+    with pytest.raises(WaitTimeout) as caught:
+        await second
+    assert "0.01 s" in caught.value.message
+    assert "all 1 are in use, 1 requests were ahead and 1 behind" in caught.value.message
+    assert caught.value.retry_after == 1
+    for waiter in (first, third):
+        gate.leave()
+        await waiter
+    gate.leave()
+
+
+async def test_expired_waiter_frees_its_place_in_the_queue(gate: Gate) -> None:
+    await gate.enter(LONG)
+    tasks = [await waiting(gate, SHORT) for _ in range(3)]
+    assert [type(error) for error in await asyncio.gather(*tasks, return_exceptions=True)] == [WaitTimeout] * 3
+    assert gate.waiting == 0
+    gate.leave()
+
+
+async def test_waiting_since_is_the_arrival_of_the_first(gate: Gate) -> None:
+    loop = asyncio.get_running_loop()
+    await gate.enter(LONG)
+    before = loop.time()
+    first = await waiting(gate)
+    between = loop.time()
+    second = await waiting(gate)
+    assert gate.waiting_since is not None
+    assert before <= gate.waiting_since <= between
+    gate.leave()
+    await first
+    assert gate.waiting_since >= between
+    gate.leave()
+    await second
+    assert gate.waiting_since is None
+    gate.leave()
+
+
+# ── giving up ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_cancelled_waiter_costs_nothing(gate: Gate) -> None:
+    await gate.enter(LONG)
+    first, second = await waiting(gate), await waiting(gate)
+    first.cancel()
+    await asyncio.wait([first])
+    assert first.cancelled()
+    assert gate.waiting == 1
+    gate.leave()
+    await second
+    gate.leave()
+
+
+async def test_permit_that_arrives_in_the_tick_of_the_cancellation_is_passed_on(gate: Gate) -> None:
+    await gate.enter(LONG)
+    first, second = await waiting(gate), await waiting(gate)
+    gate.leave()
+    first.cancel()
+    await asyncio.wait([first])
+    assert first.cancelled()
+    await second
+    gate.leave()
+
+
+async def test_permit_is_not_given_to_one_cancelled_in_the_same_tick(gate: Gate) -> None:
+    await gate.enter(LONG)
+    first, second = await waiting(gate), await waiting(gate)
+    first.cancel()
+    gate.leave()
+    await second
+    assert first.cancelled()
+    gate.leave()
+
+
+async def test_last_in_the_queue_that_gives_up_with_a_permit_leaves_it_free(gate: Gate) -> None:
+    await gate.enter(LONG)
+    only = await waiting(gate)
+    gate.leave()
+    only.cancel()
+    await asyncio.wait([only])
+    assert gate.in_use == 0
+
+
+async def test_deadline_in_the_tick_of_the_cancellation_is_no_lost_exception(gate: Gate) -> None:
+    await gate.enter(LONG)
+    waiter = await waiting(gate)
+    [turn] = gate._waiters
+    gate._expire(turn)
+    waiter.cancel()
+    await asyncio.wait([waiter])
+    assert waiter.cancelled()
+    gate.leave()
+
+
+async def test_deadline_after_the_permit_has_arrived_changes_nothing(gate: Gate) -> None:
+    await gate.enter(LONG)
+    waiter = await waiting(gate)
+    [turn] = gate._waiters
+    gate.leave()
+    gate._expire(turn)
+    await waiter
+    gate.leave()
+
+
+# ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_stop_refuses_those_who_wait_and_those_who_come() -> None:
+    gate = Gate(1, max_waiting=9, name="n")
+    await gate.enter(LONG)
+    waiters = [await waiting(gate) for _ in range(3)]
+    gate.stop()
+    assert not gate.try_enter()
+    with pytest.raises(ShuttingDown) as caught:
+        await gate.enter(LONG)
+    assert caught.value.retry_after == 1
+    assert [type(error) for error in await asyncio.gather(*waiters, return_exceptions=True)] == [ShuttingDown] * 3
+    assert gate.in_use == 1, "a permit that is held stays valid"
+    gate.leave()
+    assert gate.in_use == 0
+    assert not gate.try_enter()
+
+
+async def test_refusal_does_not_stop_the_gate(gate: Gate) -> None:
+    await gate.enter(LONG)
+    waiter = await waiting(gate)
+    gate.refuse_waiters(WaitTimeout("no"))
+    with pytest.raises(WaitTimeout):
+        await waiter
+    waiter = await waiting(gate)
+    gate.leave()
+    await waiter
+    gate.leave()
+
+
+async def test_no_permit_is_lost_or_doubled_whoever_gives_up_when() -> None:
+    """Thousands of visitors, cancelled and expired at random; never more inside than permits, and all are back."""
+    chance = random.Random(4)
+    gate = Gate(3, max_waiting=50, name="n")
+    inside = most = 0
+
+    async def visit() -> None:
+        nonlocal inside, most
+        await gate.enter(chance.choice((0.0, 0.001, LONG)))
+        inside += 1
+        most = max(most, inside)
+        try:
+            for _ in range(chance.randrange(4)):
+                await asyncio.sleep(0)
+        finally:
+            inside -= 1
+            gate.leave()
+
+    tasks: list[asyncio.Task[None]] = []
+    for _ in range(4000):
+        tasks.append(asyncio.create_task(visit()))
+        if chance.random() < 0.4:
+            chance.choice(tasks[-10:]).cancel()
+        if chance.random() < 0.3:
+            await asyncio.sleep(0)
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert most == 3
+    assert gate.in_use == 0
+    assert gate.waiting == 0
+    assert {type(outcome) for outcome in outcomes} == {type(None), asyncio.CancelledError, QueueFull, WaitTimeout}

@@ -1,0 +1,86 @@
+"""Which statement has which name on a connection, and which names are to be closed."""
+
+import pytest
+
+from sqlhttp_gateway.pools.statements import MAX_TEXT, Statements
+from sqlhttp_gateway.wire.frontend import encode_close_statement
+
+
+def parsed(statements: Statements, text: str) -> bytes:
+    """Let the server have parsed `text` under a new name."""
+    name = statements.new_name(text)
+    statements.add(text, name)
+    return name
+
+
+def test_text_that_was_parsed_is_found_by_its_name() -> None:
+    statements = Statements(2)
+    assert statements.find("SELECT 1") is None
+    name = parsed(statements, "SELECT 1")
+    assert statements.find("SELECT 1") == name
+    assert statements.find("select 1") is None
+    assert len(statements) == 1
+
+
+def test_new_name_alone_promises_nothing() -> None:
+    statements = Statements(2)
+    statements.new_name("SELECT 1")
+    assert statements.find("SELECT 1") is None
+
+
+def test_names_are_never_used_twice() -> None:
+    """A name that went missing on the server can then only be an old one."""
+    statements = Statements(3)
+    names = [parsed(statements, f"SELECT {number}") for number in range(20)]
+    statements.forget()
+    names += [parsed(statements, f"SELECT {number}") for number in range(20)]
+    assert len(set(names)) == 40
+
+
+def test_least_recently_used_is_closed_when_there_are_too_many() -> None:
+    statements = Statements(2)
+    first, second = parsed(statements, "SELECT 1"), parsed(statements, "SELECT 2")
+    statements.find("SELECT 1")
+    third = parsed(statements, "SELECT 3")
+    assert statements.take_closing() == encode_close_statement(second)
+    assert statements.take_closing() == b""
+    assert (statements.find("SELECT 1"), statements.find("SELECT 2"), statements.find("SELECT 3")) == (
+        first,
+        None,
+        third,
+    )
+
+
+def test_text_parsed_anew_closes_what_it_was_before() -> None:
+    statements = Statements(5)
+    old = parsed(statements, "SELECT 1")
+    new = parsed(statements, "SELECT 1")
+    assert statements.find("SELECT 1") == new
+    assert statements.take_closing() == encode_close_statement(old)
+
+
+def test_statement_that_went_stale_is_dropped_and_closed() -> None:
+    statements = Statements(5)
+    old, other = parsed(statements, "SELECT 1"), parsed(statements, "SELECT 2")
+    statements.drop("SELECT 1")
+    statements.drop("SELECT 3")
+    assert statements.find("SELECT 1") is None
+    assert statements.find("SELECT 2") == other
+    assert statements.take_closing() == encode_close_statement(old)
+
+
+def test_all_are_forgotten_without_being_closed_once_the_server_has_dropped_them() -> None:
+    statements = Statements(1)
+    parsed(statements, "SELECT 1")
+    parsed(statements, "SELECT 2")
+    statements.forget()
+    assert len(statements) == 0
+    assert statements.take_closing() == b""
+
+
+@pytest.mark.parametrize(("size", "text"), [(0, "SELECT 1"), (5, "SELECT '" + "x" * MAX_TEXT + "'")])
+def test_what_is_not_to_be_kept_is_parsed_without_a_name(size: int, text: str) -> None:
+    statements = Statements(size)
+    assert parsed(statements, text) == b""
+    assert statements.find(text) is None
+    assert statements.take_closing() == b""
