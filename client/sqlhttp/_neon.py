@@ -236,18 +236,38 @@ class Sql(Maker, Generic[Answer]):
         """A query to run later, in `transaction`, or to put into another one in place of a parameter."""
         return wanting(query_of(text, params), Wanted(array_mode, full_results, row, types))
 
+    @overload
     def transaction(
         self,
         queries: Iterable[Query[Kind]] | Callable[[Transaction], Iterable[Query[Kind]]],
+        **options: Unpack[CallOptions],
+    ) -> list[Kind]: ...
+    @overload
+    def transaction(
+        self,
+        queries: Iterable[Query[Any]] | Callable[[Transaction], Iterable[Query[Any]]],
         *,
+        array_mode: bool | None = ...,
+        full_results: bool | None = ...,
+        row: Callable[..., Any] | None = ...,
+        **options: Unpack[CallOptions],
+    ) -> list[Any]: ...
+    def transaction(
+        self,
+        queries: Iterable[Query[Any]] | Callable[[Transaction], Iterable[Query[Any]]],
+        *,
+        array_mode: bool | None = None,
+        full_results: bool | None = None,
+        row: Callable[..., Any] | None = None,
+        types: Mapping[int, Decoder] | None = None,
+        auth_token: Token | Unset | None = UNSET,
         isolation_level: IsolationLevel | None = None,
         read_only: bool | None = None,
         deferrable: bool | None = None,
-        auth_token: Token | Unset | None = UNSET,
         fetch_options: FetchOptions | None = None,
         timeout: float | Unset | None = UNSET,
         retry: Retry | Unset | None = UNSET,
-    ) -> list[Kind]:
+    ) -> list[Any]:
         """Run the queries in one transaction and one round trip; either all take effect or none.
 
         Raises:
@@ -255,6 +275,7 @@ class Sql(Maker, Generic[Answer]):
         """
         options = options_of.changed(
             self._options,
+            wanted=Wanted(array_mode, full_results, row, types),
             auth_token=auth_token,
             isolation_level=isolation_level,
             read_only=read_only,

@@ -3,7 +3,7 @@
 Values arrive as Postgres's text and rows as arrays, since that is what `_request` asks for.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from json import loads
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -35,7 +35,7 @@ _ERROR_FIELDS = {
 }
 
 
-class FullResults(Generic[Row]):
+class FullResults(Iterable[Row], Generic[Row]):
     """One statement's whole answer, as `full_results=True` gives it."""
 
     __slots__ = ("attempts", "command", "fields", "row_count", "rows")

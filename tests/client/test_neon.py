@@ -130,6 +130,11 @@ def test_a_transaction_may_be_a_function(server: Any, sql: Sql[Any]) -> None:
     ]
 
 
+def test_a_transactions_wishes_are_those_of_queries_that_have_none(sql: Sql[Any]) -> None:
+    rows = sql.transaction([sql.q("a"), sql.q("b", row=Row)], array_mode=True, full_results=True)
+    assert [answer.rows[0] for answer in rows] == [(1, "x"), Row(1, "x")]
+
+
 def test_a_transaction_without_queries_is_one_too(server: Any, sql: Sql[Any]) -> None:
     assert sql.transaction([]) == []
     assert server.requests[0].json == {"queries": []}
