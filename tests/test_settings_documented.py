@@ -34,7 +34,8 @@ def test_the_example_file_with_every_comment_that_is_a_setting_taken_in_is_still
     for line in documents.example_file().splitlines():
         bare = line.removeprefix("# ")
         is_setting = bare.startswith("[targets.") or (bare.split(" = ")[0].isidentifier() and " = " in bare)
-        lines.append(bare.replace("…", "postgres://app@db/app") if is_setting else line)
+        url = "https://alerts.example" if "webhook" in bare else "postgres://app@db/app"
+        lines.append(bare.replace("…", url) if is_setting else line)
     (tmp_path / "sqlhttp.toml").write_text("\n".join(lines))
     settings = load_settings(file=tmp_path / "sqlhttp.toml")
     assert settings.database_url is not None

@@ -15,12 +15,16 @@ from sqlhttp_gateway.endpoints.access import Access
 from sqlhttp_gateway.endpoints.metrics import Scrape, metrics
 from sqlhttp_gateway.endpoints.probes import Readiness, livez, readyz
 from sqlhttp_gateway.endpoints.sql import SqlEndpoint
+from sqlhttp_gateway.endpoints.status import Status, status
 from sqlhttp_gateway.events import Observer, each
 from sqlhttp_gateway.execute import Limits
 from sqlhttp_gateway.neon.headers import REQUEST_ID
+from sqlhttp_gateway.observe.activity import Activity
 from sqlhttp_gateway.observe.logs import log_observer
 from sqlhttp_gateway.observe.metrics import Metrics
 from sqlhttp_gateway.observe.reporter import Place, Reporter
+from sqlhttp_gateway.observe.watch import Watch
+from sqlhttp_gateway.observe.webhook import Webhook, post_to
 from sqlhttp_gateway.pools.passwords import Passwords
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.targets import Targets
@@ -45,7 +49,12 @@ class Gateway:
         self._observe = each(observe or log_observer(settings.log), self._metrics)
         self._sql: SqlEndpoint | None = None
         self._readiness: Readiness | None = None
-        routes = [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]
+        routes = [
+            Route("/livez", livez),
+            Route("/readyz", readyz),
+            Route("/metrics", metrics),
+            Route("/status", status),
+        ]
         self._starlette = Starlette(routes=routes, lifespan=self._lifespan)
         self._starlette.router.redirect_slashes = False
         self._starlette.router.default = _unsupported
@@ -79,22 +88,46 @@ class Gateway:
         )
         self._sql = SqlEndpoint(service, settings.request, self._observe)
         self._readiness = Readiness(registry, self._targets.default)
+        watch = self._make_watch()
         reporter = Reporter(
             metrics=self._metrics,
             registry=registry,
             connections_limit=pool.max_total * settings.listen.workers,
+            watch=watch,
             place=self._place,
         )
-        scrape = Scrape(reporter, Access(settings.admin.allow_from), settings.metrics)
+        access = Access(settings.admin.allow_from)
         registry.start()
         reporter.start()
+        if watch is not None:
+            watch.start(lambda: reporter.whole().pools)
         try:
-            yield {"readiness": self._readiness, "scrape": scrape}
+            yield {
+                "readiness": self._readiness,
+                "scrape": Scrape(reporter, access, settings.metrics),
+                "status": Status(reporter, access, self._readiness),
+            }
         finally:
             self._readiness.is_draining = True
             await registry.drain(settings.drain.grace)
+            if watch is not None:
+                await watch.stop()
             await reporter.stop()
             passwords.close()
+
+    def _make_watch(self) -> Watch | None:
+        """What looks at Postgres, in the one worker that does."""
+        settings = self._settings.watch
+        if not settings.interval or (self._place is not None and self._place.number):
+            return None
+        webhook = None
+        if settings.webhook_url is not None:
+            secret = settings.webhook_secret.get_secret_value().encode() if settings.webhook_secret else None
+            webhook = Webhook(post_to(settings.webhook_url.get_secret_value(), secret))
+        activity = Activity(
+            self._targets.default, long_query=settings.long_query, keep=settings.interval, observe=self._observe
+        )
+        return Watch(settings, activity, webhook=webhook, observe=self._observe)
 
 
 def create_app(settings: Settings, *, observe: Observer | None = None, place: Place | None = None) -> Gateway:

@@ -71,6 +71,16 @@ class Leaked:
 
 
 @dataclass(frozen=True, slots=True)
+class AlertChanged:
+    """Something crossed its threshold, or went back. `state` is firing or over."""
+
+    name: str
+    severity: str
+    state: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Bug:
     """Something that is nobody's fault but ours; the text is a traceback and goes to the log only."""
 
@@ -78,7 +88,7 @@ class Bug:
     traceback: str
 
 
-Event = Answered | Opened | Closed | Cancelled | Leaked | Bug
+Event = Answered | Opened | Closed | Cancelled | Leaked | AlertChanged | Bug
 Observer = Callable[[Event], None]
 
 

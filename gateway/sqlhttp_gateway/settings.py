@@ -170,6 +170,43 @@ class MetricsSettings(Section):
     )
 
 
+class WatchSettings(Section):
+    """Looking at Postgres's sessions: how often, and what is an alert."""
+
+    interval: Seconds = Field(
+        default=10.0, ge=0, description="Seconds between two looks at pg_stat_activity of the default target; 0: none."
+    )
+    connections_warning: float = Field(
+        default=0.70, gt=0, le=1, description="Share of Postgres's connections in use that is a warning."
+    )
+    connections_critical: float = Field(default=0.85, gt=0, le=1, description="The share that is critical.")
+    idle_in_transaction: int = Field(
+        default=10, ge=0, description="More sessions than this idle in a transaction are a warning."
+    )
+    waiting: int = Field(
+        default=20, ge=0, description="More sessions than this waiting for a lock, disk or the like are a warning."
+    )
+    long_query: Seconds = Field(default=30.0, gt=0, description="Seconds; a query that runs longer is a warning.")
+    pool_wait: Seconds = Field(
+        default=1.0, gt=0, description="Seconds; a request that waits longer for a connection is a warning."
+    )
+    webhook_url: SecretStr | None = Field(
+        default=None, description="Where alerts are posted as JSON when they begin, change and end."
+    )
+    webhook_secret: SecretStr | None = Field(
+        default=None, description="Key of the HMAC-SHA256 in Sqlhttp-Signature that proves a post to be the gateway's."
+    )
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.connections_warning > self.connections_critical:
+            raise ValueError("connections_warning is above connections_critical")
+        url = self.webhook_url.get_secret_value() if self.webhook_url else None
+        if url is not None and not url.startswith(("https://", "http://")):
+            raise ValueError("webhook_url must begin with https:// or http://")
+        return self
+
+
 class Settings(BaseSettings):
     """The whole of them, one section a subject."""
 
@@ -204,6 +241,7 @@ class Settings(BaseSettings):
     log: LogSettings = LogSettings()
     admin: AdminSettings = AdminSettings()
     metrics: MetricsSettings = MetricsSettings()
+    watch: WatchSettings = WatchSettings()
 
     @model_validator(mode="after")
     def _bounds_agree(self) -> Self:

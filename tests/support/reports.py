@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from sqlhttp_gateway.observe.alerts import Alert, Change, Severity
 from sqlhttp_gateway.observe.counts import Counts, DatabaseCounts
 from sqlhttp_gateway.observe.report import Report
+from sqlhttp_gateway.observe.sample import Sample
 from sqlhttp_gateway.pools.snapshot import PoolSnapshot
 
 
@@ -43,6 +45,18 @@ def report(**changes: Any) -> Report:
     return Report(**usual | changes)
 
 
+def sample(**changes: Any) -> Sample:
+    """What a quiet Postgres with the usual max_connections says, but for `changes`."""
+    usual: dict[str, Any] = {
+        "at": 1_700_000_000.0,
+        "max_connections": 100,
+        "reserved": 3,
+        "by_state": {"active": 1, "idle": 3},
+        "by_application": {"sqlhttp": 3, "psql": 1},
+    }
+    return Sample(**usual | changes)
+
+
 def full_report() -> Report:
     """A report in which every metric has a value."""
     counts = Counts(refusals={"WaitTimeout": 4}, sqlstate_classes={"42": 1}, closed={"idle": 2}, cancels=3)
@@ -50,4 +64,9 @@ def full_report() -> Report:
     main = counts.databases["default", "main"] = DatabaseCounts(outcomes={"ok": 5, "pool": 4}, statements=5, reused=2)
     for seconds in (0.0004, 0.002, 0.002, 70.0):
         main.wait_seconds.observe(seconds)
-    return report(counts=counts, pools=(pool(waiting=7, longest_wait=1.5),))
+    return report(
+        counts=counts,
+        pools=(pool(waiting=7, longest_wait=1.5),),
+        sample=sample(by_state={"active": 70, "idle": 5}, waiting={"Lock": 3}),
+        firing=(Change(Alert("connections", Severity.WARNING, 0.78, 0.7, "76 of 97."), is_over=False, since=90.0),),
+    )

@@ -12,10 +12,13 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from sqlhttp_gateway.observe import names
+from sqlhttp_gateway.observe.alerts import NAMES as ALERTS
+from sqlhttp_gateway.observe.alerts import Severity
 from sqlhttp_gateway.observe.counts import BUCKETS, Histogram
 from sqlhttp_gateway.observe.metrics import OTHER
 from sqlhttp_gateway.observe.names import Metric
 from sqlhttp_gateway.observe.report import Report, combined
+from sqlhttp_gateway.observe.sample import Sample
 from sqlhttp_gateway.pools.snapshot import PoolSnapshot
 
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
@@ -74,6 +77,9 @@ def put_report(families: Families, report: Report, *, version: str, max_labels: 
     _put_connections(families, report)
     for pool in bounded(report.pools, max_labels):
         _put_pool(families, pool)
+    if report.sample is not None:
+        _put_sample(families, report.sample)
+        _put_alerts(families, report)
     families.put(names.BUILD, 1, version, platform.python_version())
     families.put(names.START, report.started)
     families.put(names.WORKERS, report.workers)
@@ -155,3 +161,30 @@ def _put_pool(families: Families, pool: PoolSnapshot) -> None:
     families.put(names.POOL_WAITING, pool.waiting, *labels)
     families.put(names.POOL_LONGEST_WAIT, pool.longest_wait, *labels)
     families.put(names.POOL_OLDEST_LEASE, pool.oldest_lease, *labels)
+
+
+def _put_sample(families: Families, sample: Sample) -> None:
+    families.put(names.POSTGRES_UP, not sample.error)
+    families.put(names.POSTGRES_SAMPLED, sample.at)
+    if sample.error:
+        return
+    families.put(names.POSTGRES_LIMIT, sample.limit)
+    families.put(names.POSTGRES_CONNECTIONS, sample.connections)
+    for metric, numbers in (
+        (names.POSTGRES_STATES, sample.by_state),
+        (names.POSTGRES_APPLICATIONS, sample.by_application),
+        (names.POSTGRES_WAITING, sample.waiting),
+    ):
+        for name, number in numbers.items():
+            families.put(metric, number, name)
+    families.put(names.POSTGRES_IDLE_IN_TRANSACTION, sample.idle_in_transaction)
+    families.put(names.POSTGRES_LONG_QUERIES, sample.long_queries)
+    families.put(names.POSTGRES_LONGEST_QUERY, sample.longest_query)
+    families.put(names.POSTGRES_LONGEST_TRANSACTION, sample.longest_transaction)
+
+
+def _put_alerts(families: Families, report: Report) -> None:
+    firing = {(change.alert.name, change.alert.severity) for change in report.firing}
+    for name in ALERTS:
+        for severity in Severity:
+            families.put(names.ALERT, (name, severity) in firing, name, severity)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import orjson
 
-from sqlhttp_gateway.events import Answered, Bug, Cancelled, Closed, Event, Observer, Opened
+from sqlhttp_gateway.events import AlertChanged, Answered, Bug, Cancelled, Closed, Event, Leaked, Observer, Opened
 from sqlhttp_gateway.settings import LogSettings
 
 NAME = "sqlhttp"
@@ -63,6 +63,10 @@ def log_observer(settings: LogSettings) -> Observer:
                 _LOG.debug("connection closed", extra=_extra(pool=event.pool, reason=event.reason))
             case Cancelled():
                 _LOG.debug("statement cancelled", extra=_extra(pool=event.pool, confirmed=event.confirmed))
+            case Leaked():
+                _LOG.error("lease leaked", extra=_extra(pool=event.pool))
+            case AlertChanged():
+                _log_alert(event)
             case Bug():
                 _LOG.error("bug\n%s", event.traceback.rstrip(), extra=_extra(request_id=event.request_id))
 
@@ -88,6 +92,14 @@ def _log_answer(event: Answered) -> None:
         if event.outcome != _QUOTING_KIND:
             fields["error"] = event.message
     _LOG.log(level, "request answered", extra=_extra(**fields))
+
+
+def _log_alert(event: AlertChanged) -> None:
+    if event.state == "over":
+        level = logging.INFO
+    else:
+        level = logging.ERROR if event.severity == "critical" else logging.WARNING
+    _LOG.log(level, f"alert {event.state}", extra=_extra(alert=event.name, severity=event.severity, reason=event.text))
 
 
 def _extra(**fields: object) -> dict[str, object]:

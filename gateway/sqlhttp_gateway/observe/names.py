@@ -94,6 +94,48 @@ POOL_OLDEST_LEASE = Metric(
     "sqlhttp_pool_oldest_lease_seconds", "gauge", _POOL, "How long the connection lent first has been away."
 )
 
+# ── Postgres, as the watch sees it ───────────────────────────────────────────────────────────────────────────────────
+
+POSTGRES_UP = Metric("sqlhttp_postgres_up", "gauge", (), "1 when Postgres answered the last look at its sessions.")
+POSTGRES_SAMPLED = Metric("sqlhttp_postgres_sampled_time_seconds", "gauge", (), "When that look was, in Unix time.")
+POSTGRES_LIMIT = Metric(
+    "sqlhttp_postgres_connections_limit",
+    "gauge",
+    (),
+    "Sessions that ordinary roles can have: max_connections less what is reserved.",
+)
+POSTGRES_CONNECTIONS = Metric(
+    "sqlhttp_postgres_connections", "gauge", (), "Sessions of clients, whoever's, the watch's own included."
+)
+POSTGRES_STATES = Metric(
+    "sqlhttp_postgres_sessions", "gauge", ("state",), "Sessions of clients by state; hidden where it may not be seen."
+)
+POSTGRES_APPLICATIONS = Metric(
+    "sqlhttp_postgres_application_sessions",
+    "gauge",
+    ("application",),
+    "Sessions of clients by application_name: the twenty with the most, the rest as other.",
+)
+POSTGRES_WAITING = Metric(
+    "sqlhttp_postgres_waiting_sessions",
+    "gauge",
+    ("wait_event_type",),
+    "Active sessions that wait for something other than their client.",
+)
+POSTGRES_IDLE_IN_TRANSACTION = Metric(
+    "sqlhttp_postgres_idle_in_transaction", "gauge", (), "Sessions that keep a transaction open and do nothing."
+)
+POSTGRES_LONG_QUERIES = Metric(
+    "sqlhttp_postgres_long_queries", "gauge", (), "Queries that run longer than watch.long_query."
+)
+POSTGRES_LONGEST_QUERY = Metric(
+    "sqlhttp_postgres_longest_query_seconds", "gauge", (), "How long the oldest running query has run."
+)
+POSTGRES_LONGEST_TRANSACTION = Metric(
+    "sqlhttp_postgres_longest_transaction_seconds", "gauge", (), "How long the oldest transaction has been open."
+)
+ALERT = Metric("sqlhttp_alert_firing", "gauge", ("alert", "severity"), "1 while an alert is firing.")
+
 # ── the gateway ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 BUILD = Metric("sqlhttp_build_info", "gauge", ("version", "python"), "Always 1; the labels say what runs.")

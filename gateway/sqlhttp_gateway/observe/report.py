@@ -10,7 +10,9 @@ from typing import Any
 
 import orjson
 
+from sqlhttp_gateway.observe.alerts import Alert, Change, Severity
 from sqlhttp_gateway.observe.counts import Counts
+from sqlhttp_gateway.observe.sample import Sample
 from sqlhttp_gateway.pools.snapshot import PoolSnapshot
 
 FRESH_FOR = 5.0
@@ -33,6 +35,10 @@ class Report:
     connections_limit: int
     resident_bytes: int
     open_files: int
+    sample: Sample | None = None
+    """What the worker that looks at Postgres saw last."""
+    firing: tuple[Change, ...] = ()
+    """The alerts that are not over."""
 
 
 def encode_report(report: Report) -> bytes:
@@ -46,7 +52,14 @@ def decode_report(data: bytes) -> Report:
     plain: dict[str, Any] = orjson.loads(data)
     counts = Counts.from_plain(plain.pop("counts"))
     pools = tuple(PoolSnapshot(**pool) for pool in plain.pop("pools"))
-    return Report(counts=counts, pools=pools, **plain)
+    sample = plain.pop("sample")
+    firing = tuple(_decode_change(change) for change in plain.pop("firing"))
+    return Report(counts=counts, pools=pools, sample=Sample(**sample) if sample else None, firing=firing, **plain)
+
+
+def _decode_change(plain: dict[str, Any]) -> Change:
+    alert = plain.pop("alert")
+    return Change(Alert(severity=Severity(alert.pop("severity")), **alert), **plain)
 
 
 def merged(reports: Sequence[Report], *, now: float) -> Report:
@@ -55,6 +68,7 @@ def merged(reports: Sequence[Report], *, now: float) -> Report:
     for report in reports:
         counts.add(report.counts)
     fresh = [report for report in reports if now - report.at < FRESH_FOR]
+    looking = max((report for report in fresh if report.sample), key=_sampled_at, default=fresh[0])
     return Report(
         at=max(report.at for report in fresh),
         started=min(report.started for report in fresh),
@@ -65,7 +79,13 @@ def merged(reports: Sequence[Report], *, now: float) -> Report:
         connections_limit=max(report.connections_limit for report in fresh),
         resident_bytes=sum(report.resident_bytes for report in fresh),
         open_files=sum(report.open_files for report in fresh),
+        sample=looking.sample,
+        firing=looking.firing,
     )
+
+
+def _sampled_at(report: Report) -> float:
+    return report.sample.at if report.sample else 0.0
 
 
 def _merged_pools(pools: Iterable[PoolSnapshot]) -> tuple[PoolSnapshot, ...]:

@@ -14,6 +14,7 @@ from sqlhttp_gateway.observe.counts import Counts
 from sqlhttp_gateway.observe.metrics import Metrics
 from sqlhttp_gateway.observe.report import Report, decode_report, encode_report, merged
 from sqlhttp_gateway.observe.slots import Slots
+from sqlhttp_gateway.observe.watch import Watch
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.snapshot import PoolSnapshot, snapshot
 
@@ -38,12 +39,22 @@ class Reporter:
     """This worker's report, and everyone's."""
 
     def __init__(
-        self, *, metrics: Metrics, registry: PoolRegistry, connections_limit: int, place: Place | None = None
+        self,
+        *,
+        metrics: Metrics,
+        registry: PoolRegistry,
+        connections_limit: int,
+        watch: Watch | None = None,
+        place: Place | None = None,
     ) -> None:
-        """`connections_limit` is that of all workers together. Without a `place` this is the only worker."""
+        """`connections_limit` is that of all workers together. Without a `place` this is the only worker.
+
+        `watch` is what looks at Postgres, in the worker that does.
+        """
         self._metrics = metrics
         self._registry = registry
         self._connections_limit = connections_limit
+        self._watch = watch
         self._place = place
         self._started = time.time()
         self._publishing: asyncio.Task[None] | None = None
@@ -75,6 +86,8 @@ class Reporter:
             connections_limit=self._connections_limit,
             resident_bytes=_resident_bytes(),
             open_files=_open_files(),
+            sample=self._watch.sample if self._watch else None,
+            firing=self._watch.firing if self._watch else (),
         )
 
     def whole(self) -> Report:

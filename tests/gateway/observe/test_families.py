@@ -2,7 +2,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sqlhttp_gateway.observe.families import Families, bounded, exposition, put_report, snake
 from sqlhttp_gateway.observe.report import Report
-from tests.support.reports import full_report, pool
+from sqlhttp_gateway.observe.sample import Sample
+from tests.support.reports import full_report, pool, report
 
 
 def scraped(what: Report, *, max_labels: int = 50) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -68,3 +69,22 @@ def test_names_of_errors_become_words() -> None:
         "queue_full",
         "bad_request",
     ]
+
+
+def test_postgres_is_told_of_as_the_watch_saw_it() -> None:
+    samples = scraped(full_report())
+    assert samples["sqlhttp_postgres_up", ()] == 1
+    assert samples["sqlhttp_postgres_connections", ()] == 76
+    assert samples["sqlhttp_postgres_connections_limit", ()] == 97
+    assert samples["sqlhttp_postgres_sessions", ("active",)] == 70
+    assert samples["sqlhttp_postgres_waiting_sessions", ("Lock",)] == 3
+    assert samples["sqlhttp_alert_firing", ("connections", "warning")] == 1
+    assert samples["sqlhttp_alert_firing", ("connections", "critical")] == 0
+    assert samples["sqlhttp_alert_firing", ("long_query", "warning")] == 0
+
+
+def test_postgres_that_could_not_be_asked_is_down_and_has_no_numbers() -> None:
+    samples = scraped(report(sample=Sample(at=1.0, error="no connection")))
+    assert samples["sqlhttp_postgres_up", ()] == 0
+    assert ("sqlhttp_postgres_connections", ()) not in samples
+    assert not [name for name, _ in scraped(report()) if name.startswith("sqlhttp_postgres_up")]

@@ -1,11 +1,11 @@
 from sqlhttp_gateway.observe.counts import Counts
 from sqlhttp_gateway.observe.report import FRESH_FOR, decode_report, encode_report, merged
-from tests.support.reports import pool, report
+from tests.support.reports import full_report, pool, report, sample
 
 
 def test_report_survives_the_way_through_shared_memory() -> None:
-    original = report(counts=Counts(refusals={"QueueFull": 1}), pools=(pool(), pool(role="other")))
-    assert decode_report(encode_report(original)) == original
+    assert decode_report(encode_report(full_report())) == full_report()
+    assert decode_report(encode_report(report())) == report()
 
 
 def test_workers_pools_of_one_key_become_one_of_their_common_size() -> None:
@@ -28,3 +28,15 @@ def test_worker_that_no_longer_reports_counts_for_its_counters_and_for_nothing_e
     assert whole.counts.cancels == 6
     assert (whole.workers, whole.connections, len(whole.pools)) == (1, 3, 1)
     assert whole.pools[0].leased == 2
+
+
+def test_sample_of_the_worker_that_looks_is_everyones_with_its_alerts() -> None:
+    looking = full_report()
+    assert merged([report(), looking], now=101.0).sample == looking.sample
+    assert merged([report(), looking], now=101.0).firing == looking.firing
+    assert merged([report(), report()], now=101.0).sample is None
+
+
+def test_later_sample_counts_when_the_looking_worker_was_replaced() -> None:
+    later = sample(at=1_700_000_010.0)
+    assert merged([full_report(), report(sample=later)], now=101.0).sample == later
