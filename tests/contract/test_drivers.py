@@ -3,12 +3,13 @@
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.support.cluster import Database
+from tests.support.cluster import Cluster, Database
 from tests.support.gateway import Gateway
 
 SCRIPTS = Path(__file__).parent / "drivers"
@@ -58,7 +59,18 @@ def run(node: str, script: str, gateway: Gateway, database: Database) -> Run:
 def test_driver_finds_in_the_gateway_what_it_finds_in_neon(
     script: str, least: int, node: str, gateway: Gateway, database: Database
 ) -> None:
-    ran = run(node, script, gateway, database)
+    judge(run(node, script, gateway, database), script, least=least)
+
+
+def test_driver_finds_the_same_where_no_statement_is_named(
+    node: str, postgres: Cluster, database: Database, start_gateway: Callable[..., Gateway]
+) -> None:
+    """As behind a transaction pooler, where a named statement may meet another backend."""
+    gateway = start_gateway(database_url=f"{postgres.maintenance.url}?pgbouncer=true", pool={"max_size": 2})
+    judge(run(node, "serverless.mjs", gateway, database), "serverless.mjs", least=130)
+
+
+def judge(ran: Run, script: str, *, least: int) -> None:
     assert not ran.failures, f"{script}:\n{ran.failures}"
     assert ran.finished == len(ran.checks), f"{script} ended early with {ran.status}:\n{ran.complaints}"
     assert ran.status == 0, ran.complaints
