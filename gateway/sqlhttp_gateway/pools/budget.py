@@ -6,21 +6,28 @@ longest-idle connection is asked to close that one; when no connection is idle a
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from sqlhttp_gateway.errors import WaitTimeout
+from sqlhttp_gateway.pools.deadlines import Deadlines
+
+Turn = asyncio.Future[Any]
+"""A place in line. The budget fulfils it with None, which means a unit; its owner may fulfil it with something else."""
 
 
 class Budget:
     """At most `limit` connections over all pools; units are handed on in order of arrival."""
 
-    __slots__ = ("_evict", "_limit", "_used", "_waiters")
+    __slots__ = ("_evict", "_expiries", "_limit", "_loop", "_used", "_waiters")
 
     def __init__(self, limit: int, evict: Callable[[], bool]) -> None:
         """`evict` begins to close the longest-idle connection of any pool and says whether there was one."""
         self._limit = limit
         self._used = 0
         self._evict = evict
-        self._waiters: dict[asyncio.Future[None], float] = {}
+        self._loop = asyncio.get_running_loop()
+        self._expiries: Deadlines[Turn] = Deadlines(self._loop, self._expire)
+        self._waiters: dict[Turn, float] = {}  # in order of arrival, with the moment of arrival
 
     @property
     def used(self) -> int:
@@ -30,31 +37,31 @@ class Budget:
     @property
     def waiting_since(self) -> float | None:
         """When the first in line came, on the loop's clock; None when nobody waits."""
-        return next(iter(self._waiters.values()), None)
+        for turn, since in self._waiters.items():
+            if not turn.done():
+                return since
+        return None
 
-    async def reserve(self, timeout: float) -> None:
-        """Take a unit, waiting for one; `give_back` returns it.
-
-        Raises:
-            WaitTimeout: no unit came free within `timeout` seconds.
-        """
-        if self._used < self._limit and not self._waiters:
+    def try_reserve(self) -> bool:
+        """Take a unit if that overtakes nobody; `give_back` returns it."""
+        if self._used < self._limit and self.waiting_since is None:
             self._used += 1
-            return
-        loop = asyncio.get_running_loop()
-        turn: asyncio.Future[None] = loop.create_future()
-        expiry = loop.call_later(timeout, self._expire, turn, timeout)
-        self._waiters[turn] = loop.time()
+            return True
+        return False
+
+    def wait(self, turn: Turn, since: float, timeout: float) -> None:
+        """Stand in line since a moment on the loop's clock. An idle connection, if there is one, has to make room.
+
+        After `timeout` seconds `turn` gets a WaitTimeout. `leave` has to follow whatever comes of it.
+        """
+        self._waiters[turn] = since
+        self._expiries.set(turn, since + timeout)
         self._evict()
-        try:
-            await turn
-        except asyncio.CancelledError:
-            self._waiters.pop(turn, None)
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.give_back()
-            raise
-        finally:
-            expiry.cancel()
+
+    def leave(self, turn: Turn) -> None:
+        """Stand in line no longer."""
+        self._waiters.pop(turn, None)
+        self._expiries.drop(turn)
 
     def give_back(self) -> None:
         """A connection is gone: its unit goes to the first in line, if there is one."""
@@ -66,14 +73,15 @@ class Budget:
                 return
         self._used -= 1
 
-    def _expire(self, turn: asyncio.Future[None], timeout: float) -> None:
-        self._waiters.pop(turn, None)
-        if not turn.done():
-            turn.set_exception(
-                WaitTimeout(
-                    f"no connection came free within {timeout:g} s: all {self._limit} of this gateway "
-                    "are in use (pool.max_total)",
-                    hint="Try again after the seconds in Retry-After, or raise pool.max_total.",
-                    retry_after=1,
-                )
+    def _expire(self, turn: Turn) -> None:
+        if turn.done() or turn not in self._waiters:
+            return
+        waited = round(self._loop.time() - self._waiters.pop(turn), 2)
+        turn.set_exception(
+            WaitTimeout(
+                f"no connection came free within {waited:g} s: all {self._limit} of this gateway "
+                "are in use (pool.max_total)",
+                hint="Try again after the seconds in Retry-After, or raise pool.max_total.",
+                retry_after=1,
             )
+        )

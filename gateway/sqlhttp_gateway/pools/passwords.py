@@ -12,13 +12,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sqlhttp_gateway.errors import (
     CredentialsMissing,
+    DatabaseMissing,
     PasswordFailed,
     PostgresError,
+    QueueFull,
     TargetMisconfigured,
+    TargetUnavailable,
+    WaitTimeout,
 )
 from sqlhttp_gateway.model import Dsn, PoolKey
 from sqlhttp_gateway.pools.ask import ask
-from sqlhttp_gateway.pools.connect import connect, password_failed
+from sqlhttp_gateway.pools.connect import password_failed
 from sqlhttp_gateway.pools.gate import Gate
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.targets import Upstream
@@ -45,7 +49,7 @@ class Passwords:
         self._loop = asyncio.get_running_loop()
         self._key = secrets.token_bytes(32)
         self._proven: dict[tuple[str, str], dict[bytes, float]] = {}
-        self._running: dict[tuple[PoolKey, bytes], asyncio.Task[None]] = {}
+        self._running: dict[tuple[PoolKey, bytes], asyncio.Task[float]] = {}
         self._by_login_until: dict[str, float] = {}
         self._wrong_is_refused: set[PoolKey] = set()
         self._iterations = DEFAULT_ITERATIONS
@@ -75,15 +79,14 @@ class Passwords:
             task = self._loop.create_task(self._check(dsn.password, key, upstream))
             self._running[flight] = task
             task.add_done_callback(lambda _: self._running.pop(flight, None))
-        await asyncio.shield(task)
-        return self._remember((key.target, dsn.role), digest)
+        return self._remember((key.target, dsn.role), digest, proven_at=await asyncio.shield(task))
 
-    def _remember(self, role: tuple[str, str], digest: bytes) -> float:
+    def _remember(self, role: tuple[str, str], digest: bytes, *, proven_at: float) -> float:
         proofs = self._proven.setdefault(role, {})
         now = self._loop.time()
         for old in [known for known, expiry in proofs.items() if expiry <= now]:
             del proofs[old]
-        proofs[digest] = expiry = now + self._settings.proof_lifetime
+        proofs[digest] = expiry = proven_at + self._settings.proof_lifetime
         return expiry
 
     def close(self) -> None:
@@ -95,25 +98,31 @@ class Passwords:
     def _digest(self, password: bytes) -> bytes:
         return hashlib.blake2b(password, key=self._key, digest_size=16).digest()
 
-    async def _check(self, password: bytes, key: PoolKey, upstream: Upstream) -> None:
-        await self._gate.enter(upstream.pool.wait_timeout)
+    async def _check(self, password: bytes, key: PoolKey, upstream: Upstream) -> float:
+        """Return if the password is right: the moment from which on that is not sure any more."""
+        try:
+            await self._gate.enter(upstream.pool.wait_timeout)
+        except (QueueFull, WaitTimeout) as error:
+            raise type(error)("too many passwords are being checked just now", retry_after=1) from None
         try:
             if self._settings.verify_by != "login" and not self._must_log_in(key.target):
+                asked = self._loop.time()
                 try:
                     verifier = await self._verifier(key.role, upstream)
-                except PostgresError as error:
-                    if error.code != _INSUFFICIENT_PRIVILEGE or self._settings.verify_by == "verifier":
+                except _NotAllowed:
+                    if self._settings.verify_by == "verifier":
                         raise TargetMisconfigured(
                             f"target {key.target}: the gateway's role cannot read pg_authid to check passwords",
                             hint="Give it the right to, or set auth.verify_by to login.",
                         ) from None
-                    now = self._loop.time()
-                    self._by_login_until[key.target] = now + _LOGIN_MODE_FOR
+                    self._by_login_until[key.target] = asked + _LOGIN_MODE_FOR
                 else:
                     if not await self._matches(verifier, password, key.role):
                         raise password_failed(key.role)
-                    return
+                    return asked
+            asked = self._loop.time()
             await self._log_in(password, key, upstream)
+            return asked
         finally:
             self._gate.leave()
 
@@ -126,13 +135,22 @@ class Passwords:
         pool = self._registry.pool(PoolKey(upstream.target.name, admin.database, admin.role), upstream)
         try:
             lease = self._registry.try_lease(pool) or await self._registry.lease(pool, lambda: admin.password or b"")
-        except PasswordFailed:
+        except (PasswordFailed, DatabaseMissing) as error:
             raise TargetMisconfigured(
-                f"target {upstream.target.name}: Postgres refuses the gateway's own role and password",
+                f"target {upstream.target.name}: Postgres refuses the gateway's own role, password or database "
+                f"({error.code if isinstance(error, DatabaseMissing) else error.sqlstate})",
                 hint="Correct the connection string in the gateway's settings.",
             ) from None
         try:
             rows = await ask(lease, _VERIFIER_QUERY, (role.encode(),))
+        except PostgresError as error:
+            if error.code == _INSUFFICIENT_PRIVILEGE:
+                raise _NotAllowed from None
+            # Nobody's fault here: the server stops, or a standby cancels what stands in the way of its recovery.
+            raise TargetUnavailable(
+                f"target {upstream.target.name}: Postgres could not be asked for a verifier ({error.code})",
+                retry_after=1,
+            ) from None
         finally:
             lease.release()
         return rows[0][0].decode() if rows and rows[0][0] is not None else None
@@ -151,27 +169,26 @@ class Passwords:
         return await self._loop.run_in_executor(self._threads, verify_password, verifier, password, role)
 
     async def _log_in(self, password: bytes, key: PoolKey, upstream: Upstream) -> None:
-        """Prove the password by using it; first make sure that a wrong one is refused, or the proof is worth nothing.
+        """Prove the password by using it.
 
-        Postgres with `trust` in pg_hba.conf lets everybody in.
+        The first time that works, a wrong one is tried, too: Postgres with `trust` in pg_hba.conf lets everybody in, so
+        that a log-in proves nothing. In this order a wrong password costs one log-in, whether the role exists or not.
         """
-        if key not in self._wrong_is_refused:
-            try:
-                backend = await connect(
-                    upstream,
-                    database=key.database,
-                    role=key.role,
-                    password=secrets.token_hex(16).encode(),
-                    on_lost=lambda _: None,
-                )
-            except PasswordFailed:
-                pass
-            else:
-                await backend.close(1.0)
-                raise TargetMisconfigured(
-                    f"target {key.target}: Postgres does not ask the gateway for a password (trust), "
-                    "so that passwords cannot be checked by logging in",
-                    hint="Change pg_hba.conf to scram-sha-256, or let the gateway's role read pg_authid.",
-                )
-        await self._registry.pool(key, upstream).log_in(password)
-        self._wrong_is_refused.add(key)
+        pool = self._registry.pool(key, upstream)
+        await pool.log_in(password)
+        if key in self._wrong_is_refused:
+            return
+        try:
+            await pool.log_in(secrets.token_hex(16).encode())
+        except PasswordFailed:
+            self._wrong_is_refused.add(key)
+            return
+        raise TargetMisconfigured(
+            f"target {key.target}: Postgres does not ask the gateway for a password (trust), "
+            "so that passwords cannot be checked by logging in",
+            hint="Change pg_hba.conf to scram-sha-256, or let the gateway's role read pg_authid.",
+        )
+
+
+class _NotAllowed(Exception):
+    """The gateway's role may not read pg_authid."""

@@ -10,18 +10,18 @@ import random
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Protocol
 
-from sqlhttp_gateway.errors import GatewayError, ShuttingDown
+from sqlhttp_gateway.errors import GatewayError, PasswordFailed, ShuttingDown
 from sqlhttp_gateway.events import Closed, Observer, Opened
 from sqlhttp_gateway.model import ArrayType, PoolKey
 from sqlhttp_gateway.pools.backend import Backend
-from sqlhttp_gateway.pools.budget import Budget
+from sqlhttp_gateway.pools.budget import Budget, Turn
 from sqlhttp_gateway.pools.connect import connect
 from sqlhttp_gateway.pools.deadlines import Deadlines
 from sqlhttp_gateway.pools.gate import Gate
 from sqlhttp_gateway.pools.targets import Upstream
 
 CLOSE_TIMEOUT = 10.0
-"""Seconds that Postgres has to end a backend that was told to terminate."""
+"""Seconds that Postgres has to end a backend that was told to terminate, until it is asked again."""
 _LIFETIME_JITTER = 0.1
 _RETURNING_WAIT = 0.02
 """Seconds that a request waits for a scrub to end before it opens a connection; a scrub takes some 50 µs."""
@@ -57,7 +57,7 @@ class Pool:
         """Connections in use, and since when, on the loop's clock; kept by their leases."""
         self.opening = 0
         """Connections on their way."""
-        self.reserving: dict[object, float] = {}
+        self.reserving: dict[Turn, float] = {}
         """Who has a permit and waits for its share of the budget, and since when."""
         self.loop = asyncio.get_running_loop()
         self.overdue: Deadlines[Overdue] = Deadlines(self.loop, lambda statement: statement.deadline_passed())
@@ -66,7 +66,9 @@ class Pool:
         self._budget = budget
         self._observe = observe
         self._idle: list[Backend] = []
-        self._expecting: list[asyncio.Future[Backend]] = []
+        self._ending: set[Backend] = set()
+        self._expecting: dict[Turn, float] = {}
+        """Who has a permit and takes the next connection that comes back, and since when."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._password = b""
         self.last_used = self.loop.time()
@@ -93,9 +95,10 @@ class Pool:
         """A connection, if one is idle and nobody waits. Never waits itself."""
         if not self._idle or not self.gate.try_enter():
             return None
-        backend = self._pop_idle()
-        if backend is None:
-            self.gate.leave()
+        backend = self._idle.pop()  # the one used last, since its caches are warm
+        if backend.closing:
+            self.discard(backend, "lost")  # the permit stands for it until Postgres has closed it
+            return None
         return backend
 
     async def acquire(self, password: Password, *, timeout: float | None = None) -> Backend:
@@ -109,17 +112,18 @@ class Pool:
         """
         timeout = self._settings.wait_timeout if timeout is None else timeout
         deadline = self.loop.time() + timeout
-        await self.gate.enter(timeout)
-        try:
-            backend = self._pop_idle()
-        except BaseException:
-            self.gate.leave()
-            raise
-        if backend is None:
-            backend = await self._await_returning()
-        if backend is not None:
-            return backend
-        return await self._open(password(), timeout=max(0.0, deadline - self.loop.time()))
+        while True:
+            await self.gate.enter(max(0.0, deadline - self.loop.time()))
+            if not self._idle:
+                break
+            backend = self._idle.pop()
+            if not backend.closing:
+                return backend
+            self.discard(backend, "lost")  # as in try_acquire
+        returned = await self._await_returning()
+        if returned is not None:
+            return returned
+        return await self._open(password, timeout=max(0.0, deadline - self.loop.time()))
 
     async def log_in(self, password: bytes) -> None:
         """Prove a password by opening a connection with it, which stays in the pool.
@@ -136,8 +140,7 @@ class Pool:
         except BaseException:
             self.gate.leave()
             raise
-        backend = await self._open(password, timeout=self._settings.wait_timeout)
-        self.release(backend)
+        self.release(await self._open(lambda: password, timeout=self._settings.wait_timeout, takes_returned=False))
 
     def release(self, backend: Backend) -> None:
         """Take back a clean connection: for the next in line, or to keep it idle."""
@@ -151,10 +154,9 @@ class Pool:
             self.discard(backend, "evicted")
         else:
             backend.idle_since = self.last_used = self.loop.time()
-            while self._expecting:
-                expecting = self._expecting.pop(0)
-                if not expecting.done():
-                    expecting.set_result(backend)
+            for turn in self._expecting:
+                if not turn.done():
+                    turn.set_result(backend)
                     break
             else:
                 self._idle.append(backend)
@@ -174,32 +176,50 @@ class Pool:
     def sweep(self, now: float) -> None:
         """Close what is idle or alive too long; called every second."""
         keep = 0 if self._draining else self._settings.min_size
-        while self._idle:
-            oldest = self._idle[0]
-            is_stale = now - oldest.idle_since > self._settings.idle_timeout and len(self._idle) > keep
-            if not is_stale and now < oldest.expires_at:
-                break
+        spare = len(self._idle) - keep
+        for backend in self._idle[:]:
+            if backend.closing:
+                reason = "lost"
+            elif now >= backend.expires_at:
+                reason = "lifetime"
+            elif spare > 0 and now - backend.idle_since > self._settings.idle_timeout:
+                reason = "idle"
+            else:
+                continue
             if not self.gate.try_enter():
                 break
-            self.discard(self._idle.pop(0), "idle" if is_stale else "lifetime")
+            self._idle.remove(backend)
+            self.discard(backend, reason)
+            spare -= 1
         for backend, since in list(self.returning.items()):
             if now - since > _RETURN_TIMEOUT:
-                backend.abort()
+                backend.abandon()
+        # What is opened ahead of need takes nothing from anybody: it neither waits in line nor evicts.
         if self._password and self.gate.in_use + len(self._idle) < keep and self.gate.try_enter():
-            self.spawn(self._warm())
+            if self._budget.try_reserve():
+                self.spawn(self._warm())
+            else:
+                self.gate.leave()
 
     def stop(self) -> None:
         """Lend no more and close what is idle; holders keep theirs until they give it back."""
         self._draining = True
         self.gate.stop()
+        for turn in self.reserving:
+            if not turn.done():
+                turn.set_exception(_shutting_down())
         while self._idle:
             # A stopped gate admits nobody, and nobody can be waiting: no permit needs to stand for these.
             self.spawn(self._close(self._idle.pop(), "drain"))
 
-    async def wait_closed(self) -> None:
-        """Return when every closing under way has ended."""
-        while self._tasks:
-            await asyncio.wait(set(self._tasks))
+    async def wait_closed(self, timeout: float) -> None:
+        """Return when every closing under way has ended; what has not within `timeout` seconds is dropped."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=timeout)
+        for backend in [*self._ending, *self.leased, *self.returning]:
+            backend.abort()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=1.0)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run what nobody waits for; `wait_closed` does, at the end."""
@@ -214,66 +234,87 @@ class Pool:
         theirs = self._budget.waiting_since
         if theirs is None:
             return False
-        ours = self.gate.waiting_since
+        ours = next((since for turn, since in self._expecting.items() if not turn.done()), self.gate.waiting_since)
         return ours is None or theirs < ours
-
-    def _pop_idle(self) -> Backend | None:
-        """The connection used last, since its caches are warm; lost ones are passed over."""
-        while self._idle:
-            backend = self._idle.pop()
-            if not backend.is_lost and not backend.closing:
-                return backend
-        return None
 
     async def _await_returning(self) -> Backend | None:
         """A connection whose scrub is under way, if there is one to spare: it is free long before a new one is open."""
         if len(self.returning) <= len(self._expecting):
             return None
-        expecting: asyncio.Future[Backend] = self.loop.create_future()
-        self._expecting.append(expecting)
-        expiry = self.loop.call_later(_RETURNING_WAIT, expecting.cancel)
+        turn: Turn = self.loop.create_future()
+        expiry = self.loop.call_later(_RETURNING_WAIT, _fulfil, turn)
         try:
-            return await expecting
-        except asyncio.CancelledError:
-            if expecting in self._expecting:
-                self._expecting.remove(expecting)
-            task = asyncio.current_task()
-            if task is None or not task.cancelling():
-                return None  # it took too long: open one
-            if expecting.done() and not expecting.cancelled():
-                self.release(expecting.result())  # it came in the tick of the cancellation; it takes the permit along
+            return await self._receive(turn, self.loop.time())
+        finally:
+            expiry.cancel()
+
+    async def _receive(self, turn: Turn, since: float) -> Backend | None:
+        """The next connection that comes back; or None, once someone else has fulfilled `turn`.
+
+        The caller holds a permit; on any failure it is given back.
+        """
+        self._expecting[turn] = since
+        try:
+            backend: Backend | None = await turn
+        except BaseException:
+            if _is_fulfilled(turn) and turn.result() is not None:
+                self.release(turn.result())  # it came in the tick of the cancellation; it takes the permit along
             else:
                 self.gate.leave()
             raise
         finally:
-            expiry.cancel()
+            del self._expecting[turn]
+        return backend
 
-    async def _open(self, password: bytes, *, timeout: float) -> Backend:
-        """Open a connection under the permit that the caller holds; on any failure the permit is given back."""
-        opening: asyncio.Task[Backend] | None = None
+    async def _open(self, password: Password, *, timeout: float, takes_returned: bool = True) -> Backend:
+        """Open a connection under the permit that the caller holds; on any failure the permit is given back.
+
+        As long as the budget has no room, a connection that comes back will do as well, unless `takes_returned` is
+        false.
+        """
+        if self._draining:
+            self.gate.leave()
+            raise _shutting_down()
+        if not self._budget.try_reserve():
+            backend = await self._await_budget(timeout, takes_returned=takes_returned)
+            if backend is not None:
+                return backend
+        return await self._open_reserved(password)
+
+    async def _await_budget(self, timeout: float, *, takes_returned: bool) -> Backend | None:
+        """A unit of the budget, or a connection of this pool that comes back sooner."""
+        turn: Turn = self.loop.create_future()
+        self.reserving[turn] = since = self.loop.time()
+        self._budget.wait(turn, since, timeout)
         try:
-            if self._draining:
-                raise ShuttingDown("the gateway is shutting down", retry_after=1)
-            await self._reserve(timeout)
-            opening = self.loop.create_task(self._connect(password))
+            if takes_returned:
+                return await self._receive(turn, since)
+            try:
+                await turn
+            except BaseException:
+                self.gate.leave()
+                raise
+            return None
+        except asyncio.CancelledError:
+            if _is_fulfilled(turn) and turn.result() is None:
+                self._budget.give_back()  # the unit came in the tick of the cancellation
+            raise
+        finally:
+            self._budget.leave(turn)
+            del self.reserving[turn]
+
+    async def _open_reserved(self, password: Password) -> Backend:
+        """The same, once the budget has room for it."""
+        opening = self.loop.create_task(self._connect(password))
+        try:
             # A log-in cannot be stopped half-way without losing count: it goes on, and ends in the pool.
             return await asyncio.shield(opening)
         except BaseException:
-            if opening is None:
-                self.gate.leave()
-            elif opening.done():
+            if opening.done():
                 self._settle(opening)
             else:
                 opening.add_done_callback(self._settle)
             raise
-
-    async def _reserve(self, timeout: float) -> None:
-        waiting = object()
-        self.reserving[waiting] = self.loop.time()
-        try:
-            await self._budget.reserve(timeout)
-        finally:
-            del self.reserving[waiting]
 
     def _settle(self, opening: "asyncio.Task[Backend]") -> None:
         """An opening whose caller has gone: keep the connection, or give the permit back."""
@@ -282,12 +323,13 @@ class Pool:
         else:
             self.release(opening.result())
 
-    async def _connect(self, password: bytes) -> Backend:
+    async def _connect(self, password: Password) -> Backend:
         began = self.loop.time()
         self.opening += 1
         try:
+            secret = password()
             backend = await connect(
-                self.upstream, database=self.key.database, role=self.key.role, password=password, on_lost=self._lose
+                self.upstream, database=self.key.database, role=self.key.role, password=secret, on_lost=self._lose
             )
         except BaseException:
             self._budget.give_back()
@@ -296,16 +338,18 @@ class Pool:
             self.opening -= 1
         now = self.loop.time()
         backend.expires_at = now + self._settings.max_lifetime * (1 - random.random() * _LIFETIME_JITTER)
-        self._password = password
+        self._password = secret
         self._observe(Opened(str(self.key), now - began))
         return backend
 
     async def _warm(self) -> None:
         """Open one connection ahead of need, with the password that was proven last."""
         try:
-            self.release(await self._open(self._password, timeout=self._settings.wait_timeout))
-        except GatewayError:
+            self.release(await self._open_reserved(lambda: self._password))
+        except PasswordFailed:
             self._password = b""  # changed meanwhile: wait for a caller who knows the new one
+        except GatewayError:
+            pass  # the next caller will be told, and the next sweep tries again
 
     async def _close_and_leave(self, backend: Backend, reason: str) -> None:
         try:
@@ -314,7 +358,11 @@ class Pool:
             self.gate.leave()
 
     async def _close(self, backend: Backend, reason: str) -> None:
-        await backend.close(CLOSE_TIMEOUT)
+        self._ending.add(backend)
+        try:
+            await backend.close(CLOSE_TIMEOUT)
+        finally:
+            self._ending.discard(backend)
         self._observe(Closed(str(self.key), reason))
 
     def _lose(self, backend: Backend) -> None:
@@ -323,3 +371,17 @@ class Pool:
         if backend in self._idle:
             self._idle.remove(backend)
             self._observe(Closed(str(self.key), "lost"))
+
+
+def _fulfil(turn: Turn) -> None:
+    """Nothing came."""
+    if not turn.done():
+        turn.set_result(None)
+
+
+def _is_fulfilled(turn: Turn) -> bool:
+    return turn.done() and not turn.cancelled() and turn.exception() is None
+
+
+def _shutting_down() -> ShuttingDown:
+    return ShuttingDown("the gateway is shutting down", retry_after=1)

@@ -7,7 +7,7 @@ from sqlhttp_gateway.events import Observer
 from sqlhttp_gateway.model import PoolKey
 from sqlhttp_gateway.pools.budget import Budget
 from sqlhttp_gateway.pools.lease import Lease
-from sqlhttp_gateway.pools.pool import Password, Pool
+from sqlhttp_gateway.pools.pool import CLOSE_TIMEOUT, Password, Pool
 from sqlhttp_gateway.pools.targets import Upstream
 
 _SWEEP_EVERY = 1.0
@@ -72,14 +72,13 @@ class PoolRegistry:
             self._sweeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._sweeper
-        for pool in self._pools.values():
+        for pool in self.pools:
             pool.stop()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace):
                 while any(pool.gate.in_use for pool in self._pools.values()):  # noqa: ASYNC110 - once in a life
                     await asyncio.sleep(_DRAIN_POLL)
-        for pool in self._pools.values():
-            await pool.wait_closed()
+        await asyncio.gather(*(pool.wait_closed(CLOSE_TIMEOUT) for pool in self.pools))
 
     def _current(self, pool: Pool) -> Pool:
         """The pool of the same key that is not retired: two for one key would have twice its connections."""
