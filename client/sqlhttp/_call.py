@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from sqlhttp import _errors as errors
 from sqlhttp._http1 import Reply
 from sqlhttp._options import ClientOptions, Wanted, deadline_of, shaped
-from sqlhttp._reads import only_reads
 from sqlhttp._request import Request, request
 from sqlhttp._response import FullResults, Shape, batch, single
 from sqlhttp._retry import Steps, attempts
@@ -54,7 +53,6 @@ def single_call(
         token=token,
         transaction=None if alone else options.transaction,
         extra=options.headers,
-        reads_only=bool(options.transaction.read_only) or only_reads(statement.text),
     )
 
     def read(reply: Reply, number: int) -> Any:
@@ -84,13 +82,12 @@ def batch_call(options: ClientOptions, queries: Sequence[Any], token: str | None
         token=token,
         transaction=options.transaction,
         extra=options.headers,
-        reads_only=bool(options.transaction.read_only) or all(only_reads(text) for text in texts),
     )
     return _call(options, out, lambda reply, number: batch(reply, shapes, queries=texts, attempts=number))
 
 
 def _call(options: ClientOptions, out: Request, read: Any) -> Call:
-    steps = attempts(read, retry=options.retry, reads_only=out.reads_only, deadline=deadline_of(options))
+    steps = attempts(read, retry=options.retry, reads_only=lambda: out.reads_only, deadline=deadline_of(options))
     return Call(out, steps)
 
 

@@ -39,8 +39,19 @@ class Request(NamedTuple):
 
     headers: tuple[tuple[str, str], ...]
     body: bytes
-    reads_only: bool = False
-    """Whether nothing is lost when it is carried out twice."""
+    texts: tuple[str, ...] = ()
+    """The statements, for `reads_only` to look at."""
+    read_only: bool = False
+    """Whether the transaction is, whatever its statements look like."""
+
+    @property
+    def reads_only(self) -> bool:
+        """Whether nothing is changed when it is carried out twice. Asked only when that matters, which is seldom."""
+        if self.read_only:
+            return True
+        from sqlhttp._reads import only_reads
+
+        return all(only_reads(text) for text in self.texts)
 
 
 def request(
@@ -51,7 +62,6 @@ def request(
     token: str | None = None,
     transaction: TransactionOptions | None = None,
     extra: tuple[tuple[str, str], ...] = (),
-    reads_only: bool = False,
 ) -> Request:
     """One request for one statement, or for several in one transaction.
 
@@ -66,7 +76,9 @@ def request(
         body = _compact({"queries": members} if batch else members[0]).encode()
     except UnicodeEncodeError:
         raise InterfaceError("the query or a parameter has half of a surrogate pair, which is no text") from None
-    return Request(_headers(connection_string, token, transaction, extra), body, reads_only)
+    read_only = transaction is not None and bool(transaction.read_only)
+    texts = tuple([statement.text for statement in statements])
+    return Request(_headers(connection_string, token, transaction, extra), body, texts, read_only)
 
 
 @lru_cache(maxsize=64)

@@ -48,12 +48,14 @@ def attempts(
     read: Callable[[Reply, int], Any],
     *,
     retry: Retry | None,
-    reads_only: bool,
+    reads_only: Callable[[], bool],
     deadline: float | None,
     clock: Callable[[], float] = monotonic,
     chance: Callable[[], float] = random,
 ) -> Steps:
     """Ask for the request to be sent until `read` accepts a reply; `read` takes the reply and the number of attempts.
+
+    `reads_only` is asked only when the outcome of an attempt is unknown.
 
     Raises:
         NeonDbError: the last attempt's; `attempts` says how many there were.
@@ -80,7 +82,7 @@ def _pause(
     number: int,
     elapsed: float,
     *,
-    reads_only: bool,
+    reads_only: Callable[[], bool],
     chance: Callable[[], float],
 ) -> float | None:
     """Seconds until the next attempt; None when there is none."""
@@ -93,8 +95,8 @@ def _pause(
     return pause if elapsed + pause < retry.budget else None
 
 
-def may_retry(error: NeonDbError, *, reads_only: bool) -> bool:
+def may_retry(error: NeonDbError, *, reads_only: Callable[[], bool]) -> bool:
     """Whether another attempt can neither repeat an effect nor is bound to fail in the same way."""
     if isinstance(error, OutcomeUnknown):
-        return reads_only
+        return reads_only()
     return error.retryable or (error.code in _CONFLICTS and not error.may_have_run)

@@ -17,7 +17,6 @@ from sqlhttp._errors import InterfaceError
 from sqlhttp._literals import literal, quoted_name
 from sqlhttp._params import encode_param
 from sqlhttp._request import Statement
-from sqlhttp._scan import placeholders
 
 Answer = TypeVar("Answer", covariant=True)
 
@@ -150,6 +149,8 @@ def _would_merge(before: str, after: str) -> bool:
 
 
 def _compose(query: Query[Any], into: _Composed) -> None:
+    from sqlhttp._scan import placeholders  # most programs put nothing together
+
     numbers: dict[int, int] = {}
     position = 0
     for found in placeholders(query.text):
@@ -187,6 +188,8 @@ def _numbered(strings: tuple[str, ...]) -> str:
     Raises:
         InterfaceError: the text has placeholders of its own, or an interpolation stands where Postgres sees none.
     """
+    from sqlhttp._scan import placeholders
+
     text = strings[0]
     for number, after in enumerate(strings[1:], 1):
         text += f"${number}" + (" " if after[:1].isalnum() or after[:1] == "_" else "") + after
