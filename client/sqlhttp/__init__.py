@@ -104,7 +104,7 @@ def __getattr__(name: str) -> Any:
         try:
             module = import_module(_LATER[name])
         except ModuleNotFoundError as error:
-            if error.name not in ("anyio", "httpx"):
+            if error.name != "httpx":
                 raise
             raise ImportError(f"{name} needs httpx: pip install 'sqlhttp[async]'") from error
         value = globals()[name] = getattr(module, name)

@@ -3,11 +3,11 @@
 Imported on first use, since it needs httpx. Everything but sending, sleeping and fetching a token is shared.
 """
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Literal, TypedDict, TypeVar, Unpack, overload
 
-import anyio
 import httpx
 
 from sqlhttp import _options as options_of
@@ -384,7 +384,7 @@ class AsyncSql(Maker, Generic[Answer]):
         try:
             while True:
                 if isinstance(step, Pause):
-                    await anyio.sleep(step.seconds)
+                    await asyncio.sleep(step.seconds)
                     step = steps.send(None)
                     continue
                 try:

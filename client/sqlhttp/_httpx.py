@@ -11,7 +11,6 @@ from time import monotonic, time
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
-import anyio
 import httpx
 
 from sqlhttp import _errors as errors
@@ -172,7 +171,7 @@ async def _closing(client: httpx.AsyncClient) -> AsyncGenerator[None, None]:
 
 async def _send(client: httpx.AsyncClient, endpoint: Endpoint, request: Request, deadline: float | None) -> Reply:
     with _translated(deadline) as progress:
-        with anyio.fail_after(None if deadline is None else deadline - monotonic()):
+        async with asyncio.timeout(None if deadline is None else deadline - monotonic()):
             async with client.stream(
                 "POST",
                 endpoint.url,

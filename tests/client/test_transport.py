@@ -180,6 +180,21 @@ def test_a_rested_connection_that_ends_at_the_question_is_replaced_and_the_write
         assert [request.connection for request in server.requests] == [1, 2]
 
 
+def test_a_rested_connection_over_which_nothing_can_be_sent_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answers_and_resets(peer: Any, headers: dict[str, str]) -> None:
+        answers()(peer, headers)
+        peer.reset()
+
+    with scripted(answers_and_resets, answers()) as server:
+        sql = client(server)
+        sql(WRITE)
+        assert server.closed.wait(10)
+        # As if the reset had come just after the connection was looked at.
+        monkeypatch.setattr(_transport.Connection, "_is_silent", lambda self: True)
+        assert sql(WRITE) == [{"a": 1}]
+        assert server.queries == [WRITE, WRITE]
+
+
 def test_a_read_over_a_rested_connection_is_sent_at_once_and_again_if_it_is_lost() -> None:
     with scripted(answers(), closes, answers()) as server:
         sql = client(server)

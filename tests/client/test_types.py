@@ -82,6 +82,12 @@ def test_a_function_of_the_callers_goes_first_also_in_arrays() -> None:
     assert decoder(DATE, types) is decoder(DATE)
 
 
+def test_a_function_for_boxes_gets_whole_boxes_of_an_array() -> None:
+    decode = decoder(BOX_ARRAY, {603: len})
+    assert decode is not None
+    assert decode("{(2,2),(1,1);(3,3),(2,2)}") == [11, 11]
+
+
 def test_an_arrays_own_function_goes_before_its_elements() -> None:
     assert decoder(NUMERIC_ARRAY, {NUMERIC_ARRAY: len, NUMERIC: float}) is len
 
