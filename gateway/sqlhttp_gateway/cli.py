@@ -1,6 +1,7 @@
 """The command line: arguments become settings and one call. What the commands do is said elsewhere."""
 
 import argparse
+import json
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +20,8 @@ Every setting can be given in three ways; the first that has it wins:
   --set pool.max_size=20                  on the command line
   SQLHTTP_POOL__MAX_SIZE=20               in the environment
   [pool] max_size = 20                    in the file of --config, in TOML
+
+A list is JSON in the first two: SQLHTTP_ALIASES='["db.example.com"]'.
 
 The database is SQLHTTP_DATABASE_URL, DATABASE_URL, or database_url in the file. A name that
 is no setting is refused. deploy/sqlhttp.example.toml lists them all with their defaults.
@@ -110,13 +113,20 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         name, equals, value = assignment.partition("=")
         if not equals:
             raise ConfigurationError(f"--set {assignment}: expected NAME=VALUE, such as pool.max_size=20")
-        _put(given, name, value)
+        _put(given, name, _list(name, value) if value.startswith("[") else value)
     for flag in ("host", "port", "workers"):
         if (value := getattr(arguments, flag, None)) is not None:
             _put(given, f"listen.{flag}", value)
     if unknown := sorted(given.keys() - Settings.model_fields.keys()):
         raise ConfigurationError(f"unknown setting: {', '.join(unknown)}")
     return load_settings(file=arguments.config, **given)
+
+
+def _list(name: str, value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ConfigurationError(f'{name}: expected a list in JSON, such as ["one", "two"]') from None
 
 
 def _put(given: dict[str, Any], name: str, value: Any) -> None:

@@ -13,7 +13,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from sqlhttp_gateway.errors import ConfigurationError
 
@@ -284,14 +290,17 @@ def load_settings(*, file: Path | None = None, **given: Any) -> Settings:
     unknown = unknown_environment(os.environ)
     if unknown:
         raise ConfigurationError(f"unknown setting in the environment: {', '.join(unknown)}")
-    if "DATABASE_URL" in os.environ and f"{PREFIX}DATABASE_URL" not in os.environ and not given.get("database_url"):
-        given["database_url"] = os.environ["DATABASE_URL"]
+    from_environment = os.environ.get("DATABASE_URL")
+    if from_environment and f"{PREFIX}DATABASE_URL" not in os.environ and not given.get("database_url"):
+        given["database_url"] = from_environment
     _toml_file = file
     try:
         return Settings(**given)
     except ValidationError as error:
         raise ConfigurationError(_plain(error)) from None
-    except ValueError as error:  # a TOML file that is no TOML
+    except SettingsError as error:  # only the environment has values to take apart
+        raise ConfigurationError(f'{error}; a list there is JSON, such as ["one", "two"]') from None
+    except (OSError, ValueError) as error:  # a TOML file that cannot be read or is no TOML
         raise ConfigurationError(f"settings file {file}: {error}") from None
     finally:
         _toml_file = None
@@ -323,7 +332,8 @@ def _plain(error: ValidationError) -> str:
     lines = []
     for fault in error.errors(include_url=False, include_input=False, include_context=False):
         name = ".".join(str(part) for part in fault["loc"]) or "settings"
-        lines.append(f"{name}: {fault['msg']}")
+        what = "there is no such setting" if fault["type"] == "extra_forbidden" else fault["msg"]
+        lines.append(f"{name}: {what.removeprefix('Value error, ')}")
     return "\n".join(lines)
 
 

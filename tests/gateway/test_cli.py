@@ -47,6 +47,11 @@ def test_flags_win_over_the_environment_and_that_over_the_file(
     assert (settings.pool.max_size, settings.pool.min_size, settings.pool.max_total) == (30, 1, 7)
 
 
+def test_a_list_is_given_as_json(served: list[Settings]) -> None:
+    assert cli.main(["serve", "--set", 'aliases=["one", "two"]']) == 0
+    assert served[0].aliases == ("one", "two")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -54,6 +59,7 @@ def test_flags_win_over_the_environment_and_that_over_the_file(
         (["--set", "poool.max_size=3"], "poool"),
         (["--set", "file=x"], "file"),
         (["--set", "pool.max_size"], "expected NAME=VALUE"),
+        (["--set", "aliases=[one"], "aliases: expected a list"),
         (["--set", "pool=3", "--set", "pool.max_size=3"], "pool was given a value of its own"),
         (["--set", "pool.max_size=many"], "pool.max_size"),
         (["--port", "70000"], "listen.port"),
