@@ -33,7 +33,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; its exit status. A fault that a person can mend is one message, never a traceback."""
     arguments = _parser().parse_args(argv)
     try:
+        if arguments.command == "check" and arguments.pgbouncer is not None:
+            return _translate(arguments.pgbouncer, wants_json=arguments.json)
         settings = _settings(arguments)
+        if arguments.command == "check":
+            return _check(settings, arguments)
         if arguments.command == "dev":
             return _dev(settings, arguments.data)
         return _serve(settings)
@@ -64,6 +68,19 @@ def _serve(settings: Settings) -> int:
     return serve(settings)
 
 
+def _check(settings: Settings, arguments: argparse.Namespace) -> int:
+    from sqlhttp_gateway.check.capacity import Deployment
+    from sqlhttp_gateway.check.command import check
+
+    return check(settings, Deployment(arguments.instances, arguments.buffer), wants_json=arguments.json)
+
+
+def _translate(file: Path, *, wants_json: bool) -> int:
+    from sqlhttp_gateway.check.command import translate_file
+
+    return translate_file(file, wants_json=wants_json)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sqlhttp", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -89,7 +106,22 @@ def _parser() -> argparse.ArgumentParser:
     dev.add_argument(
         "--data", type=Path, metavar="FOLDER", default=Path(".sqlhttp"), help="where the data is kept (.sqlhttp)"
     )
-    for command in (serve, dev):
+    check = commands.add_parser(
+        "check",
+        help="say what is right and wrong with the settings and with Postgres",
+        description="Read the settings, look at the real Postgres, and say what is right and wrong, with a number and\n"
+        "a remedy each. Exit status 1 when something is an error. With --from, print what a pgbouncer.ini means here.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    check.add_argument("--json", action="store_true", help="print one JSON object, for programs")
+    check.add_argument("--instances", type=_at_least_one, default=1, metavar="N", help="gateways on this Postgres (1)")
+    check.add_argument(
+        "--buffer", type=int, default=5, metavar="N", help="connections to leave to others, for each gateway (5)"
+    )
+    check.add_argument("--from", dest="pgbouncer", type=Path, metavar="FILE", help="a pgbouncer.ini to translate")
+    check.add_argument("--workers", type=int, metavar="N", help="processes that share the port (listen.workers)")
+    for command in (serve, dev, check):
         command.add_argument("--config", type=Path, metavar="FILE", help="a settings file in TOML")
         command.add_argument("--host", help="address to listen on (listen.host)")
         command.add_argument("--port", type=int, help="port to listen on (listen.port)")
@@ -97,6 +129,12 @@ def _parser() -> argparse.ArgumentParser:
             "--set", action="append", default=[], metavar="NAME=VALUE", help="any setting; may be repeated"
         )
     return parser
+
+
+def _at_least_one(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError(text)
+    return number
 
 
 class _Version(argparse.Action):

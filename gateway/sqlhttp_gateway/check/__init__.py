@@ -1,0 +1,1 @@
+"""`sqlhttp check`: each thing that can be wrong with a deployment, said plainly, with a number and a remedy."""

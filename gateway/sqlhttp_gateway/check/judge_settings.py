@@ -1,0 +1,93 @@
+"""What the settings themselves mean, whatever the database. Pure, but for the limit on open files of this process."""
+
+from collections.abc import Iterator
+from ipaddress import ip_network
+
+from sqlhttp_gateway.check.capacity import products
+from sqlhttp_gateway.check.finding import Finding, Level
+from sqlhttp_gateway.check.judge import is_loopback
+from sqlhttp_gateway.settings import Settings
+
+_FEW_FILES = 4096
+
+
+def judge_settings(settings: Settings, *, open_files: int) -> list[Finding]:
+    """All findings; `open_files` is how many this process may have open."""
+    return [
+        products(settings),
+        *_listening(settings),
+        *_admin(settings),
+        *_statements(settings),
+        *_memory(settings),
+        *_files(settings, open_files),
+        *_webhook(settings),
+    ]
+
+
+def _listening(settings: Settings) -> Iterator[Finding]:
+    host = settings.listen.host
+    if is_loopback(host):
+        yield Finding("listening", Level.OK, f"On {host}: only this machine reaches it.")
+        return
+    yield Finding(
+        "listening",
+        Level.WARNING,
+        f"On {host}, other machines reach it, and passwords and rows travel in plain text.",
+        "Put TLS in front (a load balancer, nginx, Caddy) and let only that reach the port.",
+    )
+
+
+def _admin(settings: Settings) -> Iterator[Finding]:
+    everybody = [network for network in settings.admin.allow_from if ip_network(network).prefixlen == 0]
+    if everybody:
+        yield Finding(
+            "admin",
+            Level.WARNING,
+            f"/metrics and /status are for everybody (admin.allow_from has {', '.join(everybody)}).",
+            "Name the network of your Prometheus instead.",
+        )
+    else:
+        yield Finding("admin", Level.OK, f"/metrics and /status are for {', '.join(settings.admin.allow_from)}.")
+
+
+def _statements(settings: Settings) -> Iterator[Finding]:
+    if not settings.statement.timeout:
+        yield Finding(
+            "statement timeout",
+            Level.WARNING,
+            "A statement may run for ever (statement.timeout is 0) and keep its connection from all others.",
+            "Set statement.timeout to the longest that a program really waits.",
+        )
+    else:
+        yield Finding("statement timeout", Level.OK, f"A statement is ended after {settings.statement.timeout:g} s.")
+
+
+def _memory(settings: Settings) -> Iterator[Finding]:
+    megabytes = settings.pool.max_total * settings.response.max_bytes / 1_000_000
+    text = (
+        f"Rows of {settings.pool.max_total} answers at once can take {megabytes:.0f} MB "
+        "(pool.max_total x response.max_bytes), and about twice that while they are encoded."
+    )
+    yield Finding("memory", Level.NOTE, text)
+
+
+def _files(settings: Settings, open_files: int) -> Iterator[Finding]:
+    if open_files < _FEW_FILES:
+        yield Finding(
+            "open files",
+            Level.WARNING,
+            f"A process may have {open_files} open, one for each program that is connected.",
+            f"Raise the limit (ulimit -n, LimitNOFILE) to {_FEW_FILES} or more.",
+        )
+    else:
+        yield Finding("open files", Level.OK, f"A process may have {open_files} open.")
+
+
+def _webhook(settings: Settings) -> Iterator[Finding]:
+    if settings.watch.webhook_url is not None and settings.watch.webhook_secret is None:
+        yield Finding(
+            "webhook",
+            Level.NOTE,
+            "Alerts are posted without a signature.",
+            "Set watch.webhook_secret, if the receiver can check one.",
+        )

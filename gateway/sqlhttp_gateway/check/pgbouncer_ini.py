@@ -1,0 +1,267 @@
+"""An existing pgbouncer.ini becomes settings of ours, with a note on everything that has no counterpart.
+
+Pure text to text. A password in the file is not copied: it has no place in what is printed on a terminal.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from urllib.parse import quote, urlencode
+
+from sqlhttp_gateway.check.pgbouncer_names import (
+    DEFAULTS,
+    IN_CONNECTION_STRING,
+    MODES,
+    NUMBERS,
+    ONE_PASSWORD,
+    WITHOUT,
+    ZERO_IS_NONE,
+)
+from sqlhttp_gateway.errors import ConfigurationError
+
+Value = str | int | float | tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that a person should know: about which name of pgbouncer.ini, and what."""
+
+    name: str
+    text: str
+
+
+@dataclass(slots=True)
+class Translation:
+    """Settings by their dotted names, and the notes."""
+
+    settings: dict[str, Value] = field(default_factory=dict)
+    notes: list[Note] = field(default_factory=list)
+
+    def note(self, name: str, text: str) -> None:
+        self.notes.append(Note(name, text))
+
+
+@dataclass(frozen=True, slots=True)
+class _Database:
+    """One line of [databases]; `name` is what programs call it."""
+
+    name: str
+    parameters: dict[str, str]
+
+    @property
+    def host(self) -> str:
+        return self.parameters.get("host", "")
+
+    @property
+    def port(self) -> str:
+        return self.parameters.get("port", "5432")
+
+    @property
+    def database(self) -> str:
+        return self.parameters.get("dbname", self.name)
+
+
+def translate(text: str) -> Translation:
+    """What the text of a pgbouncer.ini means here.
+
+    Raises:
+        ConfigurationError: it is not one, or it names no database.
+    """
+    sections = _sections(text)
+    general = dict(sections.get("pgbouncer", []))
+    databases = [_Database(name, _conninfo(value)) for name, value in sections.get("databases", [])]
+    if not databases:
+        raise ConfigurationError("no database: the section [databases] is empty or missing")
+    found = Translation()
+    _translate_targets(found, databases, general)
+    for name, value in general.items():
+        _translate_general(found, name, value)
+    for name, default in DEFAULTS.items():
+        if name not in general:
+            found.note(name, f"not set, which is {default} in PgBouncer; here {NUMBERS[name]} has a default of its own")
+    for name, value in sections.get("users", []):
+        found.note(f"[users] {name}", f"{value}: roles have no settings of their own here")
+    for name, _ in sections.get("peers", []):
+        found.note(f"[peers] {name}", "not needed: a cancel goes the way of its request")
+    for name, value in sections.get("%include", []):
+        found.note(name, f"{value} was not read: translate it, too")
+    return found
+
+
+def as_toml(translation: Translation) -> str:
+    """A settings file, the notes as comments in front."""
+    lines = ["# From pgbouncer.ini. What a person should know of it:", "#"]
+    lines += [f"# {note.name}: {note.text}." for note in translation.notes]
+    by_section: dict[str, list[str]] = {}
+    for name, value in translation.settings.items():
+        section, _, key = name.rpartition(".")
+        by_section.setdefault(section, []).append(f"{key} = {_toml(value)}")
+    for section in sorted(by_section):
+        lines += ["", *([f"[{section}]"] if section else []), *by_section[section]]
+    return "\n".join(lines) + "\n"
+
+
+def _translate_targets(found: Translation, databases: list[_Database], general: dict[str, str]) -> None:
+    """One target for each server; the first is the default one."""
+    servers: dict[tuple[str, str], list[_Database]] = {}
+    for database in databases:
+        servers.setdefault((database.host, database.port), []).append(database)
+    for number, ((host, port), members) in enumerate(servers.items()):
+        first = next((each for each in members if each.name != "*"), members[0])
+        prefix = "database_url" if not number else f"targets.{_identifier(first.name)}.url"
+        found.settings[prefix] = _url(first, host, port, general)
+        if not host or host.startswith("/"):
+            found.note(f"[databases] {first.name}", "has a Unix socket; connections go to localhost instead")
+        if "," in host:
+            found.note(f"[databases] {first.name}", f"has several hosts ({host}); only the first is taken")
+        for each in members:
+            _note_database(found, each, is_first=each is first)
+    found.note("password", "no password was copied: put them into the connection strings, or set DATABASE_URL")
+    if len(servers) > 1:
+        found.note("[databases]", f"{len(servers)} servers: the host of a program's connection string chooses one")
+
+
+def _url(database: _Database, host: str, port: str, general: dict[str, str]) -> str:
+    first = host.split(",")[0]
+    place = "localhost" if not first or first.startswith("/") else first
+    role = database.parameters.get("user") or database.parameters.get("auth_user") or general.get("auth_user", "ROLE")
+    name = "postgres" if database.name == "*" and "dbname" not in database.parameters else database.database
+    parameters = {}
+    if mode := general.get("server_tls_sslmode"):
+        parameters["sslmode"] = mode
+    if root := general.get("server_tls_ca_file"):
+        parameters["sslrootcert"] = root
+    if size := database.parameters.get("pool_size"):
+        parameters["connection_limit"] = size
+    query = f"?{urlencode(parameters)}" if parameters else ""
+    bracketed = f"[{place}]" if ":" in place else place
+    return f"postgres://{quote(role, safe='')}:PASSWORD@{bracketed}:{port}/{quote(name, safe='')}{query}"
+
+
+def _note_database(found: Translation, database: _Database, *, is_first: bool) -> None:
+    name = f"[databases] {database.name}"
+    if "pool_size" in database.parameters:
+        size = database.parameters["pool_size"]
+        text = "is connection_limit of its server here" if is_first else "has no counterpart for a single database"
+        found.note(name, f"pool_size={size} {text}")
+    if database.name not in {"*", database.database}:
+        found.note(name, f"is another name for {database.database}, which programs must use here")
+    if "user" in database.parameters:
+        found.note(name, f"forces the role {database.parameters['user']}; here every program logs in as itself")
+    for each in ("connect_query", "pool_mode", "reserve_pool", "reserve_pool_size", "min_pool_size", "server_lifetime"):
+        if each in database.parameters:
+            found.note(name, f"{each} has no counterpart for a single database")
+    for each in ("client_encoding", "datestyle", "timezone", "application_name"):
+        if each in database.parameters:
+            found.note(name, f"{each}: ALTER DATABASE {database.database} SET {each} does it for everybody")
+    for each in ("max_db_connections", "max_db_client_connections", "load_balance_hosts", "auth_query", "auth_dbname"):
+        if each in database.parameters:
+            found.note(name, f"{each} has no counterpart; pool.max_total bounds all databases together")
+
+
+def _translate_general(found: Translation, name: str, value: str) -> None:
+    if name in NUMBERS:
+        _translate_number(found, name, value)
+    elif name == "listen_addr":
+        first = value.split(",")[0].strip()
+        found.settings["listen.host"] = "0.0.0.0" if first == "*" else first
+        if "," in value:
+            found.note(name, f"only the first of {value} is taken")
+    elif name == "pool_mode":
+        found.note(name, f"{value}: {MODES.get(value, 'not a mode that is known')}")
+    elif name == "auth_type":
+        _translate_auth_type(found, value)
+    elif name in {"max_db_connections", "max_user_connections"}:
+        if value != "0":
+            known = found.settings.get("pool.max_total")
+            number = _number(name, value)
+            found.settings["pool.max_total"] = int(min(number, known)) if isinstance(known, int) else int(number)
+            found.note(name, "bounds all pools together here (pool.max_total), not each database or role")
+    elif name in IN_CONNECTION_STRING:
+        pass  # it is in the connection strings
+    else:
+        found.note(name, WITHOUT.get(name) or "not a setting of PgBouncer that is known")
+
+
+def _translate_number(found: Translation, name: str, value: str) -> None:
+    number = _number(name, value)
+    ours = NUMBERS[name]
+    if not number and name in ZERO_IS_NONE and ours != "statement.timeout":
+        found.note(name, f"0 sets no limit in PgBouncer; {ours} needs one, so that its default stays")
+        return
+    if name in {"default_pool_size"} and not number:
+        found.note(name, "0 would forbid every connection; the default stays")
+        return
+    found.settings[ours] = number
+    if name == "max_client_conn":
+        found.note(name, "counts connections of clients; here it bounds the requests that wait for one pool")
+    if name == "query_wait_timeout":
+        found.note(name, "a request that waits longer gets 503 and may be sent again")
+
+
+def _translate_auth_type(found: Translation, value: str) -> None:
+    if value in {"scram-sha-256", "md5", "plain"}:
+        found.note("auth_type", f"{value}: {ONE_PASSWORD}, whichever kind it is")
+    elif value in {"trust", "any"}:
+        found.note("auth_type", f"{value}: no counterpart; every program needs its role's password here")
+    else:
+        found.note("auth_type", f"{value}: no counterpart; programs prove a password here")
+
+
+def _number(name: str, value: str) -> int | float:
+    try:
+        number = float(value)
+    except ValueError:
+        raise ConfigurationError(f"{name} = {value}: expected a number") from None
+    return int(number) if number.is_integer() else number
+
+
+def _identifier(name: str) -> str:
+    """A name that stands in TOML without quotes."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name) if name != "*" else "others"
+
+
+def _toml(value: Value) -> str:
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return str(value)
+
+
+def _sections(text: str) -> dict[str, list[tuple[str, str]]]:
+    """Names and values by section, in their order; an %include is a section of its own."""
+    sections: dict[str, list[tuple[str, str]]] = {}
+    section = ""
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = raw.strip()
+        if not line or line[0] in ";#":
+            continue
+        if line.startswith("%include"):
+            sections.setdefault("%include", []).append(("%include", line.removeprefix("%include").strip()))
+        elif line.startswith("[") and line.endswith("]"):
+            section = line[1:-1].strip().lower()
+        else:
+            name, equals, value = line.partition("=")
+            if not equals or not section:
+                raise ConfigurationError(f"line {number} is not one of a pgbouncer.ini")
+            key = name.strip() if section != "pgbouncer" else name.strip().lower()
+            sections.setdefault(section, []).append((key.strip('"'), value.strip()))
+    return sections
+
+
+_PAIR = re.compile(r"\s*([A-Za-z_]+)\s*=\s*(?:'((?:[^']|'')*)'|(\S*))")
+
+
+def _conninfo(text: str) -> dict[str, str]:
+    """The parameters of a connection string as [databases] has them; a quote within quotes is doubled."""
+    return dict(_pairs(text))
+
+
+def _pairs(text: str) -> Iterator[tuple[str, str]]:
+    at = 0
+    while at < len(text.rstrip()):
+        match = _PAIR.match(text, at)
+        if match is None:
+            raise ConfigurationError("a line of [databases] is not a list of name=value")
+        name, quoted, bare = match.groups()
+        yield name.lower(), quoted.replace("''", "'") if quoted is not None else bare
+        at = match.end()

@@ -1,0 +1,152 @@
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from sqlhttp_gateway.check.pgbouncer_ini import Translation, as_toml, translate
+from sqlhttp_gateway.errors import ConfigurationError
+from sqlhttp_gateway.settings import load_settings
+
+EXAMPLE = """\
+;; what a shop runs
+%include /etc/pgbouncer/more.ini
+[databases]
+shop = host=db1.internal port=5433 user=shop password='it''s secret' pool_size=30
+reports = host=db1.internal port=5433 dbname=reporting
+archive = host=db2.internal connect_query='SELECT 1' timezone=UTC
+* = host=db1.internal port=5433
+[users]
+batch = pool_mode=session max_user_connections=5
+[pgbouncer]
+listen_addr = *
+listen_port = 6432
+auth_type = scram-sha-256
+auth_file = /etc/pgbouncer/userlist.txt
+pool_mode = transaction
+default_pool_size = 25
+min_pool_size = 5
+max_client_conn = 2000
+max_db_connections = 60
+query_wait_timeout = 10.5
+server_idle_timeout = 0
+server_tls_sslmode = require
+server_reset_query = DISCARD ALL
+unheard_of = 1
+"""
+
+
+def notes(translation: Translation, name: str) -> list[str]:
+    return [note.text for note in translation.notes if note.name == name]
+
+
+def general(line: str) -> Translation:
+    return translate(f"[databases]\nshop = host=db\n[pgbouncer]\n{line}\n")
+
+
+def test_pools_timeouts_and_address_become_settings() -> None:
+    settings = translate(EXAMPLE).settings
+    assert {name: value for name, value in settings.items() if not name.endswith("url")} == {
+        "listen.host": "0.0.0.0",
+        "pool.max_size": 25,
+        "pool.min_size": 5,
+        "pool.max_waiting": 2000,
+        "pool.max_total": 60,
+        "pool.wait_timeout": 10.5,
+    }
+
+
+def test_each_server_becomes_a_target_and_the_first_is_the_default() -> None:
+    settings = translate(EXAMPLE).settings
+    assert settings["database_url"] == (
+        "postgres://shop:PASSWORD@db1.internal:5433/shop?sslmode=require&connection_limit=30"
+    )
+    assert settings["targets.archive.url"] == "postgres://ROLE:PASSWORD@db2.internal:5432/archive?sslmode=require"
+
+
+def test_settings_file_is_accepted_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "sqlhttp.toml").write_text(as_toml(translate(EXAMPLE)))
+    settings = load_settings(file=tmp_path / "sqlhttp.toml")
+    assert (settings.pool.max_size, settings.pool.wait_timeout, settings.listen.host) == (25, 10.5, "0.0.0.0")
+    assert "archive" in settings.targets
+
+
+def test_passwords_are_not_copied() -> None:
+    text = as_toml(translate(EXAMPLE))
+    assert "secret" not in text
+    assert "no password was copied" in text
+
+
+def test_everything_without_a_counterpart_is_named() -> None:
+    translation = translate(EXAMPLE)
+    assert notes(translation, "%include") == ["/etc/pgbouncer/more.ini was not read: translate it, too"]
+    assert notes(translation, "[databases] shop") == [
+        "pool_size=30 is connection_limit of its server here",
+        "forces the role shop; here every program logs in as itself",
+    ]
+    assert notes(translation, "[databases] reports") == ["is another name for reporting, which programs must use here"]
+    assert len(notes(translation, "[databases] archive")) == 2
+    assert notes(translation, "[users] batch")
+    assert notes(translation, "unheard_of") == ["not a setting of PgBouncer that is known"]
+    assert "scrubs" in notes(translation, "server_reset_query")[0]
+    assert "needs one" in notes(translation, "server_idle_timeout")[0]
+
+
+def test_every_line_of_the_file_shows_up_as_a_setting_or_as_a_note() -> None:
+    translation = translate(EXAMPLE)
+    told = {note.name for note in translation.notes}
+    silent = {"default_pool_size", "min_pool_size", "listen_addr", "server_tls_sslmode"}  # they mean the same here
+    for line in EXAMPLE.split("[pgbouncer]")[1].strip().splitlines():
+        name = line.split(" = ")[0]
+        assert name in told | silent, name
+
+
+def test_defaults_that_differ_are_mentioned_when_they_were_left_to_pgbouncer() -> None:
+    assert "which is 120 in PgBouncer" in notes(general(""), "query_wait_timeout")[0]
+    assert not [text for text in notes(general("query_wait_timeout = 9"), "query_wait_timeout") if "default" in text]
+
+
+@pytest.mark.parametrize(
+    ("mode", "word"), [("session", "session state does not last"), ("statement", "a batch may have several")]
+)
+def test_pool_mode_is_explained(mode: str, word: str) -> None:
+    assert word in notes(general(f"pool_mode = {mode}"), "pool_mode")[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [("md5", "Postgres's own rules"), ("trust", "needs its role's password"), ("hba", "no counterpart")],
+)
+def test_kind_of_authentication_is_explained(kind: str, word: str) -> None:
+    assert word in notes(general(f"auth_type = {kind}"), "auth_type")[0]
+
+
+def test_fallback_database_alone_leads_to_the_maintenance_database() -> None:
+    settings = translate("[databases]\n* = host=db user=pooler\n[pgbouncer]\n").settings
+    assert settings["database_url"] == "postgres://pooler:PASSWORD@db:5432/postgres"
+
+
+def test_sockets_and_several_hosts_are_mentioned() -> None:
+    translation = translate("[databases]\nlocal =\nmany = host=a,b\n")
+    assert translation.settings["database_url"] == "postgres://ROLE:PASSWORD@localhost:5432/local"
+    assert "Unix socket" in notes(translation, "[databases] local")[0]
+    assert translation.settings["targets.many.url"] == "postgres://ROLE:PASSWORD@a:5432/many"
+    assert "only the first is taken" in notes(translation, "[databases] many")[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "names no|no database"),
+        ("[databases]\nthis is no setting", "line 2"),
+        ("[databases]\nshop = host=db = x '", "a list of name=value"),
+        ("[databases]\nshop = host=db\n[pgbouncer]\ndefault_pool_size = many", "default_pool_size = many"),
+    ],
+)
+def test_what_is_no_pgbouncer_ini_is_refused_with_the_place(text: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        translate(text)
+
+
+def test_text_is_valid_toml_whatever_stands_in_a_name() -> None:
+    translation = translate('[databases]\n"odd \\name" = host=db\nother = host=db2 dbname="x"\n')
+    tomllib.loads(as_toml(translation))
