@@ -378,8 +378,8 @@ class AsyncSql(Maker, Generic[Answer]):
         return await self._drive(options, single_call(options, query, await _token(options), positional=positional))
 
     async def _drive(self, options: ClientOptions, call: Call) -> Any:
-        request, steps = call
-        send, endpoint = options.transport.send, options.destination.endpoint
+        request, endpoint, steps = call
+        send = options.transport.send
         step = next(steps)
         try:
             while True:
@@ -486,7 +486,7 @@ def neon_async(
         sends = LOOPS if context is None else LoopTransport(context)
     else:
         sends = AsyncHttpxTransport(transport)
-    where = destination(url, endpoint, os.environ, with_token=auth_token is not None)
+    where = destination(url, endpoint, os.environ)
     options = ClientOptions(where, sends, auth_token=auth_token, timeout=timeout, retry=retry)
     return AsyncSql(
         options_of.changed(

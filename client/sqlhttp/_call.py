@@ -3,11 +3,12 @@
 Both drivers use this and add nothing but sending, sleeping and fetching a token.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
 from sqlhttp import _errors as errors
+from sqlhttp._endpoint import Endpoint
 from sqlhttp._http1 import Reply
 from sqlhttp._options import ClientOptions, Wanted, deadline_of, shaped
 from sqlhttp._request import Request, request
@@ -20,6 +21,7 @@ class Call(NamedTuple):
     """One call, ready for a driver."""
 
     request: Request
+    endpoint: Endpoint
     steps: Steps
 
 
@@ -60,7 +62,7 @@ def single_call(
             return single(reply, shape, query=statement.text, attempts=number)
         return batch(reply, (shape,), queries=(statement.text,), attempts=number)[0]
 
-    return _call(options, out, read)
+    return _call(options, token, out, read)
 
 
 def batch_call(options: ClientOptions, queries: Sequence[Any], token: str | None) -> Call:
@@ -83,12 +85,13 @@ def batch_call(options: ClientOptions, queries: Sequence[Any], token: str | None
         transaction=options.transaction,
         extra=options.headers,
     )
-    return _call(options, out, lambda reply, number: batch(reply, shapes, queries=texts, attempts=number))
+    return _call(options, token, out, lambda reply, number: batch(reply, shapes, queries=texts, attempts=number))
 
 
-def _call(options: ClientOptions, out: Request, read: Any) -> Call:
+def _call(options: ClientOptions, token: str | None, out: Request, read: Callable[[Reply, int], Any]) -> Call:
     steps = attempts(read, retry=options.retry, reads_only=lambda: out.reads_only, deadline=deadline_of(options))
-    return Call(out, steps)
+    where = options.destination
+    return Call(out, where.endpoint_with_token if token else where.endpoint, steps)
 
 
 # ── what `one`, `first`, `val`, `col` and `execute` make of an answer ────────────────────────────────────────────────

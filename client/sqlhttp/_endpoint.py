@@ -51,12 +51,12 @@ class Destination(NamedTuple):
     """Where requests go, and which connection string they carry; None leaves the header out."""
 
     endpoint: Endpoint
+    endpoint_with_token: Endpoint
+    """Where they go when an auth token is shown: Neon has another host for them."""
     connection_string: str | None
 
 
-def destination(
-    url: str | None, endpoint: str | None, environment: Mapping[str, str], *, with_token: bool = False
-) -> Destination:
+def destination(url: str | None, endpoint: str | None, environment: Mapping[str, str]) -> Destination:
     """Work out both from `neon()`'s first two arguments and the environment.
 
     Raises:
@@ -71,7 +71,8 @@ def destination(
     scheme = match["scheme"].lower()
     explicit = endpoint or environment.get("SQLHTTP_ENDPOINT") or None
     if scheme in ("http", "https"):
-        return Destination(_endpoint(explicit or _bare(match)), _string_of_gateway(match, database_url))
+        found = _endpoint(explicit or _bare(match))
+        return Destination(found, found, _string_of_gateway(match, database_url))
     if scheme not in ("postgres", "postgresql"):
         raise InterfaceError(f"the connection string begins with {scheme}://, not postgresql:// or https://")
     if not match["host"]:
@@ -80,15 +81,17 @@ def destination(
         raise InterfaceError("the connection string names no role: postgresql://role:password@host/database")
     if not url.isascii() or not url.isprintable():
         raise InterfaceError("the connection string has characters that must be percent-encoded")
-    return Destination(_endpoint(explicit or derived(match, with_token=with_token)), url)
+    if explicit is not None:
+        return Destination(_endpoint(explicit), _endpoint(explicit), url)
+    return Destination(_endpoint(_derived(match, "api")), _endpoint(_derived(match, "apiauth")), url)
 
 
-def derived(match: re.Match[str], *, with_token: bool) -> str:
+def _derived(match: re.Match[str], label: str) -> str:
     """The endpoint's URL that a postgres URL stands for."""
     host = match["host"]
     if "." not in host or host.startswith("[") or _DOTTED_QUAD.fullmatch(host) or host.endswith(".localhost"):
         return f"http://{host}:{match['port'] or GATEWAY_PORT}/sql"
-    return f"https://{'apiauth' if with_token else 'api'}.{host.split('.', 1)[1]}/sql"
+    return f"https://{label}.{host.split('.', 1)[1]}/sql"
 
 
 def _bare(match: re.Match[str]) -> str:

@@ -401,8 +401,8 @@ class Sql(Maker, Generic[Answer]):
         return self._drive(options, single_call(options, query, _token(options), positional=positional))
 
     def _drive(self, options: ClientOptions, call: Call) -> Any:
-        request, steps = call
-        send, endpoint = options.transport.send, options.destination.endpoint
+        request, endpoint, steps = call
+        send = options.transport.send
         step = next(steps)
         try:
             while True:
@@ -509,7 +509,7 @@ def neon(
         from sqlhttp._httpx import HttpxTransport
 
         sends = HttpxTransport(transport)
-    where = destination(url, endpoint, os.environ, with_token=auth_token is not None)
+    where = destination(url, endpoint, os.environ)
     options = ClientOptions(where, sends, auth_token=auth_token, timeout=timeout, retry=retry)
     return Sql(
         options_of.changed(

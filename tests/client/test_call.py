@@ -57,6 +57,13 @@ def test_what_only_reads_is_told_from_the_text_or_by_the_caller(text: str, read_
     assert batch_call(options, [Query("select 1"), Query(text)], None).request.reads_only is reads
 
 
+def test_a_token_decides_where_the_request_goes() -> None:
+    options = ClientOptions(destination("postgres://u@ep-x.eu.neon.tech/db", None, {}), transport=None)
+    assert single_call(options, Query("select 1"), "token").endpoint.authority == "apiauth.eu.neon.tech"
+    assert single_call(options, Query("select 1"), None).endpoint.authority == "api.eu.neon.tech"
+    assert batch_call(options, [], "token").endpoint.authority == "apiauth.eu.neon.tech"
+
+
 def test_a_fragment_is_put_in_before_the_text_is_judged() -> None:
     query = Query("select $1", (Maker().unsafe("f()"),))
     assert not single_call(OPTIONS, query, None).request.reads_only

@@ -31,9 +31,13 @@ def test_the_endpoint_follows_from_the_url(url: str, endpoint: str) -> None:
     assert destination(url, None, {}).endpoint.url == endpoint
 
 
-def test_a_token_goes_to_the_other_host() -> None:
-    found = destination("postgres://u@ep-x.eu.neon.tech/db", None, {}, with_token=True)
-    assert found.endpoint.url == "https://apiauth.eu.neon.tech/sql"
+def test_a_token_goes_to_neons_other_host() -> None:
+    neon = destination("postgres://u@ep-x.eu.neon.tech/db", None, {})
+    assert neon.endpoint_with_token.url == "https://apiauth.eu.neon.tech/sql"
+    gateway = destination("postgres://u@localhost/db", None, {})
+    assert gateway.endpoint_with_token == gateway.endpoint
+    told = destination("postgres://u@ep-x.eu.neon.tech/db", "https://gateway.example", {})
+    assert told.endpoint_with_token == told.endpoint
 
 
 def test_the_connection_string_is_sent_as_it_was_given() -> None:
