@@ -17,7 +17,7 @@ from sqlhttp import _errors as errors
 from sqlhttp._endpoint import Endpoint
 from sqlhttp._http1 import Reply
 from sqlhttp._request import Request
-from sqlhttp._transport import CONNECT_TIMEOUT, MAX_REST
+from sqlhttp._transport import CONNECT_TIMEOUT
 
 KEEP_ALIVE = 4.0
 """Seconds that an idle connection of the asynchronous client may rest: below the 5 s after which many servers close
@@ -146,7 +146,7 @@ class _LoopClient:
 
     def is_old(self) -> bool:
         """httpx looks at the monotonic clock alone, which stands still while a sandbox is frozen."""
-        return not self.is_running() and abs(time() - self._used_at) > MAX_REST
+        return not self.is_running() and abs(time() - self._used_at) > KEEP_ALIVE
 
     @asynccontextmanager
     async def used(self) -> AsyncIterator[httpx.AsyncClient]:

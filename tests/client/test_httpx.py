@@ -35,6 +35,7 @@ from tests.support.scripted_http import (
     answers_and_closes,
     closes,
     cut,
+    deaf_server,
     hangs,
     http,
     resets,
@@ -175,7 +176,7 @@ async def test_after_a_frozen_sandbox_connections_are_new() -> None:
     with scripted(answers()) as server:
         sql = client(server)
         await sql(WRITE)
-        LOOPS._clients[asyncio.get_running_loop()]._used_at -= _httpx.MAX_REST + 1
+        LOOPS._clients[asyncio.get_running_loop()]._used_at -= _httpx.KEEP_ALIVE + 1
         await sql(WRITE)
         assert server.connections == 2
 
@@ -286,6 +287,13 @@ async def test_no_time_was_left_to_connect(call: Any) -> None:
             await call(server, WRITE, timeout=0.0)
         assert not caught.value.may_have_run
         assert not server.requests
+
+
+async def test_a_server_that_does_not_accept_in_time(call: Any) -> None:
+    with deaf_server() as server:
+        with pytest.raises(ConnectTimeout) as caught:
+            await call(server, WRITE, timeout=0.2)
+        assert not caught.value.may_have_run
 
 
 @pytest.mark.parametrize("data", [b"SSH-2.0-OpenSSH_9.9\r\n\r\n", http(200, b"<html>")])

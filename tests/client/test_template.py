@@ -136,6 +136,10 @@ def test_a_query_or_template_is_a_part_without_a_specification_too() -> None:
     assert sent(template) == ("select $1 union select 2", ("1",))
 
 
+def test_an_identifier_may_have_been_made_before() -> None:
+    assert sent(Template("select {c:i}", c=make.ident("a b"))) == ('select "a b"', ())
+
+
 def test_a_conversion_is_made_first() -> None:
     assert sent(Template("select {x!r}", x="a")) == ("select $1", ("'a'",))
 

@@ -40,6 +40,7 @@ from tests.support.scripted_http import (
     closes,
     closes_at_the_head,
     cut,
+    deaf_server,
     hangs,
     http,
     resets,
@@ -294,6 +295,13 @@ def test_no_time_was_left_to_connect() -> None:
             sql(WRITE)
         assert not caught.value.may_have_run
         assert server.connections == 0
+
+
+def test_a_server_that_does_not_accept_in_time() -> None:
+    with deaf_server() as server:
+        with pytest.raises(ConnectTimeout) as caught:
+            client(server, timeout=0.2)(WRITE)
+        assert not caught.value.may_have_run
 
 
 def test_a_reset_after_sending_is_an_unknown_outcome_for_a_write() -> None:

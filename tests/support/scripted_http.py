@@ -10,7 +10,7 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -154,6 +154,20 @@ def scripted(*acts: Act, context: ssl.SSLContext | None = None) -> Iterator[Scri
             thread.join(HANG_TIMEOUT)
         for sock in peers:
             sock.close()
+
+
+@contextmanager
+def deaf_server() -> Iterator[Scripted]:
+    """A port whose queue of connections is full: one more is neither accepted nor refused."""
+    with ExitStack() as sockets:
+        listener = sockets.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):
+            waiting = sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield Scripted(listener.getsockname()[1], [])
 
 
 def unused_port() -> int:
