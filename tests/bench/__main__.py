@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from tests.bench import client, machine
 from tests.bench.loads import WRK
@@ -64,52 +65,65 @@ def main() -> int:
 
 def _bench(given: argparse.Namespace, wanted: list[Run], stage: Stage) -> int:
     about = machine.describe(stage)
-    for part, facts in about.items():
-        if part != "settings":
-            print(f"{part}: " + ", ".join(f"{name} {value}" for name, value in facts.items()))
+    for part in ("machine", "versions"):
+        print(f"{part}: " + ", ".join(f"{name} {value}" for name, value in about[part].items()))
     pool = about["settings"]["gateway"]["pool"]
     print(f"settings: the gateway's defaults, one worker, a pool of {pool['max_size']}; Postgres without fsync")
     print(f"load: {'wrk' if WRK else 'own loader'}; {len(wanted)} runs of {given.seconds:g} s, {given.rounds} round(s)")
     _check_and_warm_up(stage)
-    loads = [machine.load_average()]
-    began = time.monotonic()
+    loads, shares = [machine.load_average()], []
+    others = machine.Others(stage.postgres)
     samples: dict[Run, list[Sample]] = {}
     missing: dict[str, str] = {}
     for number in range(given.rounds):
-        for run in _shuffled(wanted, number):
-            try:
-                samples.setdefault(run, []).append(measure(stage, run, given.seconds))
-            except Unavailable as error:
-                samples.pop(run)
-                missing[run.subject] = str(error)
-            time.sleep(_SETTLE)
+        began = time.monotonic()
+        _measure(stage, _shuffled(wanted, number), given.seconds, samples=samples, missing=missing)
         loads.append(machine.load_average())
-        print(f"round {number + 1} of {given.rounds}, load average {loads[-1]:.1f}", file=sys.stderr, flush=True)
-    print(f"load average before and after each round: {', '.join(f'{load:.1f}' for load in loads)}")
-    print(f"took {time.monotonic() - began:.0f} s\n")
-    chosen = [ratio for ratio in RATIOS if ratio.ours in wanted and ratio.theirs in wanted]
-    print(sample_table(samples), end="\n\n")
-    print(ratio_table(chosen, samples, missing), end="\n\n")
+        shares.append(others.share())
+        told = f"load average {loads[-1]:.1f}, of the machine others used {shares[-1]:.0%}"
+        print(f"round {number + 1}: {time.monotonic() - began:.0f} s, {told}", flush=True)
     sizes = client.installed_kib()
+    chosen = [ratio for ratio in RATIOS if ratio.ours in wanted and ratio.theirs in wanted]
+    print("", sample_table(samples), "", ratio_table(chosen, samples, missing), "", sep="\n")
     print("installed, KiB: " + ", ".join(f"{name} {size:,.0f}" for name, size in sizes.items()))
     _print_faults(stage)
+    round_facts = {"rounds": given.rounds, "seconds": given.seconds, "load averages": loads, "others": shares}
+    _keep(given, samples, about | round_facts | {"installed KiB": sizes} | as_json(chosen, samples))
+    return 0
+
+
+def _measure(
+    stage: Stage, order: list[Run], seconds: float, *, samples: dict[Run, list[Sample]], missing: dict[str, str]
+) -> None:
+    """One round. `missing` gets the reasons of subjects that cannot be measured here."""
+    for run in order:
+        if run.subject in missing:
+            continue
+        try:
+            samples.setdefault(run, []).append(measure(stage, run, seconds))
+        except Unavailable as error:
+            del samples[run]
+            missing[run.subject] = str(error)
+        time.sleep(_SETTLE)
+
+
+def _keep(given: argparse.Namespace, samples: dict[Run, list[Sample]], told: dict[str, Any]) -> None:
+    """Write the figures, and the picture if there is one to draw."""
     given.results.mkdir(parents=True, exist_ok=True)
     (given.results / ".gitignore").write_text("*\n")  # figures are one machine's, so they are not for the repository
-    name = datetime.now(UTC).strftime("%Y-%m-%dT%H%M%S")
-    kept = about | {"rounds": given.rounds, "seconds": given.seconds, "load averages": loads, "installed KiB": sizes}
-    path = given.results / f"{name}.json"
-    path.write_text(json.dumps(kept | as_json(chosen, samples), indent=1, ensure_ascii=False))
+    path = given.results / f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}.json"
+    path.write_text(json.dumps(told, indent=1, ensure_ascii=False))
     print(path)
-    if not given.quick:
-        versions = about["versions"]
-        title = f"sqlhttp {versions['sqlhttp']}, Python {versions['python']}, Postgres {versions['postgres']}"
-        try:
-            plot(samples, path.with_suffix(".png"), title=f"{title}; {about['machine']['cores']} cores for all of it")
-        except Unavailable as error:
-            print(error)
-        else:
-            print(path.with_suffix(".png"))
-    return 0
+    if given.quick:
+        return
+    versions = told["versions"]
+    title = f"sqlhttp {versions['sqlhttp']}, Python {versions['python']}, Postgres {versions['postgres']}"
+    try:
+        plot(samples, path.with_suffix(".png"), title=f"{title}; {told['machine']['cores']} cores for all of it")
+    except Unavailable as error:
+        print(error)
+    else:
+        print(path.with_suffix(".png"))
 
 
 def _shuffled(wanted: list[Run], number: int) -> list[Run]:

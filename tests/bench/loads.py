@@ -54,7 +54,7 @@ def wrk(
     """Keep-alive connections from one wrk thread to POST /sql; wrk counts in whole seconds, so they are rounded up."""
     assert WRK is not None
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(_lua(bodies, headers))
+        script.write(lua_script(bodies, headers))
         script.flush()
         command = [
             *(WRK, "--threads", "1", "--connections", str(connections), "--duration", f"{math.ceil(seconds)}s"),
@@ -83,7 +83,8 @@ def wrk(
         return observed(server, run)
 
 
-def _lua(bodies: Sequence[bytes], headers: Mapping[str, str]) -> str:
+def lua_script(bodies: Sequence[bytes], headers: Mapping[str, str]) -> str:
+    """What wrk is told: the same request for ever, or several by turns, and one line of JSON at the end."""
     quoted = [json.dumps(body.decode("ascii")) for body in bodies]  # a JSON string of ASCII is a Lua string as well
     return _LUA.format(
         headers="\n".join(f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}" for name, value in headers.items()),

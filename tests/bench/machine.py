@@ -3,12 +3,14 @@
 import os
 import platform
 import subprocess
+import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from sqlhttp_gateway.settings import Settings
 from tests.bench.loads import WRK
+from tests.bench.measure import family_cpu_seconds
 from tests.bench.processes import ROOT
 from tests.bench.stage import POSTGRES, Stage, pgbouncer_version
 from tests.support.cluster import FAST
@@ -39,6 +41,28 @@ def describe(stage: Stage) -> dict[str, Any]:
             "postgres": FAST | POSTGRES,
         },
     }
+
+
+class Others:
+    """How much of the machine everybody else used while the bench ran."""
+
+    def __init__(self, postgres: int) -> None:
+        """Counts from now on; `postgres` is the postmaster, whose backends are not this process's own children."""
+        self._postgres = postgres
+        self._began, self._busy, self._own = self._read()
+
+    def share(self) -> float:
+        """Their part of all cores' time since the last call, 0 to 1."""
+        began, busy, own = self._began, self._busy, self._own
+        self._began, self._busy, self._own = self._read()
+        spent = (self._busy - busy) - (self._own - own)
+        return max(0.0, spent / ((self._began - began) * (os.cpu_count() or 1)))
+
+    def _read(self) -> tuple[float, float, float]:
+        own = family_cpu_seconds(os.getpid()) + family_cpu_seconds(self._postgres)
+        ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+        idle = ticks[3] + ticks[4]  # the fourth waits for nothing, the fifth for a disk
+        return time.monotonic(), (sum(ticks[:8]) - idle) / os.sysconf("SC_CLK_TCK"), own
 
 
 def load_average() -> float:

@@ -3,6 +3,7 @@
 How load is made is in `loads`, whom it falls on in `subjects`, what is compared in `rows`.
 """
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 _TICK = 1.0 / os.sysconf("SC_CLK_TCK")
 _MIB = 1024 * 1024
+_PARENT, _UTIME, _STIME = 1, 11, 12
 
 
 class Run(NamedTuple):
@@ -28,8 +30,8 @@ class Run(NamedTuple):
 class Sample:
     """What one run of about a second showed. Times are microseconds; None was not measured.
 
-    `server_cpu` is CPU time of the process that answered, for each request; `client_cpu` that of the process that
-    asked; `memory` is MiB resident in the answering process while it was under load.
+    `server_cpu` is CPU time of the process that answered, for each request, `client_cpu` that of the process that
+    asked, `postgres_cpu` that of Postgres; `memory` is MiB resident in the answering process right after the load.
     """
 
     requests: int
@@ -39,6 +41,7 @@ class Sample:
     p99: float | None = None
     server_cpu: float | None = None
     client_cpu: float | None = None
+    postgres_cpu: float | None = None
     memory: float | None = None
 
     @property
@@ -57,8 +60,25 @@ class Unavailable(Exception):
 
 def cpu_seconds(pid: int) -> float:
     """CPU time that a process and all its threads have used, user and system; 10 ms is the finest step."""
-    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(after_name[11]) + int(after_name[12])) * _TICK  # utime and stime, the 14th and 15th fields of proc(5)
+    fields = _stat(pid)
+    return (int(fields[_UTIME]) + int(fields[_STIME])) * _TICK
+
+
+def family_cpu_seconds(pid: int) -> float:
+    """The same for a process and all its children, those included that have ended and were waited for."""
+    ticks = sum(int(field) for field in _stat(pid)[_UTIME : _UTIME + 4])  # with the two sums over ended children
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):  # it may have ended meanwhile
+                fields = _stat(int(entry.name))
+                if int(fields[_PARENT]) == pid:
+                    ticks += int(fields[_UTIME]) + int(fields[_STIME])
+    return ticks * _TICK
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of proc(5) that follow the process's name, which may hold anything, from the third on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def resident_mib(pid: int) -> float:

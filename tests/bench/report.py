@@ -46,7 +46,21 @@ def ratio_table(ratios: Sequence[Ratio], samples: Samples, missing: Mapping[str,
 
 def sample_table(samples: Samples) -> str:
     """Every run with its figures."""
-    lines = [("workload", "at once", "subject", "per s", "p50 µs", "p99 µs", "server µs", "client µs", "MiB", "errors")]
+    lines = [
+        (
+            "workload",
+            "at once",
+            "subject",
+            "per s",
+            "p50 µs",
+            "p99 µs",
+            "server µs",
+            "client µs",
+            "Postgres µs",
+            "MiB",
+            "errors",
+        )
+    ]
     order = list(WORKLOADS)
     for run in sorted(samples, key=lambda run: (order.index(run.workload), run.connections)):
         seen = samples[run]
@@ -63,6 +77,7 @@ def sample_table(samples: Samples) -> str:
                         lambda sample: sample.p99,
                         lambda sample: sample.server_cpu,
                         lambda sample: sample.client_cpu,
+                        lambda sample: sample.postgres_cpu,
                         lambda sample: sample.memory,
                     )
                 ),

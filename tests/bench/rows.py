@@ -33,6 +33,7 @@ def _difference(ours: float | None, theirs: float | None) -> float | None:
 RATE = Quantity("requests/s", "x", "more", lambda ours, theirs: _quotient(ours.rate, theirs.rate))
 SERVER_CPU = Quantity("server CPU", "x", "less", lambda ours, theirs: _quotient(ours.server_cpu, theirs.server_cpu))
 CLIENT_CPU = Quantity("client CPU", "x", "less", lambda ours, theirs: _quotient(ours.client_cpu, theirs.client_cpu))
+CPU_OF_EACH = Quantity("CPU of each", "x", "less", lambda ours, theirs: _quotient(ours.server_cpu, theirs.client_cpu))
 P50 = Quantity("p50", "x", "less", lambda ours, theirs: _quotient(ours.p50, theirs.p50))
 ADDED_P50 = Quantity("p50 added", "µs", "less", lambda ours, theirs: _difference(ours.p50, theirs.p50))
 MEMORY = Quantity("memory", "MiB", "less", lambda ours, theirs: ours.memory)
@@ -89,6 +90,8 @@ RATIOS = (
           Run("gateway", "rows", 16), Run("plain", "rows", 16), is_quick=True),
     Ratio("10,000 rows, 16 keep-alive", "bare ASGI, asyncpg decoding in C", SERVER_CPU, 1.0,
           Run("gateway", "many", 16), Run("asyncpg in C", "many", 16), is_quick=True),
+    Ratio("10,000 rows, all the gateway does", "asyncpg decoding in C, nothing more", CPU_OF_EACH, None,
+          Run("gateway", "many", 1), Run("asyncpg to text", "many", 1)),
     Ratio("10,000 rows, 16 keep-alive", "the plain way", SERVER_CPU, None,
           Run("gateway", "many", 16), Run("plain", "many", 16)),
     Ratio("batch of 5, 16 keep-alive", "the plain way: BEGIN, five, COMMIT", RATE, 2.0,

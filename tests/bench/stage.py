@@ -41,8 +41,9 @@ log_disconnections = 0
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where everything is. `pooler_url` is None when PgBouncer is not installed."""
+    """Where everything is. `postgres` is the postmaster; `pooler_url` is None when PgBouncer is not installed."""
 
+    postgres: int
     database: Database
     servers: dict[str, Process]
     loader: Loader
@@ -100,7 +101,7 @@ def running_stage() -> Iterator[Stage]:
 
         serve("gateway", "sqlhttp_gateway", "serve")
         loader = running.enter_context(Loader())
-        stage = Stage(database, servers, loader, _pooler(running, folder, database))
+        stage = Stage(cluster.pid, database, servers, loader, _pooler(running, folder, database))
         answer = stage.ask("gateway", WORKLOADS["key"].neon_bodies[0])
         Path(folder, "answer.json").write_bytes(answer)
         serve("constant", "tests.bench.peers", "constant", "--body", str(folder / "answer.json"))

@@ -5,11 +5,12 @@ function and put it into SUBJECTS; to compare it, add a line to `rows.RATIOS`.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from tests.bench import client
 from tests.bench.loads import WRK, wrk
-from tests.bench.measure import Run, Sample
+from tests.bench.measure import Run, Sample, family_cpu_seconds
 from tests.bench.stage import Stage
 from tests.bench.workloads import WORKLOADS, Workload
 
@@ -29,7 +30,12 @@ def measure(stage: Stage, run: Run, seconds: float) -> Sample:
     Raises:
         Unavailable: the subject cannot be measured here.
     """
-    return SUBJECTS[run.subject](stage, WORKLOADS[run.workload], run.connections, seconds)
+    before = family_cpu_seconds(stage.postgres)
+    sample = SUBJECTS[run.subject](stage, WORKLOADS[run.workload], run.connections, seconds)
+    used = family_cpu_seconds(stage.postgres) - before
+    if sample.p99 is None or not sample.requests:  # starts of programs are not requests
+        return sample
+    return replace(sample, postgres_cpu=used / sample.requests * 1e6)
 
 
 def _served(name: str, stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
@@ -82,7 +88,7 @@ def _direct(how: str, stage: Stage, workload: Workload, connections: int, second
         seconds=seconds,
         most=_MOST_FRESH if how in ("fresh", "pooler") else 1_000_000,
         statement=workload.statement,
-        arguments=workload.arguments,
+        arguments=[list(map(str, each)) for each in workload.arguments] if how == "text" else workload.arguments,
         batch=workload.batch,
     )
 
@@ -106,6 +112,7 @@ SUBJECTS: dict[str, Subject] = {
     "gateway, new TCP": _new_connections,
     "asyncpg pool": partial(_direct, "pool"),
     "asyncpg kept": partial(_direct, "single"),
+    "asyncpg to text": partial(_direct, "text"),
     "fresh": partial(_direct, "fresh"),
     "fresh, PgBouncer": partial(_direct, "pooler"),
     # Clients, each in a process of its own.

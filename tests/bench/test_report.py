@@ -1,0 +1,40 @@
+from dataclasses import replace
+
+from tests.bench.measure import Run, Sample
+from tests.bench.report import as_json, is_met, ratio_table, ratio_values, sample_table
+from tests.bench.rows import ADDED_P50, RATE, Ratio
+
+OURS, THEIRS = Run("gateway", "key", 64), Run("constant", "key", 64)
+RATIO = Ratio("a lookup", "a constant", RATE, 0.5, OURS, THEIRS)
+SAMPLES = {
+    OURS: [Sample(100, 1.0, p50=300.0), Sample(60, 1.0, p50=310.0), Sample(40, 1.0, p50=320.0)],
+    THEIRS: [Sample(100, 1.0, p50=100.0), Sample(100, 1.0, p50=100.0), Sample(100, 1.0, p50=100.0)],
+}
+
+
+def test_a_ratio_is_taken_within_each_round() -> None:
+    assert ratio_values(RATIO, SAMPLES) == [1.0, 0.6, 0.4]
+    assert ratio_values(replace(RATIO, quantity=ADDED_P50), SAMPLES) == [200.0, 210.0, 220.0]
+
+
+def test_the_table_shows_the_median_and_whether_it_reaches_the_target() -> None:
+    assert ratio_table([RATIO], SAMPLES, {}).split("\n")[1].split() == [
+        *("a", "lookup", "a", "constant", "requests/s"),
+        *("0.60", "0.40", "1.00", "≥", "0.5", "reached"),
+    ]
+
+
+def test_less_is_better_where_the_quantity_says_so() -> None:
+    assert is_met(replace(RATIO, quantity=ADDED_P50), 0.4)
+    assert not is_met(RATIO, 0.4)
+    assert is_met(replace(RATIO, target=None), 0.4) is None
+
+
+def test_what_could_not_be_measured_says_why() -> None:
+    table = ratio_table([RATIO], {OURS: SAMPLES[OURS]}, {"constant": "it is not installed"})
+    assert "it is not installed" in table
+    assert as_json([RATIO], {OURS: SAMPLES[OURS]})["ratios"][0]["median"] is None
+
+
+def test_a_figure_that_was_not_measured_is_left_empty() -> None:
+    assert sample_table({OURS: [Sample(10, 1.0)]}).split("\n")[1].split() == ["key", "64", "gateway", "10", "0"]
