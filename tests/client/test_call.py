@@ -65,7 +65,7 @@ def test_a_token_decides_where_the_request_goes() -> None:
 
 
 def test_a_fragment_is_put_in_before_the_text_is_judged() -> None:
-    query = Query("select $1", (Maker().unsafe("f()"),))
+    query: Query[Any] = Query("select $1", (Maker().unsafe("f()"),))
     assert not single_call(OPTIONS, query, None).request.reads_only
 
 
@@ -80,7 +80,7 @@ def test_a_batch_takes_queries_alone() -> None:
 
 
 def test_places_are_looked_at_whatever_the_rows_are() -> None:
-    query = wanting(Query("a"), Wanted(row=dict, types={23: str}))
+    query: Query[Any] = wanting(Query("a"), Wanted(row=dict, types={23: str}))
     assert answered(single_call(OPTIONS, query, None, positional=Positional.ROWS), ONE_ROW) == [["1"]]
     full = answered(single_call(OPTIONS, query, None, positional=Positional.FULL), ONE_ROW)
     assert isinstance(full, FullResults)

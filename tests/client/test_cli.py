@@ -23,7 +23,12 @@ def without_gateway(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
 
 def test_query_is_the_clients_own(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[list[str]] = []
-    monkeypatch.setattr(_query_command, "main", lambda arguments: given.append(arguments) or 7)
+
+    def main(arguments: list[str]) -> int:
+        given.append(arguments)
+        return 7
+
+    monkeypatch.setattr(_query_command, "main", main)
     monkeypatch.setattr(sys, "argv", ["sqlhttp", "query", "select 1", "--format", "csv"])
     assert _cli.main() == 7
     assert given == [["select 1", "--format", "csv"]]

@@ -10,7 +10,7 @@ from sqlhttp._rows import Field
 from tests.support.scripted_http import answers, result, scripted
 
 THREE = result(["1", "x"], ["2", "y"], ["3", None], types=(23, 25))
-NOTHING = {"fields": [], "rows": [], "command": "CREATE", "rowCount": None, "rowAsArray": True}
+NOTHING: dict[str, Any] = {"fields": [], "rows": [], "command": "CREATE", "rowCount": None, "rowAsArray": True}
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def test_a_class_says_whether_the_statement_may_have_run() -> None:
     assert issubclass(sqlhttp.RequestTimeout, OutcomeUnknown)
 
 
-@pytest.mark.parametrize("cls", sorted(all_classes(NeonDbError), key=lambda cls: cls.__name__))
+@pytest.mark.parametrize("cls", sorted(all_classes(NeonDbError), key=str))
 def test_errors_survive_pickling_and_copying(cls: type[NeonDbError]) -> None:
     error = cls("m", code="12345", detail="d", data_type="t")
     error.may_have_run, error.query, error.attempts = True, "select 1", 3

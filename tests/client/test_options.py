@@ -50,8 +50,9 @@ def test_headers_are_merged_by_their_name_in_any_case() -> None:
     once = options_of.changed(OPTIONS, fetch_options={"headers": {"X-A": "1", "X-B": "2"}})
     twice = options_of.changed(once, fetch_options={"headers": {"x-a": "3"}})
     assert twice.headers == (("x-a", "3"), ("X-B", "2"))
+    given: Any = {"headers": {"X": 1}}
     with pytest.raises(InterfaceError, match="strings"):
-        options_of.changed(OPTIONS, fetch_options={"headers": {"X": 1}})  # type: ignore[dict-item]
+        options_of.changed(OPTIONS, fetch_options=given)
 
 
 def test_fetch_options_that_do_not_exist_are_named() -> None:

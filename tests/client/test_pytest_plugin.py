@@ -4,12 +4,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from sqlhttp.pytest_plugin import _with_database
 from tests.support.cluster import Cluster
-from tests.support.gateway import Gateway
+
+if TYPE_CHECKING:  # the gateway is needed by the fixture of one test alone
+    from tests.support.gateway import Gateway
 
 WITH_FAKE = """
 def test_fake(fake_neon):
@@ -49,7 +52,7 @@ def test_the_fake_needs_no_server(tmp_path: Path) -> None:
     assert "1 passed" in done.stdout, done.stdout
 
 
-def test_every_test_has_a_database_of_its_own(tmp_path: Path, gateway: Gateway, postgres: Cluster) -> None:
+def test_every_test_has_a_database_of_its_own(tmp_path: Path, gateway: "Gateway", postgres: Cluster) -> None:
     before = databases(postgres)
     done = run(tmp_path, WITH_DATABASE, "--neon-url", postgres.maintenance.url, "--neon-endpoint", gateway.sql)
     assert "3 passed" in done.stdout, done.stdout

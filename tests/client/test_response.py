@@ -40,7 +40,7 @@ def test_full_results_have_fields_command_count_and_attempts() -> None:
 
 
 def test_a_statement_without_rows_gives_none() -> None:
-    answer = {"fields": [], "rows": [], "command": "CREATE", "rowCount": None, "rowAsArray": True}
+    answer: dict[str, Any] = {"fields": [], "rows": [], "command": "CREATE", "rowCount": None, "rowAsArray": True}
     assert single(ok(answer), Shape()) == []
     assert single(ok(answer), Shape(full_results=True)).row_count is None
 

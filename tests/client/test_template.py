@@ -26,7 +26,8 @@ class Template:
     """What `t"…"` gives from Python 3.14 on, with the same two attributes."""
 
     def __init__(self, text: str, /, **values: Any) -> None:
-        strings, self.interpolations = [""], ()
+        strings = [""]
+        self.interpolations: tuple[Interpolation, ...] = ()
         for before, name, spec, conversion in string.Formatter().parse(text):
             strings[-1] += before
             if name is not None:
@@ -53,7 +54,7 @@ def test_a_fragment_takes_the_place_of_its_parameter() -> None:
 
 
 def test_parameters_of_fragments_are_numbered_anew() -> None:
-    where = Query("x > $1 and y < $2 and x < $1", (1, 2))
+    where: Query[Any] = Query("x > $1 and y < $2 and x < $1", (1, 2))
     text, params = sent("select $1 from t where $2 and z = $3", 0, where, 3)
     assert text == "select $1 from t where x > $2 and y < $3 and x < $2 and z = $4"
     assert params == ("0", "1", "2", "3")

@@ -17,6 +17,7 @@ from sqlhttp import (
     ConnectFailed,
     ConnectionLost,
     ConnectTimeout,
+    InterfaceError,
     OutcomeUnknown,
     ProtocolError,
     Refused,
@@ -412,7 +413,7 @@ def test_an_interrupt_does_not_leave_a_connection_in_the_middle_of_an_answer() -
 
 def test_a_header_that_http_does_not_allow_is_refused_before_anything_is_sent() -> None:
     with scripted(answers()) as server:
-        with pytest.raises(_transport.errors.InterfaceError, match="X-A"):
+        with pytest.raises(InterfaceError, match="X-A"):
             client(server, fetch_options={"headers": {"X-A": "a\r\nb"}})(READ)
         assert server.connections == 0
 
