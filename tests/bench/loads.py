@@ -38,7 +38,6 @@ _LUA_MANY = """
 local bodies = {{ {bodies} }}
 local requests, turn = {{}}, 0
 init = function(args)
-  wrk.init(args)
   for i, body in ipairs(bodies) do requests[i] = wrk.format(nil, nil, nil, body) end
 end
 request = function()
