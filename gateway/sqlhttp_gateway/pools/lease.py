@@ -26,6 +26,7 @@ class Lease:
     __slots__ = (
         "_cancel_timeout",
         "_cancelling",
+        "_ended",
         "_exchange",
         "_feeds_copy",
         "_finished",
@@ -50,6 +51,8 @@ class Lease:
         self._observe = observe
         self._exchange: Exchange | None = None
         self._finished: asyncio.Future[None] | None = None
+        self._ended = False
+        """Whether the running exchange was read to its end, even if the holder was cancelled in that very tick."""
         self._cancelling: asyncio.Task[None] | None = None
         self._status = IDLE
         self._tags: list[bytes | None] = []
@@ -100,6 +103,7 @@ class Lease:
         loop = self._pool.loop
         self._exchange = exchange
         self._finished = finished = loop.create_future()
+        self._ended = False
         self._feeds_copy = feeds_copy
         if scrub_behind:
             self._scrub = following = scrub.Scrub()
@@ -119,7 +123,7 @@ class Lease:
         try:
             await finished
         except asyncio.CancelledError:
-            if finished.cancelled():
+            if finished.cancelled() and not self._ended:
                 self._finished = loop.create_future()  # the answer still comes, and `_recover` waits for it
             raise
         finally:
@@ -176,6 +180,7 @@ class Lease:
         assert finished is not None
         if error is not None:
             exchange.refuse(error)
+        self._ended = True
         self._status = exchange.status or IDLE
         self._tags.extend(result.tag for result in exchange.results)
         if not finished.done():
