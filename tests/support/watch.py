@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import asyncpg
 
@@ -37,6 +38,11 @@ class Watch:
                 f"AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND ({condition})"
             )
         return int(count)
+
+    async def value(self, sql: str) -> Any:
+        """The one value of a question beside the gateway."""
+        async with self._lock:
+            return await self._connection.fetchval(sql)
 
     async def run(self, sql: str) -> None:
         """Run something beside the gateway."""
