@@ -6,6 +6,7 @@ README table are made from them.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
@@ -26,6 +27,8 @@ from sqlhttp_gateway.errors import ConfigurationError
 PREFIX = "SQLHTTP_"
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
 Bytes = Annotated[int, Field(ge=1)]
+
+_SERVICE_LINK = re.compile(r"_SERVICE_(?:HOST|PORT(?:_\w+)?)$|_PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?$")
 
 
 class Section(BaseModel):
@@ -308,7 +311,18 @@ def load_settings(*, file: Path | None = None, **given: Any) -> Settings:
 
 def unknown_environment(environment: Mapping[str, str]) -> list[str]:
     """The SQLHTTP_ variables that name no setting; pydantic-settings itself would pass over them."""
-    return sorted(name for name in environment if name.upper().startswith(PREFIX) and not _is_setting(name))
+    return sorted(
+        name
+        for name, value in environment.items()
+        if name.upper().startswith(PREFIX) and not _is_setting(name) and not _is_service_link(name, value)
+    )
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    """Whether Kubernetes made it, as it does for every service, and so for one whose name begins with sqlhttp."""
+    if _SERVICE_LINK.search(name):
+        return True
+    return name.endswith("_PORT") and value.startswith(("tcp://", "udp://", "sctp://"))
 
 
 def _is_setting(variable: str) -> bool:

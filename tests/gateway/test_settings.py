@@ -149,3 +149,28 @@ def test_workers_together_keep_to_the_bounds_as_set() -> None:
 def test_one_worker_has_the_bounds_whole() -> None:
     pool = PoolSettings(max_size=7)
     assert per_worker(pool, 1) is pool
+
+
+# ── Kubernetes ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+SERVICE_LINKS = {
+    "SQLHTTP_SERVICE_HOST": "10.0.0.7",
+    "SQLHTTP_SERVICE_PORT": "80",
+    "SQLHTTP_SERVICE_PORT_HTTP": "80",
+    "SQLHTTP_PORT": "tcp://10.0.0.7:80",
+    "SQLHTTP_PORT_80_TCP": "tcp://10.0.0.7:80",
+    "SQLHTTP_PORT_80_TCP_PROTO": "tcp",
+    "SQLHTTP_PORT_80_TCP_PORT": "80",
+    "SQLHTTP_PORT_80_TCP_ADDR": "10.0.0.7",
+    "SQLHTTP_GATEWAY_PORT": "tcp://10.0.0.8:80",
+}
+
+
+def test_what_kubernetes_says_of_a_service_is_no_wrong_setting() -> None:
+    assert unknown_environment(SERVICE_LINKS) == []
+
+
+def test_setting_with_one_underscore_too_few_is_a_wrong_one_all_the_same() -> None:
+    wrong = {"SQLHTTP_LISTEN_PORT": "80", "SQLHTTP_POOL_MAX_SIZE": "5", "SQLHTTP_PORT": "80"}
+    assert unknown_environment(wrong) == sorted(wrong)
+    assert unknown_environment({"SQLHTTP_LISTEN__PORT": "80"}) == []
