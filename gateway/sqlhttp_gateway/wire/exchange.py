@@ -212,9 +212,12 @@ class Exchange:
             columns = int.from_bytes(data[start : start + 2])
             self._count(end - start + _COLUMN_BYTES * columns)
             self._description = data[start:end] if self.error is None else None
+            # A row's frame and lengths are not sent on, but what JSON puts around its values is: two characters and a
+            # comma for each, and the brackets.
+            self._row_overhead = -4 - columns
             if self._count_names:
                 # Beside each name and its NUL stand 18 bytes; JSON puts three characters around a name.
-                self._row_overhead = end - start - 2 - 18 * columns + 2 * columns
+                self._row_overhead += end - start - 2 - 18 * columns + 2 * columns
         elif tag == COMMAND_COMPLETE:
             self._finish(data[start : end - 1])
         elif tag == PARSE_COMPLETE:
