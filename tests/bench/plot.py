@@ -8,6 +8,7 @@ from tests.bench.report import Samples, middle
 from tests.bench.rows import CONNECTIONS, GRID_SUBJECTS, GRID_WORKLOADS
 from tests.bench.workloads import WORKLOADS
 
+_TICKS = (*CONNECTIONS, 1000)
 _COLOURS = {"gateway": "#0b6e4f", "constant": "#8d99ae", "plain": "#d1495b", "asyncpg pool": "#edae49"}
 
 
@@ -38,6 +39,7 @@ def plot(samples: Samples, path: Path, *, title: str) -> None:
         rate.set_ylim(bottom=0)
         latency.set_yscale("log")
         latency.set_xscale("log", base=2)
+        latency.set_xticks(_TICKS, labels=[f"{tick:,}" for tick in _TICKS])
         latency.set_xlabel("keep-alive connections")
         for axis in (rate, latency):
             axis.grid(visible=True, alpha=0.3)
@@ -61,9 +63,7 @@ def _counts(samples: Samples, workload: str) -> set[int]:
 def _draw(rate: Any, latency: Any, samples: Samples, subject: str, workload: str) -> None:
     """One subject's lines."""
     points = [
-        (connections, samples[run])
-        for connections in (*CONNECTIONS, 1000)
-        if (run := Run(subject, workload, connections)) in samples
+        (connections, samples[run]) for connections in _TICKS if (run := Run(subject, workload, connections)) in samples
     ]
     if not points:
         return
