@@ -1,21 +1,25 @@
 """Log lines, on stderr: one line a request at most, for people or for collectors.
 
 A line is made from an Event, and an Event never holds a password, a parameter or a connection string. A Postgres error
-is logged by its SQLSTATE alone, since its text may quote a parameter.
+is logged by its SQLSTATE alone, since its text may quote a parameter, and a slow statement without its values.
 """
 
+import json
 import logging
 import sys
 from datetime import UTC, datetime
 
 import orjson
 
-from sqlhttp_gateway.events import AlertChanged, Answered, Bug, Cancelled, Closed, Event, Leaked, Observer, Opened
+from sqlhttp_gateway.events import AlertChanged, Answered, Bug, Cancelled, Closed, Event, Leaked, Observer, Opened, Slow
+from sqlhttp_gateway.neon.traceparent import trace_id
+from sqlhttp_gateway.observe.fingerprint import fingerprint
 from sqlhttp_gateway.settings import LogSettings
 
 NAME = "sqlhttp"
 _LOG = logging.getLogger(NAME)
 _QUOTING_KIND = "postgres"
+_MOST_FINGERPRINTS = 5
 
 
 class TextFormatter(logging.Formatter):
@@ -31,10 +35,18 @@ class JsonFormatter(logging.Formatter):
     """One JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        entry = {"time": _moment(record), "level": record.levelname.lower(), "message": record.getMessage()}
+        entry: dict[str, object] = {
+            "time": _moment(record),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+        }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(entry | _fields(record), default=str).decode()
+        entry |= _fields(record)
+        try:
+            return orjson.dumps(entry, default=str).decode()
+        except TypeError:  # text with a lone surrogate, from a file name or a traceback
+            return json.dumps(entry, default=str)
 
 
 def configure_logging(settings: LogSettings) -> None:
@@ -63,6 +75,8 @@ def log_observer(settings: LogSettings) -> Observer:
                 _LOG.debug("connection closed", extra=_extra(pool=event.pool, reason=event.reason))
             case Cancelled():
                 _LOG.debug("statement cancelled", extra=_extra(pool=event.pool, confirmed=event.confirmed))
+            case Slow():
+                _log_slow(event)
             case Leaked():
                 _LOG.error("lease leaked", extra=_extra(pool=event.pool))
             case AlertChanged():
@@ -87,11 +101,30 @@ def _log_answer(event: Answered) -> None:
         "seconds": round(event.seconds, 6),
         "waited": round(event.waited, 6),
     }
+    if event.traceparent:
+        fields["trace_id"] = trace_id(event.traceparent)
     if event.outcome != "ok":
         fields["sqlstate"] = event.sqlstate
         if event.outcome != _QUOTING_KIND:
             fields["error"] = event.message
     _LOG.log(level, "request answered", extra=_extra(**fields))
+
+
+def _log_slow(event: Slow) -> None:
+    prints = [fingerprint(text) for text in event.texts[:_MOST_FINGERPRINTS]]
+    fields: dict[str, object] = {
+        "request_id": event.request_id,
+        "seconds": round(event.seconds, 6),
+        "waited": round(event.waited, 6),
+        "database": event.database,
+        "role": event.role,
+        "statements": len(event.texts),
+        "fingerprint": ",".join(each.digest for each in prints),
+        "statement": "; ".join(each.text for each in prints),
+    }
+    if event.traceparent:
+        fields["trace_id"] = trace_id(event.traceparent)
+    _LOG.warning("slow statement", extra=_extra(**fields))
 
 
 def _log_alert(event: AlertChanged) -> None:
@@ -117,4 +150,6 @@ def _moment(record: logging.LogRecord) -> str:
 
 def _word(value: object) -> str:
     text = str(value)
-    return repr(text) if not text or any(char.isspace() or char == '"' for char in text) else text
+    # Names come from callers: one with a line's end or a terminal's escape in it must not pass for a log line.
+    plain = text.isprintable() and not any(char.isspace() or char in "\"'=\\" for char in text)
+    return text if text and plain else repr(text)

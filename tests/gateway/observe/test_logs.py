@@ -1,0 +1,172 @@
+"""Log lines: which there are, what they hold, and what they never hold."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from sqlhttp_gateway.events import AlertChanged, Bug, Cancelled, Closed, Event, Leaked, Opened
+from sqlhttp_gateway.observe.logs import NAME, JsonFormatter, TextFormatter, configure_logging, log_observer
+from sqlhttp_gateway.settings import LogSettings
+from tests.support.answered import answered
+
+FAILED = answered(
+    status=503,
+    outcome="pool",
+    sqlstate="53300",
+    message="no connection came free within 5 s",
+    reason="WaitTimeout",
+)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = before
+    root.setLevel(level)
+
+
+def lines(capsys: pytest.CaptureFixture[str], *events: Event, **settings: object) -> list[str]:
+    """What is written for `events`."""
+    given = LogSettings(**{"level": "debug", **settings})  # type: ignore[arg-type]
+    configure_logging(given)
+    observe = log_observer(given)
+    for event in events:
+        observe(event)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return captured.err.split("\n")[:-1]
+
+
+def test_line_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    [line] = lines(capsys, answered(seconds=0.0123456789), requests="all")
+    moment, level, text = line.split(" ", 2)
+    assert len(moment) == len("2026-01-31T12:00:00.000Z")
+    assert moment.endswith("Z")
+    assert level == "info"
+    assert text == (
+        "request answered request_id=00000000-0000-4000-a000-000000000000 status=200 outcome=ok database=main role=app "
+        "statements=1 rows=1 bytes=200 seconds=0.012346 waited=0.001"
+    )
+
+
+def test_line_for_collectors(capsys: pytest.CaptureFixture[str]) -> None:
+    [line] = lines(capsys, FAILED, requests="all", format="json")
+    entry = json.loads(line)
+    assert entry.pop("time").endswith("Z")
+    assert entry == {
+        "level": "warning",
+        "message": "request answered",
+        "request_id": "00000000-0000-4000-a000-000000000000",
+        "status": 503,
+        "outcome": "pool",
+        "database": "main",
+        "role": "app",
+        "statements": 1,
+        "rows": 1,
+        "bytes": 200,
+        "seconds": 0.004,
+        "waited": 0.001,
+        "sqlstate": "53300",
+        "error": "no connection came free within 5 s",
+    }
+
+
+@pytest.mark.parametrize(("requests", "count"), [("off", 0), ("errors", 1), ("all", 2)])
+def test_which_requests_get_a_line(capsys: pytest.CaptureFixture[str], requests: str, count: int) -> None:
+    assert len(lines(capsys, answered(), FAILED, requests=requests)) == count
+
+
+def test_text_of_a_postgres_error_is_left_out_since_it_may_quote_a_parameter(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    quoting = answered(
+        status=400, outcome="postgres", sqlstate="22P02", message='invalid input syntax for type integer: "hunter2"'
+    )
+    for form in ("text", "json"):
+        [line] = lines(capsys, quoting, format=form)
+        assert "hunter2" not in line
+        assert "22P02" in line
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "two\nlines",
+        "a b",
+        "\x1b[31mred",
+        'quo"te',
+        "",
+        "zero\u200bwidth",
+        "status=200",
+        "line\u2028separator",
+        "back\\slash",
+        "bell\x07",
+        "quo'te",
+    ],
+)
+def test_names_cannot_forge_a_line(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    [line] = lines(capsys, answered(status=400, outcome="auth", database=name))
+    assert f" database={name!r} role=app" in line
+    assert line.isprintable()
+    [line] = lines(capsys, answered(status=400, outcome="auth", database=name), format="json")
+    assert json.loads(line)["database"] == name
+
+
+def test_events_of_connections_are_for_whoever_looks_closely(capsys: pytest.CaptureFixture[str]) -> None:
+    events = (Opened("p", 0.0012345), Closed("p", "idle"), Cancelled("p", confirmed=True))
+    assert [line.split(" ", 1)[1] for line in lines(capsys, *events)] == [
+        "debug connection opened pool=p seconds=0.001234",
+        "debug connection closed pool=p reason=idle",
+        "debug statement cancelled pool=p confirmed=True",
+    ]
+    assert lines(capsys, *events, level="info") == []
+
+
+def test_what_should_not_be_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    leaked, *bug = lines(capsys, Leaked("p"), Bug("some-id", "Traceback …\nValueError: x\n"), level="error")
+    assert leaked.endswith("error lease leaked pool=p")
+    assert bug[0].endswith("error bug")
+    assert bug[1:] == ["Traceback …", "ValueError: x request_id=some-id"]
+
+
+@pytest.mark.parametrize(
+    ("severity", "state", "level"),
+    [("critical", "firing", "error"), ("warning", "firing", "warning"), ("critical", "over", "info")],
+)
+def test_alert_is_as_loud_as_it_is_severe(
+    capsys: pytest.CaptureFixture[str], severity: str, state: str, level: str
+) -> None:
+    [line] = lines(capsys, AlertChanged(name="lag", severity=severity, state=state, text="3 s"), format="json")
+    entry = json.loads(line)
+    assert (entry["level"], entry["message"]) == (level, f"alert {state}")
+    assert (entry["alert"], entry["severity"], entry["reason"]) == ("lag", severity, "3 s")
+
+
+@pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()])
+def test_exception_of_a_library_is_shown_with_its_traceback(formatter: logging.Formatter) -> None:
+    try:
+        raise ValueError("of a library")
+    except ValueError:
+        record = logging.LogRecord(NAME, logging.ERROR, "f", 1, "failed %s", ("here",), sys.exc_info())
+    text = formatter.format(record)
+    assert "failed here" in text
+    assert "Traceback" in text
+    assert "ValueError: of a library" in text
+
+
+def test_text_that_is_no_unicode_is_logged_all_the_same() -> None:
+    record = logging.LogRecord(NAME, logging.ERROR, "f", 1, "file \udcff", (), None)
+    assert json.loads(JsonFormatter().format(record))["message"] == "file \udcff"
+
+
+def test_log_goes_to_stderr_at_the_level_that_is_set() -> None:
+    configure_logging(LogSettings(level="warning"))
+    configure_logging(LogSettings(level="error"))
+    root = logging.getLogger()
+    assert [type(handler) for handler in root.handlers] == [logging.StreamHandler]
+    assert root.level == logging.ERROR
