@@ -33,13 +33,16 @@ def test_the_example_file_with_every_comment_that_is_a_setting_taken_in_is_still
     lines = []
     for line in documents.example_file().splitlines():
         bare = line.removeprefix("# ")
-        is_setting = bare.startswith("[targets.") or (bare.split(" = ")[0].isidentifier() and " = " in bare)
+        is_setting = bare.startswith(tuple(f"[{name}." for name in documents.EXAMPLE_NAMES)) or (
+            bare.split(" = ")[0].isidentifier() and " = " in bare
+        )
         url = "https://alerts.example" if "webhook" in bare else "postgres://app@db/app"
         lines.append(bare.replace("…", url) if is_setting else line)
     (tmp_path / "sqlhttp.toml").write_text("\n".join(lines))
     settings = load_settings(file=tmp_path / "sqlhttp.toml")
     assert settings.database_url is not None
-    assert "reports" in settings.targets
+    for section, name in documents.EXAMPLE_NAMES.items():
+        assert name in getattr(settings, section)
 
 
 def test_the_tables_of_the_gateways_readme_are_up_to_date() -> None:

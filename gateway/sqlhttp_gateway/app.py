@@ -10,7 +10,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from sqlhttp_gateway.auth.authenticate import Authenticator
+from sqlhttp_gateway.auth.build import Credentials
 from sqlhttp_gateway.endpoints.access import Access
 from sqlhttp_gateway.endpoints.metrics import Scrape, metrics
 from sqlhttp_gateway.endpoints.probes import Readiness, livez, readyz
@@ -79,9 +79,10 @@ class Gateway:
             max_total=pool.max_total, cancel_timeout=settings.statement.cancel_timeout, observe=self._observe
         )
         passwords = Passwords(settings.auth, registry)
+        credentials = Credentials(settings, self._targets, registry, passwords)
         limits = Limits(max_bytes=settings.response.max_bytes, statement_timeout=settings.statement.timeout)
         service = SqlService(
-            authenticator=Authenticator(self._targets, registry, passwords),
+            authenticator=credentials.authenticator,
             registry=registry,
             limits=limits,
             observe=self._observe,
@@ -98,6 +99,7 @@ class Gateway:
         )
         access = Access(settings.admin.allow_from)
         registry.start()
+        credentials.start()
         reporter.start()
         if watch is not None:
             watch.start(lambda: reporter.whole().pools)
@@ -109,6 +111,7 @@ class Gateway:
             }
         finally:
             self._readiness.is_draining = True
+            await credentials.stop()
             await registry.drain(settings.drain.grace)
             if watch is not None:
                 await watch.stop()

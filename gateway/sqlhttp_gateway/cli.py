@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from sqlhttp_gateway.auth.arguments import add_parsers
 from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.settings import Settings, load_settings
 
@@ -35,7 +36,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if arguments.command == "check" and arguments.pgbouncer is not None:
             return _translate(arguments.pgbouncer, wants_json=arguments.json)
+        if arguments.command == "lock":
+            return _lock(arguments.files)
         settings = _settings(arguments)
+        if arguments.command == "keys":
+            return _keys(settings, arguments)
         if arguments.command == "check":
             return _check(settings, arguments)
         if arguments.command == "dev":
@@ -73,6 +78,18 @@ def _check(settings: Settings, arguments: argparse.Namespace) -> int:
     from sqlhttp_gateway.check.command import check
 
     return check(settings, Deployment(arguments.instances, arguments.buffer), wants_json=arguments.json)
+
+
+def _keys(settings: Settings, arguments: argparse.Namespace) -> int:
+    from sqlhttp_gateway.auth.commands import keys
+
+    return keys(settings, arguments)
+
+
+def _lock(files: list[Path]) -> int:
+    from sqlhttp_gateway.auth.commands import lock
+
+    return lock(files)
 
 
 def _translate(file: Path, *, wants_json: bool) -> int:
@@ -121,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("--from", dest="pgbouncer", type=Path, metavar="FILE", help="a pgbouncer.ini to translate")
     check.add_argument("--workers", type=int, metavar="N", help="processes that share the port (listen.workers)")
-    for command in (serve, dev, check):
+    for command in (serve, dev, check, *add_parsers(commands)):
         command.add_argument("--config", type=Path, metavar="FILE", help="a settings file in TOML")
         command.add_argument("--host", help="address to listen on (listen.host)")
         command.add_argument("--port", type=int, help="port to listen on (listen.port)")

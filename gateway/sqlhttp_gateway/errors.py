@@ -96,6 +96,54 @@ class CredentialsMissing(GatewayError):
     status, sqlstate, kind = 400, "28000", "auth"
 
 
+class InvalidKey(GatewayError):
+    """The API key is unknown, revoked or expired; the first two are told apart nowhere."""
+
+    status, sqlstate, kind = 400, "28000", "auth"
+
+
+class KeysUnreadable(GatewayError):
+    """The table of API keys cannot be read, so that nobody knows which of them are revoked."""
+
+    status, sqlstate, kind, retryable = 503, "28000", "auth", True
+
+
+class InvalidToken(GatewayError):
+    """The token did not pass one of the checks; the message names which."""
+
+    status, sqlstate, kind = 400, "28000", "auth"
+
+
+class KeySetUnavailable(GatewayError):
+    """The issuer's keys cannot be fetched, and none are left from before."""
+
+    status, sqlstate, kind, retryable = 400, "28000", "auth", True
+
+
+class PlaceRefused(GatewayError):
+    """The credentials may not be used from this address, or by this page."""
+
+    status, sqlstate, kind = 400, "28000", "auth"
+
+
+class ScopeRefused(GatewayError):
+    """The credentials are good, and not for the role, database or target that the connection string names."""
+
+    status, sqlstate, kind = 400, "28000", "auth"
+
+
+class StatementRefused(GatewayError):
+    """The credentials do not allow this statement: it is not on their list, or would end a read-only transaction."""
+
+    status, sqlstate, kind = 400, "42501", "auth"
+
+
+class ClaimsFailed(GatewayError):
+    """Postgres did not take the claims that go in front of the statement, which was not run."""
+
+    status, sqlstate, kind = 500, "28000", "auth"
+
+
 # ── pools and targets ────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -8,10 +8,10 @@ stayed.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sqlhttp_gateway.errors import ConnectionBroken, GatewayError, PostgresError, ResponseTooLarge
-from sqlhttp_gateway.model import Batch, Options, Result, Statement
+from sqlhttp_gateway.errors import ClaimsFailed, ConnectionBroken, GatewayError, PostgresError, ResponseTooLarge
+from sqlhttp_gateway.model import Batch, Options, Prologue, Result, Statement, TransactionOptions
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.scrub import INSIDE, ROLLBACK
 from sqlhttp_gateway.wire.exchange import IDLE, Exchange, copy_refused
@@ -26,6 +26,7 @@ a missing statement, a name that means something else now."""
 _BAD_PARAMETER = "22"
 _NO_PRIVILEGE = "42501"
 _COMMIT = "COMMIT"
+_NO_OPTIONS = TransactionOptions()
 _STREAMS = re.compile(r"(?:\s|--.*\n|/\*[^*]*\*/)*copy\b.*\b(?:from\s+stdin|to\s+stdout)\b", re.IGNORECASE | re.DOTALL)
 _QUERY_CANCELED = "57014"
 
@@ -38,26 +39,29 @@ class Limits:
     statement_timeout: float
 
 
-async def execute(lease: Lease, request: Statement | Batch, options: Options, limits: Limits) -> list[Result]:
-    """The results of the caller's statements, in order.
+async def execute(
+    lease: Lease, request: Statement | Batch, options: Options, limits: Limits, prologue: Prologue | None = None
+) -> list[Result]:
+    """The results of the caller's statements, in order. With a `prologue`, a single one has a transaction, too.
 
     Raises:
+        ClaimsFailed: the prologue failed; nothing of the caller's was run.
         PostgresError: a statement failed; of a batch nothing stayed.
         ResponseTooLarge, StatementTimeout: the statement was cancelled.
         UnsupportedStatement: it was not run, or cancelled.
         ConnectionBroken: nobody knows.
         NothingRan: the connection was over before it began.
     """
-    exchange = await _attempt(lease, request, options, limits, reuse=True)
+    exchange = await _attempt(lease, request, options, limits, prologue, reuse=True)
     if isinstance(exchange.error, _StaleStatement):
         if exchange.status != IDLE:
             await lease.run(ROLLBACK, Exchange())
-        exchange = await _attempt(lease, request, options, limits, reuse=False)
+        exchange = await _attempt(lease, request, options, limits, prologue, reuse=False)
     if exchange.error is None:
         return exchange.results
     if exchange.fatal_first:
         raise NothingRan(exchange.error)
-    raise _with_outcome(exchange, request, lease, limits)
+    raise _with_outcome(exchange, lease, limits, in_transaction=isinstance(request, Batch) or prologue is not None)
 
 
 class NothingRan(Exception):
@@ -73,7 +77,13 @@ class _StaleStatement(PostgresError):
 
 
 async def _attempt(
-    lease: Lease, request: Statement | Batch, options: Options, limits: Limits, *, reuse: bool
+    lease: Lease,
+    request: Statement | Batch,
+    options: Options,
+    limits: Limits,
+    prologue: Prologue | None,
+    *,
+    reuse: bool,
 ) -> Exchange:
     """One exchange with the request; its results are the caller's own."""
     statements = lease.backend.statements
@@ -83,17 +93,22 @@ async def _attempt(
         exchange.fatal_first = True
         return exchange
     is_pooler = lease.pool.upstream.is_pooler
-    if isinstance(request, Statement):
+    ahead = 0
+    """Statements of the gateway's own in front of the caller's."""
+    if isinstance(request, Statement) and prologue is None:
         texts: Sequence[Statement] = (request,)
         plain = _PLAIN.match(request.text) is not None
         count_names = not _is_array_mode(request, options)
     else:
+        asked = request.statements if isinstance(request, Batch) else (request,)
         # Told by Postgres it would be too late: all of the batch is on its way then, its COMMIT included.
-        if any(_STREAMS.match(statement.text) for statement in request.statements):
+        if any(_STREAMS.match(statement.text) for statement in asked):
             raise copy_refused()
-        texts = (Statement(options.transaction.begin), *request.statements, Statement(_COMMIT))
+        before = _beginning(options.transaction if isinstance(request, Batch) else _NO_OPTIONS, prologue)
+        ahead = len(before)
+        texts = (*before, *asked, Statement(_COMMIT))
         plain = False
-        count_names = not all(_is_array_mode(statement, options) for statement in request.statements)
+        count_names = not all(_is_array_mode(statement, options) for statement in asked)
     parts = [statements.take_closing()]
     new: list[tuple[str, bytes]] = []
     cached: list[bool] = []
@@ -121,7 +136,7 @@ async def _attempt(
             b"".join(parts),
             exchange,
             timeout=limits.statement_timeout,
-            statements=max(1, len(texts) - 2),  # BEGIN and COMMIT take no time
+            statements=max(1, len(texts) - ahead - 1),  # BEGIN and COMMIT take no time
             scrub_behind=plain and not is_pooler,
             feeds_copy=len(texts) == 1,
         )
@@ -134,12 +149,23 @@ async def _attempt(
         refused = _refused_to_bind(exchange, cached)
         if refused is not None:
             statements.drop(texts[refused].text)
-            _recognize_stale(exchange)
-    elif isinstance(request, Batch):
-        exchange.results = exchange.results[1 : len(texts) - 1]
+            _recognize_stale(exchange, ahead)
+        elif prologue is not None and len(exchange.results) < ahead and isinstance(exchange.error, PostgresError):
+            exchange.error = ClaimsFailed(f"the claims could not be set: {exchange.error.message}")
+    elif ahead:
+        exchange.results = exchange.results[ahead : len(texts) - 1]
     else:
         exchange.results = exchange.results[:1]
     return exchange
+
+
+def _beginning(transaction: TransactionOptions, prologue: Prologue | None) -> tuple[Statement, ...]:
+    """What opens the transaction, and what the gateway runs in it first."""
+    if prologue is None:
+        return (Statement(transaction.begin),)
+    if prologue.read_only:
+        transaction = replace(transaction, read_only=True)
+    return Statement(transaction.begin), *prologue.statements
 
 
 def _refused_to_bind(exchange: Exchange, cached: list[bool]) -> int | None:
@@ -150,14 +176,14 @@ def _refused_to_bind(exchange: Exchange, cached: list[bool]) -> int | None:
     return step if error.code.startswith(_STALE_CODES) and error.code != _NO_PRIVILEGE else None
 
 
-def _recognize_stale(exchange: Exchange) -> None:
+def _recognize_stale(exchange: Exchange, ahead: int) -> None:
     """Mark the error if another try is worth it and does no harm: all before it is rolled back with the transaction."""
     error, before = exchange.error, exchange.results
     assert isinstance(error, PostgresError)
     if any(result.tag is not None and result.tag.startswith(_ENDS_TRANSACTION) for result in before):
         return
     # A bad parameter is nearly always the caller's own: for that, what ran before it is not run twice.
-    if len(before) <= 1 or not error.code.startswith(_BAD_PARAMETER):
+    if len(before) <= ahead or not error.code.startswith(_BAD_PARAMETER):
         exchange.error = _StaleStatement(error.fields)
 
 
@@ -165,7 +191,7 @@ def _is_array_mode(statement: Statement, options: Options) -> bool:
     return options.array_mode if statement.array_mode is None else statement.array_mode
 
 
-def _with_outcome(exchange: Exchange, request: Statement | Batch, lease: Lease, limits: Limits) -> GatewayError:
+def _with_outcome(exchange: Exchange, lease: Lease, limits: Limits, *, in_transaction: bool) -> GatewayError:
     """The error to raise, and what the caller cannot know of it.
 
     A batch that was refused for its size says whether its COMMIT was quicker; a statement that Postgres ended at the
@@ -179,7 +205,7 @@ def _with_outcome(exchange: Exchange, request: Statement | Batch, lease: Lease, 
             return PostgresError(
                 {"H": f"The limit is the gateway's: statement.timeout is {timeout:g} s."} | error.fields
             )
-    if isinstance(error, ResponseTooLarge) and isinstance(request, Batch):
+    if isinstance(error, ResponseTooLarge) and in_transaction:
         if exchange.results and exchange.results[-1].tag == b"COMMIT" and exchange.status == IDLE:
             fate = "it was committed before it could be stopped"
         elif exchange.status:

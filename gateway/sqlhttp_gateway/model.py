@@ -59,6 +59,18 @@ class TransactionOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Prologue:
+    """What the gateway itself runs at the start of the transaction in front of a caller's statements.
+
+    It makes a transaction around a single statement, too. With `read_only` that is READ ONLY; a first statement that
+    reads then keeps the caller from making it READ WRITE again, which Postgres allows only before any query.
+    """
+
+    statements: tuple[Statement, ...]
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """What the headers ask for besides the statement."""
 

@@ -10,20 +10,29 @@ from random import getrandbits
 from time import perf_counter
 from typing import NamedTuple
 
+from sqlhttp_gateway.auth.allowed import check_statements, prologue_of
 from sqlhttp_gateway.auth.authenticate import Authenticator, password_of
-from sqlhttp_gateway.errors import GatewayError, PostgresError
+from sqlhttp_gateway.auth.grant import Grant
+from sqlhttp_gateway.errors import GatewayError, PasswordFailed, PostgresError, TargetMisconfigured
 from sqlhttp_gateway.events import Answered, Bug, Observer
 from sqlhttp_gateway.execute import Limits, NothingRan, execute
 from sqlhttp_gateway.model import ArrayType, Batch, Options, Result, Statement
 from sqlhttp_gateway.neon.dsn import dsn_from_header
 from sqlhttp_gateway.neon.fields import fields_from_description
-from sqlhttp_gateway.neon.headers import CONNECTION_STRING, JSON_HEADERS, batch_echo, options_from_headers
+from sqlhttp_gateway.neon.headers import (
+    AUTHORIZATION,
+    CONNECTION_STRING,
+    JSON_HEADERS,
+    ORIGIN,
+    batch_echo,
+    options_from_headers,
+)
 from sqlhttp_gateway.neon.request import decode_request
 from sqlhttp_gateway.neon.response import encode_batch, encode_error, encode_result
 from sqlhttp_gateway.neon.values import unknown_types
 from sqlhttp_gateway.pools.catalog import learn_array_types
 from sqlhttp_gateway.pools.lease import Lease
-from sqlhttp_gateway.pools.pool import Pool
+from sqlhttp_gateway.pools.pool import Password, Pool
 from sqlhttp_gateway.pools.registry import PoolRegistry
 
 _ATTEMPTS = 3
@@ -67,8 +76,8 @@ class SqlService:
         self._limits = limits
         self._observe = observe
 
-    async def answer(self, headers: Mapping[bytes, bytes], body: bytes) -> Reply:
-        """The reply to one request, an error's included; never raises but for cancellation."""
+    async def answer(self, headers: Mapping[bytes, bytes], body: bytes, *, peer: str = "") -> Reply:
+        """The reply to one request from the address `peer`, an error's included; never raises but for cancellation."""
         began = perf_counter()
         request_id = new_request_id()
         target = database = role = ""
@@ -80,18 +89,28 @@ class SqlService:
         try:
             options = options_from_headers(headers)
             connection_string = headers.get(CONNECTION_STRING, b"")
-            caller = self._authenticator.recall(connection_string)
-            if caller is None:
+            authorization = headers.get(AUTHORIZATION)
+            caller = self._authenticator.recall(connection_string, authorization)
+            dsn = None
+            if caller is None and (connection_string or authorization is None):
                 dsn = dsn_from_header(connection_string or None)
                 database, role = dsn.database, dsn.role
             request = decode_request(body)
             is_batch = type(request) is Batch
             statements = len(request.statements) if isinstance(request, Batch) else 1
             if caller is None:
-                caller = await self._authenticator.authenticate(dsn, connection_string)
-            target, database, role, pool, _ = caller
-            is_proven = True
-            results, array_types = await self._run(pool, connection_string, request, options, spent)
+                caller = await self._authenticator.authenticate(dsn, connection_string, authorization)
+            target, database, role, pool, _, grant = caller
+            if grant is None:
+                is_proven = True
+                results, array_types = await self._run(
+                    pool, lambda: password_of(connection_string), request, options, spent
+                )
+            else:
+                grant.admit(peer=peer, origin=_text(headers.get(ORIGIN)))
+                is_proven = True
+                check_statements(grant, request)
+                results, array_types = await self._run_granted(pool, grant, request, options, spent)
             for result in results:
                 rows += result.row_count
             reply = _reply(request_id, request, options, results, array_types)
@@ -133,21 +152,39 @@ class SqlService:
             )
         return reply
 
+    async def _run_granted(
+        self, pool: Pool, grant: Grant, request: Statement | Batch, options: Options, spent: _Spent
+    ) -> tuple[list[Result], Mapping[int, ArrayType]]:
+        """The same for a caller for whom the gateway logs in, within the bounds of the grant."""
+        try:
+            return await self._run(pool, lambda: grant.password, request, options, spent, grant)
+        except PasswordFailed:
+            # The caller has shown no password, so that none of theirs can be wrong.
+            raise TargetMisconfigured(
+                f'Postgres refuses the password that the gateway holds for role "{pool.key.role}"',
+                hint="Correct it under logins in the gateway's settings.",
+            ) from None
+
     async def _run(
-        self, pool: Pool, connection_string: bytes, request: Statement | Batch, options: Options, spent: _Spent
+        self,
+        pool: Pool,
+        password: Password,
+        request: Statement | Batch,
+        options: Options,
+        spent: _Spent,
+        grant: Grant | None = None,
     ) -> tuple[list[Result], Mapping[int, ArrayType]]:
         """Results, and what is needed of the catalog to type them. The lease is given back before this returns."""
         for attempt in range(_ATTEMPTS):
             asked = perf_counter()
             try:
-                lease = self._registry.try_lease(pool) or await self._registry.lease(
-                    pool, lambda: password_of(connection_string)
-                )
+                lease = self._registry.try_lease(pool) or await self._registry.lease(pool, password)
             finally:
                 leased = perf_counter()
                 spent.waited += leased - asked
             try:
-                results = await execute(lease, request, options, self._limits)
+                prologue = None if grant is None else prologue_of(grant)
+                results = await execute(lease, request, options, self._limits, prologue)
                 return results, await _array_types(lease, results, options)
             except NothingRan as error:
                 if attempt == _ATTEMPTS - 1:
@@ -192,6 +229,10 @@ def _reply(
     if isinstance(request, Batch):
         return Reply(200, (*JSON_HEADERS, *batch_echo(options.transaction)), request_id, encode_batch(encoded))
     return Reply(200, JSON_HEADERS, request_id, encoded[0])
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
 
 
 def error_reply(error: GatewayError, request_id: str) -> Reply:

@@ -12,7 +12,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -119,6 +119,57 @@ class AuthSettings(Section):
         default="auto",
         description="verifier: compare with pg_authid; login: log in to Postgres; auto: the first if allowed.",
     )
+
+    keys_table: bool = Field(
+        default=False,
+        description="Whether API keys are also kept in sqlhttp.api_keys, a table in the default target's database.",
+    )
+    keys_refresh: Seconds = Field(
+        default=10.0, gt=0, description="Seconds between two looks at that table; a revoked key may work that long."
+    )
+
+
+class LoginSettings(Section):
+    """A role as which the gateway logs in for callers who show an API key or a token in place of its password."""
+
+    role: str = Field(description="The role.", min_length=1)
+    password: SecretStr = Field(description="Its password.")
+    target: str = Field(default="default", description="The target whose role it is.")
+
+
+class KeySettings(Section):
+    """An API key, under the id that `sqlhttp keys create --print` gave it."""
+
+    hash: SecretStr = Field(description="sha256: and 64 hex digits, of the whole key.", examples=["sha256:" + 64 * "0"])
+    database: str = Field(description="The database it opens.", min_length=1)
+    role: str = Field(description="The role it is for.", min_length=1)
+    target: str = Field(default="default", description="The target it opens.")
+    name: str = Field(default="", description="What people call it.")
+    expires_at: AwareDatetime | None = Field(
+        default=None,
+        description="When it ends, in UTC or with an offset; without it, never.",
+        examples=["2030-01-31T00:00:00Z"],
+    )
+    origins: tuple[str, ...] = Field(
+        default=(), description="Origins of the pages that may use it, such as https://app.example; none: anybody."
+    )
+    addresses: tuple[str, ...] = Field(
+        default=(), description="Addresses, networks a/b or ranges a-b that it may come from; none: everywhere."
+    )
+    read_only: bool = Field(default=False, description="Whether its transactions are read only.")
+    statements: tuple[str, ...] | None = Field(
+        default=None,
+        description="SHA-256 of the only statements it may run, as sqlhttp lock prints; without it, any.",
+        examples=[[64 * "0"]],
+    )
+
+    @model_validator(mode="after")
+    def _are_hashes(self) -> Self:
+        if not re.fullmatch("sha256:[0-9a-f]{64}", self.hash.get_secret_value()):
+            raise ValueError("hash must be sha256: and 64 hex digits")
+        if not all(re.fullmatch("[0-9a-f]{64}", each) for each in self.statements or ()):
+            raise ValueError("statements must be SHA-256 digests of 64 hex digits")
+        return self
 
 
 class TargetSettings(Section):
@@ -236,6 +287,10 @@ class Settings(BaseSettings):
         default=(), description="Hosts of connection strings that mean the default target by name."
     )
     targets: dict[str, TargetSettings] = Field(default={}, description="More targets, by name.")
+    logins: dict[str, LoginSettings] = Field(
+        default={}, description="Roles whose password the gateway holds, under any name."
+    )
+    keys: dict[str, KeySettings] = Field(default={}, description="API keys by their ids.")
     unknown_host: Literal["default", "refuse"] = Field(
         default="default",
         description="What a connection string with a host that is no target's gets: the default, or an error.",
@@ -251,6 +306,15 @@ class Settings(BaseSettings):
     admin: AdminSettings = AdminSettings()
     metrics: MetricsSettings = MetricsSettings()
     watch: WatchSettings = WatchSettings()
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        targets = {"default", *self.targets}
+        for section in ("logins", "keys"):
+            for name, each in getattr(self, section).items():
+                if each.target not in targets:
+                    raise ValueError(f"{section}.{name}.target: there is no target {each.target!r}")
+        return self
 
     @model_validator(mode="after")
     def _bounds_agree(self) -> Self:
@@ -309,6 +373,10 @@ def load_settings(*, file: Path | None = None, **given: Any) -> Settings:
         _toml_file = None
 
 
+_BY_NAME = frozenset({"targets", "logins", "keys"})
+"""Settings that are sections of their own under names that the user chooses."""
+
+
 def unknown_environment(environment: Mapping[str, str]) -> list[str]:
     """The SQLHTTP_ variables that name no setting; pydantic-settings itself would pass over them."""
     return sorted(
@@ -337,7 +405,7 @@ def _is_setting(variable: str) -> bool:
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             fields = field.annotation.model_fields
         else:
-            return depth == len(path) - 1 or name == "targets"
+            return depth == len(path) - 1 or (depth == 0 and name in _BY_NAME)
     return True
 
 

@@ -193,7 +193,6 @@ def test_no_database_name_means_the_one_named_like_the_role(program: Program) ->
     assert answer["rows"] == [{"d": "postgres"}]
 
 
-@pytest.mark.xfail(reason="the header is passed over and the password used")
 def test_authorization_without_jwt_is_refused(program: Program) -> None:
     response = program.post(ONE, {"Authorization": "Bearer x.y.z"})
     assert refusal(response)["message"] == "missing authentication credentials: required password"

@@ -21,6 +21,9 @@ EXAMPLE = ROOT / "deploy" / "sqlhttp.example.toml"
 README = ROOT / "gateway" / "README.md"
 PACKAGE = ROOT / "gateway" / "sqlhttp_gateway"
 
+EXAMPLE_NAMES = {"targets": "reports", "logins": "app", "keys": "0123456789ab"}
+"""A name in the place of the one that the user chooses."""
+
 HEAD = """\
 # Every setting of sqlhttp with its default: sqlhttp serve --config sqlhttp.toml
 #
@@ -31,13 +34,13 @@ HEAD = """\
 
 def example_file() -> str:
     """The text of deploy/sqlhttp.example.toml."""
-    top = [name for name in Settings.model_fields if not _section(Settings.model_fields[name]) and name != "targets"]
+    top = [name for name, field in Settings.model_fields.items() if not _section(field) and not _named(field)]
     parts = [HEAD, *(_entry(name, Settings.model_fields[name]) for name in top)]
     for name, field in Settings.model_fields.items():
         if section := _section(field):
             parts.append(f"# {section.__doc__}\n[{name}]\n")
             parts += [_entry(key, value) for key, value in section.model_fields.items()]
-    parts.append(_targets())
+    parts += [_named_section(name, field) for name, field in Settings.model_fields.items() if _named(field)]
     return "\n".join(parts)
 
 
@@ -53,9 +56,8 @@ def settings_table() -> str:
 def leaves() -> Iterator[tuple[str, FieldInfo]]:
     """Every setting by its dotted name; a target's own are `targets.NAME.…`."""
     for name, field in Settings.model_fields.items():
-        if name == "targets":
-            target = field.annotation.__args__[1]  # type: ignore[union-attr]  # dict[str, TargetSettings]
-            yield from ((f"targets.NAME.{key}", value) for key, value in target.model_fields.items())
+        if named := _named(field):
+            yield from ((f"{name}.NAME.{key}", value) for key, value in named.model_fields.items())
         elif section := _section(field):
             yield from ((f"{name}.{key}", value) for key, value in section.model_fields.items())
         else:
@@ -64,7 +66,7 @@ def leaves() -> Iterator[tuple[str, FieldInfo]]:
 
 def map_of_files() -> str:
     """Every file of the gateway with the first sentence it says of itself, floor by floor, ground floor first."""
-    lines = []
+    lines: list[str] = []
     for floor in reversed(floors()):
         lines += ["| | |", "| --- | --- |"] if not lines else []
         lines += [f"| **{' · '.join(floor)}** | |"]
@@ -127,12 +129,22 @@ def _entry(name: str, field: FieldInfo) -> str:
     return f"# {field.description}\n{assignment}\n"
 
 
-def _targets() -> str:
-    target = dict(Settings.model_fields["targets"].annotation.__args__[1].model_fields)  # type: ignore[union-attr]
-    lines = [f"# {Settings.model_fields['targets'].description}", "# [targets.reports]"]
-    for name, field in target.items():
-        default = '"…"' if field.default in (None, PydanticUndefined) else _toml(field.default)
-        lines += [f"# # {field.description}", f"# {name} = {default}"]
+def _named(field: FieldInfo) -> type[Section] | None:
+    """The section that stands under every name the user chooses, for a `dict[str, Section]`."""
+    kinds: tuple[Any, ...] = getattr(field.annotation, "__args__", ())
+    return kinds[1] if len(kinds) == 2 and isinstance(kinds[1], type) and issubclass(kinds[1], Section) else None
+
+
+def _named_section(name: str, field: FieldInfo) -> str:
+    section = _named(field)
+    assert section is not None
+    lines = [f"# {field.description}", f"# [{name}.{EXAMPLE_NAMES[name]}]"]
+    for key, value in section.model_fields.items():
+        if value.examples:
+            example = _toml(value.examples[0])
+        else:
+            example = '"…"' if value.default in (None, PydanticUndefined) else _toml(value.default)
+        lines += [f"# # {value.description}", f"# {key} = {example}"]
     return "\n".join(lines) + "\n"
 
 

@@ -1,20 +1,34 @@
-"""A connection string becomes a Caller: parsed, its target chosen, its password proven.
+"""Credentials become a Caller: a role's own password, an API key or a token, wherever they stand.
 
-A caller that was proven a short while ago is known again by a keyed hash of the whole string, for as long as the proof
-of its password holds. That saves parsing and looking up, and keeps no secret.
+A caller that was proven a short while ago is known again by a keyed hash of all that it showed, for as long as the
+proof holds. That saves parsing and looking up, and keeps no secret.
 """
 
 import asyncio
 import hashlib
 import secrets
+import time
+from collections.abc import Callable
 from typing import NamedTuple
 
+from sqlhttp_gateway.auth.api_keys import ApiKeys
+from sqlhttp_gateway.auth.credentials import (
+    BEARER_REQUIRED,
+    PASSWORD_REQUIRED,
+    ApiKey,
+    Token,
+    credentials_from_header,
+    credentials_from_password,
+)
+from sqlhttp_gateway.auth.grant import Grant
+from sqlhttp_gateway.auth.own_access import Logins
+from sqlhttp_gateway.errors import CredentialsMissing, ScopeRefused, TargetMisconfigured
 from sqlhttp_gateway.model import Dsn, PoolKey
 from sqlhttp_gateway.neon.dsn import dsn_from_header
 from sqlhttp_gateway.pools.passwords import Passwords
 from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.pools.registry import PoolRegistry
-from sqlhttp_gateway.pools.targets import Targets
+from sqlhttp_gateway.pools.targets import Targets, Upstream
 
 _MAX_KNOWN = 10_000
 """Callers that are remembered at once, some 400 bytes each."""
@@ -28,45 +42,140 @@ class Caller(NamedTuple):
     role: str
     pool: Pool
     proven_until: float
-    """When the password has to be proven again, on the loop's clock."""
+    """When the credentials have to be proven again, on the loop's clock."""
+    grant: Grant | None = None
+    """The bounds of a key or token, and the password to open connections with; None: the caller showed the role's own
+    password, and may do what the role may."""
 
 
 class Authenticator:
     """Tells who is asking."""
 
-    def __init__(self, targets: Targets, registry: PoolRegistry, passwords: Passwords) -> None:
+    def __init__(
+        self,
+        targets: Targets,
+        registry: PoolRegistry,
+        passwords: Passwords,
+        *,
+        keys: ApiKeys | None = None,
+        logins: Logins | None = None,
+        belief: float = 30.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """A key is looked up again after `belief` seconds at the latest."""
         self._targets = targets
         self._registry = registry
         self._passwords = passwords
+        self._keys = keys if keys is not None and keys.is_used else None
+        self._logins = logins or Logins({})
+        self._belief = belief
+        self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._key = secrets.token_bytes(32)
         self._known: dict[bytes, Caller] = {}
 
-    def recall(self, connection_string: bytes) -> Caller | None:
-        """The caller with this connection string, if it was proven a short while ago."""
-        caller = self._known.get(self._digest(connection_string))
+    def recall(self, connection_string: bytes, authorization: bytes | None = None) -> Caller | None:
+        """The caller with this connection string and header, if it was proven a short while ago."""
+        caller = self._known.get(self._digest(connection_string, authorization))
         if caller is None or caller.pool.is_retired or self._loop.time() >= caller.proven_until:
             return None
         return caller
 
-    async def authenticate(self, dsn: Dsn, connection_string: bytes) -> Caller:
-        """The caller of `dsn`, which is the parsed connection string.
+    def forget(self) -> None:
+        """Recall nobody: something that was proven may be so no longer."""
+        self._known.clear()
+
+    async def authenticate(
+        self, dsn: Dsn | None, connection_string: bytes | None = None, authorization: bytes | None = None
+    ) -> Caller:
+        """The caller of `dsn`; under its `connection_string`, if there is one, it can be recalled for a while.
+
+        With an `authorization` header that counts, and no password of `dsn`. An API key needs no `dsn` beside it. The
+        caller's grant, if it has one, must still admit the place from which the request came.
 
         Raises:
-            CredentialsMissing, PasswordFailed: it may not come in.
+            CredentialsMissing, PasswordFailed, InvalidKey, ScopeRefused: it may not come in.
             GatewayError: Postgres could not be asked.
         """
+        if authorization is not None:
+            if self._keys is None:
+                raise CredentialsMissing(PASSWORD_REQUIRED)
+            caller = await self._with(credentials_from_header(authorization), dsn)
+        else:
+            assert dsn is not None
+            caller = await self._with_password(dsn)
+        if connection_string is not None:
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known[self._digest(connection_string, authorization)] = caller
+        return caller
+
+    async def authenticate_password(self, dsn: Dsn, *, peer: str, origin: str | None = None) -> Caller:
+        """The caller of a start-up message, whose password may be an API key or a token instead.
+
+        Raises:
+            PlaceRefused: it may not come from `peer`, or from a page of `origin`.
+            GatewayError: as `authenticate`.
+        """
+        caller = await self.authenticate(dsn)
+        if caller.grant is not None:
+            caller.grant.admit(peer=peer, origin=origin)
+        return caller
+
+    # ── inside ──
+
+    async def _with_password(self, dsn: Dsn) -> Caller:
+        if self._keys is not None and dsn.password is not None:
+            shown = credentials_from_password(dsn.password)
+            if isinstance(shown, ApiKey):
+                return await self._with(shown, dsn)
         upstream = self._targets.choose(dsn)
         key = PoolKey(upstream.target.name, dsn.database, dsn.role)
         until = await self._passwords.prove(dsn, key, upstream)
         pool = self._registry.pool(key, upstream)  # only now: a name that anybody can make up gets no pool
-        caller = Caller(key.target, dsn.database, dsn.role, pool, until)
-        if len(self._known) >= _MAX_KNOWN:
-            self._known.clear()
-        self._known[self._digest(connection_string)] = caller
-        return caller
+        return Caller(key.target, dsn.database, dsn.role, pool, until)
 
-    def _digest(self, connection_string: bytes) -> bytes:
+    async def _with(self, shown: ApiKey | Token, dsn: Dsn | None) -> Caller:
+        if isinstance(shown, ApiKey) and self._keys is not None:
+            return await self._with_key(shown, dsn, self._keys)
+        raise CredentialsMissing(BEARER_REQUIRED)
+
+    async def _with_key(self, key: ApiKey, dsn: Dsn | None, keys: ApiKeys) -> Caller:
+        record = await keys.find(key)
+        upstream = self._targets.by_name.get(record.target)
+        if upstream is None:
+            raise TargetMisconfigured(f"API key {record.id} is for target {record.target}, which the gateway lacks")
+        if dsn is not None:
+            named = self._targets.find(dsn)
+            if named is not None and named is not upstream:
+                raise ScopeRefused("the API key is for another host than the connection string names")
+            if dsn.database != record.database:
+                raise ScopeRefused("the API key is for another database than the connection string names")
+            if dsn.role != record.role:
+                raise ScopeRefused("the API key is for another role than the connection string names")
+        grant = Grant(
+            tenant=f"key:{record.id}",
+            password=self._logins.password(upstream, record.role),
+            expires_at=record.expires_at,
+            read_only=record.read_only,
+            origins=record.origins,
+            addresses=record.addresses,
+            statements=record.statements,
+        )
+        return self._granted(grant, upstream, database=record.database, role=record.role)
+
+    def _granted(self, grant: Grant, upstream: Upstream, *, database: str, role: str) -> Caller:
+        key = PoolKey(upstream.target.name, database, role)
+        belief = self._belief
+        if grant.expires_at is not None:
+            belief = min(belief, grant.expires_at - self._clock())
+        pool = self._registry.pool(key, upstream)
+        return Caller(key.target, database, role, pool, self._loop.time() + belief, grant)
+
+    def _digest(self, connection_string: bytes, authorization: bytes | None) -> bytes:
+        if authorization is not None:
+            # No header has a line feed in it, so no connection string alone can look like this.
+            connection_string = b"%b\n%b" % (authorization, connection_string)
         return hashlib.blake2b(connection_string, key=self._key, digest_size=16).digest()
 
 

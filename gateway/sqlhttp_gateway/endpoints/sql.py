@@ -5,14 +5,15 @@ own work. The rules of what is answered are in `service` and `neon`.
 """
 
 import asyncio
+from collections.abc import Iterable
 
 from starlette.types import Receive, Scope, Send
 
 from sqlhttp_gateway.endpoints.single_write import send_reply
 from sqlhttp_gateway.endpoints.watch import Verdict, Watch
-from sqlhttp_gateway.errors import GatewayError, RequestTooLarge, RequestTooSlow
+from sqlhttp_gateway.errors import BadRequest, GatewayError, RequestTooLarge, RequestTooSlow
 from sqlhttp_gateway.events import Answered, Observer
-from sqlhttp_gateway.neon.headers import CORS_PREFLIGHT
+from sqlhttp_gateway.neon.headers import AUTHORIZATION, CONNECTION_STRING, CORS_PREFLIGHT, ORIGIN
 from sqlhttp_gateway.service import Reply, SqlService, error_reply, new_request_id
 from sqlhttp_gateway.settings import RequestSettings
 
@@ -33,14 +34,18 @@ class SqlEndpoint:
             await send_reply(send, Reply(200, CORS_PREFLIGHT, new_request_id(), b""))
             return
         headers = dict(scope["headers"])
+        is_doubtful = len(headers) != len(scope["headers"])
         watch = self._watch
         task = watch.begin()
         try:
+            if is_doubtful:
+                _refuse_doubles(scope["headers"])
             body = await self._body(headers, receive)
             if body is None:
                 return
             watch.listen_later(task, receive)
-            reply = await self._service.answer(headers, body)
+            client = scope.get("client")
+            reply = await self._service.answer(headers, body, peer=client[0] if client else "")
         except GatewayError as error:
             reply = self._refusal(error)
         except asyncio.CancelledError:
@@ -112,3 +117,14 @@ class SqlEndpoint:
             )
         )
         return reply
+
+
+def _refuse_doubles(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Whatever stands before the gateway may have looked at the first of two, and the gateway would take the last.
+
+    Raises:
+        BadRequest: a header that says who asks, or for whom, came twice.
+    """
+    for name in (AUTHORIZATION, CONNECTION_STRING, ORIGIN):
+        if sum(header == name for header, _ in headers) > 1:
+            raise BadRequest(f"the header {name.decode()} came twice")

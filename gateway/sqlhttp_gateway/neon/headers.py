@@ -17,6 +17,7 @@ BATCH_ISOLATION_LEVEL = b"neon-batch-isolation-level"
 BATCH_READ_ONLY = b"neon-batch-read-only"
 BATCH_DEFERRABLE = b"neon-batch-deferrable"
 AUTHORIZATION = b"authorization"
+ORIGIN = b"origin"
 TIMEOUT = b"sqlhttp-timeout"
 REQUEST_ID = b"neon-request-id"
 

@@ -75,8 +75,7 @@ class Targets:
         """
         if not self._refuse_unknown and len(self.by_name) == 1:
             return self.default
-        host = dsn.host.lower()
-        found = self._by_host.get(f"{host}:{dsn.port}") or self._by_host.get(host)
+        found = self.find(dsn)
         if found is not None:
             return found
         if self._refuse_unknown:
@@ -85,6 +84,11 @@ class Targets:
                 hint="Name it in the settings as a target or an alias.",
             )
         return self.default
+
+    def find(self, dsn: Dsn) -> Upstream | None:
+        """The upstream that the host and port name; None when they name none."""
+        host = dsn.host.lower()
+        return self._by_host.get(f"{host}:{dsn.port}") or self._by_host.get(host)
 
 
 def upstream_from_url(name: str, url: str, *, pool: PoolSettings, workers: int, statement_timeout: float) -> Upstream:

@@ -1,0 +1,57 @@
+"""The arguments of the commands about keys: `sqlhttp keys`, `sqlhttp lock`. What they do is in `auth.commands`."""
+
+import argparse
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
+
+
+def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> list[argparse.ArgumentParser]:
+    """Add the commands; answers the parsers that also take settings."""
+    keys = commands.add_parser("keys", help="make, list and revoke API keys")
+    actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
+    create = actions.add_parser(
+        "create",
+        help="make a key, which is shown once",
+        description="Make an API key and keep its hash in sqlhttp.api_keys, a table in the default target's database,\n"
+        "which the gateway reads with auth.keys_table. With --print, nothing is kept: the section for the settings\n"
+        "file is printed instead.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    create.add_argument("--role", required=True, help="the role it is for; the gateway must hold its password (logins)")
+    create.add_argument("--database", required=True, help="the database it opens")
+    create.add_argument("--target", default="default", help="the target it opens (default)")
+    create.add_argument("--name", default="", help="what people call it")
+    create.add_argument(
+        "--expires", type=expiry, metavar="WHEN", help="90d, 12h, 30m from now, or a date such as 2030-01-31"
+    )
+    create.add_argument("--origin", action="append", default=[], help="a page that may use it; may be repeated")
+    create.add_argument("--address", action="append", default=[], help="an address or network it may come from")
+    create.add_argument("--read-only", action="store_true", help="its transactions are read only")
+    create.add_argument("--lock", nargs="+", type=Path, metavar="FILE", help="only the statements of these files run")
+    create.add_argument("--print", action="store_true", dest="prints", help="print a section for the settings file")
+    listing = actions.add_parser("list", help="list the keys of the table")
+    revoke = actions.add_parser("revoke", help="let a key be valid no longer")
+    revoke.add_argument("id", help="its id: the twelve digits behind sk_")
+    lock = commands.add_parser(
+        "lock",
+        help="print the SHA-256 of saved statements, for a key that may run nothing else",
+        description="Print the SHA-256 of the one statement in each file, as `statements` of a key in the settings.",
+    )
+    lock.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    return [create, listing, revoke]
+
+
+def expiry(text: str, *, now: datetime | None = None) -> datetime:
+    """A moment: so long from `now`, or a date or time, which is in UTC unless it says otherwise.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    length = re.fullmatch(r"([0-9]{1,6})([dhm])", text)
+    if length is not None:
+        return (now or datetime.now(UTC)) + timedelta(**{_UNITS[length[2]]: int(length[1])})
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -1,0 +1,170 @@
+"""What `sqlhttp keys` and `sqlhttp lock` do: each one look at Postgres or at files, and what is to be printed."""
+
+import argparse
+import asyncio
+import json
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlhttp_gateway.auth import key_table
+from sqlhttp_gateway.auth.allowed import digest_of
+from sqlhttp_gateway.auth.api_keys import KeyRecord, hash_of, new_key
+from sqlhttp_gateway.auth.own_access import OwnAccess
+from sqlhttp_gateway.errors import ConfigurationError, GatewayError
+from sqlhttp_gateway.events import unobserved
+from sqlhttp_gateway.pools.lease import Lease
+from sqlhttp_gateway.pools.registry import PoolRegistry
+from sqlhttp_gateway.pools.targets import Targets
+from sqlhttp_gateway.settings import Settings
+
+Answer = TypeVar("Answer")
+
+
+def lock(files: Iterable[Path]) -> int:
+    """Print the list of statements as a setting; 0.
+
+    Raises:
+        ConfigurationError: a file cannot be read, or holds no statement.
+    """
+    print("statements = [")
+    for file in files:
+        print(f'    "{_digest(file).hex()}", # {file.name}')
+    print("]")
+    return 0
+
+
+def keys(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Make, list or revoke; 0, or 1 when there is no such key.
+
+    Raises:
+        ConfigurationError: a file cannot be read, or Postgres refuses.
+    """
+    if arguments.action == "create":
+        key = new_key()
+        record = _record(key.id, hash_of(key), arguments)
+        if arguments.prints:
+            print(section(record), end="")
+        else:
+            _run(_add(settings, record))
+            print(f"Kept in sqlhttp.api_keys as {key.id}. The gateway reads it with auth.keys_table = true.")
+        print(f"\nThe key, shown this once:\n\n    {key.text}\n")
+        if not _is_held(settings, record):
+            print(f'The gateway holds no password for role "{record.role}" yet: add a section under [logins].')
+        return 0
+    if arguments.action == "list":
+        for record, is_revoked in _run(_read(settings)):
+            print(line(record, is_revoked=is_revoked, now=datetime.now(UTC)))
+        return 0
+    if _run(_revoke(settings, arguments.id)):
+        print(f"{arguments.id} is revoked; gateways know within auth.keys_refresh ({settings.auth.keys_refresh:g} s).")
+        return 0
+    print(f"no valid key has the id {arguments.id}")
+    return 1
+
+
+def section(record: KeyRecord) -> str:
+    """A key as a section of the settings file, in TOML."""
+    lines = [f"[keys.{record.id}]", f'hash = "{record.hash}"']
+    for name in ("name", "target", "database", "role"):
+        lines.append(f"{name} = {json.dumps(getattr(record, name), ensure_ascii=False)}")
+    if record.expires_at is not None:
+        lines.append(f'expires_at = "{_time(record.expires_at)}"')
+    for name, entries in (("origins", record.origins), ("addresses", record.addresses)):
+        if entries:
+            lines.append(f"{name} = {json.dumps(entries, ensure_ascii=False)}")
+    if record.read_only:
+        lines.append("read_only = true")
+    if record.statements is not None:
+        lines.append(f"statements = {json.dumps(sorted(each.hex() for each in record.statements))}")
+    return "\n".join(lines) + "\n"
+
+
+def line(record: KeyRecord, *, is_revoked: bool, now: datetime) -> str:
+    """A key on one line, tab-separated: id, state, target/database/role, bounds, name."""
+    state = "valid"
+    if record.expires_at is not None:
+        state = f"until {_time(record.expires_at)}" if record.expires_at > now.timestamp() else "expired"
+    bounds = [
+        *(["read only"] if record.read_only else []),
+        *([f"{len(record.statements)} statements"] if record.statements is not None else []),
+        *record.origins,
+        *record.addresses,
+    ]
+    place = f"{record.target}/{record.database}/{record.role}"
+    return "\t".join([record.id, "revoked" if is_revoked else state, place, ", ".join(bounds) or "-", record.name])
+
+
+# ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _record(key_id: str, hashed: str, arguments: argparse.Namespace) -> KeyRecord:
+    return KeyRecord(
+        id=key_id,
+        hash=hashed,
+        target=arguments.target,
+        database=arguments.database,
+        role=arguments.role,
+        name=arguments.name,
+        expires_at=arguments.expires.timestamp() if arguments.expires else None,
+        origins=tuple(arguments.origin),
+        addresses=tuple(arguments.address),
+        read_only=arguments.read_only,
+        statements=frozenset(map(_digest, arguments.lock)) if arguments.lock else None,
+    )
+
+
+def _digest(file: Path) -> bytes:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
+    if not text.strip(" \t\r\n;"):
+        raise ConfigurationError(f"{file}: there is no statement in it")
+    return digest_of(text)
+
+
+def _is_held(settings: Settings, record: KeyRecord) -> bool:
+    held = {(each.target, each.role) for each in settings.logins.values()}
+    upstream = Targets(settings).by_name.get(record.target) if settings.database_url is not None else None
+    return (record.target, record.role) in held or (upstream is not None and upstream.admin.role == record.role)
+
+
+def _time(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _run(work: Coroutine[Any, Any, Answer]) -> Answer:
+    try:
+        return asyncio.run(work)
+    except GatewayError as error:
+        raise ConfigurationError(error.message if error.hint is None else f"{error.message}\n{error.hint}") from None
+
+
+@asynccontextmanager
+async def _lease(settings: Settings) -> AsyncIterator[Lease]:
+    """A connection of the gateway's own role to the default target's database, for one command."""
+    registry = PoolRegistry(max_total=1, cancel_timeout=settings.statement.cancel_timeout, observe=unobserved)
+    try:
+        async with OwnAccess(registry).lease(Targets(settings).default) as lease:
+            yield lease
+    finally:
+        await registry.drain(1.0)
+
+
+async def _add(settings: Settings, record: KeyRecord) -> None:
+    async with _lease(settings) as lease:
+        await key_table.create(lease)
+        await key_table.add(lease, record)
+
+
+async def _read(settings: Settings) -> list[tuple[KeyRecord, bool]]:
+    async with _lease(settings) as lease:
+        return await key_table.read(lease, revoked=True)
+
+
+async def _revoke(settings: Settings, key_id: str) -> bool:
+    async with _lease(settings) as lease:
+        return await key_table.revoke(lease, key_id)

@@ -1,0 +1,141 @@
+"""The table `sqlhttp.api_keys`: its definition, reading it, adding to it, revoking in it.
+
+It holds hashes, never a key. It is believed only when it belongs to the gateway's own role, or to a superuser: else
+anybody who may create a schema could make keys for every role the gateway can log in as.
+"""
+
+import re
+
+import orjson
+
+from sqlhttp_gateway.auth.api_keys import KeyRecord
+from sqlhttp_gateway.errors import PostgresError, TargetMisconfigured
+from sqlhttp_gateway.pools.ask import ask
+from sqlhttp_gateway.pools.lease import Lease
+
+CREATE = (
+    "CREATE SCHEMA IF NOT EXISTS sqlhttp",
+    "CREATE TABLE IF NOT EXISTS sqlhttp.api_keys ("
+    "id text PRIMARY KEY, hash text NOT NULL, name text NOT NULL DEFAULT '', target text NOT NULL DEFAULT 'default',"
+    " database text NOT NULL, role text NOT NULL, expires_at timestamptz, origins text[] NOT NULL DEFAULT '{}',"
+    " addresses text[] NOT NULL DEFAULT '{}', read_only boolean NOT NULL DEFAULT false, statements text[],"
+    " created_at timestamptz NOT NULL DEFAULT pg_catalog.now(), revoked_at timestamptz)",
+    "REVOKE ALL ON sqlhttp.api_keys FROM PUBLIC",
+)
+_OWNER = (
+    "SELECT r.rolname = current_user OR r.rolsuper FROM pg_catalog.pg_class c"
+    " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_roles r ON r.oid = c.relowner"
+    " WHERE n.nspname = 'sqlhttp' AND c.relname = 'api_keys' AND c.relkind = 'r'"
+)
+_COLUMNS = (
+    "SELECT pg_catalog.json_build_object('id', id, 'hash', hash, 'name', name, 'target', target,"
+    " 'database', database, 'role', role, 'expires_at', extract(epoch FROM expires_at)::float8, 'origins', origins,"
+    " 'addresses', addresses, 'read_only', read_only, 'statements', statements,"
+    " 'is_revoked', revoked_at IS NOT NULL) FROM sqlhttp.api_keys"
+)
+_PAGE = 500  # rows; with every column in use some 200 kB, well below what one question may return
+_VALID = f"{_COLUMNS} WHERE revoked_at IS NULL AND id > $1 ORDER BY id LIMIT {_PAGE}"
+_ALL = f"{_COLUMNS} WHERE id > $1 ORDER BY id LIMIT {_PAGE}"
+_INSERT = (
+    "INSERT INTO sqlhttp.api_keys (id, hash, name, target, database, role, expires_at, origins, addresses, read_only,"
+    " statements) VALUES ($1, $2, $3, $4, $5, $6, pg_catalog.to_timestamp($7::float8),"
+    " ARRAY(SELECT pg_catalog.json_array_elements_text($8::json)),"
+    " ARRAY(SELECT pg_catalog.json_array_elements_text($9::json)), $10::boolean,"
+    " CASE WHEN $11::json IS NOT NULL THEN ARRAY(SELECT pg_catalog.json_array_elements_text($11::json)) END)"
+)
+_DIGEST = re.compile("[0-9a-f]{64}")
+_REVOKE = "UPDATE sqlhttp.api_keys SET revoked_at = pg_catalog.now() WHERE id = $1 AND revoked_at IS NULL RETURNING id"
+
+
+async def create(lease: Lease) -> None:
+    """Make the table where it is missing.
+
+    Raises:
+        TargetMisconfigured: there is one that somebody else made.
+        GatewayError: the role may not.
+    """
+    for statement in CREATE:
+        await ask(lease, statement)
+    await is_there(lease)
+
+
+async def is_there(lease: Lease) -> bool:
+    """Whether there is a table of keys to believe.
+
+    Raises:
+        TargetMisconfigured: there is one, and it is somebody else's.
+    """
+    owners = await ask(lease, _OWNER)
+    if any(owner != (b"t",) for owner in owners):
+        raise TargetMisconfigured(
+            "sqlhttp.api_keys belongs neither to the gateway's own role nor to a superuser, and is not believed"
+        )
+    return bool(owners)
+
+
+async def read(lease: Lease, *, revoked: bool = False) -> list[tuple[KeyRecord, bool]]:
+    """The keys, each with whether it is revoked; those only if `revoked`. None where there is no table.
+
+    Raises:
+        GatewayError: it cannot be read.
+    """
+    if not await is_there(lease):
+        return []
+    found: list[tuple[KeyRecord, bool]] = []
+    last = b""
+    while True:
+        page = await ask(lease, _ALL if revoked else _VALID, (last,))
+        found += [_record(row[0] or b"") for row in page]
+        if len(page) < _PAGE:
+            return found
+        last = found[-1][0].id.encode()
+
+
+async def add(lease: Lease, record: KeyRecord) -> None:
+    """Keep one more key.
+
+    Raises:
+        GatewayError: it cannot be written.
+    """
+    await ask(
+        lease,
+        _INSERT,
+        (
+            record.id.encode(),
+            record.hash.encode(),
+            record.name.encode(),
+            record.target.encode(),
+            record.database.encode(),
+            record.role.encode(),
+            None if record.expires_at is None else repr(record.expires_at).encode(),
+            orjson.dumps(record.origins),
+            orjson.dumps(record.addresses),
+            b"true" if record.read_only else b"false",
+            None if record.statements is None else orjson.dumps(sorted(each.hex() for each in record.statements)),
+        ),
+    )
+
+
+async def revoke(lease: Lease, key_id: str) -> bool:
+    """Let a key be valid no longer; False when no valid key has this id.
+
+    Raises:
+        GatewayError: it cannot be written.
+    """
+    try:
+        return bool(await ask(lease, _REVOKE, (key_id.encode(),)))
+    except PostgresError as error:
+        if error.code in {"42P01", "3F000"}:  # neither table nor schema
+            return False
+        raise
+
+
+def _record(text: bytes) -> tuple[KeyRecord, bool]:
+    row = orjson.loads(text)
+    is_revoked = row.pop("is_revoked")
+    for name in ("origins", "addresses"):
+        row[name] = tuple(row[name])
+    if row["statements"] is not None:
+        # What is no digest permits nothing; a whole table must not be unreadable for one such entry.
+        row["statements"] = frozenset(bytes.fromhex(each) for each in row["statements"] if _DIGEST.fullmatch(each))
+    return KeyRecord(**row), is_revoked

@@ -1,0 +1,131 @@
+"""Credentials become a caller of one pool, or are refused before there is one. No Postgres is asked here."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from pydantic import SecretStr
+
+from sqlhttp_gateway.auth.api_keys import ApiKeys, KeyRecord, hash_of, new_key
+from sqlhttp_gateway.auth.authenticate import Authenticator
+from sqlhttp_gateway.auth.own_access import Logins
+from sqlhttp_gateway.errors import CredentialsMissing, InvalidKey, PlaceRefused, ScopeRefused, TargetMisconfigured
+from sqlhttp_gateway.model import Dsn
+from sqlhttp_gateway.neon.dsn import dsn_from_header
+from sqlhttp_gateway.pools.passwords import Passwords
+from sqlhttp_gateway.pools.registry import PoolRegistry
+from sqlhttp_gateway.pools.targets import Targets
+from sqlhttp_gateway.settings import AuthSettings, LoginSettings, Settings, TargetSettings
+from tests.support.own_lease import running_registry
+
+KEY = new_key()
+BEARER = f"Bearer {KEY.text}".encode()
+TARGETS = Targets(
+    Settings(
+        database_url=SecretStr("postgres://admin:own@db/main"),
+        targets={"reports": TargetSettings(url=SecretStr("postgres://admin:own@reports/main"))},
+    )
+)
+LOGINS = Logins({"app": LoginSettings(role="app", password=SecretStr("held"))})
+
+
+def record(**changes: object) -> KeyRecord:
+    values: dict[str, object] = {
+        "id": KEY.id, "hash": hash_of(KEY), "target": "default", "database": "main", "role": "app", **changes
+    }  # fmt: skip
+    return KeyRecord(**values)  # type: ignore[arg-type]  # a test says what is different
+
+
+@pytest.fixture
+async def registry() -> AsyncIterator[PoolRegistry]:
+    async with running_registry() as registry:
+        yield registry
+
+
+def authenticator(registry: PoolRegistry, *records: KeyRecord, now: float = 0.0) -> Authenticator:
+    passwords = Passwords(AuthSettings(), registry)
+    keys = ApiKeys({each.id: each for each in records}, clock=lambda: now)
+    return Authenticator(TARGETS, registry, passwords, keys=keys, logins=LOGINS, clock=lambda: now)
+
+
+def dsn(text: str = "postgres://app@db/main") -> Dsn:
+    return dsn_from_header(text.encode())
+
+
+async def test_key_opens_its_own_database_as_its_own_role_without_a_connection_string(registry: PoolRegistry) -> None:
+    caller = await authenticator(registry, record()).authenticate(None, b"", BEARER)
+    assert (caller.target, caller.database, caller.role) == ("default", "main", "app")
+    assert caller.grant is not None
+    assert caller.grant.password == b"held"
+    assert caller.grant.tenant == f"key:{KEY.id}"
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("postgres://app@db/other", "database"),
+        ("postgres://admin@db/main", "role"),
+        ("postgres://app@reports/main", "host"),
+    ],
+)
+async def test_connection_string_cannot_lead_a_key_elsewhere(registry: PoolRegistry, text: str, word: str) -> None:
+    with pytest.raises(ScopeRefused, match=f"another {word}"):
+        await authenticator(registry, record()).authenticate(dsn(text), text.encode(), BEARER)
+    assert registry.pools == []
+
+
+async def test_host_that_is_no_targets_does_not_matter_to_a_key(registry: PoolRegistry) -> None:
+    text = "postgres://app@anything/main"
+    caller = await authenticator(registry, record()).authenticate(dsn(text), text.encode(), BEARER)
+    assert caller.target == "default"
+
+
+async def test_wrong_key_gets_no_pool(registry: PoolRegistry) -> None:
+    with pytest.raises(InvalidKey):
+        await authenticator(registry, record()).authenticate(None, b"", f"Bearer {new_key().text}".encode())
+    assert registry.pools == []
+
+
+async def test_header_without_any_key_configured_asks_for_a_password_as_neon_does(registry: PoolRegistry) -> None:
+    with pytest.raises(CredentialsMissing, match="required password"):
+        await authenticator(registry).authenticate(dsn(), b"postgres://app@db/main", BEARER)
+
+
+async def test_caller_is_recalled_by_all_that_it_showed_and_by_nothing_less(registry: PoolRegistry) -> None:
+    text = b"postgres://app@db/main"
+    subject = authenticator(registry, record())
+    caller = await subject.authenticate(dsn(), text, BEARER)
+    assert subject.recall(text, BEARER) == caller
+    assert subject.recall(text) is None
+    assert subject.recall(b"", BEARER) is None
+    assert subject.recall(text, BEARER + b"x") is None
+    assert subject.recall(BEARER + b"\n" + text) is not None  # which no header can be: it has a line feed
+    subject.forget()
+    assert subject.recall(text, BEARER) is None
+
+
+async def test_caller_is_not_recalled_beyond_the_end_of_its_key(registry: PoolRegistry) -> None:
+    caller = await authenticator(registry, record(expires_at=5.0), now=3.0).authenticate(None, b"", BEARER)
+    assert caller.proven_until <= asyncio.get_running_loop().time() + 2.0
+
+
+async def test_key_may_stand_in_the_passwords_place(registry: PoolRegistry) -> None:
+    given = dsn(f"postgres://app:{KEY.text}@db/main")
+    caller = await authenticator(registry, record()).authenticate_password(given, peer="127.0.0.1")
+    assert caller.grant is not None
+
+
+async def test_key_in_the_passwords_place_is_bound_to_its_addresses(registry: PoolRegistry) -> None:
+    given = dsn(f"postgres://app:{KEY.text}@db/main")
+    with pytest.raises(PlaceRefused):
+        await authenticator(registry, record(addresses=("10.0.0.1",))).authenticate_password(given, peer="127.0.0.1")
+
+
+async def test_role_whose_password_is_not_held_is_the_operators_fault(registry: PoolRegistry) -> None:
+    with pytest.raises(TargetMisconfigured, match='no password for role "nobody"'):
+        await authenticator(registry, record(role="nobody")).authenticate(None, b"", BEARER)
+
+
+async def test_key_for_a_target_that_is_gone_is_the_operators_fault(registry: PoolRegistry) -> None:
+    with pytest.raises(TargetMisconfigured, match="target gone"):
+        await authenticator(registry, record(target="gone")).authenticate(None, b"", BEARER)

@@ -1,0 +1,89 @@
+"""Keys in a table: kept as hashes, read in pages, revoked, and believed only from the gateway's own hand."""
+
+import pytest
+
+from sqlhttp_gateway.auth import key_table
+from sqlhttp_gateway.auth.api_keys import KeyRecord
+from sqlhttp_gateway.errors import TargetMisconfigured
+from tests.support.cluster import Cluster, Database
+from tests.support.own_lease import own_lease
+from tests.support.program import scratch_role
+
+FULL = KeyRecord(
+    id="0123456789ab",
+    hash="sha256:" + 64 * "0",
+    target="default",
+    database='ma"in',
+    role="rö\\le",
+    name="it's, {one}",
+    expires_at=1_893_456_000.25,
+    origins=("https://a.example", "https://*.b.example"),
+    addresses=("127.0.0.1",),
+    read_only=True,
+    statements=frozenset({b"\xab" * 32}),
+)
+PLAIN = KeyRecord("ba9876543210", "sha256:" + 64 * "1", "default", "main", "app")
+
+
+async def test_keys_come_back_as_they_were_kept(database: Database) -> None:
+    async with own_lease(database) as lease:
+        await key_table.create(lease)
+        await key_table.create(lease)  # the second key finds the table there
+        await key_table.add(lease, FULL)
+        await key_table.add(lease, PLAIN)
+        assert await key_table.read(lease) == [(FULL, False), (PLAIN, False)]
+
+
+async def test_where_there_is_no_table_there_are_no_keys(database: Database) -> None:
+    async with own_lease(database) as lease:
+        assert await key_table.read(lease) == []
+        assert await key_table.revoke(lease, PLAIN.id) is False
+
+
+async def test_revoked_key_is_read_no_more_and_listed_still(database: Database) -> None:
+    async with own_lease(database) as lease:
+        await key_table.create(lease)
+        await key_table.add(lease, PLAIN)
+        assert await key_table.revoke(lease, PLAIN.id) is True
+        assert await key_table.revoke(lease, PLAIN.id) is False
+        assert await key_table.read(lease) == []
+        assert await key_table.read(lease, revoked=True) == [(PLAIN, True)]
+
+
+async def test_more_keys_than_a_page_are_all_read(database: Database) -> None:
+    async with own_lease(database) as lease:
+        await key_table.create(lease)
+        database.psql(
+            "INSERT INTO sqlhttp.api_keys (id, hash, database, role)"
+            " SELECT to_char(n, 'FM000000000000'), 'sha256:', 'main', 'app' FROM generate_series(1, 1234) n"
+        )
+        assert len(await key_table.read(lease)) == 1234
+
+
+async def test_entry_that_is_no_digest_permits_nothing(database: Database) -> None:
+    async with own_lease(database) as lease:
+        await key_table.create(lease)
+        await key_table.add(lease, PLAIN)
+        database.psql("UPDATE sqlhttp.api_keys SET statements = '{SELECT 1,ab}'")
+        [(record, _)] = await key_table.read(lease)
+        assert record.statements == frozenset()
+
+
+async def test_table_of_somebody_else_is_not_believed(database: Database, postgres: Cluster) -> None:
+    with scratch_role(postgres) as role:
+        async with own_lease(database) as lease:
+            await key_table.create(lease)
+            database.psql(f"ALTER TABLE sqlhttp.api_keys OWNER TO {role}")
+            with pytest.raises(TargetMisconfigured, match="belongs neither"):
+                await key_table.read(lease)
+            with pytest.raises(TargetMisconfigured, match="belongs neither"):
+                await key_table.create(lease)
+        database.psql("DROP SCHEMA sqlhttp CASCADE")
+
+
+async def test_other_roles_cannot_read_the_hashes(database: Database, postgres: Cluster) -> None:
+    with scratch_role(postgres) as role:
+        async with own_lease(database) as lease:
+            await key_table.create(lease)
+        with pytest.raises(RuntimeError, match="permission denied"):
+            database.as_role(role, "secret").psql("SELECT hash FROM sqlhttp.api_keys")
