@@ -6,6 +6,7 @@ one dies and the next is born.
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ from sqlhttp_gateway.pools.targets import Upstream
 CLOSE_TIMEOUT = 10.0
 """Seconds that Postgres has to end a backend that was told to terminate, until it is asked again."""
 _LIFETIME_JITTER = 0.1
+_CLOSED_POLL = 0.01
 _RETURNING_WAIT = 0.02
 """Seconds that a request waits for a scrub to end before it opens a connection; a scrub takes some 50 µs."""
 _RETURN_TIMEOUT = 30.0
@@ -213,13 +215,21 @@ class Pool:
             self.spawn(self._close(self._idle.pop(), "drain"))
 
     async def wait_closed(self, timeout: float) -> None:
-        """Return when every closing under way has ended; what has not within `timeout` seconds is dropped."""
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=timeout)
+        """Return when what is on its way back or being closed has ended; what has not in `timeout` seconds is dropped.
+
+        Leases that are still out are dropped, too.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self._tasks or self.returning:
+                    if self._tasks:
+                        await asyncio.wait(self._tasks)
+                    else:
+                        await asyncio.sleep(_CLOSED_POLL)
         for backend in [*self._ending, *self.leased, *self.returning]:
             backend.abort()
         if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=1.0)
+            await asyncio.wait(self._tasks, timeout=1.0)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run what nobody waits for; `wait_closed` does, at the end."""
