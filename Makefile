@@ -18,7 +18,7 @@ help:
 	@echo 'make check    formatting, lint, types, import contracts'
 	@echo 'make format   put the source in its canonical form'
 	@echo 'make docs     write the settings into the example file and the README'
-	@echo 'make bench    measurements side by side'
+	@echo 'make bench    measurements side by side; ROUNDS=1 is quick'
 	@echo 'make lock     renew the pinned versions in requirements/'
 	@echo 'make clean    remove what was made here, except the data in .sqlhttp'
 
@@ -39,7 +39,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev
-	@$(BIN)/python -m tests.bench $(ARGS)
+	@$(BIN)/python -m tests.bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
 
 docs: $(VENV)/.dev
 	@$(BIN)/python -m tests.support.documents
