@@ -27,7 +27,9 @@ _BAD_PARAMETER = "22"
 _NO_PRIVILEGE = "42501"
 _COMMIT = "COMMIT"
 _NO_OPTIONS = TransactionOptions()
-_STREAMS = re.compile(r"(?:\s|--.*\n|/\*[^*]*\*/)*copy\b.*\b(?:from\s+stdin|to\s+stdout)\b", re.IGNORECASE | re.DOTALL)
+_STREAMS = re.compile(
+    r"(?:\s|--[^\n]*\n|/\*[^*]*\*/)*+copy\b.*\b(?:from\s+stdin|to\s+stdout)\b", re.IGNORECASE | re.DOTALL
+)
 _QUERY_CANCELED = "57014"
 
 
