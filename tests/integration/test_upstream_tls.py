@@ -1,0 +1,79 @@
+"""TLS between the gateway and Postgres. The private Postgres is built without it, so an installed one is taken."""
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sqlhttp_gateway.embedded import Account
+from tests.support.cluster import Database
+from tests.support.gateway import Gateway, free_port
+from tests.support.program import program_of
+
+INSTALLED = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+OPENSSL = shutil.which("openssl")
+
+pytestmark = pytest.mark.skipif(not INSTALLED or OPENSSL is None, reason="no Postgres with TLS is installed")
+
+
+def run(account: Account, *command: object) -> None:
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=60, **account.switch)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Database, Path]]:
+    """A Postgres that takes TLS only, and the certificate that it shows, which is made out to localhost."""
+    folder = tmp_path_factory.mktemp("tls")
+    account = Account.for_folder(folder)
+    programs = INSTALLED[-1].parent
+    for parent in (folder, folder.parent, folder.parent.parent):
+        parent.chmod(0o755)
+    account.own(folder)
+    data, certificate, port = folder / "data", folder / "server.pem", free_port()
+    (folder / "password").write_text("postgres\n")
+    account.own(folder / "password")
+    run(account, programs / "initdb", "-D", data, "-U", "postgres", "-A", "scram-sha-256", "--pwfile",
+        folder / "password", "-E", "UTF8", "--locale=C")  # fmt: skip
+    run(account, OPENSSL, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+        "-addext", "subjectAltName=DNS:localhost", "-keyout", folder / "server.key", "-out", certificate)  # fmt: skip
+    (folder / "server.key").chmod(0o600)
+    (data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
+    options = (
+        f"-c port={port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off -c ssl=on"
+        f" -c ssl_cert_file={certificate} -c ssl_key_file={folder / 'server.key'}"
+    )
+    run(account, programs / "pg_ctl", "-D", data, "-l", folder / "log", "-w", "-o", options, "start")
+    try:
+        yield Database("localhost", port, "postgres"), certificate
+    finally:
+        run(account, programs / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+
+
+@pytest.mark.parametrize("query", ["sslmode=require", "sslmode=prefer", "sslmode=verify-full&sslrootcert={root}"])
+def test_statements_and_cancels_go_through_tls(
+    server: tuple[Database, Path], start_gateway: Callable[..., Gateway], query: str
+) -> None:
+    database, certificate = server
+    url = f"{database.url}?{query.format(root=certificate)}"
+    gateway = start_gateway(database_url=url, response={"max_bytes": 10_000}, pool={"max_size": 1})
+    with program_of(gateway, database) as program:
+        assert program.value("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") is True
+        pid = program.value("SELECT pg_backend_pid()")
+        endless = program.post({"query": "SELECT generate_series(1, 100000000)"})
+        assert endless.status_code == 507  # it was cancelled, over a TLS connection of its own
+        assert program.value("SELECT pg_backend_pid()") == pid
+
+
+@pytest.mark.parametrize("query", ["sslmode=disable", "sslmode=verify-full"])
+def test_tls_that_is_not_as_asked_for_is_refused(
+    server: tuple[Database, Path], start_gateway: Callable[..., Gateway], query: str
+) -> None:
+    database, _ = server
+    gateway = start_gateway(database_url=f"{database.url}?{query}", auth={"verify_by": "verifier"})
+    with program_of(gateway, database) as program:
+        response = program.post({"query": "SELECT 1"})
+    assert response.status_code == 500
+    assert response.json()["message"].startswith("target default: ")
