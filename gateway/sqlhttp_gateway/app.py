@@ -28,7 +28,7 @@ from sqlhttp_gateway.observe.webhook import Webhook, post_to
 from sqlhttp_gateway.pools.passwords import Passwords
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.targets import Targets
-from sqlhttp_gateway.service import SqlService, new_request_id
+from sqlhttp_gateway.service import SqlService, Telling, new_request_id
 from sqlhttp_gateway.settings import Settings, per_worker
 
 SQL_PATH = "/sql"
@@ -86,6 +86,11 @@ class Gateway:
             registry=registry,
             limits=limits,
             observe=self._observe,
+            telling=Telling(
+                server_timing=settings.trace.server_timing,
+                slow_statement=settings.log.slow_statement,
+                trace_comment=settings.trace.comment,
+            ),
         )
         self._sql = SqlEndpoint(service, settings.request, self._observe)
         self._readiness = Readiness(registry, self._targets.default)

@@ -14,7 +14,9 @@ class Answered(NamedTuple):  # made for every request, at half the price of a fr
 
     `target`, `database` and `role` are empty until known, and the program's mere claim until `is_proven`. `reason` is
     the error's class. `waited` is from asking for a connection to having it, or to giving up; `executed` is the time
-    on it, in which `parsed` statements were parsed and `reused` were found prepared.
+    on it, in which `parsed` statements were parsed and `reused` were found prepared. `connected` is the part of
+    `waited` in which a connection was opened; `encoded` is the time that the answer's JSON took. `traceparent` is that
+    of the request, if it had one of the standard's form.
     """
 
     request_id: str
@@ -37,6 +39,9 @@ class Answered(NamedTuple):  # made for every request, at half the price of a fr
     parsed: int = 0
     reused: int = 0
     bytes_in: int = 0
+    connected: float = 0.0
+    encoded: float = 0.0
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,20 @@ class Cancelled:
 
 
 @dataclass(frozen=True, slots=True)
+class Slow:
+    """A request's statements took long. Their texts may hold values, so that no observer may show them as they are."""
+
+    request_id: str
+    target: str
+    database: str
+    role: str
+    seconds: float
+    waited: float
+    texts: tuple[str, ...]
+    traceparent: str
+
+
+@dataclass(frozen=True, slots=True)
 class Leaked:
     """A lease was forgotten by its holder without being released; the gateway gave the connection back itself."""
 
@@ -88,7 +107,7 @@ class Bug:
     traceback: str
 
 
-Event = Answered | Opened | Closed | Cancelled | Leaked | AlertChanged | Bug
+Event = Answered | Opened | Closed | Cancelled | Slow | Leaked | AlertChanged | Bug
 Observer = Callable[[Event], None]
 
 

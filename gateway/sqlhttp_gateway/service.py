@@ -6,6 +6,8 @@ in, a Reply goes out, and what happened is told to the observer.
 
 import traceback
 from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
 from random import getrandbits
 from time import perf_counter
 from typing import NamedTuple
@@ -14,7 +16,7 @@ from sqlhttp_gateway.auth.allowed import check_statements, prologue_of
 from sqlhttp_gateway.auth.authenticate import Authenticator, password_of
 from sqlhttp_gateway.auth.grant import Grant
 from sqlhttp_gateway.errors import GatewayError, PasswordFailed, PostgresError, TargetMisconfigured
-from sqlhttp_gateway.events import Answered, Bug, Observer
+from sqlhttp_gateway.events import Answered, Bug, Observer, Slow
 from sqlhttp_gateway.execute import Limits, NothingRan, execute
 from sqlhttp_gateway.model import ArrayType, Batch, Options, Result, Statement
 from sqlhttp_gateway.neon.dsn import dsn_from_header
@@ -29,6 +31,8 @@ from sqlhttp_gateway.neon.headers import (
 )
 from sqlhttp_gateway.neon.request import decode_request
 from sqlhttp_gateway.neon.response import encode_batch, encode_error, encode_result
+from sqlhttp_gateway.neon.timing import encode_server_timing
+from sqlhttp_gateway.neon.traceparent import TRACEPARENT, decode_traceparent
 from sqlhttp_gateway.neon.values import unknown_types
 from sqlhttp_gateway.pools.catalog import learn_array_types
 from sqlhttp_gateway.pools.lease import Lease
@@ -53,28 +57,58 @@ class Reply(NamedTuple):
     """All but the request id's and the body's length."""
     request_id: str
     body: bytes
+    timing: bytes = b""
+    """The value of Server-Timing; none without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """What is told of a request beside its answer."""
+
+    server_timing: bool = True
+    slow_statement: float = 0.0
+    """Seconds on a connection that make a request slow; 0: none is."""
+    trace_comment: bool = False
+    """Whether the statements of a sampled trace name it to Postgres."""
 
 
 class _Spent:
-    """What one request has cost so far: seconds of waiting, seconds on connections, statements parsed and reused."""
+    """What one request has cost so far: seconds of waiting, opening, running and encoding, and statements parsed and
+    reused. Also the comment that its statements carry."""
 
-    __slots__ = ("executed", "parsed", "reused", "waited")
+    __slots__ = ("comment", "connected", "encoded", "executed", "parsed", "reused", "waited")
 
     def __init__(self) -> None:
-        self.waited = self.executed = 0.0
+        self.waited = self.connected = self.executed = self.encoded = 0.0
         self.parsed = self.reused = 0
+        self.comment = ""
+
+    @property
+    def timing(self) -> bytes:
+        connect = min(self.connected, self.waited)  # a log-in that proved a password has opened one before the wait
+        return encode_server_timing(
+            queue=self.waited - connect, connect=connect, execute=self.executed, encode=self.encoded
+        )
 
 
 class SqlService:
     """Answers requests. Holds nothing of any of them once it has answered."""
 
     def __init__(
-        self, *, authenticator: Authenticator, registry: PoolRegistry, limits: Limits, observe: Observer
+        self,
+        *,
+        authenticator: Authenticator,
+        registry: PoolRegistry,
+        limits: Limits,
+        observe: Observer,
+        telling: Telling = Telling(),
     ) -> None:
         self._authenticator = authenticator
         self._registry = registry
         self._limits = limits
         self._observe = observe
+        self._telling = telling
+        self._slow = telling.slow_statement or inf
 
     async def answer(self, headers: Mapping[bytes, bytes], body: bytes, *, peer: str = "") -> Reply:
         """The reply to one request from the address `peer`, an error's included; never raises but for cancellation."""
@@ -84,6 +118,10 @@ class SqlService:
         is_proven = is_batch = False
         statements = rows = 0
         spent = _Spent()
+        given = headers.get(TRACEPARENT)
+        trace = decode_traceparent(given) if given is not None else None
+        if trace is not None and trace.is_sampled and self._telling.trace_comment:
+            spent.comment = f"\n/*traceparent='{trace}'*/"  # on a line of its own: the one before may be a comment
         reply: Reply | None = None
         outcome, sqlstate, reason, message = "cancelled", "", "", ""
         try:
@@ -111,9 +149,11 @@ class SqlService:
                 is_proven = True
                 check_statements(grant, request)
                 results, array_types = await self._run_granted(pool, grant, request, options, spent)
+            ran = perf_counter()
             for result in results:
                 rows += result.row_count
             reply = _reply(request_id, request, options, results, array_types)
+            spent.encoded = perf_counter() - ran
             outcome = "ok"
         except GatewayError as error:
             reply = error_reply(error, request_id)
@@ -126,6 +166,14 @@ class SqlService:
             reply = error_reply(fault, request_id)
             outcome, sqlstate, message = "bug", fault.sqlstate, fault.message
         finally:
+            if reply is not None and spent.waited and self._telling.server_timing:
+                reply = reply._replace(timing=spent.timing)
+            traceparent = str(trace) if trace is not None else ""
+            if spent.executed >= self._slow:
+                texts = tuple(each.text for each in _statements(request))
+                self._observe(
+                    Slow(request_id, target, database, role, spent.executed, spent.waited, texts, traceparent)
+                )
             self._observe(
                 Answered(
                     request_id=request_id,
@@ -148,6 +196,9 @@ class SqlService:
                     parsed=spent.parsed,
                     reused=spent.reused,
                     bytes_in=len(body),
+                    connected=spent.connected,
+                    encoded=spent.encoded,
+                    traceparent=traceparent,
                 )
             )
         return reply
@@ -175,6 +226,8 @@ class SqlService:
         grant: Grant | None = None,
     ) -> tuple[list[Result], Mapping[int, ArrayType]]:
         """Results, and what is needed of the catalog to type them. The lease is given back before this returns."""
+        if spent.comment:
+            request = _commented(request, spent.comment)
         for attempt in range(_ATTEMPTS):
             asked = perf_counter()
             try:
@@ -191,6 +244,7 @@ class SqlService:
                     raise error.reason from None
             finally:
                 spent.executed += perf_counter() - leased
+                spent.connected += lease.connected
                 spent.parsed += lease.parsed
                 spent.reused += lease.reused
                 lease.release()
@@ -207,6 +261,15 @@ async def _array_types(lease: Lease, results: list[Result], options: Options) ->
         for oid in unknown_types(fields_from_description(result.description), known=())
     }
     return await learn_array_types(lease, unknown) if unknown else _NO_TYPES
+
+
+def _statements(request: Statement | Batch) -> tuple[Statement, ...]:
+    return request.statements if isinstance(request, Batch) else (request,)
+
+
+def _commented(request: Statement | Batch, comment: str) -> Statement | Batch:
+    commented = tuple(each._replace(text=each.text + comment) for each in _statements(request))
+    return Batch(commented) if isinstance(request, Batch) else commented[0]
 
 
 def _reply(

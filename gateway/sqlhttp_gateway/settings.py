@@ -202,6 +202,11 @@ class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level that is written."
     )
+    slow_statement: Seconds = Field(
+        default=1.0,
+        ge=0,
+        description="Seconds; a statement or batch that runs longer is logged without its values; 0: none is.",
+    )
 
 
 class AdminSettings(Section):
@@ -217,6 +222,22 @@ class AdminSettings(Section):
         for network in self.allow_from:
             ip_network(network)  # its message names the fault
         return self
+
+
+class TraceSettings(Section):
+    """Following one request from the program to Postgres."""
+
+    server_timing: bool = Field(
+        default=True, description="Whether answers have Server-Timing: milliseconds of queue, connect, execute, encode."
+    )
+    comment: bool = Field(
+        default=False,
+        description="Whether statements of sampled traces carry a comment with their traceparent to Postgres.",
+    )
+    opentelemetry: bool = Field(
+        default=False,
+        description="Whether requests become OpenTelemetry spans; needs sqlhttp[otel], set up by OTEL_ variables.",
+    )
 
 
 class MetricsSettings(Section):
@@ -305,6 +326,7 @@ class Settings(BaseSettings):
     log: LogSettings = LogSettings()
     admin: AdminSettings = AdminSettings()
     metrics: MetricsSettings = MetricsSettings()
+    trace: TraceSettings = TraceSettings()
     watch: WatchSettings = WatchSettings()
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ from typing import Any
 from starlette.types import Send
 
 from sqlhttp_gateway.neon.headers import REQUEST_ID
+from sqlhttp_gateway.neon.timing import SERVER_TIMING
 from sqlhttp_gateway.service import Headers, Reply
 
 _NEEDED = frozenset(
@@ -61,6 +62,8 @@ async def send_reply(send: Send, reply: Reply) -> None:
         (REQUEST_ID, reply.request_id.encode()),
         (b"content-length", b"%d" % len(reply.body)),
     ]
+    if reply.timing:
+        headers.append((SERVER_TIMING, reply.timing))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
 
@@ -84,4 +87,9 @@ def _head(status: int, headers: Headers) -> bytes:
 
 def _bytes(reply: Reply) -> bytes:
     head = _head(reply.status, reply.headers)
-    return b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (head, reply.request_id.encode(), len(reply.body), reply.body)
+    request_id, body = reply.request_id.encode(), reply.body
+    if reply.timing:
+        return b"%b%b\r\nserver-timing: %b\r\ncontent-length: %d\r\n\r\n%b" % (
+            *(head, request_id, reply.timing, len(body), body),
+        )
+    return b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (head, request_id, len(body), body)

@@ -94,6 +94,7 @@ ALLOWED_REQUEST_HEADERS = (
     "Neon-Batch-Isolation-Level",
     "Neon-Batch-Deferrable",
     "Sqlhttp-Timeout",
+    "Traceparent",
 )
 """Every request header that a page in a browser may send; one that is not listed fails its preflight."""
 

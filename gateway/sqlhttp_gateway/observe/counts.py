@@ -67,6 +67,7 @@ class Counts:
     cancels: int = 0
     cancels_confirmed: int = 0
     leaked: int = 0
+    slow: int = 0
     bugs: int = 0
     cpu_seconds: float = 0.0
 

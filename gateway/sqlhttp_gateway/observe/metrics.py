@@ -6,7 +6,7 @@ makes names up makes no series. How the counts look to Prometheus is said in `ob
 
 import time
 
-from sqlhttp_gateway.events import Answered, Bug, Cancelled, Closed, Event, Leaked, Opened
+from sqlhttp_gateway.events import Answered, Bug, Cancelled, Closed, Event, Leaked, Opened, Slow
 from sqlhttp_gateway.observe.counts import Counts, DatabaseCounts
 
 OTHER = "other"
@@ -43,6 +43,8 @@ class Metrics:
             case Cancelled():
                 counts.cancels += 1
                 counts.cancels_confirmed += event.confirmed
+            case Slow():
+                counts.slow += 1
             case Leaked():
                 counts.leaked += 1
             case Bug():

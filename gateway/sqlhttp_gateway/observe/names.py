@@ -61,6 +61,9 @@ REUSED = Metric(
     "Statements that their connection had prepared before, so that they were not parsed again.",
 )
 PARSED = Metric("sqlhttp_statement_cache_misses_total", "counter", _DATABASE, "Statements that had to be parsed.")
+SLOW = Metric(
+    "sqlhttp_slow_statements_total", "counter", (), "Statements and batches that ran longer than log.slow_statement."
+)
 BUGS = Metric("sqlhttp_bugs_total", "counter", (), "Requests answered with an internal error; must stay 0.")
 
 # ── connections ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -48,6 +48,7 @@ class Backend(asyncio.Protocol):
         "_transport",
         "_writable",
         "closing",
+        "connect_seconds",
         "expires_at",
         "idle_since",
         "pid",
@@ -76,6 +77,8 @@ class Backend(asyncio.Protocol):
         """Whether an exchange was ever run on it."""
         self.idle_since = 0.0
         self.expires_at = 0.0
+        self.connect_seconds = 0.0
+        """How long it took to open, log-in included."""
         self.closing = False
         """It is not to be used again: we or the server have begun to end it."""
         self._transport.set_protocol(self)

@@ -40,6 +40,7 @@ class Lease:
         "_tags",
         "_timeout",
         "backend",
+        "connected",
         "parsed",
         "reused",
     )
@@ -67,6 +68,8 @@ class Lease:
         """Statements that were parsed for its exchanges."""
         self.reused = 0
         """Statements that its exchanges found prepared."""
+        self.connected = 0.0 if backend.used else backend.connect_seconds
+        """Seconds that opening the connection took, if that was done for this lease."""
         pool.leased[backend] = pool.loop.time()
 
     def __del__(self) -> None:

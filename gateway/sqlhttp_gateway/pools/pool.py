@@ -7,7 +7,6 @@ one dies and the next is born.
 
 import asyncio
 import contextlib
-import math
 import random
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Protocol
@@ -74,8 +73,7 @@ class Pool:
         """Who has a permit and takes the next connection that comes back, and since when."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._password = b""
-        self.last_used = -math.inf
-        """When a connection was last given back; a pool that never had one is soon forgotten, whoever asked for it."""
+        self.last_used = self.loop.time()
         self._draining = False
         self.is_retired = False
         """The registry knows it no more; it may have no connection as long as that is so."""
@@ -349,6 +347,7 @@ class Pool:
         finally:
             self.opening -= 1
         now = self.loop.time()
+        backend.connect_seconds = now - began
         backend.expires_at = now + self._settings.max_lifetime * (1 - random.random() * _LIFETIME_JITTER)
         self._password = secret
         self._observe(Opened(str(self.key), now - began))

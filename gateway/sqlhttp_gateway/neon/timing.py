@@ -1,0 +1,13 @@
+"""The header `Server-Timing` (W3C): where the time of a request went, for its program and for a browser's tools."""
+
+SERVER_TIMING = b"server-timing"
+
+
+def encode_server_timing(*, queue: float, connect: float, execute: float, encode: float) -> bytes:
+    """The header's value from seconds; the standard counts in milliseconds."""
+    return b"queue;dur=%.3f, connect;dur=%.3f, execute;dur=%.3f, encode;dur=%.3f" % (
+        queue * 1000,
+        connect * 1000,
+        execute * 1000,
+        encode * 1000,
+    )
