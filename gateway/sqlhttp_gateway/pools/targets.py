@@ -15,6 +15,8 @@ from sqlhttp_gateway.settings import PoolSettings, Settings, per_worker
 DEFAULT = "default"
 SslChoice = ssl.SSLContext | str | bool
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_LIBPQ_ROOT = Path("~/.postgresql/root.crt")
+"""Where libpq looks for who may have signed the server's certificate; without it here the system's store is asked."""
 _REFUSED = {
     "channel_binding": "only prefer and disable are possible here",
     "target_session_attrs": "only any is possible with a single server",
@@ -52,6 +54,7 @@ class Targets:
         timeout = settings.statement.timeout
         self.by_name: dict[str, Upstream] = {}
         self._by_host: dict[str, Upstream] = {}
+        named: dict[str, str] = {}
         self._refuse_unknown = settings.unknown_host == "refuse"
         urls = {DEFAULT: settings.database_url} | {name: each.url for name, each in settings.targets.items()}
         aliases = {DEFAULT: settings.aliases} | {name: each.aliases for name, each in settings.targets.items()}
@@ -60,10 +63,15 @@ class Targets:
                 name, url.get_secret_value(), pool=pool, workers=settings.listen.workers, statement_timeout=timeout
             )
             self.by_name[name] = upstream
-            target = upstream.target
-            own = {name, f"{target.host}:{target.port}".lower(), *(alias.lower() for alias in aliases[name])}
-            for host in own:
+            for host in {name.lower(), *(alias.lower() for alias in aliases[name])}:
+                if host in named:
+                    raise ConfigurationError(f"targets {named[host]} and {name} both go by the name {host}")
+                named[host] = name
                 self._by_host[host] = upstream
+        # Names and aliases come first: two targets may well be the same server, seen by two of its connection strings.
+        for upstream in self.by_name.values():
+            target = upstream.target
+            self._by_host.setdefault(f"{target.host}:{target.port}".lower(), upstream)
             self._by_host.setdefault(target.host.lower(), upstream)
         self.default = self.by_name[DEFAULT]
 
@@ -117,7 +125,7 @@ def upstream_from_url(name: str, url: str, *, pool: PoolSettings, workers: int, 
         if refused:
             raise ConfigurationError(f"{where}: {refused[0]} cannot be used with pgbouncer=true")
     elif statement_timeout:
-        startup["statement_timeout"] = str(round(statement_timeout * 1000))
+        startup["statement_timeout"] = str(max(1, round(statement_timeout * 1000)))  # 0 would be none at all
     changes: dict[str, float | int] = {}
     if "connection_limit" in given:
         limit = _number(where, "connection_limit", given.pop("connection_limit"))
@@ -151,11 +159,20 @@ def upstream_from_url(name: str, url: str, *, pool: PoolSettings, workers: int, 
 def _ssl_choice(where: str, mode: str, *, root: str | None) -> SslChoice:
     if mode == "disable":
         return False
-    if root is None:
+    verifies = mode in {"verify-ca", "verify-full"}
+    if root is None and not verifies:
         return mode
-    if not Path(root).is_file():
+    if root is None and _LIBPQ_ROOT.expanduser().is_file():
+        root = str(_LIBPQ_ROOT.expanduser())
+    if root in {None, "system"}:
+        context = ssl.create_default_context()
+    elif Path(str(root)).is_file():
+        try:
+            context = ssl.create_default_context(cafile=root)
+        except ssl.SSLError:
+            raise ConfigurationError(f"{where}: sslrootcert {root} holds no certificate") from None
+    else:
         raise ConfigurationError(f"{where}: sslrootcert {root} does not exist")
-    context = ssl.create_default_context(cafile=root)
     context.check_hostname = mode == "verify-full"
     return context
 
