@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -27,6 +29,8 @@ from sqlhttp_gateway.errors import ConfigurationError
 PREFIX = "SQLHTTP_"
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
 Bytes = Annotated[int, Field(ge=1)]
+_ALTERNATIVE: JsonDict = {"is_alternative": True}
+"""Marks a setting that excludes another, so that the example file shows it as a comment within a comment."""
 
 _SERVICE_LINK = re.compile(r"_SERVICE_(?:HOST|PORT(?:_\w+)?)$|_PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?$")
 
@@ -127,6 +131,22 @@ class AuthSettings(Section):
     keys_refresh: Seconds = Field(
         default=10.0, gt=0, description="Seconds between two looks at that table; a revoked key may work that long."
     )
+    jwt_leeway: Seconds = Field(
+        default=30.0, ge=0, description="Seconds that a token's exp and nbf may be off, for clocks that differ."
+    )
+    jwks_max_age: Seconds = Field(
+        default=300.0, gt=0, description="Seconds after which an issuer's keys are fetched again, in the background."
+    )
+    jwks_pause: Seconds = Field(
+        default=30.0, gt=0, description="Least seconds between two fetches, however many unknown key ids come."
+    )
+    jwks_max_stale: Seconds = Field(
+        default=86_400.0, gt=0, description="Seconds that an issuer's last keys are used while they cannot be fetched."
+    )
+    jwks_timeout: Seconds = Field(default=5.0, gt=0, description="Seconds that fetching an issuer's keys may take.")
+    jwks_insecure: bool = Field(
+        default=False, description="Whether jwks_url may begin with http://, which is for tests on one machine."
+    )
 
 
 class LoginSettings(Section):
@@ -167,6 +187,64 @@ class KeySettings(Section):
     def _are_hashes(self) -> Self:
         if not re.fullmatch("sha256:[0-9a-f]{64}", self.hash.get_secret_value()):
             raise ValueError("hash must be sha256: and 64 hex digits")
+        if not all(re.fullmatch("[0-9a-f]{64}", each) for each in self.statements or ()):
+            raise ValueError("statements must be SHA-256 digests of 64 hex digits")
+        return self
+
+
+Algorithm = Literal["RS256", "RS384", "RS512", "ES256", "ES384", "EdDSA"]
+
+
+class IssuerSettings(Section):
+    """Somebody whose signed tokens (JWT) are good here."""
+
+    jwks_url: str | None = Field(
+        default=None,
+        description="Where its public keys are; one of jwks_url, jwks_file and secret is needed.",
+        examples=["https://issuer.example/.well-known/jwks.json"],
+    )
+    jwks_file: Path | None = Field(
+        default=None, description="A file with its public keys, in the same form.", json_schema_extra=_ALTERNATIVE
+    )
+    secret: SecretStr | None = Field(
+        default=None,
+        description="The secret it signs with by HS256, of 32 bytes or more.",
+        json_schema_extra=_ALTERNATIVE,
+    )
+    issuer: str | None = Field(default=None, description="What iss has to be; without it, that is not looked at.")
+    audience: str | None = Field(
+        default=None, description="What aud has to be or to contain; without it, that is not looked at."
+    )
+    roles: tuple[str, ...] = Field(
+        description="Roles its tokens are good for.", min_length=1, examples=[["authenticated"]]
+    )
+    role_claim: str | None = Field(
+        default=None, description="The claim that names the role; without it, the connection string does."
+    )
+    target: str = Field(default="default", description="The target its tokens open.")
+    databases: tuple[str, ...] = Field(default=(), description="Databases its tokens open; none: any.")
+    algorithms: tuple[Algorithm, ...] = Field(
+        default=("RS256", "RS384", "RS512", "ES256", "ES384", "EdDSA"),
+        description="Algorithms it signs with; with a secret, HS256 alone.",
+        min_length=1,
+    )
+    read_only: bool = Field(default=False, description="Whether its callers' transactions are read only.")
+    statements: tuple[str, ...] | None = Field(
+        default=None,
+        description="SHA-256 of the only statements its callers may run, as sqlhttp lock prints; without it, any.",
+        examples=[[64 * "0"]],
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if sum(each is not None for each in (self.jwks_url, self.jwks_file, self.secret)) != 1:
+            raise ValueError("one of jwks_url, jwks_file and secret is needed, and no more")
+        if self.secret is not None and len(self.secret.get_secret_value().encode()) < 32:
+            raise ValueError("secret must have 32 bytes or more")
+        if self.jwks_url is not None:
+            parts = urlsplit(self.jwks_url)
+            if parts.scheme not in {"https", "http"} or not parts.hostname or "@" in parts.netloc or parts.fragment:
+                raise ValueError("jwks_url must be https://, with a host, and without a user or a fragment")
         if not all(re.fullmatch("[0-9a-f]{64}", each) for each in self.statements or ()):
             raise ValueError("statements must be SHA-256 digests of 64 hex digits")
         return self
@@ -312,6 +390,7 @@ class Settings(BaseSettings):
         default={}, description="Roles whose password the gateway holds, under any name."
     )
     keys: dict[str, KeySettings] = Field(default={}, description="API keys by their ids.")
+    issuers: dict[str, IssuerSettings] = Field(default={}, description="Issuers of tokens (JWT), under any name.")
     unknown_host: Literal["default", "refuse"] = Field(
         default="default",
         description="What a connection string with a host that is no target's gets: the default, or an error.",
@@ -332,10 +411,13 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
         targets = {"default", *self.targets}
-        for section in ("logins", "keys"):
+        for section in ("logins", "keys", "issuers"):
             for name, each in getattr(self, section).items():
                 if each.target not in targets:
                     raise ValueError(f"{section}.{name}.target: there is no target {each.target!r}")
+        for name, issuer in self.issuers.items():
+            if (issuer.jwks_url or "").startswith("http:") and not self.auth.jwks_insecure:
+                raise ValueError(f"issuers.{name}.jwks_url must begin with https:// (or set auth.jwks_insecure)")
         return self
 
     @model_validator(mode="after")
@@ -395,7 +477,7 @@ def load_settings(*, file: Path | None = None, **given: Any) -> Settings:
         _toml_file = None
 
 
-_BY_NAME = frozenset({"targets", "logins", "keys"})
+_BY_NAME = frozenset({"targets", "logins", "keys", "issuers"})
 """Settings that are sections of their own under names that the user chooses."""
 
 

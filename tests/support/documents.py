@@ -21,7 +21,7 @@ EXAMPLE = ROOT / "deploy" / "sqlhttp.example.toml"
 README = ROOT / "gateway" / "README.md"
 PACKAGE = ROOT / "gateway" / "sqlhttp_gateway"
 
-EXAMPLE_NAMES = {"targets": "reports", "logins": "app", "keys": "0123456789ab"}
+EXAMPLE_NAMES = {"targets": "reports", "logins": "app", "keys": "0123456789ab", "issuers": "mine"}
 """A name in the place of the one that the user chooses."""
 
 HEAD = """\
@@ -125,7 +125,8 @@ def _section(field: FieldInfo) -> type[Section] | None:
 
 def _entry(name: str, field: FieldInfo) -> str:
     """A comment and an assignment, which is itself a comment where there is no default."""
-    assignment = f"{name} = {_toml(field.default)}" if field.default is not None else f'# {name} = "…"'
+    example = _toml(field.examples[0]) if field.examples else '"…"'
+    assignment = f"{name} = {_toml(field.default)}" if field.default is not None else f"# {name} = {example}"
     return f"# {field.description}\n{assignment}\n"
 
 
@@ -144,7 +145,8 @@ def _named_section(name: str, field: FieldInfo) -> str:
             example = _toml(value.examples[0])
         else:
             example = '"…"' if value.default in (None, PydanticUndefined) else _toml(value.default)
-        lines += [f"# # {value.description}", f"# {key} = {example}"]
+        prefix = "# # " if (value.json_schema_extra or {}).get("is_alternative") else "# "  # type: ignore[union-attr]
+        lines += [f"# # {value.description}", f"{prefix}{key} = {example}"]
     return "\n".join(lines) + "\n"
 
 

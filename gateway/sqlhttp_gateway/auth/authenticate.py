@@ -21,8 +21,15 @@ from sqlhttp_gateway.auth.credentials import (
     credentials_from_password,
 )
 from sqlhttp_gateway.auth.grant import Grant
+from sqlhttp_gateway.auth.jwt import Tokens
 from sqlhttp_gateway.auth.own_access import Logins
-from sqlhttp_gateway.errors import CredentialsMissing, ScopeRefused, TargetMisconfigured
+from sqlhttp_gateway.errors import (
+    CredentialsMissing,
+    InvalidConnectionString,
+    InvalidKey,
+    ScopeRefused,
+    TargetMisconfigured,
+)
 from sqlhttp_gateway.model import Dsn, PoolKey
 from sqlhttp_gateway.neon.dsn import dsn_from_header
 from sqlhttp_gateway.pools.passwords import Passwords
@@ -58,15 +65,17 @@ class Authenticator:
         passwords: Passwords,
         *,
         keys: ApiKeys | None = None,
+        tokens: Tokens | None = None,
         logins: Logins | None = None,
         belief: float = 30.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """A key is looked up again after `belief` seconds at the latest."""
+        """A key or token is looked at again after `belief` seconds at the latest."""
         self._targets = targets
         self._registry = registry
         self._passwords = passwords
         self._keys = keys if keys is not None and keys.is_used else None
+        self._tokens = tokens if tokens is not None and tokens.is_used else None
         self._logins = logins or Logins({})
         self._belief = belief
         self._clock = clock
@@ -94,11 +103,11 @@ class Authenticator:
         caller's grant, if it has one, must still admit the place from which the request came.
 
         Raises:
-            CredentialsMissing, PasswordFailed, InvalidKey, ScopeRefused: it may not come in.
+            CredentialsMissing, PasswordFailed, InvalidKey, InvalidToken, ScopeRefused: it may not come in.
             GatewayError: Postgres could not be asked.
         """
         if authorization is not None:
-            if self._keys is None:
+            if self._keys is None and self._tokens is None:
                 raise CredentialsMissing(PASSWORD_REQUIRED)
             caller = await self._with(credentials_from_header(authorization), dsn)
         else:
@@ -125,9 +134,12 @@ class Authenticator:
     # ── inside ──
 
     async def _with_password(self, dsn: Dsn) -> Caller:
-        if self._keys is not None and dsn.password is not None:
+        if dsn.password is None:
+            raise CredentialsMissing(PASSWORD_REQUIRED if self._tokens is None else BEARER_REQUIRED)
+        if self._keys is not None or self._tokens is not None:
             shown = credentials_from_password(dsn.password)
-            if isinstance(shown, ApiKey):
+            owner = self._keys if isinstance(shown, ApiKey) else self._tokens
+            if shown is not None and owner is not None:
                 return await self._with(shown, dsn)
         upstream = self._targets.choose(dsn)
         key = PoolKey(upstream.target.name, dsn.database, dsn.role)
@@ -136,9 +148,29 @@ class Authenticator:
         return Caller(key.target, dsn.database, dsn.role, pool, until)
 
     async def _with(self, shown: ApiKey | Token, dsn: Dsn | None) -> Caller:
-        if isinstance(shown, ApiKey) and self._keys is not None:
+        if isinstance(shown, ApiKey):
+            if self._keys is None:
+                raise CredentialsMissing(BEARER_REQUIRED)
             return await self._with_key(shown, dsn, self._keys)
-        raise CredentialsMissing(BEARER_REQUIRED)
+        if self._tokens is None:
+            raise InvalidKey("invalid API key")
+        if dsn is None:
+            raise InvalidConnectionString("invalid header: neon-connection-string")
+        return await self._with_token(shown, dsn, self._tokens)
+
+    async def _with_token(self, token: Token, dsn: Dsn, tokens: Tokens) -> Caller:
+        upstream = self._targets.choose(dsn)
+        found = await tokens.verify(token.text, target=upstream.target.name, database=dsn.database, role=dsn.role)
+        issuer = found.issuer
+        grant = Grant(
+            tenant=f"jwt:{issuer.name}:{found.subject}",
+            password=self._logins.password(upstream, found.role),
+            expires_at=found.expires_at,
+            read_only=issuer.read_only,
+            statements=issuer.statements,
+            claims=found.claims,
+        )
+        return self._granted(grant, upstream, database=dsn.database, role=found.role)
 
     async def _with_key(self, key: ApiKey, dsn: Dsn | None, keys: ApiKeys) -> Caller:
         record = await keys.find(key)

@@ -3,11 +3,13 @@
 from sqlhttp_gateway.auth import key_table
 from sqlhttp_gateway.auth.api_keys import ApiKeys, KeyRecord, records_from_settings
 from sqlhttp_gateway.auth.authenticate import Authenticator
+from sqlhttp_gateway.auth.jwks import KeySet, fetch_url, read_file
+from sqlhttp_gateway.auth.jwt import Issuer, Tokens
 from sqlhttp_gateway.auth.own_access import Logins, OwnAccess
 from sqlhttp_gateway.pools.passwords import Passwords
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.targets import Targets
-from sqlhttp_gateway.settings import Settings
+from sqlhttp_gateway.settings import AuthSettings, IssuerSettings, Settings
 
 
 class Credentials:
@@ -27,8 +29,16 @@ class Credentials:
             refresh=auth.keys_refresh,
             on_change=lambda: self.authenticator.forget(),
         )
+        self._sets: list[KeySet] = []
+        issuers = [self._issuer(name, each, auth) for name, each in settings.issuers.items()]
         self.authenticator = Authenticator(
-            targets, registry, passwords, keys=self._keys, logins=Logins(settings.logins), belief=auth.proof_lifetime
+            targets,
+            registry,
+            passwords,
+            keys=self._keys,
+            tokens=Tokens(issuers, leeway=auth.jwt_leeway),
+            logins=Logins(settings.logins),
+            belief=auth.proof_lifetime,
         )
 
     def start(self) -> None:
@@ -38,3 +48,38 @@ class Credentials:
     async def stop(self) -> None:
         """Refresh no more."""
         await self._keys.stop()
+        for each in self._sets:
+            await each.stop()
+
+    def _issuer(self, name: str, settings: IssuerSettings, auth: AuthSettings) -> Issuer:
+        keys = None
+        if settings.secret is None:
+            if settings.jwks_file is not None:
+                fetch = read_file(settings.jwks_file)
+            else:
+                assert settings.jwks_url is not None  # the settings have made sure of one source
+                fetch = fetch_url(settings.jwks_url, timeout=auth.jwks_timeout)
+            keys = KeySet(
+                name,
+                fetch,
+                timeout=auth.jwks_timeout,
+                max_age=auth.jwks_max_age,
+                pause=auth.jwks_pause,
+                max_stale=auth.jwks_max_stale,
+                on_change=lambda: self.authenticator.forget(),
+            )
+            self._sets.append(keys)
+        return Issuer(
+            name=name,
+            keys=keys,
+            roles=frozenset(settings.roles),
+            target=settings.target,
+            secret=settings.secret.get_secret_value().encode() if settings.secret is not None else b"",
+            issuer=settings.issuer,
+            audience=settings.audience,
+            databases=frozenset(settings.databases),
+            role_claim=settings.role_claim,
+            algorithms=settings.algorithms,
+            read_only=settings.read_only,
+            statements=None if settings.statements is None else frozenset(map(bytes.fromhex, settings.statements)),
+        )

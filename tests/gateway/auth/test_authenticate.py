@@ -8,14 +8,25 @@ from pydantic import SecretStr
 
 from sqlhttp_gateway.auth.api_keys import ApiKeys, KeyRecord, hash_of, new_key
 from sqlhttp_gateway.auth.authenticate import Authenticator
+from sqlhttp_gateway.auth.jwks import KeySet
+from sqlhttp_gateway.auth.jwt import Issuer, Tokens
 from sqlhttp_gateway.auth.own_access import Logins
-from sqlhttp_gateway.errors import CredentialsMissing, InvalidKey, PlaceRefused, ScopeRefused, TargetMisconfigured
+from sqlhttp_gateway.errors import (
+    CredentialsMissing,
+    InvalidConnectionString,
+    InvalidKey,
+    InvalidToken,
+    PlaceRefused,
+    ScopeRefused,
+    TargetMisconfigured,
+)
 from sqlhttp_gateway.model import Dsn
 from sqlhttp_gateway.neon.dsn import dsn_from_header
 from sqlhttp_gateway.pools.passwords import Passwords
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.targets import Targets
 from sqlhttp_gateway.settings import AuthSettings, LoginSettings, Settings, TargetSettings
+from tests.support.issuer import Issuer as Signer
 from tests.support.own_lease import running_registry
 
 KEY = new_key()
@@ -42,10 +53,13 @@ async def registry() -> AsyncIterator[PoolRegistry]:
         yield registry
 
 
-def authenticator(registry: PoolRegistry, *records: KeyRecord, now: float = 0.0) -> Authenticator:
+def authenticator(
+    registry: PoolRegistry, *records: KeyRecord, now: float = 0.0, issuers: tuple[Issuer, ...] = ()
+) -> Authenticator:
     passwords = Passwords(AuthSettings(), registry)
     keys = ApiKeys({each.id: each for each in records}, clock=lambda: now)
-    return Authenticator(TARGETS, registry, passwords, keys=keys, logins=LOGINS, clock=lambda: now)
+    tokens = Tokens(issuers, clock=lambda: now)
+    return Authenticator(TARGETS, registry, passwords, keys=keys, tokens=tokens, logins=LOGINS, clock=lambda: now)
 
 
 def dsn(text: str = "postgres://app@db/main") -> Dsn:
@@ -129,3 +143,65 @@ async def test_role_whose_password_is_not_held_is_the_operators_fault(registry: 
 async def test_key_for_a_target_that_is_gone_is_the_operators_fault(registry: PoolRegistry) -> None:
     with pytest.raises(TargetMisconfigured, match="target gone"):
         await authenticator(registry, record(target="gone")).authenticate(None, b"", BEARER)
+
+
+# ── tokens ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+SIGNER = Signer()
+SIGNER.rotate("one")
+ISSUER = Issuer("mine", KeySet("mine", SIGNER.jwks), frozenset({"app"}))
+
+
+def bearer(claims: dict[str, object] | None = None) -> bytes:
+    return f"Bearer {SIGNER.token('one', claims or {'sub': 'ann'})}".encode()
+
+
+async def test_token_beside_a_connection_string_without_a_password_is_enough(registry: PoolRegistry) -> None:
+    caller = await authenticator(registry, issuers=(ISSUER,)).authenticate(dsn(), b"", bearer())
+    assert (caller.database, caller.role) == ("main", "app")
+    assert caller.grant is not None
+    assert (caller.grant.tenant, caller.grant.claims) == ("jwt:mine:ann", b'{"sub":"ann"}')
+    assert caller.grant.password == b"held"
+
+
+async def test_token_counts_and_the_password_beside_it_does_not(registry: PoolRegistry) -> None:
+    given = dsn("postgres://app:whatever@db/main")
+    caller = await authenticator(registry, issuers=(ISSUER,)).authenticate(given, b"", bearer())
+    assert caller.grant is not None
+
+
+async def test_token_may_stand_in_the_passwords_place(registry: PoolRegistry) -> None:
+    given = dsn(f"postgres://app:{bearer()[7:].decode()}@db/main")
+    caller = await authenticator(registry, issuers=(ISSUER,)).authenticate_password(given, peer="127.0.0.1")
+    assert caller.grant is not None
+    assert caller.grant.claims == b'{"sub":"ann"}'
+
+
+async def test_host_cannot_lead_a_token_to_another_target(registry: PoolRegistry) -> None:
+    with pytest.raises(InvalidToken, match="jwk not found"):
+        await authenticator(registry, issuers=(ISSUER,)).authenticate(dsn("postgres://app@reports/main"), b"", bearer())
+    assert registry.pools == []
+
+
+async def test_token_needs_a_connection_string(registry: PoolRegistry) -> None:
+    with pytest.raises(InvalidConnectionString):
+        await authenticator(registry, issuers=(ISSUER,)).authenticate(None, b"", bearer())
+
+
+async def test_neither_password_nor_token_is_told_what_is_required(registry: PoolRegistry) -> None:
+    with pytest.raises(CredentialsMissing, match="required authorization bearer token in JWT format"):
+        await authenticator(registry, issuers=(ISSUER,)).authenticate(dsn(), b"")
+    with pytest.raises(CredentialsMissing, match="required password"):
+        await authenticator(registry).authenticate(dsn(), b"")
+
+
+async def test_token_where_only_keys_are_known_is_no_key(registry: PoolRegistry) -> None:
+    with pytest.raises(InvalidKey):
+        await authenticator(registry, record()).authenticate(dsn(), b"", bearer())
+
+
+async def test_caller_is_not_recalled_beyond_the_end_of_its_token(registry: PoolRegistry) -> None:
+    subject = authenticator(registry, issuers=(ISSUER,), now=1000.0)
+    caller = await subject.authenticate(dsn(), b"", bearer({"exp": 975}))
+    assert caller.proven_until <= asyncio.get_running_loop().time() + 5.0
