@@ -16,6 +16,7 @@ import asyncpg
 from pydantic import SecretStr
 
 from sqlhttp_gateway.embedded import PostgresFailed, PrivatePostgres
+from sqlhttp_gateway.endpoints.origins import LOCAL
 from sqlhttp_gateway.observe.logs import configure_logging
 from sqlhttp_gateway.serve import GatewayServer, address, bind
 from sqlhttp_gateway.settings import Settings
@@ -35,7 +36,7 @@ def dev(settings: Settings, folder: Path) -> int:
         ConfigurationError: the port cannot be had.
         PostgresFailed: the private Postgres cannot be started.
     """
-    settings = settings.model_copy(update={"listen": settings.listen.model_copy(update={"workers": 1})})
+    settings = _for_development(settings)
     [bound] = bind(settings.listen)  # first, since it is quick to fail
     try:
         if settings.database_url is not None:
@@ -53,6 +54,14 @@ def dev(settings: Settings, folder: Path) -> int:
         return 0
     finally:
         bound.close()
+
+
+def _for_development(settings: Settings) -> Settings:
+    """One worker; and with a password that everybody knows, no page but this machine's own may come in."""
+    changes: dict[str, object] = {"listen": settings.listen.model_copy(update={"workers": 1})}
+    if "allow_origins" not in settings.request.model_fields_set:
+        changes["request"] = settings.request.model_copy(update={"allow_origins": (LOCAL,)})
+    return settings.model_copy(update=changes)
 
 
 def _serve(settings: Settings, bound: socket.socket, text: str, postgres: PrivatePostgres | None = None) -> int:
