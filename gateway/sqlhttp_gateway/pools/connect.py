@@ -3,7 +3,6 @@
 Every exception of asyncpg and of the network that opening can raise is translated here and nowhere else.
 """
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -81,7 +80,8 @@ async def connect(
         raise TargetUnavailable(
             f"target {target.name}: no connection to Postgres within {timeout:g} s", retry_after=1
         ) from None
-    except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncio.IncompleteReadError) as error:
+    # ValueError: a host name that is none, or an answer in which asyncpg cannot find what it looks for.
+    except (OSError, EOFError, ValueError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise TargetUnavailable(f"target {target.name}: cannot connect to Postgres: {reason}", retry_after=1) from None
     return Backend(connection, statement_cache_size=upstream.pool.statement_cache_size, on_lost=on_lost)
@@ -92,6 +92,7 @@ def refusal(error: asyncpg.PostgresError, role: str) -> GatewayError:
     fields = {
         letter: str(value) for letter, name in _FIELDS.items() if (value := getattr(error, name, None)) is not None
     }
+    fields.setdefault("M", str(error))
     code = fields.get("C", "")
     if code in _PASSWORD_CODES:
         return password_failed(role)

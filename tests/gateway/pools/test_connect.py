@@ -1,0 +1,255 @@
+"""What goes wrong when a connection is opened, and what the caller is told."""
+
+import asyncio
+import inspect
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import asyncpg
+import pytest
+
+from sqlhttp_gateway.errors import (
+    ConnectRefused,
+    DatabaseMissing,
+    GatewayError,
+    PasswordFailed,
+    TargetOverloaded,
+    TargetUnavailable,
+)
+from sqlhttp_gateway.model import Target
+from sqlhttp_gateway.pools import connect as connect_module
+from sqlhttp_gateway.pools.backend import Backend
+from sqlhttp_gateway.pools.connect import connect, refusal
+from sqlhttp_gateway.pools.targets import Targets, Upstream
+from sqlhttp_gateway.settings import load_settings
+from tests.support.cluster import Cluster, Database
+from tests.support.gateway import free_port
+from tests.support.leases import refusal as refused
+from tests.support.program import scratch_role
+
+NOT_RAISED = (Warning, asyncpg.exceptions.PostgresLogMessage)
+
+
+def upstream(url: str, **pool: object) -> Upstream:
+    return Targets(load_settings(database_url=url, pool=pool)).default
+
+
+async def opened(
+    database: Database, *, role: str = "postgres", password: bytes = b"postgres", name: str | None = None
+) -> Backend:
+    return await connect(
+        upstream(database.url), database=name or database.name, role=role, password=password, on_lost=lambda _: None
+    )
+
+
+# ── translations ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def raised_by_asyncpg() -> list[type[BaseException]]:
+    """Every class of exception that asyncpg has."""
+    classes = {kind for _, kind in inspect.getmembers(asyncpg.exceptions, inspect.isclass)}
+    found = [kind for kind in classes if issubclass(kind, Exception) and not issubclass(kind, NOT_RAISED)]
+    return sorted(found, key=lambda kind: kind.__name__)
+
+
+OF_THE_NETWORK = [
+    ConnectionRefusedError(111, "Connection refused"),
+    ConnectionResetError(104, "Connection reset by peer"),
+    socket.gaierror(-2, "Name or service not known"),
+    ssl.SSLCertVerificationError(1, "certificate verify failed"),
+    asyncio.IncompleteReadError(b"", 5),
+    TimeoutError(),
+    OSError("no number"),
+    UnicodeError("label empty or too long"),
+]
+
+
+async def translated(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> GatewayError:
+    """What the caller is told when opening raises `error`."""
+
+    async def fail(**_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(connect_module, "open_connection", fail)
+        return await refused(
+            connect(upstream("postgres://a:b@h/d"), database="d", role="r", password=b"secret", on_lost=lambda _: None)
+        )
+
+
+async def test_every_exception_of_asyncpg_has_a_translation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One without would pass through here as it is, and fail the test."""
+    for kind in raised_by_asyncpg():
+        told = await translated(kind("some text"), monkeypatch)
+        assert told.message, kind
+        assert "secret" not in told.message, kind
+        if not issubclass(kind, asyncpg.PostgresError):
+            assert isinstance(told, TargetUnavailable), kind
+
+
+@pytest.mark.parametrize(
+    "error", [*OF_THE_NETWORK, asyncpg.ConnectionDoesNotExistError("x")], ids=lambda error: type(error).__name__
+)
+async def test_what_goes_wrong_on_the_network_is_told_as_a_target_that_is_away(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = await translated(error, monkeypatch)
+    assert isinstance(told, TargetUnavailable)
+    assert told.retry_after == 1
+    assert "target default" in told.message
+
+
+def test_there_are_exceptions_to_translate() -> None:
+    assert len(raised_by_asyncpg()) > 200
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "status"),
+    [
+        ("28P01", PasswordFailed, 400),
+        ("28000", PasswordFailed, 400),
+        ("3D000", DatabaseMissing, 400),
+        ("42501", DatabaseMissing, 400),
+        ("55000", DatabaseMissing, 400),
+        ("53300", TargetOverloaded, 503),
+        ("57P03", TargetOverloaded, 503),
+        ("57P01", TargetOverloaded, 503),
+        ("XX000", ConnectRefused, 500),
+        ("0A000", ConnectRefused, 500),
+    ],
+)
+def test_refusals_by_their_code(code: str, kind: type[GatewayError], status: int) -> None:
+    error = asyncpg.PostgresError("no")
+    error.sqlstate = code
+    told = refusal(error, "someone")
+    assert type(told) is kind
+    assert told.status == status
+    assert told.retryable is (kind is TargetOverloaded)
+
+
+def test_refusal_is_passed_on_whole() -> None:
+    error = asyncpg.PostgresError("no")
+    error.sqlstate, error.severity, error.message, error.detail, error.hint = "XX000", "FATAL", "no", "why", "do"
+    told = refusal(error, "someone")
+    assert isinstance(told, ConnectRefused)
+    assert told.fields == {"S": "FATAL", "C": "XX000", "M": "no", "D": "why", "H": "do"}
+
+
+# ── a server that misbehaves ─────────────────────────────────────────────────────────────────────────────────────────
+
+Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def error_message(code: str, text: str) -> bytes:
+    body = f"SFATAL\0VFATAL\0C{code}\0M{text}\0\0".encode()
+    return b"E" + (len(body) + 4).to_bytes(4) + body
+
+
+@asynccontextmanager
+async def server(answer: Answer) -> AsyncIterator[Upstream]:
+    """An upstream whose server answers a start-up message like this."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        try:
+            await answer(reader, writer)
+        finally:
+            writer.close()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    try:
+        yield upstream(f"postgres://a:b@127.0.0.1:{port}/d?sslmode=disable", connect_timeout=0.3)
+    finally:
+        listening.close()
+        await listening.wait_closed()
+
+
+async def told_by(answer: Answer) -> GatewayError:
+    async with server(answer) as place:
+        return await refused(connect(place, database="d", role="r", password=b"p", on_lost=lambda _: None))
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [("57P03", TargetOverloaded), ("53300", TargetOverloaded), ("3D000", DatabaseMissing)]
+)
+async def test_refusal_on_the_wire(code: str, kind: type[GatewayError]) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(error_message(code, "not now"))
+
+    told = await told_by(answer)
+    assert type(told) is kind
+    assert told.message == "not now"
+
+
+async def test_server_that_hangs_up() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None: ...
+
+    assert isinstance(await told_by(answer), TargetUnavailable)
+
+
+async def test_server_that_is_no_postgres() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await writer.drain()
+
+    assert isinstance(await told_by(answer), TargetUnavailable)
+
+
+async def test_server_that_says_nothing_is_given_up_in_time() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    told = await told_by(answer)
+    assert isinstance(told, TargetUnavailable)
+    assert "within 0.3 s" in told.message
+
+
+async def test_nobody_at_home() -> None:
+    place = upstream(f"postgres://a:b@127.0.0.1:{free_port()}/d")
+    told = await refused(connect(place, database="d", role="r", password=b"p", on_lost=lambda _: None))
+    assert isinstance(told, TargetUnavailable)
+    assert "target default" in told.message
+
+
+async def test_host_that_is_no_name() -> None:
+    place = upstream("postgres://a:b@h/d")
+    place = replace(place, target=Target("default", "x" * 300, 5432))
+    told = await refused(connect(place, database="d", role="r", password=b"p", on_lost=lambda _: None))
+    assert isinstance(told, TargetUnavailable)
+
+
+# ── on a real Postgres ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_connection_is_logged_in_and_has_what_the_upstream_asks_for(database: Database) -> None:
+    backend = await opened(database)
+    assert backend.pid
+    assert len(backend.statements) == 0
+    await backend.close(5.0)
+
+
+async def test_wrong_password_unknown_role_and_role_without_login_are_told_alike(
+    database: Database, postgres: Cluster
+) -> None:
+    with scratch_role(postgres) as role:
+        postgres.maintenance.psql(f"ALTER ROLE {role} NOLOGIN")
+        for who in ("postgres", "nobody_here", role):
+            told = await refused(opened(database, role=who, password=b"wrong"))
+            assert isinstance(told, PasswordFailed)
+            assert told.message == f'password authentication failed for user "{who}"'
+
+
+async def test_password_that_is_no_text_fails_without_asking(database: Database) -> None:
+    assert isinstance(await refused(opened(database, password=b"\xff\xfe")), PasswordFailed)
+
+
+async def test_missing_database_is_told_as_postgres_tells_it(database: Database) -> None:
+    told = await refused(opened(database, name="there_is_none"))
+    assert isinstance(told, DatabaseMissing)
+    assert told.code == "3D000"
+    assert told.fields["S"] == "FATAL"
+    assert told.message == 'database "there_is_none" does not exist'
