@@ -1,5 +1,6 @@
 """The one place where everything is put together: owners made in order, handed over, and closed in reverse."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -23,6 +24,7 @@ from sqlhttp_gateway.observe.activity import Activity
 from sqlhttp_gateway.observe.logs import log_observer
 from sqlhttp_gateway.observe.metrics import Metrics
 from sqlhttp_gateway.observe.reporter import Place, Reporter
+from sqlhttp_gateway.observe.trace import Traces
 from sqlhttp_gateway.observe.watch import Watch
 from sqlhttp_gateway.observe.webhook import Webhook, post_to
 from sqlhttp_gateway.pools.passwords import Passwords
@@ -40,13 +42,17 @@ class Gateway:
     def __init__(self, settings: Settings, *, observe: Observer | None = None, place: Place | None = None) -> None:
         """
         Raises:
-            ConfigurationError: a connection string in the settings cannot be used.
+            ConfigurationError: a connection string in the settings cannot be used, or an extra is missing.
         """
         self._settings = settings
         self._targets = Targets(settings)
         self._place = place
         self._metrics = Metrics(settings.metrics.max_labels, before=place.before() if place else None)
-        self._observe = each(observe or log_observer(settings.log), self._metrics)
+        self._traces = Traces() if settings.trace.opentelemetry else None
+        observers: list[Observer] = [observe or log_observer(settings.log), self._metrics]
+        if self._traces is not None:
+            observers.append(self._traces)
+        self._observe = each(*observers)
         self._sql: SqlEndpoint | None = None
         self._readiness: Readiness | None = None
         routes = [
@@ -106,6 +112,8 @@ class Gateway:
         registry.start()
         credentials.start()
         reporter.start()
+        if self._traces is not None:
+            self._traces.start()
         if watch is not None:
             watch.start(lambda: reporter.whole().pools)
         try:
@@ -121,6 +129,8 @@ class Gateway:
             if watch is not None:
                 await watch.stop()
             await reporter.stop()
+            if self._traces is not None:
+                await asyncio.to_thread(self._traces.stop)
             passwords.close()
 
     def _make_watch(self) -> Watch | None:

@@ -167,7 +167,7 @@ class SqlService:
             outcome, sqlstate, message = "bug", fault.sqlstate, fault.message
         finally:
             if reply is not None and spent.waited and self._telling.server_timing:
-                reply = reply._replace(timing=spent.timing)
+                reply = Reply(reply.status, reply.headers, reply.request_id, reply.body, spent.timing)
             traceparent = str(trace) if trace is not None else ""
             if spent.executed >= self._slow:
                 texts = tuple(each.text for each in _statements(request))

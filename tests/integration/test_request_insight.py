@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.cluster import Database
-from tests.support.gateway import Gateway
+from tests.support.cluster import Cluster, Database
+from tests.support.collector import running_collector
+from tests.support.gateway import Gateway, gateway_in_thread
 from tests.support.program import Program, program_of
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -117,3 +118,19 @@ def test_trace_is_nothing_to_postgres_by_default(gateway: Gateway, database: Dat
     text = "SELECT query FROM pg_stat_activity WHERE pid = pg_backend_pid()"
     with program_of(gateway, database) as program:
         assert program.ask(text, headers={"traceparent": SAMPLED})["rows"] == [{"query": text}]
+
+
+def test_request_and_its_phases_become_spans_of_its_trace_when_they_shall(
+    postgres: Cluster, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_collector() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        with (
+            gateway_in_thread(postgres.maintenance.url, {"trace": {"opentelemetry": True}}) as gateway,
+            program_of(gateway, database) as program,
+        ):
+            program.ask("SELECT 1", headers={"traceparent": SAMPLED})
+            program.ask("SELECT 2", headers={"traceparent": UNSAMPLED})
+    assert {span.name for span in collector.spans} == {"POST /sql", "queue", "connect", "execute", "encode"}
+    assert {span.trace_id.hex() for span in collector.spans} == {TRACE}

@@ -13,7 +13,10 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from sqlhttp_gateway import errors
+from sqlhttp_gateway.neon.headers import REQUEST_HEADERS, RESPONSE_HEADERS
 from sqlhttp_gateway.observe import names
+from sqlhttp_gateway.observe.families import snake
 from sqlhttp_gateway.settings import Section, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -95,9 +98,36 @@ def metrics_table() -> str:
     return "\n".join(rows)
 
 
+def headers_table() -> str:
+    """What is read from a request, and what an answer carries."""
+    rows = ["| header | of the | meaning |", "| --- | --- | --- |"]
+    rows += [f"| `{name}` | request | {meaning} |" for name, meaning in REQUEST_HEADERS.items()]
+    rows += [f"| `{name}` | answer | {meaning} |" for name, meaning in RESPONSE_HEADERS.items()]
+    return "\n".join(rows)
+
+
+def errors_table() -> str:
+    """Every error that the gateway itself has, by the word that metrics and logs use, in the order of the file."""
+    rows = ["| reason | status | SQLSTATE | again? | when |", "| --- | --- | --- | --- | --- |"]
+    for each in vars(errors).values():
+        if isinstance(each, type) and issubclass(each, errors.GatewayError) and each is not errors.GatewayError:
+            sqlstate = "Postgres's" if issubclass(each, errors.PostgresError) else f"`{each.sqlstate}`"
+            again = "yes" if each.retryable else ""
+            when = " ".join((each.__doc__ or "").split("\n\n")[0].split())
+            rows.append(f"| `{snake(each.__name__)}` | {each.status} | {sqlstate} | {again} | {when} |")
+    return "\n".join(rows)
+
+
 def with_tables(text: str) -> str:
     """The README with what is written from the source renewed."""
-    for name, content in {"map": map_of_files(), "settings": settings_table(), "metrics": metrics_table()}.items():
+    written = {
+        "map": map_of_files(),
+        "headers": headers_table(),
+        "errors": errors_table(),
+        "settings": settings_table(),
+        "metrics": metrics_table(),
+    }
+    for name, content in written.items():
         text = _between(text, name, content)
     return text
 

@@ -83,19 +83,33 @@ JSON_HEADERS: tuple[tuple[bytes, bytes], ...] = (
 )
 """What every answer of `POST /sql` carries, errors included."""
 
-ALLOWED_REQUEST_HEADERS = (
-    "Authorization",
-    "Content-Type",  # this and Batch-Deferrable are missing from Neon's list, where pages then fail the preflight
-    "Neon-Connection-String",
-    "Neon-Raw-Text-Output",
-    "Neon-Array-Mode",
-    "Neon-Pool-Opt-In",
-    "Neon-Batch-Read-Only",
-    "Neon-Batch-Isolation-Level",
-    "Neon-Batch-Deferrable",
-    "Sqlhttp-Timeout",
-    "Traceparent",
-)
+REQUEST_HEADERS: dict[str, str] = {
+    "Authorization": "Bearer, and an API key or a token, in place of a password.",
+    # This and Batch-Deferrable are missing from Neon's list, where pages then fail the preflight.
+    "Content-Type": "Anything: the body is read as JSON.",
+    "Neon-Connection-String": "postgres://role:password@host/database; the host only chooses among the targets.",
+    "Neon-Raw-Text-Output": "true: values are Postgres's own text, with no type changed.",
+    "Neon-Array-Mode": "true: rows are arrays; else objects.",
+    "Neon-Pool-Opt-In": "Nothing: every request uses a pool.",
+    "Neon-Batch-Read-Only": "true: the batch's transaction is READ ONLY.",
+    "Neon-Batch-Isolation-Level": "ReadUncommitted, ReadCommitted, RepeatableRead or Serializable, for the batch.",
+    "Neon-Batch-Deferrable": "true: the batch's transaction is DEFERRABLE.",
+    "Sqlhttp-Timeout": "Nothing yet.",
+    "Traceparent": "The trace that the request belongs to, as W3C's Trace Context has it.",
+}
+"""What each header of a request to /sql means; one that is not listed means nothing."""
+
+RESPONSE_HEADERS: dict[str, str] = {
+    "Neon-Request-Id": "A UUID for this request, which the log has, too.",
+    "Server-Timing": "Milliseconds of queue, connect, execute and encode, once there was a connection.",
+    "Retry-After": "Seconds after which the same request may succeed; with 503, mostly.",
+    "Neon-Batch-Read-Only": "How a batch's transaction began, if it was asked for.",
+    "Neon-Batch-Isolation-Level": "How a batch's transaction began, if it was asked for.",
+    "Neon-Batch-Deferrable": "How a batch's transaction began, if it was asked for.",
+}
+"""What each header of an answer from /sql means, those of HTTP and of CORS aside."""
+
+ALLOWED_REQUEST_HEADERS = tuple(REQUEST_HEADERS)
 """Every request header that a page in a browser may send; one that is not listed fails its preflight."""
 
 CORS_PREFLIGHT: tuple[tuple[bytes, bytes], ...] = (
