@@ -24,6 +24,8 @@ class Ask(Flag):
     ADVISORY_LOCK = auto()
     PREPARED = auto()
     CURSOR = auto()
+    RELEASE = auto()
+    """Whether what pins the tunnel is still there; nothing to ask where nothing does."""
     EVERYTHING = TEMPORARY | ADVISORY_LOCK | PREPARED | CURSOR
 
 
@@ -60,6 +62,8 @@ class Effects:
     """Names in SQL's EXECUTE, which may be statements that the program made with Parse."""
     ask: Ask = Ask.NOTHING
     pins: tuple[Pin, ...] = ()
+    is_local: bool = False
+    """Whether a parameter changes for the rest of the transaction that may change what a text means."""
     reads_sequence: bool = False
     """Whether the text is a single statement with lastval or currval, which speak of an earlier one."""
 
@@ -70,8 +74,9 @@ ALL = b"*"
 _MEMORABLE = 4096
 """Longer texts are read each time: they hardly come twice."""
 
-_LEADING = rb"set|reset|discard|listen|unlisten|prepare|deallocate|execute|load|do|call"
-_SUSPECT_START = re.compile(rb"(?:\A|;|\n|\*/)\s*(?:%b)\b" % _LEADING, re.IGNORECASE)
+_LEADING = rb"\s*(?:set|reset|discard|listen|unlisten|prepare|deallocate|execute|load|do|call|drop|close)\b"
+_SUSPECT_START = re.compile(_LEADING, re.IGNORECASE)
+_SUSPECT_LATER = re.compile(rb"(?:;|\n|\*/)" + _LEADING, re.IGNORECASE)  # after a statement, or after a comment
 _SUSPECT_WORDS = (b"temp", b"advisory", b"set_config", b"hold", b"lastval", b"currval", b"setseed", b"dblink_connect")
 
 _TOKEN = re.compile(
@@ -111,7 +116,11 @@ def effects_of(text: bytes) -> Effects:
 
 def _effects(text: bytes) -> Effects:
     lower = text.lower()
-    if not (any(word in lower for word in _SUSPECT_WORDS) or _SUSPECT_START.search(text)):
+    if not (
+        _SUSPECT_START.match(text)
+        or any(word in lower for word in _SUSPECT_WORDS)
+        or ((b";" in text or b"--" in text or b"*/" in text) and _SUSPECT_LATER.search(text))
+    ):
         return NO_EFFECTS
     reading = _Reading()
     statements = list(_statements(text))
@@ -182,6 +191,7 @@ class _Reading:
         self._executes: list[bytes] = []
         self._ask = Ask.NOTHING
         self._pins: list[Pin] = []
+        self._is_local = False
         self._reads_sequence = False
 
     def effects(self, *, is_single: bool) -> Effects:
@@ -194,6 +204,7 @@ class _Reading:
             tuple(self._executes),
             self._ask,
             tuple(self._pins),
+            self._is_local,
             self._reads_sequence and is_single,
         )
         return NO_EFFECTS if effects == NO_EFFECTS else effects
@@ -220,7 +231,9 @@ class _Reading:
             case b"deallocate":
                 name = _identifier(rest[1:] if _starts(rest, b"prepare") and len(rest) > 1 else rest)
                 self._deallocates += [ALL] if rest[-1:] == [_Token("word", b"all")] else name
-                self._ask |= Ask.PREPARED
+                self._ask |= Ask.RELEASE
+            case b"drop" | b"close":
+                self._ask |= Ask.RELEASE
             case b"execute":
                 self._executes += _identifier(rest)
             case b"load":
@@ -238,6 +251,8 @@ class _Reading:
             word = token.value
             if word in (b"temp", b"temporary", b"pg_temp"):
                 self._ask |= Ask.TEMPORARY
+            elif b"advisory_unlock" in word:
+                self._ask |= Ask.RELEASE
             elif b"advisory" in word and b"xact" not in word:
                 self._ask |= Ask.ADVISORY_LOCK
             elif word == b"hold" and tokens[0].value == b"declare":
@@ -252,7 +267,10 @@ class _Reading:
                 self._pins.append(Pin.CONNECTION)
 
     def _read_set(self, rest: list[_Token]) -> None:
-        if _starts(rest, b"local") or _starts(rest, b"transaction") or _starts(rest, b"constraints"):
+        if _starts(rest, b"transaction") or _starts(rest, b"constraints"):
+            return
+        if _starts(rest, b"local"):
+            self._set_locally(_parameter(rest[1:], is_reset=False))
             return
         if _starts(rest, b"session") and _starts(rest[1:], b"characteristics"):
             self._set(*_CHARACTERISTICS)
@@ -270,6 +288,11 @@ class _Reading:
                 self._sets[name] = None
             else:
                 self._pins.append(Pin.PARAMETER)
+
+    def _set_locally(self, name: str) -> None:
+        # A name with a dot is an extension's or the program's own; row-level security is mostly fed by such.
+        if "." not in name:
+            self._is_local = True
 
     def _reset(self, name: str) -> None:
         if name == "all":
@@ -291,6 +314,7 @@ class _Reading:
                 name = token.value.decode(errors="replace").lower()
             last = token
         if last is not None and last.kind in ("word", "string") and last.value.decode(errors="replace") in _LOCAL_WORDS:
+            self._set_locally(name)
             return
         self._set(name)
 
@@ -301,7 +325,7 @@ class _Reading:
             self._reset("session_authorization")
             self._unlistens.append(ALL)
             self._deallocates.append(ALL)
-        self._ask |= Ask.EVERYTHING
+        self._ask |= Ask.RELEASE
 
     def _read_code(self, rest: list[_Token]) -> None:
         self._ask |= Ask.EVERYTHING

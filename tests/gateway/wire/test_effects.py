@@ -19,14 +19,13 @@ from sqlhttp_gateway.wire.effects import ALL, NO_EFFECTS, Ask, Effects, Pin, eff
         "/* /* SET */ SET x = 1 */ SELECT 1",
         'SELECT "set" FROM "t;SET x = 1"',
         "SELECT E'\\'; SET x = 1'",
-        "BEGIN; SET LOCAL x = 1; COMMIT",
+        "BEGIN; SET LOCAL a.x = 1; COMMIT",
         "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
         "SET CONSTRAINTS ALL DEFERRED",
         "PREPARE TRANSACTION 'x'",
         "SELECT temperature, threshold FROM t",
         "SELECT set_config('app.user', $1, true)",
         "SELECT set_config('app.user', coalesce($1, 'x'), TRUE), 1",
-        "SELECT set_config($1, $2, 'on')",
         "SELECT pg_advisory_xact_lock(1)",
         "DECLARE c CURSOR WITHOUT HO FOR SELECT 1",
         "CREATE FUNCTION f() RETURNS void SET search_path = a AS $$ BEGIN SET x = 1; END $$ LANGUAGE plpgsql",
@@ -122,11 +121,13 @@ def test_parameters_taken_back(text: str, names: list[str]) -> None:
         ('CREATE TABLE "pg_temp".t (a int)', Ask.TEMPORARY),
         ("SELECT pg_advisory_lock(1)", Ask.ADVISORY_LOCK),
         ("SELECT pg_try_advisory_lock_shared(1, 2)", Ask.ADVISORY_LOCK),
-        ("SELECT pg_advisory_unlock_all()", Ask.ADVISORY_LOCK),
+        ("SELECT pg_advisory_unlock_all()", Ask.RELEASE),
+        ("DROP TABLE t", Ask.RELEASE),
+        ("CLOSE c", Ask.RELEASE),
         ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", Ask.CURSOR),
         ("PREPARE p AS SELECT 1", Ask.PREPARED),
-        ("DEALLOCATE p", Ask.PREPARED),
-        ("DISCARD TEMP", Ask.EVERYTHING),
+        ("DEALLOCATE p", Ask.RELEASE),
+        ("DISCARD SEQUENCES", Ask.RELEASE),
         ("CALL p()", Ask.EVERYTHING),
         ("DO $$ BEGIN END $$", Ask.EVERYTHING),
     ],
@@ -160,7 +161,7 @@ def test_execute_names_the_statement_it_runs() -> None:
 
 def test_discard_all_takes_everything_back() -> None:
     assert effects_of(b"DISCARD ALL") == Effects(
-        resets=("all", "role", "session_authorization"), unlistens=(ALL,), deallocates=(ALL,), ask=Ask.EVERYTHING
+        resets=("all", "role", "session_authorization"), unlistens=(ALL,), deallocates=(ALL,), ask=Ask.RELEASE
     )
 
 
@@ -171,5 +172,10 @@ def test_statement_that_speaks_of_an_earlier_one_is_marked(text: str) -> None:
 
 def test_long_texts_are_read_as_short_ones_are() -> None:
     padding = b"-" * 5000 + b"\n"
-    assert effects_of(b"--" + padding + b"SET a = 1").sets == ("a",)
-    assert effects_of(b"--" + padding + b"SELECT 1") is NO_EFFECTS
+    assert effects_of(padding + b"SET a = 1").sets == ("a",)
+    assert effects_of(padding + b"SELECT 1") is NO_EFFECTS
+
+
+@pytest.mark.parametrize("text", ["SET LOCAL DateStyle = German", "SELECT set_config($1, $2, 'on')"])
+def test_text_that_changes_the_meaning_of_others_within_its_transaction_is_marked(text: str) -> None:
+    assert effects_of(text.encode()) == Effects(is_local=True)

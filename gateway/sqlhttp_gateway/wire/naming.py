@@ -1,0 +1,294 @@
+"""Names of prepared statements between one program and whichever backend it has: which to use, what to send first.
+
+The program's names are its own (`ProgramStatements`), the backend's are shared (`BackendStatements`). Everything that
+is sent besides the program's own messages is put down in `owed`, so that nobody is told of the answers. What is known
+of the backend is what is true once all that was sent has worked. Where it may not have, because the batch that it was
+sent in is not answered, the backend is taught again, or the program has to wait (`is_in_doubt`).
+"""
+
+import re
+
+from sqlhttp_gateway.wire import owed
+from sqlhttp_gateway.wire.effects import ALL, Effects, Pin
+from sqlhttp_gateway.wire.frontend import encode_close_statement, encode_parse
+from sqlhttp_gateway.wire.owed import Entry, Kind, Owed
+from sqlhttp_gateway.wire.prepared import PREFIX, Prepared, ProgramStatements, Source, Sources, Undo
+from sqlhttp_gateway.wire.session import BackendSession, Session
+
+_OUTSIDE = PREFIX + b"_"
+_OUR_NAME = re.compile(rb"\b%bt[0-9]+\b" % PREFIX)  # in quotes of whatever language the server speaks
+_UNKNOWN = Source(b"\0")
+"""Stands for an unnamed statement of which nothing is known."""
+
+
+class Naming:
+    """The statements of one program on the backend that it has."""
+
+    def __init__(self, sources: Sources, session: Session, waiting: Owed) -> None:
+        self.program = ProgramStatements()
+        self._sources = sources
+        self._session = session
+        self._owed = waiting
+        self._backend: BackendSession | None = None
+        self._unnamed: Source | None = _UNKNOWN  # what the backend has as its unnamed statement,
+        self._unnamed_since = 0  # and since which batch
+        self._taught: dict[bytes, int] = {}  # names on the backend, and in which batch it was taught them
+        self._lent: set[bytes] = set()  # the program's own names that the backend may know
+        self._failed: dict[bytes, bytes] = {}  # what would have been a name on the backend → the program's name
+        self._dropping_all = 0  # how many times DEALLOCATE ALL was sent and not answered
+
+    def attach(self, backend: BackendSession) -> None:
+        """This is the backend now. Nothing is known of its unnamed statement."""
+        self._backend = backend
+        self._unnamed = _UNKNOWN
+        self._lent.clear()
+
+    def detach(self) -> None:
+        """There is no backend, and nothing is outstanding."""
+        self.settle()
+        self._backend = None
+
+    def settle(self) -> None:
+        """Everything that was sent is answered."""
+        self.program.settle()
+        self._taught.clear()
+        self._failed.clear()
+        self._dropping_all = 0
+
+    def batch_failed(self, count: int) -> None:
+        """A batch was ended by an error, and with it `count` simple queries that were never run."""
+        self._unnamed = _UNKNOWN
+        for _ in range(count):
+            self.program.batch_answered()
+
+    # ── Parse ──
+
+    def is_known_elsewhere(self, name: bytes, tail: bytes) -> bool:
+        """Whether this Parse can be believed without asking a backend: its text is one that some backend has taken."""
+        if not name or name in self.program:
+            return False
+        source = self._sources.find(tail)
+        return source is not None and source.is_proven and not source.effects.executes
+
+    def define_elsewhere(self, name: bytes, tail: bytes) -> None:
+        """Take a Parse that `is_known_elsewhere`. A backend is taught when the statement is used."""
+        self.program.put(name, Prepared(self._sources.get(tail), self._sources.next_generation()))
+
+    def define(self, name: bytes, tail: bytes) -> tuple[bytes, bytes]:
+        """A Parse is about to be sent: what goes first, and the name that it has to be sent under."""
+        source = self._sources.get(tail)
+        # What EXECUTE in SQL returns is known only where the statement that it names is.
+        first = b"".join(self._lend_statement(executed) for executed in source.effects.executes)
+        if not name:
+            self._set_unnamed(source)
+            self._add_parse(name, Prepared(source, 0), name)
+            return first, name
+        if name in self.program:
+            # Put something there under this very name, so that it is the backend that says so.
+            own_name = _outside(name)
+            first += self._lend(own_name, encode_parse(own_name, b""))
+            self._owed.add(owed.PARSE)
+            return first, own_name
+        prepared = Prepared(source, self._sources.next_generation())
+        backend_name = self._new_name(prepared)
+        self._add_parse(name, prepared, backend_name)
+        return first, backend_name
+
+    def _add_parse(self, name: bytes, prepared: Prepared, backend_name: bytes) -> None:
+        backend = self._here()
+        undo_name = self.program.define(name, prepared)
+
+        def undo(was_tried: bool) -> None:
+            undo_name(was_tried)
+            backend.statements.discard_name(backend_name)
+            self._failed[backend_name] = name
+            prepared.source.is_proven = False
+
+        self._owed.add(Entry(Kind.PARSE, undo=undo, source=prepared.source))
+
+    # ── Bind, Describe, Close ──
+
+    def is_in_doubt(self, name: bytes) -> bool:
+        """Whether an earlier batch has to be answered before a message that uses `name` can be sent."""
+        if not self.program.is_in_doubt(name):
+            return False
+        # A fresh one may be used under the very name of its own Parse: had that failed, the backend says so.
+        prepared = self.program.get(name)
+        return prepared is None or not self.program.is_fresh(name) or not self._has_own(prepared)
+
+    def use(self, name: bytes) -> tuple[bytes, bytes]:
+        """A message names the statement `name`: what goes first, and how the backend calls it."""
+        prepared = self.program.get(name)
+        if prepared is not None:
+            return self._teach(prepared, is_unnamed=not name)
+        if name:
+            own_name = _outside(name)
+            return self._take_back(own_name), own_name
+        if self._unnamed is None and not self.program.is_pending(self._unnamed_since):
+            return b"", name
+        self._set_unnamed(None)  # the backend may have one of somebody else's
+        self._owed.add(owed.OUR_CLOSE)
+        return encode_close_statement(b""), name
+
+    def close(self, name: bytes) -> tuple[bytes | None, Undo | None]:
+        """A Close of `name`: what is sent, None if nothing, since the backend keeps it for others or for later."""
+        known, undo = self.program.drop((name,))
+        if known or not name or self._backend is None:
+            return None, undo
+        return encode_close_statement(_outside(name)), undo  # SQL's PREPARE may have made it
+
+    def close_evicted(self) -> bytes:
+        """Closes what was pushed out. To be sent where no portal can depend on it."""
+        if self._backend is None:
+            return b""
+        names = self._backend.statements.take_closing()
+        for _ in names:
+            self._owed.add(owed.OUR_CLOSE)
+        return b"".join(map(encode_close_statement, names))
+
+    def _has_own(self, prepared: Prepared) -> bool:
+        """Whether the backend knows this one from the program's own Parse."""
+        statements = self._here().statements
+        return statements.size > 0 and statements.generation_of(self._key(prepared.source)) == prepared.generation
+
+    def _find(self, prepared: Prepared) -> bytes | None:
+        return self._here().statements.find(self._key(prepared.source), since=prepared.generation)
+
+    def _teach(self, prepared: Prepared, *, is_unnamed: bool) -> tuple[bytes, bytes]:
+        """The Parse that the backend lacks, if any, and the name that the statement then has there."""
+        backend, source = self._here(), prepared.source
+        if is_unnamed or not backend.statements.size:
+            if self._unnamed is source and not self.program.is_pending(self._unnamed_since):
+                return b"", b""
+            self._set_unnamed(source)
+            self._owed.add(owed.OUR_PARSE)
+            return source.parse(b""), b""
+        name = self._find(prepared)
+        if name is not None and (self._has_own(prepared) or not self.program.is_pending(self._taught.get(name, -1))):
+            return b"", name
+        taught = self._new_name(Prepared(source, self._sources.next_generation()))
+        self._owed.add(Entry(Kind.PARSE, is_ours=True, undo=lambda was_tried: backend.statements.discard_name(taught)))
+        return source.parse(taught), taught
+
+    def _new_name(self, prepared: Prepared) -> bytes:
+        """A name to parse the statement under, now; the empty one where the backend keeps none."""
+        statements = self._here().statements
+        if not statements.size:
+            self._set_unnamed(prepared.source)
+            return b""
+        name = statements.add(self._key(prepared.source), generation=prepared.generation)
+        self._taught[name] = self.program.batch
+        return name
+
+    def _key(self, source: Source) -> tuple[Source, object]:
+        return source, self._session.fingerprint(self._here().defaults)
+
+    def _set_unnamed(self, source: Source | None) -> None:
+        self._unnamed, self._unnamed_since = source, self.program.batch
+
+    def teach_ours(self, source: Source) -> tuple[bytes, bytes, Undo | None]:
+        """A statement of the gateway's own: its Parse if one is needed, its name, and what to do if that fails."""
+        statements = self._here().statements
+        if not statements.size:
+            self.unnamed_is_ours()
+            return source.parse(b""), b"", None
+        name = statements.find((source, None), since=0)
+        if name is not None:
+            return b"", name, None
+        made = statements.add((source, None), generation=self._sources.next_generation())
+        return source.parse(made), made, lambda was_tried: statements.discard_name(made)
+
+    def unnamed_is_ours(self) -> None:
+        """A statement of the gateway's own takes the place of the unnamed one."""
+        self._unnamed = _UNKNOWN
+
+    def _here(self) -> BackendSession:
+        assert self._backend is not None
+        return self._backend
+
+    # ── simple queries, and what SQL does to names ──
+
+    def query(self) -> Undo | None:
+        """A simple query drops the unnamed statement."""
+        self._set_unnamed(None)
+        _, undo = self.program.drop((b"",))
+        if undo is None:
+            return None
+        return lambda was_tried: None if was_tried else undo(was_tried)
+
+    def needs_certainty(self, effects: Effects) -> bool:
+        """Whether a text that names statements has to wait for an earlier batch."""
+        return any(map(self.program.is_in_doubt, effects.deallocates + effects.executes))
+
+    def run(self, effects: Effects) -> tuple[bytes, Undo | None]:
+        """A text with these effects is about to be sent: what goes first, and how to take back what it drops."""
+        named = effects.deallocates + effects.executes
+        if not named:
+            return b"", None
+        first = b"".join(map(self._take_back, named)) + b"".join(map(self._lend_statement, effects.executes))
+        if ALL in effects.deallocates:
+            self._dropping_all += 1
+            self._here().statements.discard_all()
+            return first, self.program.drop(self.program.named())[1]
+        dropped, undo = self.program.drop(name for name in effects.deallocates if name)
+        # The backend has them under other names, or not at all, and must be given something to drop.
+        return first + b"".join(self._lend(name, encode_parse(name, b"")) for name in dropped), undo
+
+    def dropped_all(self) -> None:
+        """The server says that DEALLOCATE ALL, or DISCARD ALL, was run."""
+        if self._dropping_all:
+            self._dropping_all -= 1
+        elif self._backend is not None:  # it came in a way that no text has told
+            self._backend.statements.discard_all()
+            self.program.drop(self.program.named())
+
+    def _lend_statement(self, name: bytes) -> bytes:
+        """SQL's EXECUTE of what was made by Parse: the backend has to know it under the program's own name."""
+        prepared = self.program.get(name)
+        if prepared is None or not name:
+            return b""
+        self._session.pin(Pin.PREPARE)
+        return self._lend(name, prepared.source.parse(name))
+
+    def _lend(self, name: bytes, parse: bytes) -> bytes:
+        """Makes the backend know `name` itself, for a moment."""
+        if name.startswith(PREFIX) and not name.startswith(_OUTSIDE):
+            return b""  # it may be another program's under this name, which must not be touched
+        self._lent.add(name)
+        self._here().statements.close_later(name)
+        self._owed.add(owed.OUR_CLOSE)
+        self._owed.add(owed.OUR_PARSE)
+        return encode_close_statement(name) + parse
+
+    def _take_back(self, name: bytes) -> bytes:
+        """Makes the backend forget `name` where it was lent and the program does not have it."""
+        if name not in self._lent or name in self.program:
+            return b""
+        self._owed.add(owed.OUR_CLOSE)
+        return encode_close_statement(name)
+
+    # ── errors ──
+
+    def with_own_names(self, error: bytes) -> bytes:
+        """An ErrorResponse with the program's names for its statements. It also tells what the backend has lost."""
+        backend = self._backend
+        if backend is None:
+            return error
+        if b"RRevalidateCachedQuery\0" in error:
+            backend.statements.discard_all()  # a table has changed: let every statement be made anew
+        body = error[5:]
+        match = _OUR_NAME.search(body)
+        if match is not None:
+            if b"\0C26000\0" in error:
+                backend.statements.discard_all()  # the server has dropped what we thought it had
+            key = backend.statements.key_of(match[0])
+            name = self.program.name_of(key[0]) if isinstance(key, tuple) else self._failed.get(match[0])
+            if name is not None:
+                body = body.replace(match[0], name)
+        body = body.replace(_OUTSIDE, b"")
+        return b"E%b%b" % ((len(body) + 4).to_bytes(4), body)
+
+
+def _outside(name: bytes) -> bytes:
+    """A program's own name for a statement that we did not make, which must not be one of those that we did."""
+    return PREFIX + b"_" + name if name.startswith(PREFIX) else name

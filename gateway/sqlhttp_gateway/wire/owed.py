@@ -1,0 +1,146 @@
+"""What a backend still owes: one entry for every message sent to it that is answered, in order.
+
+Each answer belongs to the first entry. An entry may be ours alone (its answers are swallowed), or be answered by us
+(`LOCAL`, in its turn). After an error Postgres passes over everything up to the next Sync, and so does `fail`.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum, auto
+
+from sqlhttp_gateway.wire.prepared import Source, Undo
+
+
+class Kind(IntEnum):
+    """How the answer to a message ends."""
+
+    PARSE = auto()
+    BIND = auto()
+    CLOSE = auto()
+    DESCRIBE = auto()
+    EXECUTE = auto()
+    SYNC = auto()
+    QUERY = auto()  # also FunctionCall: both are answered up to a ReadyForQuery of their own
+    LOCAL = auto()  # not sent: answered by us
+    COPY_END = auto()  # CopyDone or CopyFail: not answered, but ends what a Sync before it cannot
+
+
+@dataclass(slots=True)
+class Batch:
+    """A question of ours, up to its own Sync: `done` gets the values of its one row, or None when it failed."""
+
+    done: Callable[[Sequence[bytes | None] | None], None]
+    values: list[bytes | None] = field(default_factory=list)
+    error: bytes | None = None
+    """The ErrorResponse, where that was the answer."""
+
+    def finish(self) -> None:
+        """The answer is complete."""
+        self.done(self.values if self.error is None else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One message on its way. `undo` takes back what was assumed when it was sent, if it had no effect; it is told
+    whether the backend has tried (and failed) or passed it over."""
+
+    kind: Kind
+    is_ours: bool = False
+    undo: Undo | None = None
+    batch: Batch | None = None
+    source: Source | None = None
+    """What a Parse of the program's is about."""
+    reply: bytes = b""
+
+
+PARSE, BIND, CLOSE, DESCRIBE, EXECUTE, SYNC, QUERY, COPY_END = (
+    Entry(kind)
+    for kind in (
+        Kind.PARSE,
+        Kind.BIND,
+        Kind.CLOSE,
+        Kind.DESCRIBE,
+        Kind.EXECUTE,
+        Kind.SYNC,
+        Kind.QUERY,
+        Kind.COPY_END,
+    )
+)
+OUR_PARSE, OUR_CLOSE = Entry(Kind.PARSE, is_ours=True), Entry(Kind.CLOSE, is_ours=True)
+
+
+class Owed:
+    """The queue of entries, and the two states of the protocol that decide what becomes of it."""
+
+    __slots__ = ("_queue", "in_copy", "is_skipping")
+
+    def __init__(self) -> None:
+        self._queue: deque[Entry] = deque()
+        self.is_skipping = False
+        """After an error: what is sent before the next Sync, the backend passes over."""
+        self.in_copy = False
+        """The backend reads COPY data and passes over Sync."""
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    @property
+    def first(self) -> Entry | None:
+        """Whose answer comes next."""
+        return self._queue[0] if self._queue else None
+
+    def clear(self) -> None:
+        """Forget everything; another backend comes."""
+        self._queue.clear()
+        self.is_skipping = self.in_copy = False
+
+    def add(self, entry: Entry) -> None:
+        """One more message is on its way."""
+        self._queue.append(entry)
+
+    def pop(self) -> bytes:
+        """The first is answered. What we have to say ourselves before the next answer comes back."""
+        queue = self._queue
+        queue.popleft()
+        if queue and queue[0].kind >= Kind.LOCAL:
+            return self._take_local()
+        return b""
+
+    def _take_local(self) -> bytes:
+        replies = []
+        while self._queue and self._queue[0].kind >= Kind.LOCAL:
+            replies.append(self._queue.popleft().reply)
+        return b"".join(replies)
+
+    def fail(self) -> int:
+        """The first was answered with an error that ends its batch: nothing counts up to the next Sync.
+
+        Answers how many ReadyForQuery will not come because of that.
+        """
+        dropped = []
+        while self._queue and self._queue[0].kind is not Kind.SYNC:
+            dropped.append(self._queue.popleft())
+        self.in_copy = False
+        self.is_skipping = not self._queue
+        for entry in reversed(dropped):
+            if entry.undo is not None:
+                entry.undo(entry is dropped[0])
+        return sum(entry.kind is Kind.QUERY for entry in dropped)
+
+    def enter_copy(self) -> int:
+        """The backend asks for COPY data: a Sync sent ahead of the data's end is not going to be answered.
+
+        libpq sends Sync right behind every Execute, COPY or not; Postgres skips it, and wants another after the data.
+        Answers how many there are.
+        """
+        following = list(self._queue)[1:]
+        ends = [at for at, entry in enumerate(following) if entry.kind is Kind.COPY_END]
+        cut = ends[0] if ends else len(following)
+        first = self._queue[0]
+        self._queue.clear()
+        self._queue.append(first)
+        self._queue.extend(entry for entry in following[:cut] if entry.kind is not Kind.SYNC)
+        self._queue.extend(following[cut + 1 :])
+        self.in_copy = not ends
+        return sum(entry.kind is Kind.SYNC for entry in following[:cut])

@@ -1,0 +1,497 @@
+"""A tunnel's traffic over backends that are only borrowed.
+
+One Pipeline lives as long as its tunnel. Its holder moves bytes and borrows backends:
+
+    receive_frontend(data)      what the program sent
+    receive_backend(data)       what the backend sent
+    to_frontend(), to_backend() what to write now
+    needs_backend               borrow one, then `attach`; or `decline`
+    may_release                 `detach` and give it back
+    next_event()                the rest
+
+A backend may go when every ReadyForQuery it owes has come, the last one idle, and nothing of the session lives in it
+alone. Prepared statements hold on any backend (`naming`), parameters are set on each, and where a statement may have
+left something else behind, the server is asked, which decides whether the backend has to stay (`session`). With
+Pin.SESSION nothing is rewritten and the backend stays until the end.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from struct import pack
+
+from sqlhttp_gateway.errors import GatewayError, PostgresError, RemoteProtocolError
+from sqlhttp_gateway.wire.backend import (
+    decode_error,
+    encode_error_response,
+    encode_parameter_status,
+    encode_ready_for_query,
+)
+from sqlhttp_gateway.wire.channels import Channels
+from sqlhttp_gateway.wire.effects import Effects, Pin
+from sqlhttp_gateway.wire.frontend import EXECUTE, SYNC, encode_bind, encode_parse
+from sqlhttp_gateway.wire.naming import Naming
+from sqlhttp_gateway.wire.owed import Batch, Entry, Kind, Owed
+from sqlhttp_gateway.wire.prepared import Sources, Undo
+from sqlhttp_gateway.wire.replies import Replies
+from sqlhttp_gateway.wire.requests import Requests
+from sqlhttp_gateway.wire.session import IDENTITY, BackendSession, Parameters, Session
+
+MAX_MESSAGE = 16 * 1024 * 1024
+"""Bytes of a message that has to be read whole: a statement's text, mostly. Parameters and COPY data pass unbounded."""
+
+_IDLE = ord("I")
+_TEXT = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The tunnel has to end; why is already in `to_frontend`. The backend is not fit for anybody."""
+
+    error: GatewayError
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """The program listens: answer with `listening` once somebody hears these channels for it; then it goes on."""
+
+    channels: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unlisten:
+    """The program listens to these no longer."""
+
+    channels: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """From now on the backend has to stay with the tunnel."""
+
+    pin: Pin
+
+
+@dataclass(frozen=True, slots=True)
+class Unpinned:
+    """For this, the backend need not stay any longer."""
+
+    pin: Pin
+
+
+Event = Failed | Listen | Unlisten | Pinned | Unpinned
+
+
+class Residue(Enum):
+    """What a tunnel leaves on the backend it gives back, beside what a scrub after every use undoes."""
+
+    NOTHING = auto()
+    STATEMENTS = auto()  # prepared statements under the program's own names: DISCARD ALL
+    LIBRARY = auto()  # something that only the end of the connection undoes
+
+
+class Pipeline:
+    """One tunnel's traffic. See the module's text for how it is held."""
+
+    def __init__(
+        self,
+        parameters: Mapping[str, str],
+        sources: Sources,
+        *,
+        key_data: bytes = b"",
+        pins: Iterable[Pin] = (),
+        shares_listen: bool = True,
+        max_message: int = MAX_MESSAGE,
+    ) -> None:
+        """`parameters` are those of the start-up message; `key_data` is the BackendKeyData that the program gets.
+
+        With `shares_listen`, LISTEN is an event and notifications come by `notify`; else it pins the backend.
+        """
+        self._session = Session(parameters, pins=pins)
+        self._is_plain = Pin.SESSION in self._session.pins
+        self._sources = sources
+        self._key_data = key_data
+        self._shares_listen = shares_listen
+        self._channels = Channels()
+        self._events: deque[Event] = deque()
+        self._told_pins = self._session.pins
+
+        self._frontend: list[bytes] = []
+        self._backward: list[bytes] = []
+        self._owed = Owed()
+        self._names = Naming(sources, self._session, self._owed)
+        self._requests = Requests(
+            waiting=self._owed,
+            names=self._names,
+            texts=self,
+            to_backend=self._backward,
+            to_frontend=self._frontend,
+            max_message=max_message,
+            is_plain=self._is_plain,
+        )
+        self._requests.needs_backend = True  # to learn what the server reports, and to check the parameters
+        self._replies = Replies(waiting=self._owed, reader=self, to_frontend=self._frontend)
+
+        self._backend: BackendSession | None = None
+        self._status = _IDLE
+        self._awaits_parameters = True
+        self._awaits_listen = False
+        self._is_greeted = False
+        self._is_dead = False
+        self._told: dict[str, str] = {}  # what the program knows of the parameters that servers report
+        self._baseline: dict[str, str] | None = None
+
+    # ── for the holder ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def is_attached(self) -> bool:
+        """A backend is lent to the tunnel."""
+        return self._backend is not None
+
+    @property
+    def needs_backend(self) -> bool:
+        """The program's next message has to go to a backend, and there is none."""
+        return self._requests.needs_backend
+
+    @property
+    def in_transaction(self) -> bool:
+        """A transaction is open, failed ones included."""
+        return self._status != _IDLE
+
+    @property
+    def is_busy(self) -> bool:
+        """Answers are outstanding, or messages wait to be sent."""
+        return len(self._owed) > 0 or self.needs_backend or self._requests.is_held
+
+    @property
+    def may_release(self) -> bool:
+        """Nothing depends on the backend any more."""
+        return (
+            self._backend is not None
+            and not self._requests.is_open
+            and not self._owed
+            and self._status == _IDLE
+            and not self._session.is_pinned
+            and not self._requests.is_held
+            and not self._requests.is_amid_message
+            and not self._replies.is_amid_message
+        )
+
+    @property
+    def is_terminated(self) -> bool:
+        """The program said goodbye, or the tunnel failed."""
+        return self._requests.is_terminated
+
+    @property
+    def is_finished(self) -> bool:
+        """The program said goodbye and whatever it sent before is done."""
+        return self.is_terminated and not self.is_busy
+
+    @property
+    def pins(self) -> frozenset[Pin]:
+        """Why the backend has to stay."""
+        return self._session.pins
+
+    @property
+    def pending_notifications(self) -> int:
+        """Notifications that wait for the end of a transaction."""
+        return self._channels.pending
+
+    def next_event(self) -> Event | None:
+        """What else has happened, oldest first."""
+        if self._told_pins != self._session.pins:
+            before, self._told_pins = self._told_pins, self._session.pins
+            self._events += [Pinned(pin) for pin in sorted(self._told_pins - before)]
+            self._events += [Unpinned(pin) for pin in sorted(before - self._told_pins)]
+        return self._events.popleft() if self._events else None
+
+    def to_frontend(self) -> bytes:
+        """What the program is to get now."""
+        return _take(self._frontend)
+
+    def to_backend(self) -> bytes:
+        """What the backend is to get now."""
+        return _take(self._backward)
+
+    def receive_frontend(self, data: bytes) -> None:
+        """Take what the program sent.
+
+        Raises:
+            BadRequest: it breaks the protocol. What it sent before that is in `to_backend`; the tunnel has to end.
+        """
+        self._requests.receive(data)
+
+    def receive_backend(self, data: bytes) -> None:
+        """Take what the backend sent.
+
+        Raises:
+            RemoteProtocolError: it answers what nobody asked; the tunnel has to end, and the backend with it.
+        """
+        if not self._is_dead:
+            self._replies.receive(data)
+
+    def attach(self, backend: BackendSession) -> None:
+        """Use this backend from now on. It has to be clean: nothing open, no parameter set."""
+        assert self._backend is None
+        self._backend = backend
+        self._names.attach(backend)
+        self._requests.attach()
+        needed = self._session.needed(backend.defaults)
+        if needed:
+            # What says who we are has to be in force before anything is sent; the rest goes ahead of it.
+            self._awaits_parameters |= not IDENTITY.isdisjoint(name for name, _ in needed)
+            self._set_parameters(needed)
+        elif not self._is_greeted:
+            self._greet()
+        if self._is_greeted:
+            self._tell_differences(backend)
+        self._go_on()
+
+    def detach(self) -> Residue:
+        """The backend goes back to its pool. Says what it has to be cleaned of."""
+        self._backend = None
+        self._status = _IDLE
+        self._owed.clear()
+        self._names.detach()
+        self._replies.reset()
+        self._requests.detach()
+        pins = self._session.pins
+        if pins & {Pin.LOAD, Pin.CONNECTION}:
+            return Residue.LIBRARY
+        return Residue.STATEMENTS if pins else Residue.NOTHING
+
+    def decline(self, error: GatewayError) -> None:
+        """There is no backend to be had: the program is told, and may go on."""
+        self._frontend.append(encode_error_response(error))
+        if self._requests.refuse():
+            self.say_ready()
+        self._go_on()
+
+    def listening(self, channels: Iterable[bytes]) -> None:
+        """Somebody hears these channels for the program, as the Listen event asked."""
+        self._channels.heard(channels)
+        self._awaits_listen = False
+        self._go_on()
+
+    def notify(self, notification: bytes) -> None:
+        """Pass a NotificationResponse to the program, at once or when its transaction is over, as Postgres does."""
+        if self._status == _IDLE and not self._requests.is_open and not self._owed and self._is_greeted:
+            self._frontend.append(notification)
+        else:
+            self._channels.hold(notification)
+
+    def _go_on(self) -> None:
+        self._requests.is_held = self._awaits_parameters or self._awaits_listen
+        self._requests.advance()
+
+    # ── what texts do (Texts of `requests`) ──────────────────────────────────────────────────────────────────────────
+
+    def has_to_wait(self, effects: Effects) -> bool:
+        """Whether a text with these effects cannot be sent yet."""
+        if self._names.needs_certainty(effects):
+            return True
+        missing = self._channels.missing(effects.listens)
+        if not missing or not self._shares_listen:
+            return False
+        self._awaits_listen = self._requests.is_held = True
+        self._events.append(Listen(missing))
+        return True
+
+    def run(self, effects: Effects) -> tuple[bytes, Undo | None]:
+        """A text with these effects is about to be sent: what goes first, and how to take back what was assumed."""
+        if effects.listens and not self._shares_listen:
+            self._session.pin(Pin.LISTEN)
+        self._channels.run(unlistens=effects.unlistens, listens=effects.listens)
+        if effects.reads_sequence and not self.in_transaction and not self._requests.is_open:
+            self._session.pin(Pin.SEQUENCE)
+        self._session.note(effects)
+        return self._names.run(effects)
+
+    # ── what backends say (Reader of `replies`) ──────────────────────────────────────────────────────────────────────
+
+    def read_ready(self, status: int, frame: bytes, entry: Entry | None) -> None:
+        """ReadyForQuery."""
+        if entry is None:
+            self._frontend.append(frame)  # of a Sync that was thought to be lost to a COPY
+            return
+        if entry.kind not in (Kind.SYNC, Kind.QUERY):
+            raise RemoteProtocolError("unexpected ReadyForQuery from the server")
+        local = self._owed.pop()
+        self._status = status
+        is_over = not self._owed
+        if entry.batch is None:
+            self._names.program.batch_answered()
+        if is_over:
+            self._requests.is_open = False
+            self._names.settle()
+        if entry.batch is not None:
+            entry.batch.finish()
+        else:
+            if is_over and status == _IDLE:
+                self._end_transaction()
+            self._frontend.append(frame)
+            if is_over and status == _IDLE:
+                self._ask()
+        if local:
+            self._frontend.append(local)
+        self._go_on()  # something may have waited for this
+
+    def read_error(self, frame: bytes, entry: Entry | None) -> None:
+        """ErrorResponse."""
+        self._channels.transaction_ends(commits=False)
+        if entry is not None and entry.batch is not None:
+            entry.batch.error = frame
+        else:
+            self._frontend.append(self._names.with_own_names(frame))
+        if entry is None:
+            return
+        if entry.kind is Kind.QUERY:
+            self._owed.in_copy = False
+            if entry.undo is not None:
+                entry.undo(True)
+        elif entry.kind is not Kind.SYNC:
+            self._names.batch_failed(self._owed.fail())
+            self._go_on()  # what waited for this may be passed over now
+
+    def read_status(self, frame: bytes, entry: Entry | None) -> None:
+        """ParameterStatus."""
+        name_end = frame.index(b"\0", 5)
+        name, value = frame[5:name_end].decode(errors="replace"), frame[name_end + 1 : -1]
+        before = self._told.get(name)
+        self._told[name] = value.decode(errors="replace")
+        is_ours = entry is not None and entry.is_ours
+        if not is_ours:
+            self._session.reported(name.lower(), value)
+        if not is_ours or (self._is_greeted and self._told[name] != before):
+            self._frontend.append(frame)
+
+    def read_notification(self, frame: bytes) -> None:
+        """NotificationResponse, which only a backend of our own has for us."""
+        if self._is_plain or not self._shares_listen:
+            self._frontend.append(frame)
+
+    def read_copy(self, frame: bytes, entry: Entry | None) -> None:
+        """CopyInResponse."""
+        if entry is None:
+            raise RemoteProtocolError("unexpected CopyInResponse from the server")
+        for _ in range(self._owed.enter_copy()):
+            self._names.program.batch_answered()
+        self._frontend.append(frame)
+
+    def read_command(self, tag: bytes) -> None:
+        """CommandComplete."""
+        if tag in (b"ROLLBACK", b"COMMIT"):
+            self._channels.transaction_ends(commits=tag == b"COMMIT")
+        elif tag in (b"DEALLOCATE ALL", b"DISCARD ALL") and not self._is_plain:
+            self._names.dropped_all()
+
+    def _end_transaction(self) -> None:
+        """All that was sent is answered, and no transaction is open."""
+        self._requests.settle()
+        gone = self._channels.settle()
+        if gone:
+            self._events.append(Unlisten(gone))
+        self._frontend += self._channels.take_held()
+
+    # ── what we ask and set ourselves ────────────────────────────────────────────────────────────────────────────────
+
+    def _ask(self) -> None:
+        """Ask the server what the transaction has left behind, where its texts are suspect."""
+        question = self._session.question()
+        if question is None:
+            return
+
+        def done(values: Sequence[bytes | None] | None) -> None:
+            restored = self._session.answered(question, values)
+            if restored:
+                self._set_parameters(restored)
+
+        batch = Batch(done)
+        self._names.unnamed_is_ours()
+        self._send(batch, encode_parse(b"", question.text), b"", ())
+        self._send_sync(batch)
+
+    def _set_parameters(self, needed: Parameters) -> None:
+        """Give the backend the session's parameters, ahead of whatever the program sends."""
+
+        def done(values: Sequence[bytes | None] | None) -> None:
+            if values is None or len(values) != len(needed):
+                self._fail(batch.error)
+                return
+            for (name, _), value in zip(needed, values, strict=True):
+                self._session.was_set(name, value or b"")
+            self._awaits_parameters = False
+            if not self._is_greeted:
+                self._greet()
+
+        batch = Batch(done)
+        # Values after the encoding are in it, so it has to be in force before they are bound.
+        cut = 1 if needed[0][0] == "client_encoding" else 0
+        for part in (needed[:cut], needed[cut:]):
+            if part:
+                source = self._sources.get(_set_config(len(part)))
+                parse, name, undo = self._names.teach_ours(source)
+                params = [text for pair in part for text in (pair[0].encode(), pair[1])]
+                self._send(batch, parse, name, params, undo=undo)
+        self._send_sync(batch)
+
+    def _send(
+        self, batch: Batch, parse: bytes, name: bytes, params: Sequence[bytes], *, undo: Undo | None = None
+    ) -> None:
+        kinds = (Kind.BIND, Kind.EXECUTE)
+        if parse:
+            self._owed.add(Entry(Kind.PARSE, is_ours=True, batch=batch, undo=undo))
+        for kind in kinds:
+            self._owed.add(Entry(kind, is_ours=True, batch=batch))
+        self._backward.append(parse + encode_bind(name, params) + EXECUTE)
+
+    def _send_sync(self, batch: Batch) -> None:
+        self._owed.add(Entry(Kind.SYNC, is_ours=True, batch=batch))
+        self._backward.append(SYNC)
+
+    def _fail(self, error_response: bytes | None) -> None:
+        """Without its parameters the session must not go on: what follows could run as somebody else."""
+        fields = decode_error(error_response[5:]) if error_response else {"M": "a parameter could not be set"}
+        error = PostgresError(fields | {"S": "FATAL", "V": "FATAL"})
+        self._frontend.append(encode_error_response(error))
+        self._events.append(Failed(error))
+        self._requests.is_terminated = self._is_dead = True
+
+    def _greet(self) -> None:
+        """The log-in is over: every ParameterStatus of the server, the key, and the first ReadyForQuery."""
+        assert self._backend is not None
+        self._is_greeted, self._awaits_parameters = True, False
+        self._baseline = self._backend.reported
+        self._told = self._baseline | self._told
+        self._frontend += [encode_parameter_status(name, value) for name, value in self._told.items()]
+        self._frontend.append(self._key_data)
+        self.say_ready()
+
+    def say_ready(self) -> None:
+        """ReadyForQuery of our own, outside any transaction."""
+        self._end_transaction()
+        self._frontend.append(encode_ready_for_query(b"I"))
+
+    def _tell_differences(self, backend: BackendSession) -> None:
+        """Another backend may have other defaults: the program is told, as it would be of any change."""
+        if backend.reported is self._baseline or backend.reported == self._baseline:
+            return
+        self._baseline = backend.reported
+        wanted = self._session.parameters
+        for name, value in backend.reported.items():
+            if name.lower() not in wanted and self._told.get(name) != value:
+                self._told[name] = value
+                self._frontend.append(encode_parameter_status(name, value))
+
+
+def _take(parts: list[bytes]) -> bytes:
+    data = parts[0] if len(parts) == 1 else b"".join(parts)
+    parts.clear()
+    return data
+
+
+def _set_config(count: int) -> bytes:
+    """The text that sets `count` parameters, and the types of its own."""
+    calls = ",".join(f"pg_catalog.set_config(${2 * at + 1},${2 * at + 2},false)" for at in range(count))
+    return f"SELECT {calls}".encode() + b"\0" + pack(f"!H{2 * count}I", 2 * count, *[_TEXT] * (2 * count))

@@ -1,0 +1,881 @@
+"""A tunnel's life over borrowed backends, message by message."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from sqlhttp_gateway.errors import BadRequest, PostgresError, RemoteProtocolError, WaitTimeout
+from sqlhttp_gateway.wire.effects import Pin
+from sqlhttp_gateway.wire.pipeline import Event, Failed, Listen, Pinned, Pipeline, Residue, Unlisten, Unpinned
+from sqlhttp_gateway.wire.prepared import Sources
+from sqlhttp_gateway.wire.session import BackendSession
+from tests.support.postgres_model import (
+    BIND_COMPLETE,
+    CLOSE_COMPLETE,
+    COPY_DONE,
+    COPY_IN,
+    NO_DATA,
+    PARSE_COMPLETE,
+    SYNC,
+    TERMINATE,
+    bind,
+    close,
+    command_complete,
+    copy_data,
+    describe,
+    error,
+    execute,
+    frame,
+    parameter_status,
+    parse,
+    query,
+    ready,
+    row,
+)
+
+REPORTED = {"TimeZone": "UTC", "client_encoding": "UTF8"}
+KEY = b"K\0\0\0\x0c\0\0\0\x07abcd"
+GREETING = parameter_status("TimeZone", "UTC") + parameter_status("client_encoding", "UTF8") + KEY + ready()
+SELECTED = PARSE_COMPLETE + BIND_COMPLETE + row(b"1") + command_complete("SELECT 1") + ready()
+SET_DONE = BIND_COMPLETE + row(b"x") + command_complete("SELECT 1") + ready()
+
+
+def a_backend(reported: Mapping[str, str] = REPORTED, *, size: int = 100) -> BackendSession:
+    return BackendSession(reported, statement_cache_size=size)
+
+
+def a_tunnel(
+    parameters: Mapping[str, str] | None = None,
+    *,
+    sources: Sources | None = None,
+    pins: tuple[Pin, ...] = (),
+    shares_listen: bool = True,
+    max_message: int = 1000,
+) -> Pipeline:
+    """A tunnel before its log-in."""
+    return Pipeline(
+        parameters or {},
+        Sources() if sources is None else sources,
+        key_data=KEY,
+        pins=pins,
+        shares_listen=shares_listen,
+        max_message=max_message,
+    )
+
+
+def logged_in(tunnel: Pipeline | None = None, backend: BackendSession | None = None) -> Pipeline:
+    """A tunnel after its log-in, without a backend."""
+    tunnel = tunnel or a_tunnel()
+    tunnel.attach(backend or a_backend())
+    assert tunnel.to_frontend() == GREETING
+    assert tunnel.may_release
+    tunnel.detach()
+    return tunnel
+
+
+def attached(tunnel: Pipeline | None = None, backend: BackendSession | None = None) -> Pipeline:
+    """A tunnel after its log-in that keeps its backend."""
+    tunnel = tunnel or a_tunnel()
+    tunnel.attach(backend or a_backend())
+    assert tunnel.to_frontend() == GREETING
+    return tunnel
+
+
+def sent(tunnel: Pipeline, data: bytes) -> bytes:
+    """What the backend gets when the program sends `data`."""
+    tunnel.receive_frontend(data)
+    return tunnel.to_backend()
+
+
+def answered(tunnel: Pipeline, data: bytes) -> bytes:
+    """What the program gets when the backend sends `data`."""
+    tunnel.receive_backend(data)
+    return tunnel.to_frontend()
+
+
+def events(tunnel: Pipeline) -> list[Event]:
+    return list(iter(tunnel.next_event, None))
+
+
+# ── log-in ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_log_in_tells_what_the_server_reports_the_key_and_exactly_one_ready() -> None:
+    tunnel = a_tunnel()
+    assert tunnel.needs_backend
+    assert tunnel.to_frontend() == b""
+    tunnel.attach(a_backend())
+    assert tunnel.to_frontend() == GREETING
+    assert tunnel.to_backend() == b""
+    assert tunnel.may_release
+
+
+def test_query_that_came_with_the_password_goes_out_after_the_log_in() -> None:
+    tunnel = a_tunnel()
+    assert sent(tunnel, query("SELECT 1")) == b""
+    tunnel.attach(a_backend())
+    assert tunnel.to_frontend() == GREETING
+    assert tunnel.to_backend() == query("SELECT 1")
+    assert not tunnel.may_release
+
+
+def test_start_up_parameters_are_set_and_checked_before_the_log_in_is_over() -> None:
+    tunnel = a_tunnel({"application_name": "web", "client_encoding": "UTF8"})
+    tunnel.receive_frontend(query("SELECT 1"))
+    tunnel.attach(a_backend())
+    prologue = tunnel.to_backend()
+    assert b"SELECT pg_catalog.set_config($1,$2,false)\0" in prologue
+    assert b"application_name" in prologue
+    assert b"client_encoding" not in prologue  # the server has it already
+    assert prologue.endswith(SYNC)
+    assert tunnel.to_frontend() == b""
+    setting = PARSE_COMPLETE + BIND_COMPLETE + parameter_status("application_name", "web") + row(b"web")
+    greeting = answered(tunnel, setting + command_complete("SELECT 1") + ready())
+    assert greeting == GREETING.replace(KEY, parameter_status("application_name", "web") + KEY)
+    assert tunnel.to_backend() == query("SELECT 1")
+
+
+def test_start_up_parameter_that_the_server_refuses_ends_the_tunnel_in_its_words() -> None:
+    tunnel = a_tunnel({"work_mem": "lots"})
+    tunnel.receive_frontend(query("SELECT 1"))
+    tunnel.attach(a_backend())
+    refusal = error("22023", 'invalid value for parameter "work_mem": "lots"')
+    told = answered(tunnel, PARSE_COMPLETE + BIND_COMPLETE + refusal + ready())
+    assert told == refusal.replace(b"SERROR\0VERROR", b"SFATAL\0VFATAL")
+    (failed,) = events(tunnel)
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.error, PostgresError)
+    assert failed.error.code == "22023"
+    assert query("SELECT 1") not in tunnel.to_backend()
+    assert tunnel.is_terminated
+
+
+def test_encoding_is_in_force_before_values_in_it_are_bound() -> None:
+    tunnel = a_tunnel({"application_name": "x", "client_encoding": "LATIN1"})
+    tunnel.attach(a_backend())
+    prologue = tunnel.to_backend()
+    assert prologue.count(b"E\0\0\0\x09") == 2
+    assert prologue.index(b"client_encoding") < prologue.index(b"E\0\0\0\x09") < prologue.index(b"application_name")
+
+
+# ── borrowing ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_backend_is_needed_at_the_first_message_and_may_go_after_the_last_ready_that_is_idle() -> None:
+    tunnel = logged_in()
+    assert not tunnel.needs_backend
+    assert sent(tunnel, query("BEGIN")) == b""
+    assert tunnel.needs_backend
+    tunnel.attach(a_backend())
+    assert tunnel.to_backend() == query("BEGIN")
+    assert answered(tunnel, command_complete("BEGIN") + ready("T")) == command_complete("BEGIN") + ready("T")
+    assert tunnel.in_transaction
+    assert not tunnel.may_release
+    assert sent(tunnel, query("COMMIT")) == query("COMMIT")
+    assert answered(tunnel, command_complete("COMMIT") + ready()) == command_complete("COMMIT") + ready()
+    assert tunnel.may_release
+    assert tunnel.detach() is Residue.NOTHING
+
+
+def test_backend_stays_until_every_ready_has_come() -> None:
+    tunnel = attached()
+    sent(tunnel, query("SELECT 1") + query("SELECT 2"))
+    answered(tunnel, command_complete("SELECT 1") + ready())
+    assert not tunnel.may_release
+    answered(tunnel, command_complete("SELECT 1") + ready())
+    assert tunnel.may_release
+
+
+def test_backend_stays_while_a_batch_has_no_sync() -> None:
+    tunnel = attached()
+    sent(tunnel, parse("", "SELECT 1") + b"H\0\0\0\x04")
+    answered(tunnel, PARSE_COMPLETE)
+    assert not tunnel.is_busy
+    assert not tunnel.may_release
+    sent(tunnel, SYNC)
+    answered(tunnel, ready())
+    assert tunnel.may_release
+
+
+def test_failed_transaction_keeps_the_backend() -> None:
+    tunnel = attached()
+    sent(tunnel, query("SELECT 1/0"))
+    answered(tunnel, error("22012", "division by zero") + ready("E"))
+    assert tunnel.in_transaction
+    assert not tunnel.may_release
+
+
+def test_whole_chunks_pass_without_being_copied() -> None:
+    tunnel = attached()
+    request = parse("", "SELECT 1") + bind("", "") + execute("") + SYNC
+    tunnel.receive_frontend(request)
+    assert tunnel.to_backend() is request
+    answer = PARSE_COMPLETE + BIND_COMPLETE + row(b"1") * 100
+    tunnel.receive_backend(answer)
+    assert tunnel.to_frontend() is answer
+
+
+def test_sync_and_stray_messages_without_a_backend_need_none() -> None:
+    tunnel = logged_in()
+    tunnel.receive_frontend(copy_data(b"late") + COPY_DONE + b"H\0\0\0\x04" + SYNC)
+    assert not tunnel.needs_backend
+    assert tunnel.to_frontend() == ready()
+
+
+def test_declined_query_is_told_why_and_the_next_is_tried_again() -> None:
+    tunnel = logged_in()
+    tunnel.receive_frontend(query("SELECT 1"))
+    tunnel.decline(WaitTimeout("no connection within 5 s"))
+    assert tunnel.to_frontend() == error("53300", "no connection within 5 s") + ready()
+    assert not tunnel.needs_backend
+    tunnel.receive_frontend(query("SELECT 2"))
+    tunnel.attach(a_backend())
+    assert tunnel.to_backend() == query("SELECT 2")
+
+
+def test_declined_batch_is_passed_over_up_to_its_sync() -> None:
+    tunnel = logged_in()
+    tunnel.receive_frontend(parse("", "SELECT 1") + bind("", ""))
+    tunnel.decline(WaitTimeout("no"))
+    assert tunnel.to_frontend() == error("53300", "no")
+    tunnel.receive_frontend(execute("") + SYNC)
+    assert tunnel.to_frontend() == ready()
+    assert not tunnel.needs_backend
+
+
+def test_goodbye_waits_for_what_was_sent_before_it() -> None:
+    tunnel = attached()
+    assert sent(tunnel, query("INSERT INTO t VALUES (1)") + TERMINATE + query("SELECT 1")) == query(
+        "INSERT INTO t VALUES (1)"
+    )
+    assert tunnel.is_terminated
+    assert not tunnel.is_finished
+    answered(tunnel, command_complete("INSERT 0 1") + ready())
+    assert tunnel.is_finished
+
+
+def test_goodbye_without_a_backend_is_at_once() -> None:
+    tunnel = logged_in()
+    tunnel.receive_frontend(TERMINATE)
+    assert tunnel.is_finished
+    tunnel.receive_frontend(query("SELECT 1"))
+    assert not tunnel.needs_backend
+
+
+# ── what is passed and what is not ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_parameters_of_any_size_pass_as_they_come() -> None:
+    tunnel = attached()
+    sent(tunnel, parse("s", "SELECT $1"))
+    message = bind("", "s", "x" * 100_000)
+    head = sent(tunnel, message[:20])
+    assert head[:1] == b"B"
+    assert head.endswith(message[8:20])
+    assert int.from_bytes(head[1:5]) == len(message) - 1 + len("sqlhttp_t1") - len("s")
+    assert sent(tunnel, message[20:50_000]) == message[20:50_000]
+    assert sent(tunnel, message[50_000:] + SYNC) == message[50_000:] + SYNC
+
+
+def test_copy_data_of_any_size_passes_as_it_comes() -> None:
+    tunnel = attached()
+    sent(tunnel, query("COPY t FROM STDIN"))
+    assert answered(tunnel, COPY_IN) == COPY_IN
+    message = copy_data(b"x" * 100_000)
+    assert sent(tunnel, message[:5]) == message[:5]
+    assert sent(tunnel, message[5:] + COPY_DONE) == message[5:] + COPY_DONE
+    answered(tunnel, command_complete("COPY 1") + ready())
+    assert tunnel.may_release
+
+
+def test_rows_of_any_size_pass_as_they_come() -> None:
+    tunnel = attached()
+    sent(tunnel, query("SELECT repeat('x', 100000)"))
+    answer = row(b"x" * 100_000)
+    assert answered(tunnel, answer[:10]) == answer[:10]
+    assert answered(tunnel, answer[10:]) == answer[10:]
+    assert not tunnel.may_release
+    answered(tunnel, command_complete("SELECT 1") + ready())
+    assert tunnel.may_release
+
+
+def test_statement_text_beyond_the_bound_is_refused_but_what_came_before_it_is_sent() -> None:
+    tunnel = attached()
+    with pytest.raises(BadRequest, match=r"a message of 1012 bytes is too large \(max is 1000 bytes\)"):
+        tunnel.receive_frontend(query("SELECT 1") + query("x" * 1006))
+    assert tunnel.to_backend() == query("SELECT 1")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"z\0\0\0\x04",
+        b"Q\0\0\0\x03",
+        frame(b"P", b"no end"),
+        frame(b"P", b"name\0no end"),
+        frame(b"B", b"portal\0no end"),
+        b"B\0\x10\0\0" + b"x" * 9000,
+    ],
+)
+def test_malformed_message_ends_the_tunnel(data: bytes) -> None:
+    with pytest.raises(BadRequest):
+        attached(a_tunnel(max_message=100_000)).receive_frontend(data)
+
+
+@pytest.mark.parametrize("data", [PARSE_COMPLETE, ready()[:1] + b"\0\0\0\x03I", command_complete("SELECT 1"), COPY_IN])
+def test_answer_that_nobody_asked_for_ends_the_tunnel(data: bytes) -> None:
+    with pytest.raises(RemoteProtocolError):
+        attached().receive_backend(data)
+
+
+def test_notices_and_reports_pass_at_any_time() -> None:
+    tunnel = attached()
+    notice = frame(b"N", b"SNOTICE\0\0")
+    assert answered(tunnel, notice) == notice
+    changed = parameter_status("TimeZone", "CET")
+    assert answered(tunnel, changed[:7]) == b""
+    assert answered(tunnel, changed[7:]) == changed
+
+
+# ── prepared statements ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def prepare(tunnel: Pipeline, name: str, text: str) -> bytes:
+    """Parse `text` as `name`, on an attached tunnel; its name on the backend."""
+    frames = sent(tunnel, parse(name, text) + SYNC)
+    answered(tunnel, PARSE_COMPLETE + ready())
+    return frames[5 : frames.index(b"\0", 5)]
+
+
+def test_statement_has_a_name_of_ours_on_the_backend() -> None:
+    tunnel = attached()
+    assert sent(tunnel, parse("s", "SELECT 1") + describe("S", "s") + bind("p", "s") + execute("p") + SYNC) == (
+        parse("sqlhttp_t1", "SELECT 1") + describe("S", "sqlhttp_t1") + bind("p", "sqlhttp_t1") + execute("p") + SYNC
+    )
+
+
+def test_other_backend_is_taught_the_statement_and_the_program_does_not_notice() -> None:
+    tunnel = attached()
+    prepare(tunnel, "s", "SELECT 1")
+    tunnel.detach()
+    tunnel.receive_frontend(bind("", "s") + SYNC)
+    tunnel.attach(a_backend())
+    assert tunnel.to_backend() == parse("sqlhttp_t1", "SELECT 1") + bind("", "sqlhttp_t1") + SYNC
+    assert answered(tunnel, PARSE_COMPLETE + BIND_COMPLETE + ready()) == BIND_COMPLETE + ready()
+    tunnel.detach()
+    tunnel.receive_frontend(describe("S", "s") + SYNC)
+    tunnel.attach(a_backend())
+    assert tunnel.to_backend() == parse("sqlhttp_t1", "SELECT 1") + describe("S", "sqlhttp_t1") + SYNC
+    assert answered(tunnel, PARSE_COMPLETE + NO_DATA + ready()) == NO_DATA + ready()
+
+
+def test_two_programs_with_the_same_name_never_meet() -> None:
+    sources, backend = Sources(), a_backend()
+    one, other = attached(a_tunnel(sources=sources), backend), a_tunnel(sources=sources)
+    first = prepare(one, "s", "SELECT 1")
+    one.detach()
+    attached(other, backend)
+    assert prepare(other, "s", "SELECT 2") != first
+
+
+def test_backend_that_knows_the_text_is_not_taught_again() -> None:
+    tunnel, backend = a_tunnel(), a_backend()
+    attached(tunnel, backend)
+    name = prepare(tunnel, "s", "SELECT 1").decode()
+    tunnel.detach()
+    tunnel.receive_frontend(bind("", "s") + execute("") + SYNC)
+    tunnel.attach(backend)
+    assert tunnel.to_backend() == bind("", name) + execute("") + SYNC
+
+
+def test_what_is_prepared_now_never_meets_a_plan_from_before() -> None:
+    """The table may have changed in between, and then the old plan would fail where a fresh Parse does not."""
+    sources, backend = Sources(), a_backend()
+    one, other = attached(a_tunnel(sources=sources), backend), a_tunnel(sources=sources)
+    old = prepare(one, "s", "SELECT * FROM t")
+    one.detach()
+    attached(other, backend)
+    new = prepare(other, "s", "SELECT * FROM t")
+    assert new != old
+    other.detach()
+    one.receive_frontend(bind("", "s") + SYNC)  # older, so the new plan is good enough
+    one.attach(backend)
+    assert one.to_backend() == close("S", old.decode()) + bind("", new.decode()) + SYNC
+
+
+def test_program_that_prepares_what_is_known_elsewhere_waits_for_no_backend() -> None:
+    sources = Sources()
+    other = attached(a_tunnel(sources=sources))
+    prepare(other, "s", "SELECT 1")
+    tunnel = logged_in(a_tunnel(sources=sources))
+    tunnel.receive_frontend(parse("a", "SELECT 1") + SYNC)
+    assert tunnel.to_frontend() == PARSE_COMPLETE + ready()
+    assert not tunnel.needs_backend
+    tunnel.receive_frontend(bind("", "a") + SYNC)
+    tunnel.attach(a_backend())
+    assert tunnel.to_backend().startswith(parse("sqlhttp_t1", "SELECT 1"))
+
+
+def test_statement_whose_parse_failed_can_be_parsed_anew() -> None:
+    tunnel = attached()
+    sent(tunnel, parse("s", "SELEC 1") + SYNC)
+    failure = error("42601", "syntax error")
+    assert answered(tunnel, failure + ready()) == failure + ready()
+    assert (
+        sent(tunnel, parse("s", "SELECT 1") + SYNC) == close("S", "sqlhttp_t1") + parse("sqlhttp_t2", "SELECT 1") + SYNC
+    )
+
+
+def test_statement_that_was_passed_over_after_an_error_was_never_parsed() -> None:
+    tunnel = attached()
+    sent(tunnel, bind("", "missing") + parse("s", "SELECT 1") + SYNC)
+    answered(tunnel, error("26000", "no such statement") + ready())
+    assert bind("", "s") in sent(tunnel, bind("", "s") + SYNC)  # under its own name, which the backend does not know
+
+
+def test_existing_name_is_refused_by_the_backend_itself() -> None:
+    tunnel = attached()
+    prepare(tunnel, "s", "SELECT 1")
+    assert sent(tunnel, parse("s", "SELECT 2") + SYNC) == (
+        close("S", "s") + parse("s", "") + parse("s", "SELECT 2") + SYNC
+    )
+    refusal = error("42P05", 'prepared statement "s" already exists')
+    assert answered(tunnel, CLOSE_COMPLETE + PARSE_COMPLETE + refusal + ready()) == refusal + ready()
+
+
+def test_close_is_answered_in_its_turn_and_the_backend_keeps_the_statement() -> None:
+    tunnel = attached()
+    prepare(tunnel, "s", "SELECT 1")
+    frames = sent(tunnel, bind("", "s") + close("S", "s") + execute("") + SYNC)
+    assert frames == bind("", "sqlhttp_t1") + execute("") + SYNC
+    assert answered(tunnel, BIND_COMPLETE + row(b"1") + command_complete("SELECT 1") + ready()) == (
+        BIND_COMPLETE + CLOSE_COMPLETE + row(b"1") + command_complete("SELECT 1") + ready()
+    )
+    assert sent(tunnel, parse("s", "SELECT 2"))[:5] == parse("sqlhttp_t2", "SELECT 2")[:5]
+
+
+def test_close_without_a_backend_needs_none() -> None:
+    tunnel = logged_in()
+    tunnel.receive_frontend(close("S", "s") + SYNC)
+    assert tunnel.to_frontend() == CLOSE_COMPLETE + ready()
+
+
+def test_error_speaks_of_statements_by_the_programs_names() -> None:
+    tunnel = attached()
+    prepare(tunnel, "s", "SELECT $1")
+    sent(tunnel, bind("", "s") + SYNC)
+    message = 'bind message supplies 0 parameters, but prepared statement "{}" requires 1'
+    assert answered(tunnel, error("08P01", message.format("sqlhttp_t1")) + ready()) == (
+        error("08P01", message.format("s")) + ready()
+    )
+
+
+def test_name_that_looks_like_ours_reaches_nobody_elses_statement() -> None:
+    tunnel = attached()
+    prepare(tunnel, "s", "SELECT 1")
+    frames = sent(tunnel, bind("", "sqlhttp_t1") + SYNC)
+    assert frames == bind("", "sqlhttp__sqlhttp_t1") + SYNC
+    refusal = 'prepared statement "{}" does not exist'
+    assert answered(tunnel, error("26000", refusal.format("sqlhttp__sqlhttp_t1")) + ready()) == (
+        error("26000", refusal.format("sqlhttp_t1")) + ready()
+    )
+
+
+def test_batch_that_overflows_the_backends_cache_works_all_the_same() -> None:
+    tunnel = attached(backend=a_backend(size=1))
+    frames = sent(tunnel, parse("a", "SELECT 1") + parse("b", "SELECT 2") + bind("", "a") + execute("") + SYNC)
+    assert frames == (
+        parse("sqlhttp_t1", "SELECT 1")
+        + parse("sqlhttp_t2", "SELECT 2")
+        + parse("sqlhttp_t3", "SELECT 1")
+        + bind("", "sqlhttp_t3")
+        + execute("")
+        + SYNC
+    )
+    done = BIND_COMPLETE + row(b"1") + command_complete("SELECT 1") + ready()
+    assert answered(tunnel, PARSE_COMPLETE * 3 + done) == PARSE_COMPLETE * 2 + done
+    # Closed only now: a portal of that batch may have needed them.
+    assert sent(tunnel, query("SELECT 1")).startswith(close("S", "sqlhttp_t1") + close("S", "sqlhttp_t2"))
+    assert answered(tunnel, CLOSE_COMPLETE * 2 + command_complete("SELECT 1") + ready()) == (
+        command_complete("SELECT 1") + ready()
+    )
+
+
+def test_upstream_that_keeps_no_statements_gets_the_text_each_time() -> None:
+    tunnel = attached(backend=a_backend(size=0))
+    assert sent(tunnel, parse("s", "SELECT 1") + bind("", "s") + SYNC) == parse("", "SELECT 1") + bind("", "") + SYNC
+    answered(tunnel, PARSE_COMPLETE + BIND_COMPLETE + ready())
+    tunnel.detach()
+    tunnel.receive_frontend(bind("", "s") + SYNC)
+    tunnel.attach(a_backend(size=0))
+    assert tunnel.to_backend() == parse("", "SELECT 1") + bind("", "") + SYNC
+
+
+def test_unnamed_statement_is_replayed_on_another_backend() -> None:
+    """Some drivers Parse and Describe in one batch, and Bind in the next."""
+    tunnel = attached()
+    sent(tunnel, parse("", "SELECT 1") + describe("S", "") + SYNC)
+    answered(tunnel, PARSE_COMPLETE + frame(b"t", b"\0\0") + NO_DATA + ready())
+    assert tunnel.may_release
+    tunnel.detach()
+    tunnel.receive_frontend(bind("", "") + execute("") + SYNC)
+    tunnel.attach(a_backend())
+    assert tunnel.to_backend() == parse("", "SELECT 1") + bind("", "") + execute("") + SYNC
+    assert answered(tunnel, SELECTED) == SELECTED.removeprefix(PARSE_COMPLETE)
+
+
+def test_unnamed_statement_of_another_program_cannot_be_run() -> None:
+    tunnel = logged_in()
+    tunnel.receive_frontend(bind("", "") + SYNC)
+    tunnel.attach(a_backend())
+    assert tunnel.to_backend() == close("S", "") + bind("", "") + SYNC
+    refusal = error("26000", "unnamed prepared statement does not exist") + ready()
+    assert answered(tunnel, CLOSE_COMPLETE + refusal) == refusal
+
+
+def test_simple_query_drops_the_unnamed_statement() -> None:
+    tunnel = attached()
+    sent(tunnel, parse("", "SELECT 1") + SYNC + query("SELECT 2"))
+    answered(tunnel, PARSE_COMPLETE + ready() + command_complete("SELECT 1") + ready())
+    assert sent(tunnel, bind("", "") + SYNC) == bind("", "") + SYNC  # and the backend says so
+
+
+def test_deallocate_by_name_has_something_to_drop() -> None:
+    tunnel = attached()
+    prepare(tunnel, "s", "SELECT 1")
+    assert sent(tunnel, query("DEALLOCATE s")) == close("S", "s") + parse("s", "") + query("DEALLOCATE s")
+    done = command_complete("DEALLOCATE") + ready()
+    assert answered(tunnel, CLOSE_COMPLETE + PARSE_COMPLETE + done) == done
+    assert bind("", "s") in sent(tunnel, bind("", "s"))
+
+
+def test_statement_prepared_behind_deallocate_all_in_one_chunk_is_kept() -> None:
+    tunnel = attached()
+    prepare(tunnel, "a", "SELECT 1")
+    sent(tunnel, query("DEALLOCATE ALL") + parse("b", "SELECT 2") + SYNC)
+    answered(tunnel, command_complete("DEALLOCATE ALL") + ready() + PARSE_COMPLETE + ready())
+    assert bind("", "sqlhttp_t2") in sent(tunnel, bind("", "b") + SYNC)
+    answered(tunnel, CLOSE_COMPLETE + BIND_COMPLETE + ready())
+    assert bind("", "a") in sent(tunnel, bind("", "a") + SYNC)
+
+
+def test_deallocate_all_in_a_way_that_no_text_tells_is_seen_by_its_tag() -> None:
+    tunnel = attached()
+    prepare(tunnel, "s", "SELECT 1")
+    sent(tunnel, query("SELECT f()"))
+    answered(tunnel, command_complete("DEALLOCATE ALL") + ready())
+    assert bind("", "s") in sent(tunnel, bind("", "s"))
+
+
+def test_execute_in_sql_finds_what_was_made_by_parse() -> None:
+    tunnel = attached()
+    prepare(tunnel, "s", "SELECT 1")
+    assert sent(tunnel, query("EXECUTE s")) == close("S", "s") + parse("s", "SELECT 1") + query("EXECUTE s")
+    assert events(tunnel) == [Pinned(Pin.PREPARE)]
+
+
+def test_changed_table_makes_every_statement_anew() -> None:
+    tunnel = attached()
+    prepare(tunnel, "s", "SELECT * FROM t")
+    sent(tunnel, bind("", "s") + SYNC)
+    stale = frame(b"E", b"SERROR\0C0A000\0Mcached plan must not change result type\0RRevalidateCachedQuery\0\0")
+    assert answered(tunnel, stale + ready()) == stale + ready()
+    assert sent(tunnel, bind("", "s") + SYNC) == (
+        close("S", "sqlhttp_t1") + parse("sqlhttp_t2", "SELECT * FROM t") + bind("", "sqlhttp_t2") + SYNC
+    )
+
+
+def test_statement_in_doubt_waits_for_its_batch() -> None:
+    """Sent before the first batch is answered, and what the name means depends on that answer."""
+    tunnel = attached()
+    assert parse("sqlhttp_t1", "SELEC 1") + SYNC == sent(
+        tunnel, parse("s", "SELEC 1") + SYNC + parse("s", "SELECT 1") + SYNC
+    )
+    answered(tunnel, error("42601", "syntax error") + ready())
+    assert parse("sqlhttp_t2", "SELECT 1") + SYNC in tunnel.to_backend()
+
+
+# ── COPY ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_sync_that_copy_swallows_is_not_waited_for() -> None:
+    tunnel = attached()
+    sent(tunnel, parse("", "COPY t FROM STDIN") + bind("", "") + execute("") + SYNC)
+    answered(tunnel, PARSE_COMPLETE + BIND_COMPLETE + COPY_IN)
+    sent(tunnel, copy_data(b"1\n") + SYNC + COPY_DONE + SYNC)
+    answered(tunnel, command_complete("COPY 1") + ready())
+    assert tunnel.may_release
+
+
+def test_copy_whose_data_came_with_it_is_followed_to_its_end() -> None:
+    tunnel = attached()
+    sent(tunnel, query("COPY t FROM STDIN") + copy_data(b"1\n") + COPY_DONE + query("SELECT 1"))
+    answered(tunnel, COPY_IN + command_complete("COPY 1") + ready())
+    assert not tunnel.may_release
+    answered(tunnel, command_complete("SELECT 1") + ready())
+    assert tunnel.may_release
+
+
+def test_failed_copy_passes_over_its_data() -> None:
+    tunnel = attached()
+    sent(tunnel, parse("", "COPY t FROM STDIN") + bind("", "") + execute("") + SYNC)
+    answered(tunnel, PARSE_COMPLETE + BIND_COMPLETE + COPY_IN + error("22P02", "no number"))
+    assert sent(tunnel, copy_data(b"x\n") + COPY_DONE) == b""
+    assert sent(tunnel, SYNC) == SYNC
+    answered(tunnel, ready())
+    assert tunnel.may_release
+
+
+# ── parameters ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def run(tunnel: Pipeline, text: str, tag: str, *, status: str = "I") -> bytes:
+    """Run one simple query; the question that follows it, if any."""
+    sent(tunnel, query(text))
+    done = command_complete(tag) + ready(status)
+    assert answered(tunnel, done) == done
+    return tunnel.to_backend()
+
+
+def answer_question(tunnel: Pipeline, *values: bytes | None) -> None:
+    done = command_complete("SELECT 1") + ready()
+    assert answered(tunnel, PARSE_COMPLETE + BIND_COMPLETE + row(*values) + done) == b""
+
+
+def test_parameter_is_asked_for_after_set_and_set_on_the_next_backend() -> None:
+    tunnel = attached()
+    question = run(tunnel, "SET work_mem = '1024kB'", "SET")
+    assert b"SELECT pg_catalog.current_setting(E'work_mem', true)" in question
+    assert not tunnel.may_release
+    answer_question(tunnel, b"1MB")
+    assert tunnel.may_release
+    assert tunnel.detach() is Residue.NOTHING
+    tunnel.receive_frontend(query("SHOW work_mem"))
+    tunnel.attach(a_backend())
+    frames = tunnel.to_backend()
+    assert frames.index(b"work_mem\0\0\0\x031MB") < frames.index(SYNC) < frames.index(query("SHOW work_mem"))
+    shown = row(b"1MB") + command_complete("SHOW") + ready()
+    assert answered(tunnel, PARSE_COMPLETE + SET_DONE + shown) == shown
+
+
+def test_set_within_a_transaction_is_asked_about_at_its_end() -> None:
+    tunnel = attached()
+    assert run(tunnel, "BEGIN; SET a.b = 1", "SET", status="T") == b""
+    question = run(tunnel, "ROLLBACK", "ROLLBACK")
+    assert b"E'a.b'" in question
+    answer_question(tunnel, None)
+    tunnel.detach()
+    tunnel.receive_frontend(query("SELECT 1"))
+    tunnel.attach(a_backend())
+    assert tunnel.to_backend() == query("SELECT 1")
+
+
+def test_next_query_need_not_wait_for_the_question() -> None:
+    tunnel = attached()
+    run(tunnel, "SET a.b = 1", "SET")
+    assert sent(tunnel, query("SELECT 1")) == query("SELECT 1")
+    done = command_complete("SELECT 1") + ready()
+    answer = PARSE_COMPLETE + BIND_COMPLETE + row(b"1") + command_complete("SELECT 1") + ready()
+    assert answered(tunnel, answer + done) == done
+    assert tunnel.may_release
+
+
+def test_set_by_a_prepared_statement_is_noticed_when_it_runs() -> None:
+    tunnel = attached()
+    prepare(tunnel, "s", "SET a.b = 1")
+    assert tunnel.to_backend() == b""
+    sent(tunnel, bind("", "s") + execute("") + SYNC)
+    answered(tunnel, BIND_COMPLETE + command_complete("SET") + ready())
+    assert b"E'a.b'" in tunnel.to_backend()
+
+
+def test_change_that_the_server_reports_is_told_and_carried_on_without_a_question() -> None:
+    tunnel = attached()
+    sent(tunnel, query("SELECT f()"))
+    answer = command_complete("SELECT 1") + parameter_status("TimeZone", "CET") + ready()
+    assert answered(tunnel, answer) == answer
+    assert tunnel.to_backend() == b""
+    tunnel.detach()
+    tunnel.receive_frontend(query("SELECT 1"))
+    tunnel.attach(a_backend())
+    assert b"timezone\0\0\0\x03CET" in tunnel.to_backend()
+    answer = PARSE_COMPLETE + BIND_COMPLETE + row(b"CET") + command_complete("SELECT 1")
+    assert answered(tunnel, answer + parameter_status("TimeZone", "CET") + ready()) == b""  # it knows
+
+
+def test_role_is_in_force_before_anything_is_sent() -> None:
+    tunnel = attached()
+    run(tunnel, "SET ROLE bob", "SET")
+    answer_question(tunnel, b"bob")
+    tunnel.detach()
+    tunnel.receive_frontend(query("SELECT 1"))
+    tunnel.attach(a_backend())
+    assert query("SELECT 1") not in tunnel.to_backend()
+    answered(tunnel, PARSE_COMPLETE + SET_DONE)
+    assert tunnel.to_backend() == query("SELECT 1")
+
+
+def test_role_that_may_not_be_taken_any_more_ends_the_tunnel_before_anything_runs() -> None:
+    tunnel = attached()
+    run(tunnel, "SET ROLE bob", "SET")
+    answer_question(tunnel, b"bob")
+    tunnel.detach()
+    tunnel.receive_frontend(query("SELECT 1"))
+    tunnel.attach(a_backend())
+    tunnel.to_backend()
+    answered(tunnel, PARSE_COMPLETE + BIND_COMPLETE + error("42501", "permission denied") + ready())
+    assert tunnel.to_backend() == b""
+    assert isinstance(tunnel.next_event(), Failed)
+
+
+def test_program_is_told_of_another_backends_defaults() -> None:
+    tunnel = logged_in()
+    tunnel.receive_frontend(query("SELECT 1"))
+    tunnel.attach(a_backend(REPORTED | {"TimeZone": "CET"}))
+    assert tunnel.to_frontend() == parameter_status("TimeZone", "CET")
+    tunnel.detach()
+
+
+def test_reset_takes_back_to_start_up_on_this_backend_too() -> None:
+    tunnel = a_tunnel({"TimeZone": "CET"})
+    tunnel.attach(a_backend())
+    answered(tunnel, PARSE_COMPLETE + parameter_status("TimeZone", "CET") + SET_DONE)
+    sent(tunnel, query("RESET ALL"))
+    answered(tunnel, command_complete("RESET") + parameter_status("TimeZone", "UTC") + ready())
+    answer_question(tunnel, b"UTC")
+    assert b"timezone\0\0\0\x03CET" in tunnel.to_backend()
+    answer = BIND_COMPLETE + row(b"CET") + command_complete("SELECT 1") + parameter_status("TimeZone", "CET")
+    assert answered(tunnel, answer + ready()) == parameter_status("TimeZone", "CET")
+
+
+# ── pins ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_temporary_table_pins_until_it_is_dropped() -> None:
+    tunnel = attached()
+    assert b"pg_my_temp_schema" in run(tunnel, "CREATE TEMP TABLE t (a int)", "CREATE TABLE")
+    answer_question(tunnel, b"t")
+    assert events(tunnel) == [Pinned(Pin.TEMPORARY)]
+    assert not tunnel.may_release
+    assert b"pg_my_temp_schema" in run(tunnel, "DROP TABLE t", "DROP TABLE")
+    answer_question(tunnel, b"f")
+    assert events(tunnel) == [Unpinned(Pin.TEMPORARY)]
+    assert tunnel.may_release
+
+
+def test_temporary_table_that_its_commit_drops_does_not_pin() -> None:
+    tunnel = attached()
+    run(tunnel, "CREATE TEMP TABLE t (a int) ON COMMIT DROP", "CREATE TABLE", status="T")
+    assert run(tunnel, "COMMIT", "COMMIT") != b""
+    answer_question(tunnel, b"f")
+    assert events(tunnel) == []
+    assert tunnel.may_release
+
+
+def test_library_stays_loaded_for_the_connections_life() -> None:
+    tunnel = attached()
+    assert run(tunnel, "LOAD 'x'", "LOAD") == b""
+    assert events(tunnel) == [Pinned(Pin.LOAD)]
+    assert tunnel.detach() is Residue.LIBRARY
+
+
+def test_tunnel_that_was_pinned_leaves_more_than_the_light_scrub_undoes() -> None:
+    tunnel = attached()
+    run(tunnel, "PREPARE p AS SELECT 1", "PREPARE")
+    answer_question(tunnel, b"t")
+    assert tunnel.detach() is Residue.STATEMENTS
+
+
+def test_value_of_a_sequence_from_an_earlier_statement_pins() -> None:
+    tunnel = attached()
+    run(tunnel, "SELECT lastval()", "SELECT 1")
+    assert events(tunnel) == [Pinned(Pin.SEQUENCE)]
+
+
+def test_value_of_a_sequence_within_its_transaction_does_not_pin() -> None:
+    tunnel = attached()
+    run(tunnel, "BEGIN", "BEGIN", status="T")
+    run(tunnel, "SELECT lastval()", "SELECT 1", status="T")
+    assert events(tunnel) == []
+
+
+def test_question_without_an_answer_pins() -> None:
+    tunnel = attached()
+    run(tunnel, "SET a.b = 1", "SET")
+    assert answered(tunnel, error("42501", "permission denied") + ready()) == b""
+    assert events(tunnel) == [Pinned(Pin.UNSURE)]
+
+
+def test_session_mode_passes_everything_as_it_is_and_keeps_the_backend() -> None:
+    tunnel = attached(a_tunnel(pins=(Pin.SESSION,)))
+    everything = parse("s", "SET a.b = 1") + bind("", "s") + execute("") + close("S", "s") + SYNC + query("LISTEN x")
+    assert sent(tunnel, everything) == everything
+    answer = PARSE_COMPLETE + BIND_COMPLETE + command_complete("SET") + CLOSE_COMPLETE + ready()
+    assert answered(tunnel, answer) == answer
+    notification = frame(b"A", b"\0\0\0\x07x\0\0")
+    assert answered(tunnel, command_complete("LISTEN") + ready() + notification).endswith(notification)
+    assert not tunnel.may_release
+    assert events(tunnel) == []
+    assert tunnel.detach() is Residue.STATEMENTS
+
+
+# ── LISTEN ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+NOTIFICATION = frame(b"A", b"\0\0\0\x07jobs\x0042\0")
+
+
+def test_listen_waits_until_somebody_listens_for_it() -> None:
+    tunnel = attached()
+    assert sent(tunnel, query("LISTEN jobs") + query("SELECT 1")) == b""
+    assert events(tunnel) == [Listen((b"jobs",))]
+    tunnel.listening([b"jobs"])
+    assert tunnel.to_backend() == query("LISTEN jobs") + query("SELECT 1")
+    answered(tunnel, command_complete("LISTEN") + ready() + command_complete("SELECT 1") + ready())
+    assert tunnel.may_release
+    run(tunnel, "LISTEN jobs", "LISTEN")
+    assert events(tunnel) == []
+
+
+def test_notification_comes_at_once_when_idle_and_before_ready_else() -> None:
+    tunnel = logged_in()
+    tunnel.notify(NOTIFICATION)
+    assert tunnel.to_frontend() == NOTIFICATION
+    tunnel.receive_frontend(query("BEGIN"))
+    tunnel.attach(a_backend())
+    tunnel.notify(NOTIFICATION)
+    answered(tunnel, command_complete("BEGIN") + ready("T"))
+    assert tunnel.pending_notifications == 1
+    sent(tunnel, query("COMMIT"))
+    done = command_complete("COMMIT")
+    assert answered(tunnel, done + ready()) == done + NOTIFICATION + ready()
+
+
+def test_notification_of_a_borrowed_backend_is_not_passed_on() -> None:
+    tunnel = attached()
+    sent(tunnel, query("SELECT 1"))
+    assert answered(tunnel, command_complete("SELECT 1") + NOTIFICATION + ready()) == (
+        command_complete("SELECT 1") + ready()
+    )
+
+
+def test_unlisten_and_rolled_back_listen_are_told() -> None:
+    tunnel = attached()
+    sent(tunnel, query("LISTEN jobs"))
+    tunnel.listening([b"jobs"])
+    answered(tunnel, command_complete("LISTEN") + ready())
+    run(tunnel, "BEGIN", "BEGIN", status="T")
+    sent(tunnel, query("LISTEN more"))
+    tunnel.listening([b"more"])
+    answered(tunnel, command_complete("LISTEN") + ready("T"))
+    assert events(tunnel) == [Listen((b"jobs",)), Listen((b"more",))]
+    run(tunnel, "ROLLBACK", "ROLLBACK")
+    assert events(tunnel) == [Unlisten((b"more",))]
+    run(tunnel, "UNLISTEN *", "UNLISTEN")
+    assert events(tunnel) == [Unlisten((b"jobs",))]
+
+
+def test_listen_pins_where_nobody_listens_for_others() -> None:
+    tunnel = attached(a_tunnel(shares_listen=False))
+    run(tunnel, "LISTEN jobs", "LISTEN")
+    assert events(tunnel) == [Pinned(Pin.LISTEN)]
+    assert answered(tunnel, NOTIFICATION) == NOTIFICATION
