@@ -1,4 +1,7 @@
+import mmap
 import os
+
+import pytest
 
 from sqlhttp_gateway.observe.slots import HALF, Slots
 
@@ -42,3 +45,33 @@ def test_parent_reads_what_a_forked_worker_said_even_when_that_has_died() -> Non
         os._exit(0)
     os.waitpid(pid, 0)
     assert slots.read(1) == b"from the child"
+
+
+class Dying:
+    """Memory whose writer dies at its n-th write."""
+
+    def __init__(self, memory: mmap.mmap, last: int) -> None:
+        self._memory = memory
+        self._left = last
+
+    def __getitem__(self, place: int) -> int:
+        return self._memory[place]
+
+    def __setitem__(self, place: int | slice, value: int | bytes) -> None:
+        self._left -= 1
+        if not self._left:
+            raise InterruptedError
+        self._memory[place] = value  # type: ignore[index, assignment]  # one of mmap's two forms
+
+
+@pytest.mark.parametrize("last", [1, 2, 3])
+def test_worker_that_dies_in_the_middle_of_a_word_leaves_the_one_before_it(last: int) -> None:
+    slots = Slots(1)
+    slots.write(0, b"first")
+    slots.write(0, b"second")
+    memory = slots._memory
+    slots._memory = Dying(memory, last)  # type: ignore[assignment]  # just enough of it
+    with pytest.raises(InterruptedError):
+        slots.write(0, b"third, never finished")
+    slots._memory = memory
+    assert slots.read(0) == b"second"
