@@ -274,8 +274,8 @@ ANY: dict[str, st.SearchStrategy[Any]] = {
 def as_its_type_has_it(value: Any, kind: str) -> Any:
     """What is the same before and after, for types that have fewer values than Python's.
 
-    Postgres's numeric has one NaN. A float4 comes out as its shortest text, read as a double: 8589934592.0 comes back as
-    8589935000.0, which is another double and the same float4. So both are compared once they are rounded to float4.
+    Postgres's numeric has one NaN. A float4 comes out as its shortest text, read as a double: 8589934592.0 comes back
+    as 8589935000.0, another double and the same float4. So both are compared once they are rounded to float4.
     """
     if isinstance(value, list):
         return [as_its_type_has_it(one, kind) for one in value]
