@@ -90,6 +90,7 @@ class Gateway:
         service = SqlService(
             authenticator=credentials.authenticator,
             registry=registry,
+            claims=credentials.claims,
             limits=limits,
             observe=self._observe,
             telling=Telling(

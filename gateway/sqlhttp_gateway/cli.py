@@ -41,6 +41,8 @@ def main(argv: list[str] | None = None) -> int:
         settings = _settings(arguments)
         if arguments.command == "keys":
             return _keys(settings, arguments)
+        if arguments.command == "auth":
+            return _auth(settings, arguments)
         if arguments.command == "check":
             return _check(settings, arguments)
         if arguments.command == "dev":
@@ -84,6 +86,12 @@ def _keys(settings: Settings, arguments: argparse.Namespace) -> int:
     from sqlhttp_gateway.auth.commands import keys
 
     return keys(settings, arguments)
+
+
+def _auth(settings: Settings, arguments: argparse.Namespace) -> int:
+    from sqlhttp_gateway.auth.commands import auth
+
+    return auth(settings, arguments)
 
 
 def _lock(files: list[Path]) -> int:

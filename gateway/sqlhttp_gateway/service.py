@@ -12,10 +12,11 @@ from random import getrandbits
 from time import perf_counter
 from typing import NamedTuple
 
-from sqlhttp_gateway.auth.allowed import check_statements, prologue_of
+from sqlhttp_gateway.auth.allowed import check_statements
 from sqlhttp_gateway.auth.authenticate import Authenticator, password_of
+from sqlhttp_gateway.auth.claims import Claims, MakePrologue
 from sqlhttp_gateway.auth.grant import Grant
-from sqlhttp_gateway.errors import GatewayError, PasswordFailed, PostgresError, TargetMisconfigured
+from sqlhttp_gateway.errors import ClaimsFailed, GatewayError, PasswordFailed, PostgresError, TargetMisconfigured
 from sqlhttp_gateway.events import Answered, Bug, Observer, Slow
 from sqlhttp_gateway.execute import Limits, NothingRan, execute
 from sqlhttp_gateway.model import ArrayType, Batch, Options, Result, Statement
@@ -91,6 +92,11 @@ class _Spent:
         )
 
 
+def _no_prologue(pid: int) -> None:
+    """What runs in front of the statements of a caller with a password of their own."""
+    return None
+
+
 class SqlService:
     """Answers requests. Holds nothing of any of them once it has answered."""
 
@@ -99,12 +105,14 @@ class SqlService:
         *,
         authenticator: Authenticator,
         registry: PoolRegistry,
+        claims: Claims,
         limits: Limits,
         observe: Observer,
         telling: Telling = Telling(),
     ) -> None:
         self._authenticator = authenticator
         self._registry = registry
+        self._claims = claims
         self._limits = limits
         self._observe = observe
         self._telling = telling
@@ -207,8 +215,12 @@ class SqlService:
         self, pool: Pool, grant: Grant, request: Statement | Batch, options: Options, spent: _Spent
     ) -> tuple[list[Result], Mapping[int, ArrayType]]:
         """The same for a caller for whom the gateway logs in, within the bounds of the grant."""
+        prologue_on = await self._claims.ready(grant, pool)
         try:
-            return await self._run(pool, lambda: grant.password, request, options, spent, grant)
+            return await self._run(pool, lambda: grant.password, request, options, spent, prologue_on)
+        except ClaimsFailed:
+            self._claims.forget(pool)
+            raise
         except PasswordFailed:
             # The caller has shown no password, so that none of theirs can be wrong.
             raise TargetMisconfigured(
@@ -223,7 +235,7 @@ class SqlService:
         request: Statement | Batch,
         options: Options,
         spent: _Spent,
-        grant: Grant | None = None,
+        prologue_on: MakePrologue = _no_prologue,
     ) -> tuple[list[Result], Mapping[int, ArrayType]]:
         """Results, and what is needed of the catalog to type them. The lease is given back before this returns."""
         if spent.comment:
@@ -236,8 +248,7 @@ class SqlService:
                 leased = perf_counter()
                 spent.waited += leased - asked
             try:
-                prologue = None if grant is None else prologue_of(grant)
-                results = await execute(lease, request, options, self._limits, prologue)
+                results = await execute(lease, request, options, self._limits, prologue_on(lease.backend.pid))
                 return results, await _array_types(lease, results, options)
             except NothingRan as error:
                 if attempt == _ATTEMPTS - 1:

@@ -147,6 +147,12 @@ class AuthSettings(Section):
     jwks_insecure: bool = Field(
         default=False, description="Whether jwks_url may begin with http://, which is for tests on one machine."
     )
+    claims: Literal["auto", "signed", "plain", "off"] = Field(
+        default="auto",
+        description="How a token's claims reach policies. signed: by the functions of sqlhttp auth install alone; "
+        "auto: by them where they are installed, and for listed statements also as request.jwt.claims; "
+        "plain: as that for all, which whoever sends SQL can forge; off: not.",
+    )
 
 
 class LoginSettings(Section):

@@ -1,25 +1,17 @@
-"""What a grant allows of a request: which statements, by their text alone, and in which kind of transaction."""
+"""Which statements of a request a grant allows, by their texts alone, before anything is sent to Postgres."""
 
 import hashlib
 import re
 
 from sqlhttp_gateway.auth.grant import Grant
 from sqlhttp_gateway.errors import StatementRefused
-from sqlhttp_gateway.model import Batch, Prologue, Statement
+from sqlhttp_gateway.model import Batch, Statement
 
 _BLANK = re.compile(r"(?:[ \t\n\r\f\v;]++|--[^\n\r]*+)*+")
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 _ENDS = re.compile(r"(?:commit|end|rollback|abort)\b", re.IGNORECASE)
 _WORD = re.compile(r"\w+")
 _PREPARES = re.compile(r"prepare\b", re.IGNORECASE)
-
-
-_READ_ONLY = Prologue((Statement("SELECT"),), read_only=True)
-
-
-def prologue_of(grant: Grant) -> Prologue | None:
-    """What has to run in front of the caller's statements."""
-    return _READ_ONLY if grant.read_only else None
 
 
 def check_statements(grant: Grant, request: Statement | Batch) -> None:

@@ -1,4 +1,4 @@
-"""The arguments of the commands about keys: `sqlhttp keys`, `sqlhttp lock`. What they do is in `auth.commands`."""
+"""The arguments of `sqlhttp keys`, `sqlhttp lock` and `sqlhttp auth`. What these do is in `auth.commands`."""
 
 import argparse
 import re
@@ -41,7 +41,19 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         description="Print the SHA-256 of the one statement in each file, as `statements` of a key in the settings.",
     )
     lock.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    return [create, listing, revoke]
+    auth = commands.add_parser("auth", help="install the functions by which policies know who asks")
+    steps = auth.add_subparsers(dest="action", required=True, metavar="ACTION")
+    install = steps.add_parser(
+        "install",
+        help="install auth.user_id(), auth.session() and auth.uid()",
+        description="Install auth.user_id(), auth.session() and auth.uid(), which read the signed claims of a token,\n"
+        "or bring them up to date. Running it again changes nothing.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    install.add_argument("--target", default="default", help="the target (default)")
+    install.add_argument("--database", help="the database; without it, that of the target's connection string")
+    install.add_argument("--new-secret", action="store_true", help="make what was signed so far worthless")
+    return [create, listing, revoke, install]
 
 
 def expiry(text: str, *, now: datetime | None = None) -> datetime:

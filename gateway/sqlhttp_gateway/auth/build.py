@@ -3,6 +3,7 @@
 from sqlhttp_gateway.auth import key_table
 from sqlhttp_gateway.auth.api_keys import ApiKeys, KeyRecord, records_from_settings
 from sqlhttp_gateway.auth.authenticate import Authenticator
+from sqlhttp_gateway.auth.claims import Claims
 from sqlhttp_gateway.auth.jwks import KeySet, fetch_url, read_file
 from sqlhttp_gateway.auth.jwt import Issuer, Tokens
 from sqlhttp_gateway.auth.own_access import Logins, OwnAccess
@@ -29,6 +30,7 @@ class Credentials:
             refresh=auth.keys_refresh,
             on_change=lambda: self.authenticator.forget(),
         )
+        self.claims = Claims(own, auth.claims)
         self._sets: list[KeySet] = []
         issuers = [self._issuer(name, each, auth) for name, each in settings.issuers.items()]
         self.authenticator = Authenticator(

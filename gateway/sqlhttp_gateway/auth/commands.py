@@ -1,4 +1,4 @@
-"""What `sqlhttp keys` and `sqlhttp lock` do: each one look at Postgres or at files, and what is to be printed."""
+"""What `sqlhttp keys`, `sqlhttp lock` and `sqlhttp auth` do: one look at Postgres or at files, and what is printed."""
 
 import argparse
 import asyncio
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlhttp_gateway.auth import key_table
+from sqlhttp_gateway.auth import claims, key_table
 from sqlhttp_gateway.auth.allowed import digest_of
 from sqlhttp_gateway.auth.api_keys import KeyRecord, hash_of, new_key
 from sqlhttp_gateway.auth.own_access import OwnAccess
@@ -17,7 +17,7 @@ from sqlhttp_gateway.errors import ConfigurationError, GatewayError
 from sqlhttp_gateway.events import unobserved
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.registry import PoolRegistry
-from sqlhttp_gateway.pools.targets import Targets
+from sqlhttp_gateway.pools.targets import DEFAULT, Targets
 from sqlhttp_gateway.settings import Settings
 
 Answer = TypeVar("Answer")
@@ -63,6 +63,18 @@ def keys(settings: Settings, arguments: argparse.Namespace) -> int:
         return 0
     print(f"no valid key has the id {arguments.id}")
     return 1
+
+
+def auth(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Install the functions for signed claims; 0.
+
+    Raises:
+        ConfigurationError: there is no such target, or Postgres refuses.
+    """
+    _run(_install(settings, arguments.target, arguments.database, new_secret=arguments.new_secret))
+    print("auth.user_id(), auth.session() and auth.uid() are installed.")
+    print("In a policy write (SELECT auth.user_id()), so that it is called once for a statement and not for every row.")
+    return 0
 
 
 def section(record: KeyRecord) -> str:
@@ -144,11 +156,14 @@ def _run(work: Coroutine[Any, Any, Answer]) -> Answer:
 
 
 @asynccontextmanager
-async def _lease(settings: Settings) -> AsyncIterator[Lease]:
-    """A connection of the gateway's own role to the default target's database, for one command."""
+async def _lease(settings: Settings, target: str = DEFAULT, *, database: str | None = None) -> AsyncIterator[Lease]:
+    """A connection of the gateway's own role, for one command."""
+    upstream = Targets(settings).by_name.get(target)
+    if upstream is None:
+        raise ConfigurationError(f"there is no target {target!r} in the settings")
     registry = PoolRegistry(max_total=1, cancel_timeout=settings.statement.cancel_timeout, observe=unobserved)
     try:
-        async with OwnAccess(registry).lease(Targets(settings).default) as lease:
+        async with OwnAccess(registry).lease(upstream, database=database) as lease:
             yield lease
     finally:
         await registry.drain(1.0)
@@ -168,3 +183,8 @@ async def _read(settings: Settings) -> list[tuple[KeyRecord, bool]]:
 async def _revoke(settings: Settings, key_id: str) -> bool:
     async with _lease(settings) as lease:
         return await key_table.revoke(lease, key_id)
+
+
+async def _install(settings: Settings, target: str, database: str | None, *, new_secret: bool) -> None:
+    async with _lease(settings, target, database=database) as lease:
+        await claims.install(lease, new_secret=new_secret)

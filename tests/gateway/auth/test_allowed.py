@@ -2,7 +2,7 @@
 
 import pytest
 
-from sqlhttp_gateway.auth.allowed import check_statements, digest_of, ends_transaction, prologue_of
+from sqlhttp_gateway.auth.allowed import check_statements, digest_of, ends_transaction
 from sqlhttp_gateway.auth.grant import Grant
 from sqlhttp_gateway.errors import StatementRefused
 from sqlhttp_gateway.model import Batch, Statement
@@ -71,11 +71,3 @@ def test_statement_that_would_end_a_transaction_is_seen_behind_blanks_and_commen
 )
 def test_every_other_statement_is_left_to_postgres(text: str) -> None:
     assert not ends_transaction(text)
-
-
-def test_reading_grant_gets_a_transaction_that_has_read_before_the_caller_can_change_it() -> None:
-    prologue = prologue_of(READER)
-    assert prologue is not None
-    assert prologue.read_only
-    assert [statement.text for statement in prologue.statements] == ["SELECT"]
-    assert prologue_of(Grant("key:1", b"")) is None

@@ -1,4 +1,4 @@
-"""`sqlhttp keys` and `sqlhttp lock`, as a person runs them."""
+"""`sqlhttp keys`, `sqlhttp lock` and `sqlhttp auth`, as a person runs them."""
 
 import re
 import tomllib
@@ -82,3 +82,17 @@ def test_postgres_that_refuses_is_one_message(database: Database, capsys: pytest
     error = capsys.readouterr().err
     assert "refuses the gateway's own role" in error
     assert "wrong" not in error
+
+
+def test_auth_install_says_what_is_there_now_and_may_be_run_again(
+    database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        assert run(database, "auth", "install") == 0
+        assert "auth.user_id()" in capsys.readouterr().out
+    assert database.psql("SELECT auth.user_id() IS NULL") == "t\n"
+
+
+def test_auth_install_names_a_target_that_is_not_there(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(database, "auth", "install", "--target", "gone") == 2
+    assert "'gone'" in capsys.readouterr().err
