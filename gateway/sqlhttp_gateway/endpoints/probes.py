@@ -7,9 +7,11 @@ from starlette.responses import JSONResponse, Response
 
 from sqlhttp_gateway.errors import GatewayError
 from sqlhttp_gateway.model import PoolKey
+from sqlhttp_gateway.neon.headers import REQUEST_ID
 from sqlhttp_gateway.pools.ask import ask
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.targets import Upstream
+from sqlhttp_gateway.service import new_request_id
 
 _BELIEVED_FOR = 1.0
 """Seconds that an answer of Postgres is believed, so that a probe cannot load it."""
@@ -36,6 +38,7 @@ class Readiness:
         # Probes of several balancers share one question.
         if self._asking is None or self._asking.done():
             self._asking = asyncio.get_running_loop().create_task(self._ask())
+            self._asking.add_done_callback(_look_at)
         await asyncio.shield(self._asking)
 
     async def _ask(self) -> None:
@@ -49,18 +52,29 @@ class Readiness:
         self._believed_until = asyncio.get_running_loop().time() + _BELIEVED_FOR
 
 
+def _look_at(asking: asyncio.Task[None]) -> None:
+    """All who waited for it may have left; asyncio would complain that nobody looked at its exception."""
+    if not asking.cancelled():
+        asking.exception()
+
+
 async def livez(request: Request) -> Response:
     """200 as long as the event loop turns."""
-    return JSONResponse({"status": "live"})
+    return _answer(200, status="live")
 
 
 async def readyz(request: Request) -> Response:
     """200 when a statement could be run now, else 503 with the reason."""
     readiness: Readiness = request.state.readiness
     if readiness.is_draining:
-        return JSONResponse({"status": "draining"}, status_code=503)
+        return _answer(503, status="draining")
     try:
         await readiness.check()
     except GatewayError as error:
-        return JSONResponse({"status": "unready", "reason": error.message}, status_code=503)
-    return JSONResponse({"status": "ready"})
+        return _answer(503, status="unready", reason=error.message)
+    return _answer(200, status="ready")
+
+
+def _answer(status_code: int, **body: str) -> Response:
+    headers = {REQUEST_ID.decode(): new_request_id(), "cache-control": "no-store"}
+    return JSONResponse(body, status_code=status_code, headers=headers)

@@ -49,7 +49,10 @@ class SqlEndpoint:
         except GatewayError as error:
             reply = self._refusal(error)
         except asyncio.CancelledError:
-            match watch.verdict(task):
+            verdict = watch.verdict(task)
+            if verdict is not None:
+                task.uncancel()  # the task goes on, under whatever it is part of
+            match verdict:
                 case Verdict.TOO_SLOW:
                     timeout = self._read_timeout
                     reply = self._refusal(

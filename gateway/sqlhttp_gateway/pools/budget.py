@@ -27,7 +27,8 @@ class Budget:
         self._evict = evict
         self._loop = asyncio.get_running_loop()
         self._expiries: Deadlines[Turn] = Deadlines(self._loop, self._expire)
-        self._waiters: dict[Turn, float] = {}  # in order of arrival, with the moment of arrival
+        self._waiters: dict[Turn, tuple[float, float]] = {}
+        """In order of arrival: when the wait began, and for how many seconds it may last."""
 
     @property
     def used(self) -> int:
@@ -37,7 +38,7 @@ class Budget:
     @property
     def waiting_since(self) -> float | None:
         """When the first in line came, on the loop's clock; None when nobody waits."""
-        for turn, since in self._waiters.items():
+        for turn, (since, _) in self._waiters.items():
             if not turn.done():
                 return since
         return None
@@ -54,7 +55,7 @@ class Budget:
 
         After `timeout` seconds `turn` gets a WaitTimeout. `leave` has to follow whatever comes of it.
         """
-        self._waiters[turn] = since
+        self._waiters[turn] = since, timeout
         self._expiries.set(turn, since + timeout)
         self._evict()
 
@@ -76,10 +77,10 @@ class Budget:
     def _expire(self, turn: Turn) -> None:
         if turn.done() or turn not in self._waiters:
             return
-        waited = round(self._loop.time() - self._waiters.pop(turn), 2)
+        _, timeout = self._waiters.pop(turn)
         turn.set_exception(
             WaitTimeout(
-                f"no connection came free within {waited:g} s: all {self._limit} of this gateway "
+                f"no connection came free within {round(timeout, 3):g} s: all {self._limit} of this gateway "
                 "are in use (pool.max_total)",
                 hint="Try again after the seconds in Retry-After, or raise pool.max_total.",
                 retry_after=1,

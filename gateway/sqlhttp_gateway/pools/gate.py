@@ -9,6 +9,9 @@ import asyncio
 from sqlhttp_gateway.errors import GatewayError, QueueFull, ShuttingDown, WaitTimeout
 from sqlhttp_gateway.pools.deadlines import Deadlines
 
+_Wait = tuple[float, float]
+"""When it began, on the loop's clock, and for how many seconds it may last."""
+
 
 class Gate:
     """At most `permits` holders at a time; the others wait and are served strictly first in, first out."""
@@ -23,7 +26,7 @@ class Gate:
         self._name = name
         self._loop = asyncio.get_running_loop()
         self._expiries = Deadlines(self._loop, self._expire)
-        self._waiters: dict[asyncio.Future[None], float] = {}  # in order of arrival, with the moment of arrival
+        self._waiters: dict[asyncio.Future[None], _Wait] = {}  # in order of arrival
         self._stopped = False
 
     @property
@@ -39,7 +42,9 @@ class Gate:
     @property
     def waiting_since(self) -> float | None:
         """When the first in the queue came, on the loop's clock; None when nobody waits."""
-        return next(iter(self._waiters.values()), None)
+        for since, _ in self._waiters.values():
+            return since
+        return None
 
     def try_enter(self) -> bool:
         """Take a permit if that overtakes nobody."""
@@ -69,7 +74,8 @@ class Gate:
                 retry_after=1,
             )
         turn: asyncio.Future[None] = self._loop.create_future()
-        self._waiters[turn] = now = self._loop.time()
+        now = self._loop.time()
+        self._waiters[turn] = now, timeout
         self._expiries.set(turn, now + timeout)
         try:
             await turn
@@ -107,11 +113,11 @@ class Gate:
         if turn.done() or turn not in self._waiters:
             return
         ahead = list(self._waiters).index(turn)
-        timeout = round(self._loop.time() - self._waiters.pop(turn), 2)
+        _, timeout = self._waiters.pop(turn)
         turn.set_exception(
             WaitTimeout(
-                f"no connection of {self._name} came free within {timeout:g} s: all {self._permits} are in use, "
-                f"{ahead} requests were ahead and {len(self._waiters) - ahead} behind",
+                f"no connection of {self._name} came free within {round(timeout, 3):g} s: "
+                f"all {self._permits} are in use, {ahead} requests were ahead and {len(self._waiters) - ahead} behind",
                 hint="Try again after the seconds in Retry-After, or raise pool.max_size or pool.wait_timeout.",
                 retry_after=1,
             )

@@ -78,8 +78,13 @@ class Passwords:
         if task is None:
             task = self._loop.create_task(self._check(dsn.password, key, upstream))
             self._running[flight] = task
-            task.add_done_callback(lambda _: self._running.pop(flight, None))
+            task.add_done_callback(lambda done: self._landed(flight, done))
         return self._remember((key.target, dsn.role), digest, proven_at=await asyncio.shield(task))
+
+    def _landed(self, flight: tuple[PoolKey, bytes], task: asyncio.Task[float]) -> None:
+        self._running.pop(flight, None)
+        if not task.cancelled():
+            task.exception()  # all who waited for it may have left; asyncio would complain that nobody looked
 
     def _remember(self, role: tuple[str, str], digest: bytes, *, proven_at: float) -> float:
         proofs = self._proven.setdefault(role, {})
