@@ -101,6 +101,6 @@ def test_pools_are_apart_by_target_database_and_role() -> None:
 )
 def test_nobody_can_change_what_others_hold(value: object) -> None:
     hash(value)
-    name = next(iter(getattr(value, "_fields", None) or getattr(value, "__slots__", ())))
+    names: tuple[str, ...] = getattr(value, "_fields", ()) or getattr(value, "__slots__", ())
     with pytest.raises((FrozenInstanceError, AttributeError)):
-        setattr(value, name, None)
+        setattr(value, names[0], None)
