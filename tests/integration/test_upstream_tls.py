@@ -2,7 +2,9 @@
 
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,13 +26,18 @@ def run(account: Account, *command: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Database, Path]]:
+def server() -> Iterator[tuple[Database, Path]]:
     """A Postgres that takes TLS only, and the certificate that it shows, which is made out to localhost."""
-    folder = tmp_path_factory.mktemp("tls")
+    # Not pytest's own folder, which no other account may pass through.
+    with tempfile.TemporaryDirectory() as name, tls_server(Path(name)) as running:
+        yield running
+
+
+@contextmanager
+def tls_server(folder: Path) -> Iterator[tuple[Database, Path]]:
+    folder.chmod(0o755)
     account = Account.for_folder(folder)
     programs = INSTALLED[-1].parent
-    for parent in (folder, folder.parent, folder.parent.parent):
-        parent.chmod(0o755)
     account.own(folder)
     data, certificate, port = folder / "data", folder / "server.pem", free_port()
     (folder / "password").write_text("postgres\n")
