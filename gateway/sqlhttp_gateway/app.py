@@ -13,14 +13,18 @@ from starlette.websockets import WebSocketClose
 
 from sqlhttp_gateway.auth.build import Credentials
 from sqlhttp_gateway.endpoints.access import Access
+from sqlhttp_gateway.endpoints.listener import Listener
 from sqlhttp_gateway.endpoints.metrics import Scrape, metrics
 from sqlhttp_gateway.endpoints.probes import Readiness, livez, readyz
 from sqlhttp_gateway.endpoints.sql import SqlEndpoint
 from sqlhttp_gateway.endpoints.status import Status, status
+from sqlhttp_gateway.endpoints.tunnel import PATHS as TUNNEL_PATHS
+from sqlhttp_gateway.endpoints.tunnel import TunnelEndpoint
 from sqlhttp_gateway.events import Observer, each
 from sqlhttp_gateway.execute import Limits
 from sqlhttp_gateway.neon.headers import REQUEST_ID
 from sqlhttp_gateway.observe.activity import Activity
+from sqlhttp_gateway.observe.audit import audit_observer
 from sqlhttp_gateway.observe.logs import log_observer
 from sqlhttp_gateway.observe.metrics import Metrics
 from sqlhttp_gateway.observe.reporter import Place, Reporter
@@ -32,6 +36,7 @@ from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.targets import Targets
 from sqlhttp_gateway.service import SqlService, Telling, new_request_id
 from sqlhttp_gateway.settings import Settings, per_worker
+from sqlhttp_gateway.tunnel.tunnels import Tunnels
 
 SQL_PATH = "/sql"
 
@@ -52,8 +57,13 @@ class Gateway:
         observers: list[Observer] = [observe or log_observer(settings.log), self._metrics]
         if self._traces is not None:
             observers.append(self._traces)
+        if settings.audit.statements != "off":
+            observers.append(audit_observer(settings.audit))
         self._observe = each(*observers)
         self._sql: SqlEndpoint | None = None
+        self._tunnel: TunnelEndpoint | None = None
+        self._tunnels: Tunnels | None = None
+        self._listener: Listener | None = None
         self._readiness: Readiness | None = None
         routes = [
             Route("/livez", livez),
@@ -69,6 +79,9 @@ class Gateway:
         if scope["type"] == "http" and scope["path"] == SQL_PATH and scope["method"] in {"POST", "OPTIONS"}:
             assert self._sql is not None, "the lifespan has not begun"
             await self._sql(scope, receive, send)
+        elif scope["type"] == "websocket" and scope["path"] in TUNNEL_PATHS:
+            assert self._tunnel is not None, "the lifespan has not begun"
+            await self._tunnel(scope, receive, send)
         else:
             await self._starlette(scope, receive, send)
 
@@ -76,6 +89,13 @@ class Gateway:
         """Say at /readyz that new work should go elsewhere; what comes all the same is still answered."""
         if self._readiness is not None:
             self._readiness.is_draining = True
+
+    async def drain_tunnels(self) -> None:
+        """Let programs in a transaction finish it, for as long as `drain.grace`, and end all tunnels."""
+        if self._listener is not None:
+            self._listener.close()
+        if self._tunnels is not None:
+            await self._tunnels.drain(self._settings.drain.grace)
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[dict[str, Any]]:
@@ -85,10 +105,11 @@ class Gateway:
             max_total=pool.max_total, cancel_timeout=settings.statement.cancel_timeout, observe=self._observe
         )
         passwords = Passwords(settings.auth, registry)
-        credentials = Credentials(settings, self._targets, registry, passwords)
         limits = Limits(max_bytes=settings.response.max_bytes, statement_timeout=settings.statement.timeout)
+        credentials = Credentials(settings, self._targets, registry, passwords)
+        authenticator = credentials.authenticator
         service = SqlService(
-            authenticator=credentials.authenticator,
+            authenticator=authenticator,
             registry=registry,
             claims=credentials.claims,
             limits=limits,
@@ -97,9 +118,15 @@ class Gateway:
                 server_timing=settings.trace.server_timing,
                 slow_statement=settings.log.slow_statement,
                 trace_comment=settings.trace.comment,
+                audit=settings.audit.statements != "off",
             ),
         )
         self._sql = SqlEndpoint(service, settings.request, self._observe)
+        self._tunnels = tunnels = Tunnels(
+            authenticator=authenticator, registry=registry, settings=settings.tunnel, observe=self._observe
+        )
+        self._tunnel = TunnelEndpoint(tunnels)
+        self._listener = listener = Listener(tunnels, settings.listen)
         self._readiness = Readiness(registry, self._targets.default)
         watch = self._make_watch()
         reporter = Reporter(
@@ -118,6 +145,7 @@ class Gateway:
         if watch is not None:
             watch.start(lambda: reporter.whole().pools)
         try:
+            await listener.start()
             yield {
                 "readiness": self._readiness,
                 "scrape": Scrape(reporter, access, settings.metrics),
@@ -125,6 +153,8 @@ class Gateway:
             }
         finally:
             self._readiness.is_draining = True
+            await self.drain_tunnels()
+            await listener.stop()
             await credentials.stop()
             await registry.drain(settings.drain.grace)
             if watch is not None:

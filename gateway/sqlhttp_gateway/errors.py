@@ -196,6 +196,42 @@ class RequestCancelled(GatewayError):
     status, sqlstate, kind = 400, "57014", "client"
 
 
+class IdleInTransactionTimeout(GatewayError):
+    """A program left its transaction open for `tunnel.idle_in_transaction_timeout` without a word."""
+
+    status, sqlstate, kind = 400, "25P03", "limit"
+
+
+class TransactionTimeout(GatewayError):
+    """A program's transaction was open for `tunnel.transaction_timeout`."""
+
+    status, sqlstate, kind = 400, "25P04", "limit"
+
+
+class IdleSessionTimeout(GatewayError):
+    """A program said nothing for `tunnel.client_idle_timeout`, or for `tunnel.pinned_idle_timeout` with a backend."""
+
+    status, sqlstate, kind = 400, "57P05", "limit"
+
+
+class SendTimeout(GatewayError):
+    """A program did not read its answers for `tunnel.send_timeout`."""
+
+    status, sqlstate, kind = 400, "08006", "client"
+
+
+class PinsExhausted(GatewayError):
+    """`tunnel.max_pinned` connections of the pool already stay with one program each."""
+
+    status, sqlstate, kind, retryable = 503, "53400", "pool", True
+
+
+class TunnelsExhausted(GatewayError):
+    """`tunnel.max_open` programs are connected."""
+
+    status, sqlstate, kind, retryable = 503, "53300", "pool", True
+
+
 # ── what came back ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 

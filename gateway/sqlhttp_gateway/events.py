@@ -83,6 +83,28 @@ class Slow:
 
 
 @dataclass(frozen=True, slots=True)
+class Audited:
+    """A request whose statements were read is over, told only where an audit is kept.
+
+    `tenant` is the key's or token's, else the role. `rows` has a number for each statement that gave its result; a
+    batch that failed has none. The texts may hold values.
+    """
+
+    request_id: str
+    tenant: str
+    target: str
+    database: str
+    role: str
+    is_proven: bool
+    outcome: str
+    sqlstate: str
+    seconds: float
+    texts: tuple[str, ...]
+    rows: tuple[int, ...]
+    traceparent: str
+
+
+@dataclass(frozen=True, slots=True)
 class Leaked:
     """A lease was forgotten by its holder without being released; the gateway gave the connection back itself."""
 
@@ -100,6 +122,41 @@ class AlertChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class TunnelOpened:
+    """A program has connected over a WebSocket or the TCP door."""
+
+    door: str
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelClosed:
+    """A program's tunnel is over. `outcome` is "ok" or the kind of the error that ended it; `seconds` its life."""
+
+    door: str
+    outcome: str
+    sqlstate: str
+    database: str
+    role: str
+    seconds: float
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelPinned:
+    """A backend has to stay with one program, and why: one of the pins of `wire.effects`."""
+
+    pool: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyShown:
+    """A CancelRequest came; `known` is whether its key is that of an open tunnel."""
+
+    known: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Bug:
     """Something that is nobody's fault but ours; the text is a traceback and goes to the log only."""
 
@@ -107,7 +164,21 @@ class Bug:
     traceback: str
 
 
-Event = Answered | Opened | Closed | Cancelled | Slow | Leaked | AlertChanged | Bug
+Event = (
+    Answered
+    | Opened
+    | Closed
+    | Cancelled
+    | Slow
+    | Audited
+    | Leaked
+    | AlertChanged
+    | TunnelOpened
+    | TunnelClosed
+    | TunnelPinned
+    | KeyShown
+    | Bug
+)
 Observer = Callable[[Event], None]
 
 

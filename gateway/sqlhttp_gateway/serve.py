@@ -20,6 +20,7 @@ from types import FrameType
 import uvicorn
 
 from sqlhttp_gateway.app import create_app
+from sqlhttp_gateway.endpoints.upgrade import TunnelProtocol
 from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.observe.logs import configure_logging
 from sqlhttp_gateway.observe.reporter import Place
@@ -116,7 +117,9 @@ class GatewayServer(uvicorn.Server):
                 self._gateway,
                 http="httptools",
                 loop="uvloop",
-                ws="websockets-sansio",
+                ws=TunnelProtocol,
+                ws_max_size=settings.tunnel.max_message_bytes,
+                ws_per_message_deflate=False,  # what is sent are mostly small packets, and secrets beside chosen text
                 lifespan="on",
                 log_config=None,
                 log_level="warning",
@@ -154,6 +157,10 @@ class GatewayServer(uvicorn.Server):
         self._gateway.begin_drain()
         if not self.force_exit:
             await asyncio.sleep(self._notice)
+            # uvicorn closes every WebSocket at once; those in a transaction may finish it first.
+            for server in self.servers:
+                server.close()
+            await self._gateway.drain_tunnels()
         await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:

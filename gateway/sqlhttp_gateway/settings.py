@@ -51,6 +51,24 @@ class ListenSettings(Section):
     )
     keep_alive: Seconds = Field(default=75.0, gt=0, description="Seconds that an idle HTTP connection is kept open.")
     backlog: int = Field(default=2048, ge=1, description="TCP connections that may wait to be accepted.")
+    postgres: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port for Postgres's own wire, 6432 by custom, for programs that speak no WebSocket; unset: none.",
+        examples=[6432],
+    )
+    tls_certificate: Path | None = Field(
+        default=None,
+        description="PEM file with the certificate of that port, and those above it.",
+        examples=["tls.crt"],
+    )
+    tls_key: Path | None = Field(
+        default=None, description="PEM file with its key, if that is a file of its own.", examples=["tls.key"]
+    )
+    cleartext_password: bool = Field(
+        default=False, description="Whether that port takes passwords without TLS from other machines, too."
+    )
 
 
 class PoolSettings(Section):
@@ -293,6 +311,19 @@ class LogSettings(Section):
     )
 
 
+class AuditSettings(Section):
+    """Who ran which statement: one JSON line for each, apart from the log."""
+
+    statements: Literal["off", "shapes", "texts"] = Field(
+        default="off",
+        description="off: no audit; shapes: statements without their values; texts: as they were sent, values within "
+        "them included. Parameters are never written.",
+    )
+    file: Path | None = Field(
+        default=None, description="The file that lines are added to; without it, they go to stderr."
+    )
+
+
 class AdminSettings(Section):
     """Who may see how the gateway does: /metrics and /status."""
 
@@ -372,6 +403,46 @@ class WatchSettings(Section):
         return self
 
 
+class TunnelSettings(Section):
+    """Programs that speak Postgres's own wire, over a WebSocket or the TCP door."""
+
+    pool_mode: Literal["transaction", "session"] = Field(
+        default="transaction", description="How long a backend stays with a program that does not choose for itself."
+    )
+    role_pool_mode: dict[str, Literal["transaction", "session"]] = Field(
+        default={}, description="The same for single roles, by name; goes before the database's."
+    )
+    database_pool_mode: dict[str, Literal["transaction", "session"]] = Field(
+        default={}, description="The same for single databases, by name."
+    )
+    max_open: int = Field(default=10_000, ge=1, description="Most programs connected to one worker.")
+    max_pinned: int = Field(
+        default=5, ge=0, description="Most connections of one pool that may stay with a program beyond a transaction."
+    )
+    startup_timeout: Seconds = Field(default=15.0, gt=0, description="Seconds in which a program must have logged in.")
+    send_timeout: Seconds = Field(
+        default=30.0, gt=0, description="Seconds after which a program that does not read its answers is cut off."
+    )
+    max_message_bytes: Bytes = Field(
+        default=67_108_864, description="Most bytes of one WebSocket message; longer traffic is sent in several."
+    )
+    buffer_bytes: Bytes = Field(
+        default=1_048_576, description="Bytes kept for a program in each direction before the other side has to wait."
+    )
+    idle_in_transaction_timeout: Seconds = Field(
+        default=60.0, ge=0, description="Seconds that a transaction may be open with nothing happening in it; 0: any."
+    )
+    transaction_timeout: Seconds = Field(
+        default=0.0, ge=0, description="Seconds that a transaction may be open at all; 0: any."
+    )
+    client_idle_timeout: Seconds = Field(
+        default=0.0, ge=0, description="Seconds that a program without a transaction may say nothing; 0: any."
+    )
+    pinned_idle_timeout: Seconds = Field(
+        default=300.0, ge=0, description="The same for a program that keeps a backend beyond a transaction; 0: any."
+    )
+
+
 class Settings(BaseSettings):
     """The whole of them, one section a subject."""
 
@@ -409,9 +480,11 @@ class Settings(BaseSettings):
     auth: AuthSettings = AuthSettings()
     drain: DrainSettings = DrainSettings()
     log: LogSettings = LogSettings()
+    audit: AuditSettings = AuditSettings()
     admin: AdminSettings = AdminSettings()
     metrics: MetricsSettings = MetricsSettings()
     trace: TraceSettings = TraceSettings()
+    tunnel: TunnelSettings = TunnelSettings()
     watch: WatchSettings = WatchSettings()
 
     @model_validator(mode="after")

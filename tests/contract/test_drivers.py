@@ -54,7 +54,14 @@ def run(node: str, script: str, gateway: Gateway, database: Database) -> Run:
 
 @pytest.mark.parametrize(
     ("script", "least"),
-    [("serverless.mjs", 130), ("drizzle.mjs", 30), ("kysely.mjs", 35), ("prisma.mjs", 50)],
+    [
+        ("serverless.mjs", 130),
+        ("drizzle.mjs", 30),
+        ("kysely.mjs", 35),
+        ("prisma.mjs", 50),
+        ("websocket.mjs", 44),
+        ("websocket_orms.mjs", 11),
+    ],
 )
 def test_driver_finds_in_the_gateway_what_it_finds_in_neon(
     script: str, least: int, node: str, gateway: Gateway, database: Database

@@ -19,8 +19,27 @@ from sqlhttp_gateway.errors import ConnectionBroken, GatewayError, RemoteProtoco
 from sqlhttp_gateway.pools.statements import Statements
 from sqlhttp_gateway.wire.exchange import ERROR_RESPONSE
 from sqlhttp_gateway.wire.frontend import TERMINATE
+from sqlhttp_gateway.wire.session import BackendSession
 
 _HEADER_BYTES = 5
+_REPORTED = (
+    "application_name",
+    "client_encoding",
+    "DateStyle",
+    "default_transaction_read_only",
+    "in_hot_standby",
+    "integer_datetimes",
+    "IntervalStyle",
+    "is_superuser",
+    "scram_iterations",
+    "search_path",
+    "server_encoding",
+    "server_version",
+    "session_authorization",
+    "standard_conforming_strings",
+    "TimeZone",
+)
+"""Parameters that Postgres reports by itself, of all versions; asyncpg has them but does not list them."""
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 """Seconds and counts after which a server that vanished without a word is known to be gone."""
 
@@ -56,6 +75,7 @@ class Backend(asyncio.Protocol):
         "scrubs",
         "server_parameters",
         "statements",
+        "tunnels",
         "used",
     )
 
@@ -70,6 +90,8 @@ class Backend(asyncio.Protocol):
         self.pid: int = connection._protocol.backend_pid
         self.server_parameters: dict[str, str] = dict(_settings_of(connection))
         self.statements = Statements(statement_cache_size)
+        self.tunnels = BackendSession(self.server_parameters, statement_cache_size=statement_cache_size)
+        """What tunnels share about this connection."""
         self.scrub_prepared = False
         """Whether the statements of the scrub exist on this connection; like `scrubs` kept by its leases."""
         self.scrubs = 0
@@ -104,9 +126,28 @@ class Backend(asyncio.Protocol):
         self._queue.extend(readings)
         self._transport.write(frames)
 
-    def expect(self, reader: Reader, done: Done) -> None:
-        """One more answer to something already written."""
+    def forget_statements(self) -> None:
+        """The server has dropped every prepared statement, the scrub's among them."""
+        self.statements.forget()
+        self.tunnels.statements.forget()
+        self.scrub_prepared = False
+
+    def listen(self, reader: Reader, done: Done) -> None:
+        """From now on `reader` gets what comes, until `withdraw`; `done` is told only if the connection is lost."""
+        if self.closing:
+            done(_broken())
+            return
+        self.used = True
         self._queue.append((reader, done))
+
+    def withdraw(self) -> None:
+        """The end of `listen`: everything that the reader is owed has come."""
+        self._queue.popleft()
+
+    @property
+    def is_backed_up(self) -> bool:
+        """Postgres does not take what was written as fast as it is written; `drain` waits until it has."""
+        return self._writable is not None
 
     def write(self, data: bytes) -> None:
         """More bytes for the reading that is under way."""
@@ -116,7 +157,7 @@ class Backend(asyncio.Protocol):
     async def drain(self) -> None:
         """Wait until the transport's buffer has room again."""
         if self._writable is not None:
-            await self._writable
+            await asyncio.shield(self._writable)  # a waiter that is cancelled leaves it to the others
 
     def pause_reading(self) -> None:
         """Let Postgres wait until its bytes are wanted."""
@@ -146,23 +187,34 @@ class Backend(asyncio.Protocol):
         """Say goodbye and wait until the server has closed, so that its process no longer counts.
 
         A process that is busy reads no goodbye. It is waited for, and every `timeout` seconds it is asked again to
-        cancel what it does; only when the server cannot be reached any more is the socket dropped.
+        cancel what it does; only when the server cannot be reached any more is the socket dropped. One that waits for
+        the rest of a message, or of a COPY, takes the goodbye for a part of it: what it understands is the end of the
+        stream, which TLS cannot tell without closing both ways.
         """
         self.closing = True
         if self._lost.done():
             return
         self._transport.write(TERMINATE)
+        can_end = self._transport.can_write_eof()
+        if can_end:
+            self._transport.write_eof()
         self._transport.resume_reading()
+        was_told = False
         while not (await asyncio.wait([self._lost], timeout=timeout))[0]:
             try:
                 async with asyncio.timeout(timeout):
                     await self.request_cancel()
             except OSError:  # a TimeoutError among them
-                self.abort()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(1):
-                        await asyncio.shield(self._lost)
-                return
+                pass
+            else:
+                if can_end or not was_told:
+                    was_told = True
+                    continue
+            self.abort()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await asyncio.shield(self._lost)
+            return
 
     def abandon(self) -> None:
         """Tell all who wait for answers that there will be none. What still comes is dropped; `close` has to follow.
@@ -278,11 +330,7 @@ def _broken() -> ConnectionBroken:
 
 def _settings_of(connection: Any) -> dict[str, str]:
     settings = connection._protocol.get_settings()
-    return {
-        name: getattr(settings, name)
-        for name in ("server_version", "client_encoding", "TimeZone")
-        if hasattr(settings, name)
-    }
+    return {name: getattr(settings, name) for name in _REPORTED if hasattr(settings, name)}
 
 
 async def open_connection(

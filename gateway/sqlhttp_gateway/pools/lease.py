@@ -11,11 +11,13 @@ from functools import partial
 from sqlhttp_gateway.errors import GatewayError, PostgresError, StatementTimeout
 from sqlhttp_gateway.events import Cancelled, Leaked, Observer
 from sqlhttp_gateway.pools import scrub
-from sqlhttp_gateway.pools.backend import Backend
+from sqlhttp_gateway.pools.backend import Backend, Done, Reader
 from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.wire.exchange import IDLE, Exchange
 from sqlhttp_gateway.wire.frontend import SYNC, encode_copy_fail
 
+UNKNOWN = 0
+"""Stands for a transaction status that may be any: what comes next begins with ROLLBACK."""
 _GRACE = 0.25
 """Seconds that Postgres's own statement_timeout has, to answer before the gateway's clock does."""
 
@@ -138,6 +140,45 @@ class Lease:
         if self._status == IDLE:
             self._scrub = scrub.Scrub()
             self._tags.clear()
+
+    def lend(self, reader: Reader, lost: Done) -> None:
+        """Let `reader` have the connection, with `backend.write`, until `take_back` or `drop`.
+
+        `lost` is told if the connection breaks meanwhile.
+        """
+        self._finished = self._pool.loop.create_future()
+        self._scrub = None
+        self.backend.listen(reader, lost)
+
+    def take_back(self, *, in_transaction: bool = False, is_deep: bool = False) -> None:
+        """The reader is owed nothing more. `is_deep`: it may have left prepared statements, as SQL's PREPARE does."""
+        assert self._finished is not None
+        if not self.backend.closing:
+            self.backend.withdraw()
+            self.backend.resume_reading()
+        self._finished.set_result(None)
+        self._status = UNKNOWN if in_transaction else IDLE
+        if is_deep:
+            self._tags.append(b"DISCARD")
+
+    async def request_cancel(self) -> bool:
+        """Have Postgres cancel what the reader's program runs. Once this says True, a signal that found nothing to
+        cancel will find nothing later either; after False it may be on its way still.
+        """
+        try:
+            async with asyncio.timeout(self._cancel_timeout):
+                await self.backend.request_cancel()
+        except OSError:  # a TimeoutError among them
+            return False
+        return True
+
+    def drop(self, reason: str) -> None:
+        """Give up a connection on which something may still run; it is cancelled and closed."""
+        if not self._released:
+            self._released = True
+            self._pool.leased.pop(self.backend, None)
+            self.backend.abandon()
+            self._pool.spawn(self._cancel_and_discard(reason))
 
     def release(self) -> None:
         """Give the connection back; what is left to be done happens behind the caller's back."""
@@ -275,6 +316,10 @@ class Lease:
             # The statement may still run, or the signal may still be on its way to whoever uses the connection then.
             self.backend.abandon()
 
+    async def _cancel_and_discard(self, reason: str) -> None:
+        await self.request_cancel()
+        self._pool.discard(self.backend, reason)
+
     async def _recover(self) -> None:
         """After a cancel, an open transaction or a failed scrub: clean deeply, or close the connection."""
         if self._is_running:
@@ -294,8 +339,7 @@ class Lease:
     async def _clean_deeply(self) -> bool:
         """End the transaction, drop the session's state and the prepared statements; True when Postgres confirms."""
         backend = self.backend
-        backend.statements.forget()
-        backend.scrub_prepared = False
+        backend.forget_statements()
         rollback, discard = scrub.Scrub(), scrub.Scrub()
         done: asyncio.Future[None] = self._pool.loop.create_future()
 
@@ -309,7 +353,7 @@ class Lease:
             backend.send(scrub.ROLLBACK + scrub.DEEP, (rollback, _ignore), (discard, finish))
         await done
         if not discard.is_clean or backend.closing:
-            self._status = 0  # unknown: the next try begins with ROLLBACK
+            self._status = UNKNOWN  # the next try begins with ROLLBACK
             return False
         return True
 

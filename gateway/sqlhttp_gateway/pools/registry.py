@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 from sqlhttp_gateway.events import Observer
 from sqlhttp_gateway.model import PoolKey
@@ -19,6 +20,7 @@ class PoolRegistry:
 
     def __init__(self, *, max_total: int, cancel_timeout: float, observe: Observer) -> None:
         self._pools: dict[PoolKey, Pool] = {}
+        self._listening: dict[PoolKey, Pool] = {}
         self._budget = Budget(max_total, self._evict)
         self._cancel_timeout = cancel_timeout
         self._observe = observe
@@ -28,7 +30,7 @@ class PoolRegistry:
     @property
     def pools(self) -> list[Pool]:
         """A snapshot, for whoever wants to look."""
-        return list(self._pools.values())
+        return [*self._pools.values(), *self._listening.values()]
 
     @property
     def connections(self) -> int:
@@ -47,6 +49,19 @@ class PoolRegistry:
             if self._draining:
                 pool.stop()
         return pool
+
+    def listening_pool(self, pool: Pool) -> Pool:
+        """One connection beside `pool`, with the same key, for whoever listens on behalf of all: it takes no place of
+        theirs, and counts in the budget.
+        """
+        beside = self._listening.get(pool.key)
+        if beside is None:
+            single = pool.upstream.pool.model_copy(update={"max_size": 1, "min_size": 0})
+            beside = Pool(pool.key, replace(pool.upstream, pool=single), self._budget, self._observe)
+            self._listening[pool.key] = beside
+            if self._draining:
+                beside.stop()
+        return beside
 
     def try_lease(self, pool: Pool) -> Lease | None:
         """A lease without waiting, if a connection is idle."""
@@ -76,7 +91,7 @@ class PoolRegistry:
             pool.stop()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace):
-                while any(pool.gate.in_use for pool in self._pools.values()):  # noqa: ASYNC110 - once in a life
+                while any(pool.gate.in_use for pool in self.pools):  # noqa: ASYNC110 - once in a life
                     await asyncio.sleep(_DRAIN_POLL)
         await asyncio.gather(*(pool.wait_closed(CLOSE_TIMEOUT) for pool in self.pools))
 
@@ -88,9 +103,7 @@ class PoolRegistry:
 
     def _evict(self) -> bool:
         """Begin to close the connection that is idle longest, of any pool."""
-        candidates = sorted(
-            (pool for pool in self._pools.values() if pool.idle), key=lambda pool: pool.oldest_idle_since or 0.0
-        )
+        candidates = sorted((pool for pool in self.pools if pool.idle), key=lambda pool: pool.oldest_idle_since or 0.0)
         return any(pool.evict_oldest() for pool in candidates)
 
     async def _sweep(self) -> None:
@@ -98,8 +111,9 @@ class PoolRegistry:
         while True:
             await asyncio.sleep(_SWEEP_EVERY)
             now = loop.time()
-            for key, pool in list(self._pools.items()):
-                pool.sweep(now)
-                if pool.is_unused and now - pool.last_used > pool.upstream.pool.idle_timeout:
-                    del self._pools[key]
-                    pool.is_retired = True
+            for pools in (self._pools, self._listening):
+                for key, pool in list(pools.items()):
+                    pool.sweep(now)
+                    if pool.is_unused and now - pool.last_used > pool.upstream.pool.idle_timeout:
+                        del pools[key]
+                        pool.is_retired = True

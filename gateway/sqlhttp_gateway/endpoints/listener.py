@@ -1,0 +1,246 @@
+"""The TCP door: Postgres's own wire on a port of its own, for whatever speaks no WebSocket."""
+
+import asyncio
+import ipaddress
+import logging
+import socket
+import ssl
+from collections import deque
+from collections.abc import Callable
+from typing import cast
+
+from sqlhttp_gateway.errors import ConfigurationError
+from sqlhttp_gateway.pools.targets import DEFAULT
+from sqlhttp_gateway.settings import ListenSettings
+from sqlhttp_gateway.tunnel.login import Address
+from sqlhttp_gateway.tunnel.stream import StreamClosed, StreamMisused
+from sqlhttp_gateway.tunnel.tunnels import Tunnels
+
+_READ_AHEAD = 64 * 1024
+"""Bytes that may wait to be received before the program is not read from any more."""
+_TLS_TIMEOUT = 10.0
+"""Seconds that a TLS handshake may take."""
+
+_LOG = logging.getLogger(__name__)
+
+
+class Listener:
+    """Accepts programs on `listen.postgres` and serves them."""
+
+    def __init__(self, tunnels: Tunnels, settings: ListenSettings) -> None:
+        """
+        Raises:
+            ConfigurationError: the certificate cannot be used.
+        """
+        self._tunnels = tunnels
+        self._settings = settings
+        self._tls = tls_context(settings)
+        self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[None]] = set()
+
+    @property
+    def port(self) -> int:
+        """The port, once it is open."""
+        assert self._server is not None
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    async def start(self) -> None:
+        """Begin to accept, if that is wanted.
+
+        Raises:
+            ConfigurationError: the address cannot be had.
+        """
+        settings = self._settings
+        if settings.postgres is None:
+            return
+        try:
+            self._server = await asyncio.get_running_loop().create_server(
+                self._accept,
+                settings.host,
+                settings.postgres,
+                backlog=settings.backlog,
+                reuse_port=settings.workers > 1 or None,
+            )
+        except OSError as error:
+            raise ConfigurationError(
+                f"listen.postgres: cannot listen on {settings.host} port {settings.postgres}: {error.strerror}"
+            ) from None
+        _LOG.info("listening for Postgres's own wire on %s port %d", settings.host, self.port)
+
+    def close(self) -> None:
+        """Accept no more; programs that are connected stay."""
+        if self._server is not None:
+            self._server.close()
+
+    async def stop(self) -> None:
+        """End whoever is still connected."""
+        self.close()
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+
+    def _accept(self) -> "SocketStream":
+        return SocketStream(self._begin, tls=self._tls, takes_cleartext=self._settings.cleartext_password)
+
+    def _begin(self, stream: "SocketStream") -> None:
+        task = asyncio.get_running_loop().create_task(self._tunnels.serve(stream, door="tcp", address=Address(DEFAULT)))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+
+class SocketStream(asyncio.Protocol):
+    """A TCP connection as a stream; it is also asyncio's protocol, with nothing between the two."""
+
+    def __init__(
+        self,
+        begin: Callable[["SocketStream"], None] | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+        takes_cleartext: bool = False,
+    ) -> None:
+        """`begin` is called once it is connected."""
+        self.peer = ""
+        self.origin: str | None = None
+        self.is_secure = False
+        self._begin = begin
+        self._tls = tls
+        self._takes_cleartext = takes_cleartext
+        self._transport: asyncio.Transport | None = None
+        self._arrived: deque[bytes] = deque()
+        self._waiting = 0
+        self._wake = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._lost = asyncio.Event()
+        self._is_over = False
+
+    @property
+    def offers_tls(self) -> bool:
+        """There is a certificate."""
+        return self._tls is not None
+
+    # ── Stream ──
+
+    async def receive(self) -> bytes:
+        """What came since the last time."""
+        while not self._arrived:
+            if self._is_over:
+                raise StreamClosed
+            self._wake.clear()
+            await self._wake.wait()
+        data = self._arrived[0] if len(self._arrived) == 1 else b"".join(self._arrived)
+        self._arrived.clear()
+        if self._waiting > _READ_AHEAD and self._transport is not None:
+            self._transport.resume_reading()
+        self._waiting = 0
+        return data
+
+    async def send(self, data: bytes) -> None:
+        """Write, and wait until there is room for more."""
+        if self._transport is None or self._is_over or self._transport.is_closing():
+            raise StreamClosed
+        self._transport.write(data)
+        await self._writable.wait()
+
+    async def start_tls(self) -> None:
+        """The server's side of the TLS handshake."""
+        if self._arrived:
+            raise StreamMisused("received unencrypted data after SSL request")
+        assert self._transport is not None
+        assert self._tls is not None
+        loop = asyncio.get_running_loop()
+        try:
+            transport = await loop.start_tls(
+                self._transport, self, self._tls, server_side=True, ssl_handshake_timeout=_TLS_TIMEOUT
+            )
+        except OSError as error:  # ssl.SSLError and a TimeoutError among them
+            self._is_over = True
+            raise StreamClosed from error
+        if transport is None:  # it went away meanwhile
+            raise StreamClosed
+        self._transport = transport
+        self.is_secure = True
+
+    async def close(self, code: int, reason: str) -> None:
+        """Send what waits, and close."""
+        if self._transport is not None:
+            self._transport.close()
+            await self._lost.wait()
+
+    def abort(self) -> None:
+        """Close and drop what waits."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # ── asyncio.Protocol ──
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is there; after `start_tls` it is the same one."""
+        self._transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        self.peer = peer[0] if isinstance(peer, tuple) else ""
+        self.is_secure = self._takes_cleartext or is_loopback(self.peer)
+        keep_alive(transport.get_extra_info("socket"))
+        if self._begin is not None:
+            begin, self._begin = self._begin, None
+            begin(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._arrived.append(data)
+        self._waiting += len(data)
+        if self._waiting > _READ_AHEAD and self._transport is not None:
+            self._transport.pause_reading()
+        self._wake.set()
+
+    def eof_received(self) -> bool:
+        self._is_over = True
+        self._wake.set()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_over = True
+        self._wake.set()
+        self._writable.set()
+        self._lost.set()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+
+def is_loopback(address: str) -> bool:
+    """Whether nothing between this machine's programs can listen in."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(parsed, "ipv4_mapped", None)  # how an IPv4 peer looks on an IPv6 socket
+    return (mapped or parsed).is_loopback
+
+
+def keep_alive(connected: socket.socket | None) -> None:
+    """Let the system find out when the program's machine is gone."""
+    if connected is not None and connected.family in (socket.AF_INET, socket.AF_INET6):
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+
+def tls_context(settings: ListenSettings) -> ssl.SSLContext | None:
+    """What TLS needs to know; None where there is no certificate.
+
+    Raises:
+        ConfigurationError: the files are missing, or do not fit together.
+    """
+    if settings.tls_certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            f"listen.tls_certificate: {settings.tls_certificate} cannot be used: {error}"
+        ) from None
+    return context

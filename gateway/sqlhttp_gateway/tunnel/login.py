@@ -1,0 +1,136 @@
+"""A program's way in: start-up, password, and who that is. What follows is the work of `traffic`."""
+
+import asyncio
+from typing import NamedTuple
+
+from sqlhttp_gateway.auth.authenticate import Authenticator, Caller
+from sqlhttp_gateway.errors import BadRequest, CredentialsMissing, GatewayError, ScopeRefused
+from sqlhttp_gateway.model import Dsn
+from sqlhttp_gateway.tunnel.keys import CancelKeys
+from sqlhttp_gateway.tunnel.stream import Stream, StreamMisused
+from sqlhttp_gateway.wire.handshake import CancelRequest, Handshake, Password, Refused, StartTls, Terminated
+from sqlhttp_gateway.wire.startup import Startup
+
+_UNENCRYPTED = CredentialsMissing(
+    "a password is taken only where it is encrypted",
+    hint="Connect with sslmode=require or stronger.",
+)
+
+
+class Address(NamedTuple):
+    """Which server a program wants, by any of the names it has in the settings."""
+
+    host: str
+    port: int | None = None
+
+
+class LoggedIn(NamedTuple):
+    """A program that may go on."""
+
+    caller: Caller
+    startup: Startup
+    password: bytes
+    """To open connections with."""
+    greeting: bytes
+    """AuthenticationOk; to be sent together with what the backend reports."""
+    rest: bytes
+    """What the program sent behind its password."""
+
+
+class Login:
+    """Leads one program through the handshake."""
+
+    def __init__(self, stream: Stream, authenticator: Authenticator, keys: CancelKeys) -> None:
+        self._stream = stream
+        self._authenticator = authenticator
+        self._keys = keys
+        self._handshake = Handshake(offers_tls=stream.offers_tls)
+        self.error: GatewayError | None = None
+        """Why the program was refused, if it was."""
+        self.cancelled: bool | None = None
+        """After a CancelRequest: whether its key was known."""
+
+    async def run(self, timeout: float, *, address: Address) -> LoggedIn | None:
+        """The program, or None when it is not to go on; what there was to say to it was said.
+
+        `timeout` bounds the whole of it, in seconds; `address` chooses the target.
+
+        Raises:
+            StreamClosed: the program has gone.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._talk(address)
+        except TimeoutError:
+            await self._refuse(BadRequest(f"start-up was not complete within {timeout:g} s"))
+        except StreamMisused as error:
+            await self._refuse(BadRequest(str(error)))
+        return None
+
+    async def _talk(self, address: Address) -> LoggedIn | None:
+        handshake = self._handshake
+        startup: Startup | None = None
+        while True:
+            event = handshake.next_event()
+            match event:
+                case None:
+                    await self._flush()
+                    handshake.receive(await self._stream.receive())
+                case StartTls():
+                    await self._flush()
+                    await self._stream.start_tls()
+                    handshake.tls_started()
+                case CancelRequest():
+                    self.cancelled = self._keys.show(event.process_id, event.secret)
+                    return None
+                case Startup():
+                    if not self._stream.is_secure:
+                        await self._refuse(_UNENCRYPTED)
+                        return None
+                    startup = event
+                    handshake.ask_password()
+                case Password():
+                    assert startup is not None
+                    await self._flush()  # the question goes out by itself, even where the answer came before it
+                    try:
+                        caller = await self._authenticate(startup, event.password, address)
+                    except GatewayError as error:
+                        await self._refuse(error)
+                        return None
+                    handshake.accept()
+                    return LoggedIn(
+                        caller, startup, _password(caller, event), handshake.to_send(), handshake.take_rest()
+                    )
+                case Refused():
+                    self.error = event.error
+                    await self._flush()
+                    return None
+                case Terminated():
+                    return None
+                case _:
+                    raise AssertionError(event)
+
+    async def _authenticate(self, startup: Startup, password: bytes, address: Address) -> Caller:
+        dsn = Dsn(address.host, address.port, startup.database, startup.role, password)
+        caller = await self._authenticator.authenticate_password(
+            dsn, peer=self._stream.peer, origin=self._stream.origin
+        )
+        grant = caller.grant
+        if grant is not None and (grant.read_only or grant.statements is not None or grant.claims is not None):
+            raise ScopeRefused("this API key is bound to single requests: use it over HTTP")
+        return caller
+
+    async def _refuse(self, error: GatewayError) -> None:
+        self.error = error
+        self._handshake.refuse(error)
+        await self._flush()
+
+    async def _flush(self) -> None:
+        data = self._handshake.to_send()
+        if data:
+            await self._stream.send(data)
+
+
+def _password(caller: Caller, shown: Password) -> bytes:
+    """The role's own, which with an API key only the gateway knows."""
+    return caller.grant.password if caller.grant is not None else shown.password

@@ -1,0 +1,34 @@
+"""How many connections of each pool stay with one program, so that the others keep a share."""
+
+from sqlhttp_gateway.pools.pool import Pool
+
+
+class Pins:
+    """At most `max_pinned` pins a pool, and always one connection fewer than the pool has."""
+
+    def __init__(self, max_pinned: int) -> None:
+        self._max_pinned = max_pinned
+        self._pinned: dict[Pool, int] = {}
+
+    def limit(self, pool: Pool) -> int:
+        """How many connections of this pool may be pinned."""
+        return min(self._max_pinned, max(1, pool.upstream.pool.max_size - 1))
+
+    def pinned(self, pool: Pool) -> int:
+        """How many are."""
+        return self._pinned.get(pool, 0)
+
+    def try_enter(self, pool: Pool) -> bool:
+        """Pin one more, unless that would be too many."""
+        if self.pinned(pool) >= self.limit(pool):
+            return False
+        self._pinned[pool] = self.pinned(pool) + 1
+        return True
+
+    def leave(self, pool: Pool) -> None:
+        """One fewer."""
+        left = self.pinned(pool) - 1
+        if left:
+            self._pinned[pool] = left
+        else:
+            self._pinned.pop(pool, None)

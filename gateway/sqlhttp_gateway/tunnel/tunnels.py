@@ -1,0 +1,167 @@
+"""All open tunnels of this process: made, counted, told to end."""
+
+import asyncio
+import traceback
+
+from sqlhttp_gateway.auth.authenticate import Authenticator
+from sqlhttp_gateway.errors import GatewayError, InvalidParameter, ShuttingDown, TunnelsExhausted
+from sqlhttp_gateway.events import Bug, KeyShown, Observer, TunnelClosed, TunnelOpened
+from sqlhttp_gateway.pools.pool import Pool
+from sqlhttp_gateway.pools.registry import PoolRegistry
+from sqlhttp_gateway.settings import TunnelSettings
+from sqlhttp_gateway.tunnel.keys import CancelKeys
+from sqlhttp_gateway.tunnel.listeners import Listeners
+from sqlhttp_gateway.tunnel.login import Address, LoggedIn, Login
+from sqlhttp_gateway.tunnel.pins import Pins
+from sqlhttp_gateway.tunnel.stream import Stream, StreamClosed
+from sqlhttp_gateway.tunnel.traffic import Traffic
+from sqlhttp_gateway.wire.backend import encode_backend_key_data, encode_error_response
+from sqlhttp_gateway.wire.effects import Pin
+from sqlhttp_gateway.wire.pipeline import Pipeline
+from sqlhttp_gateway.wire.prepared import Sources
+from sqlhttp_gateway.wire.startup import POOL_MODES
+
+NORMAL = 1000
+CLOSE_CODES = {"client": 1002, "limit": 1008, "auth": 1008, "pool": 1013, "backend": 1011, "gateway": 1011}
+"""Close codes of RFC 6455 by an error's kind: protocol error, policy violation, try again later, internal error."""
+_ABORT_GRACE = 1.0
+"""Seconds for the last words of programs that did not end in time."""
+
+
+class Tunnels:
+    """The owner of every tunnel."""
+
+    def __init__(
+        self, *, authenticator: Authenticator, registry: PoolRegistry, settings: TunnelSettings, observe: Observer
+    ) -> None:
+        self._authenticator = authenticator
+        self._registry = registry
+        self._settings = settings
+        self._observe = observe
+        self._keys = CancelKeys()
+        self._pins = Pins(settings.max_pinned)
+        self._listeners = Listeners(registry)
+        self._sources = Sources()
+        self._open: set[Traffic] = set()
+        self._connected = 0
+        self._is_draining = False
+
+    @property
+    def connected(self) -> int:
+        """Programs that are connected, logged in or not."""
+        return self._connected
+
+    async def serve(self, stream: Stream, *, door: str, address: Address, pool_mode: str | None = None) -> None:
+        """Serve one program to its end and close its stream.
+
+        `door` is for metrics, `address` chooses the target, `pool_mode` is the program's wish if it has one.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        self._observe(TunnelOpened(door))
+        self._connected += 1
+        error: GatewayError | None = None
+        logged_in: LoggedIn | None = None
+        try:
+            error = self._refusal(pool_mode)
+            if error is not None:
+                await stream.send(encode_error_response(error, severity="FATAL"))
+                return
+            login = Login(stream, self._authenticator, self._keys)
+            logged_in = await login.run(self._settings.startup_timeout, address=address)
+            error = login.error
+            if login.cancelled is not None:
+                self._observe(KeyShown(login.cancelled))
+            if logged_in is not None:
+                error = await self._run(stream, logged_in, pool_mode)
+        except StreamClosed:
+            pass
+        except Exception:
+            error = GatewayError("internal error")
+            self._observe(Bug("", traceback.format_exc()))
+        finally:
+            self._connected -= 1
+            await self._close(stream, error)
+            self._observe(
+                TunnelClosed(
+                    door=door,
+                    outcome=error.kind if error is not None else "ok",
+                    sqlstate=error.sqlstate if error is not None else "",
+                    database=logged_in.caller.database if logged_in is not None else "",
+                    role=logged_in.caller.role if logged_in is not None else "",
+                    seconds=loop.time() - began,
+                    message=error.message if error is not None else "",
+                )
+            )
+
+    async def drain(self, grace: float) -> None:
+        """Tell every program to go at the end of its transaction; after `grace` seconds, end those that have not."""
+        self._is_draining = True
+        for traffic in self._open:
+            traffic.drain()
+        await self._wait_ended(grace)
+        for traffic in self._open:
+            traffic.abort()
+        await self._wait_ended(_ABORT_GRACE)
+
+    async def _wait_ended(self, timeout: float) -> None:
+        if self._open:
+            await asyncio.wait({traffic.ended for traffic in self._open}, timeout=timeout)
+
+    def _refusal(self, pool_mode: str | None) -> GatewayError | None:
+        if self._is_draining:
+            return ShuttingDown("the gateway is shutting down")
+        if self._connected > self._settings.max_open:
+            return TunnelsExhausted(f"{self._settings.max_open} programs are connected (tunnel.max_open)")
+        if pool_mode is not None and pool_mode not in POOL_MODES:
+            return InvalidParameter(f"pool_mode must be {' or '.join(POOL_MODES)}")
+        return None
+
+    async def _run(self, stream: Stream, logged_in: LoggedIn, pool_mode: str | None) -> GatewayError | None:
+        startup, pool = logged_in.startup, logged_in.caller.pool
+        mode = startup.pool_mode or pool_mode or self._mode_of(pool)
+        # Behind a pooler of its own a backend is nobody's for longer than a transaction: ours must not be either.
+        pins = (Pin.SESSION,) if mode == "session" or pool.upstream.is_pooler else ()
+        traffic: Traffic | None = None
+        key = self._keys.issue(lambda: traffic.cancel() if traffic is not None else None)
+        try:
+            pipeline = Pipeline(
+                startup.parameters,
+                self._sources,
+                key_data=encode_backend_key_data(key.process_id, key.secret),
+                pins=pins,
+            )
+            traffic = Traffic(
+                stream,
+                logged_in,
+                pipeline,
+                registry=self._registry,
+                pins=self._pins,
+                listeners=self._listeners,
+                settings=self._settings,
+                observe=self._observe,
+            )
+            if self._is_draining:
+                traffic.drain()
+            self._open.add(traffic)
+            try:
+                return await traffic.run()
+            finally:
+                self._open.discard(traffic)
+        finally:
+            self._keys.revoke(key)
+
+    def _mode_of(self, pool: Pool) -> str:
+        """What the settings say of this role, else of this database, else of all."""
+        settings, key = self._settings, pool.key
+        return (
+            settings.role_pool_mode.get(key.role) or settings.database_pool_mode.get(key.database) or settings.pool_mode
+        )
+
+    async def _close(self, stream: Stream, error: GatewayError | None) -> None:
+        code = CLOSE_CODES.get(error.kind, NORMAL) if error is not None else NORMAL
+        try:
+            async with asyncio.timeout(self._settings.send_timeout):
+                await stream.close(code, error.message if error is not None else "")
+        except (StreamClosed, TimeoutError):
+            stream.abort()

@@ -1,0 +1,120 @@
+"""Nobody ever sees what another program left behind: tagged work of many programs over few backends."""
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from tests.support.cluster import Database
+from tests.support.gateway import Gateway
+from tests.support.wire_program import SYNC, WireProgram, bound, encode_parse, extended, logged_in
+
+PROGRAMS = 20
+ROUNDS = 30
+
+
+class Tagged:
+    """A program that marks everything it touches, and looks at its marks."""
+
+    def __init__(self, program: WireProgram, tag: str, chance: random.Random) -> None:
+        self._program = program
+        self._tag = tag
+        self._chance = chance
+        self._has_table = False
+        self._prepared = 0
+        self.done = 0
+
+    async def run(self) -> None:
+        await self._set()
+        work = [self._set, self._read, self._transaction, self._failed, self._prepare, self._table, self._pipelined]
+        for _ in range(ROUNDS):
+            await self._chance.choice(work)()
+            await self._check()
+            self.done += 1
+
+    async def _check(self) -> None:
+        """Every mark is mine: settings, statements, temporary tables."""
+        answer = await self._program.ask(
+            "SELECT current_setting('my.tag', true), current_setting('application_name'),"
+            " current_setting('search_path'),"
+            " (SELECT string_agg(relname, ',') FROM pg_class WHERE relpersistence = 't' AND relkind = 'r'"
+            "  AND relnamespace = pg_my_temp_schema()),"
+            " (SELECT count(*) FROM pg_prepared_statements WHERE from_sql),"
+            " (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid())"
+        )
+        table = f"t_{self._tag}" if self._has_table else None
+        assert answer.rows == [[self._tag, self._tag, f"schema_{self._tag}", table, "0", "0"]], answer.messages
+
+    async def _set(self) -> None:
+        for text in (
+            f"SET my.tag = '{self._tag}'",
+            f"SELECT set_config('application_name', '{self._tag}', false)",
+            f"SET search_path = schema_{self._tag}",
+        ):
+            assert not (await self._program.query(text)).error
+
+    async def _read(self) -> None:
+        assert (await self._program.ask("SELECT who FROM mine")).value == self._tag
+
+    async def _transaction(self) -> None:
+        await self._program.query("BEGIN")
+        await self._program.query("SET LOCAL my.tag = 'local'")
+        await self._program.ask("UPDATE mine SET n = n + 1")
+        if self._chance.random() < 0.5:
+            assert (await self._program.query("COMMIT")).commands == ["COMMIT"]
+        else:
+            assert (await self._program.query("ROLLBACK")).commands == ["ROLLBACK"]
+
+    async def _failed(self) -> None:
+        await self._program.query("BEGIN")
+        await self._program.query("SET my.tag = 'never'")
+        assert (await self._program.query("SELECT 1/0")).code == "22012"
+        assert (await self._program.ask("SELECT 1")).code == "25P02"
+        assert (await self._program.query("COMMIT")).commands == ["ROLLBACK"]
+
+    async def _prepare(self) -> None:
+        """The same name everywhere, and another text for everybody."""
+        if not self._prepared:
+            text = f"SELECT '{self._tag}' || $1 || (SELECT who FROM mine)"
+            await self._program.send(encode_parse(b"s", text.encode()) + SYNC)
+            assert (await self._program.answer()).tags == "1Z"
+            self._prepared = 1
+        await self._program.send(bound(self._prepared, name="s"))
+        assert (await self._program.answer()).value == f"{self._tag}{self._prepared}{self._tag}"
+        self._prepared += 1
+
+    async def _table(self) -> None:
+        if self._has_table:
+            assert (await self._program.query(f"TABLE t_{self._tag}")).value == self._tag
+            assert not (await self._program.query(f"DROP TABLE t_{self._tag}")).error
+        else:
+            text = f"CREATE TEMP TABLE t_{self._tag} AS SELECT '{self._tag}' AS who"
+            assert not (await self._program.query(text)).error
+        self._has_table = not self._has_table
+
+    async def _pipelined(self) -> None:
+        await self._program.send(extended("SELECT who FROM mine") + extended("SELECT 1/0") + extended("SELECT $1", 7))
+        answers = [await self._program.answer() for _ in range(3)]
+        assert [answer.code for answer in answers] == ["", "22012", ""]
+        assert (answers[0].value, answers[2].value) == (self._tag, "7")
+
+
+async def test_nobody_sees_what_another_program_left(start_gateway: Callable[..., Gateway], database: Database) -> None:
+    gateway = start_gateway(pool={"max_size": 12, "wait_timeout": 30}, tunnel={"max_pinned": 10})
+    tags = [f"p{number}" for number in range(PROGRAMS)]
+    made = "CREATE SCHEMA schema_{0}; CREATE TABLE schema_{0}.mine AS SELECT '{0}' AS who, 0 AS n;"
+    database.psql("".join(made.format(tag) for tag in tags))
+    seed = random.randrange(1 << 30)
+
+    async def live(number: int, tag: str) -> int:
+        async with logged_in(gateway, database) as program:
+            # Half of them never pin, so that there are always backends that go from hand to hand.
+            one = Tagged(program, tag, random.Random(seed + number))
+            if number % 2:
+                one._table = one._read  # type: ignore[method-assign]
+            await one.run()
+            if number % 3 == 0:
+                program.vanish()
+            return one.done
+
+    done = await asyncio.gather(*(live(number, tag) for number, tag in enumerate(tags)), return_exceptions=True)
+    assert done == [ROUNDS] * PROGRAMS, f"seed {seed}"

@@ -1,0 +1,120 @@
+"""LISTEN through the gateway: many programs, one backend."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+from tests.support.cluster import Database
+from tests.support.gateway import Gateway
+from tests.support.wire_program import Message, logged_in
+
+StartGateway = Callable[..., Gateway]
+
+
+def heard(message: Message | None) -> tuple[str, str]:
+    """Channel and payload."""
+    assert message is not None
+    assert message.tag == "A", message
+    channel, payload, _ = message.body[4:].decode().split("\0")
+    return channel, payload
+
+
+async def backends(database: Database) -> list[tuple[int, str]]:
+    connection = await database.connect()
+    try:
+        rows = await connection.fetch(
+            "SELECT pid, query FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        return [(row["pid"], row["query"]) for row in rows]
+    finally:
+        await connection.close()
+
+
+async def test_fifty_programs_listen_over_one_backend_and_each_hears_everything_once_and_in_order(
+    start_gateway: StartGateway, database: Database
+) -> None:
+    gateway = start_gateway(pool={"max_size": 2, "wait_timeout": 20})
+    async with AsyncExitStack() as stack:
+        programs = [await stack.enter_async_context(logged_in(gateway, database)) for _ in range(50)]
+        answers = await asyncio.gather(*(program.query("LISTEN talk") for program in programs))
+        assert {answer.tags for answer in answers} == {"CZ"}
+        assert len(await backends(database)) <= 3
+        for number in range(20):
+            await programs[0].query(f"NOTIFY talk, '{number}'")
+        for program in programs[1:]:
+            assert [heard(await program.message()) for _ in range(20)] == [("talk", str(n)) for n in range(20)]
+
+
+async def test_what_is_said_after_listen_returned_is_heard(start_gateway: StartGateway, database: Database) -> None:
+    gateway = start_gateway()
+    async with logged_in(gateway, database) as listener:
+        for number in range(30):
+            await listener.query(f"LISTEN c{number}")
+            database_says = await listener.query(f"SELECT pg_notify('c{number}', 'x')")
+            told = [message for message in database_says.messages if message.tag == "A"]
+            assert heard(told[0] if told else await listener.message()) == (f"c{number}", "x")
+
+
+async def test_listen_and_unlisten_follow_their_transaction(start_gateway: StartGateway, database: Database) -> None:
+    gateway = start_gateway()
+    async with logged_in(gateway, database) as program, logged_in(gateway, database) as speaker:
+        await program.query("BEGIN; LISTEN talk")
+        await program.query("ROLLBACK")
+        await program.query("LISTEN news")
+        await program.query("BEGIN; UNLISTEN news")
+        await program.query("ROLLBACK")
+        await speaker.query("NOTIFY talk, 'no'; NOTIFY news, 'yes'")
+        assert heard(await program.message()) == ("news", "yes")
+        await program.query("UNLISTEN *")
+        await program.query("LISTEN other")
+        await speaker.query("NOTIFY news, 'no'; NOTIFY other, 'yes'")
+        assert heard(await program.message()) == ("other", "yes")
+
+
+async def test_notification_waits_for_the_end_of_the_programs_transaction(
+    start_gateway: StartGateway, database: Database
+) -> None:
+    gateway = start_gateway()
+    async with logged_in(gateway, database) as program, logged_in(gateway, database) as speaker:
+        await program.query("LISTEN talk")
+        await program.query("BEGIN")
+        await speaker.query("NOTIFY talk, 'hello'")
+        assert [message.tag for message in (await program.query("SELECT 1")).messages] == list("TDCZ")
+        messages = (await program.query("COMMIT")).messages
+        told = next((message for message in messages if message.tag == "A"), None)
+        assert heard(told or await program.message()) == ("talk", "hello")
+
+
+async def test_backend_that_listens_may_die(start_gateway: StartGateway, database: Database) -> None:
+    gateway = start_gateway()
+    async with logged_in(gateway, database) as program, logged_in(gateway, database) as speaker:
+        await program.query("LISTEN talk")
+        [ear] = [pid for pid, query in await backends(database) if query == 'LISTEN "talk"']
+        await speaker.query(f"SELECT pg_terminate_backend({ear})")
+        notice = await program.message()
+        assert notice is not None
+        assert "may have been missed" in notice.error["M"]
+        await speaker.query("NOTIFY talk, 'again'")
+        assert heard(await program.message()) == ("talk", "again")
+
+
+async def test_backend_that_listens_goes_when_the_last_listener_does(
+    start_gateway: StartGateway, database: Database
+) -> None:
+    gateway = start_gateway()
+    async with logged_in(gateway, database) as program:
+        await program.query("LISTEN talk")
+        await program.terminate()
+    async with logged_in(gateway, database) as program, asyncio.timeout(10):
+        while any("LISTEN" in query and "UN" not in query for _, query in await backends(database)):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await program.query("LISTEN talk")
+        await program.query("NOTIFY talk, 'me'")
+
+
+async def test_session_mode_listens_by_itself(start_gateway: StartGateway, database: Database) -> None:
+    gateway = start_gateway(tunnel={"pool_mode": "session"})
+    async with logged_in(gateway, database) as program, logged_in(gateway, database) as speaker:
+        await program.query("LISTEN talk")
+        await speaker.query("NOTIFY talk, 'hello'")
+        assert heard(await program.message()) == ("talk", "hello")
