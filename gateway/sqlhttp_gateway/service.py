@@ -17,7 +17,7 @@ from sqlhttp_gateway.auth.authenticate import Authenticator, password_of
 from sqlhttp_gateway.auth.claims import Claims, MakePrologue
 from sqlhttp_gateway.auth.grant import Grant
 from sqlhttp_gateway.errors import ClaimsFailed, GatewayError, PasswordFailed, PostgresError, TargetMisconfigured
-from sqlhttp_gateway.events import Answered, Bug, Observer, Slow
+from sqlhttp_gateway.events import Answered, Audited, Bug, Observer, Slow
 from sqlhttp_gateway.execute import Limits, NothingRan, execute
 from sqlhttp_gateway.model import ArrayType, Batch, Options, Result, Statement
 from sqlhttp_gateway.neon.dsn import dsn_from_header
@@ -71,6 +71,8 @@ class Telling:
     """Seconds on a connection that make a request slow; 0: none is."""
     trace_comment: bool = False
     """Whether the statements of a sampled trace name it to Postgres."""
+    audit: bool = False
+    """Whether each request's statements are told, with who sent them."""
 
 
 class _Spent:
@@ -122,7 +124,7 @@ class SqlService:
         """The reply to one request from the address `peer`, an error's included; never raises but for cancellation."""
         began = perf_counter()
         request_id = new_request_id()
-        target = database = role = ""
+        target = database = role = tenant = ""
         is_proven = is_batch = False
         statements = rows = 0
         spent = _Spent()
@@ -153,6 +155,7 @@ class SqlService:
                     pool, lambda: password_of(connection_string), request, options, spent
                 )
             else:
+                tenant = grant.tenant
                 grant.admit(peer=peer, origin=_text(headers.get(ORIGIN)))
                 is_proven = True
                 check_statements(grant, request)
@@ -181,6 +184,23 @@ class SqlService:
                 texts = tuple(each.text for each in _statements(request))
                 self._observe(
                     Slow(request_id, target, database, role, spent.executed, spent.waited, texts, traceparent)
+                )
+            if statements and self._telling.audit:
+                self._observe(
+                    Audited(
+                        request_id,
+                        tenant or role,
+                        target,
+                        database,
+                        role,
+                        is_proven,
+                        outcome,
+                        sqlstate,
+                        perf_counter() - began,
+                        tuple(each.text for each in _statements(request)),
+                        tuple(result.row_count for result in results) if outcome == "ok" else (),
+                        traceparent,
+                    )
                 )
             self._observe(
                 Answered(

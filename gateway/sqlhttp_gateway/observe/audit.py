@@ -1,0 +1,88 @@
+"""The audit: one JSON line for each statement, with who ran it, as what, and what came of it.
+
+It has a place of its own, so that no level and no filter of the log can lose a line. Parameters are not in it, and the
+values in a statement's text only where `audit.statements` is "texts" and its sender was proven.
+"""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+
+from sqlhttp_gateway.errors import ConfigurationError
+from sqlhttp_gateway.events import Audited, Event, Observer
+from sqlhttp_gateway.neon.traceparent import trace_id
+from sqlhttp_gateway.observe.fingerprint import fingerprint
+from sqlhttp_gateway.settings import AuditSettings
+
+Write = Callable[[bytes], object]
+"""Writes whole lines, all of them or none."""
+_LOG = logging.getLogger(__name__)
+_MODE = 0o600  # a statement's text may hold what is nobody else's business
+
+
+def audit_observer(
+    settings: AuditSettings, *, write: Write | None = None, clock: Callable[[], float] = time.time
+) -> Observer:
+    """An observer that writes what `settings` ask for.
+
+    Raises:
+        ConfigurationError: the file cannot be written.
+    """
+    shows_texts = settings.statements == "texts"
+    put = write or _writer(settings.file)
+
+    def observe(event: Event) -> None:
+        if isinstance(event, Audited):
+            try:
+                put(b"".join(_lines(event, now=clock(), shows_texts=shows_texts and event.is_proven)))
+            except OSError as error:  # the statement has run; not answering would undo nothing
+                _LOG.error("audit: %d lines are lost: %s", len(event.texts), error.strerror)
+
+    return observe
+
+
+def _lines(event: Audited, *, now: float, shows_texts: bool) -> list[bytes]:
+    moment = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    shared: dict[str, object] = {
+        "time": moment,
+        "request_id": event.request_id,
+        "tenant": event.tenant,
+        "target": event.target,
+        "database": event.database,
+        "role": event.role,
+        "is_proven": event.is_proven,
+        "outcome": event.outcome,
+        "sqlstate": event.sqlstate,
+        "seconds": round(event.seconds, 6),
+    }
+    if event.traceparent:
+        shared["trace_id"] = trace_id(event.traceparent)
+    lines = []
+    for number, text in enumerate(event.texts):
+        shape = fingerprint(text)
+        line = shared | {
+            "number": number + 1,
+            "of": len(event.texts),
+            "rows": event.rows[number] if number < len(event.rows) else None,
+            "fingerprint": shape.digest,
+            "statement": text if shows_texts else shape.text,
+        }
+        lines.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+    return lines
+
+
+def _writer(file: Path | None) -> Write:
+    """Unbuffered and appending, so that the lines of several workers do not mix."""
+    if file is None:
+        return lambda lines: os.write(sys.stderr.fileno(), lines)
+    try:
+        opened = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _MODE)
+    except OSError as error:
+        raise ConfigurationError(f"audit.file: {file} cannot be written: {error.strerror}") from None
+    return lambda lines: os.write(opened, lines)

@@ -1,0 +1,110 @@
+"""The audit: a line for each statement, with who and what, and no value unless it was asked for."""
+
+import errno
+import stat
+from pathlib import Path
+from typing import Literal
+
+import orjson
+import pytest
+
+from sqlhttp_gateway.errors import ConfigurationError
+from sqlhttp_gateway.events import Audited, Leaked
+from sqlhttp_gateway.observe.audit import audit_observer
+from sqlhttp_gateway.settings import AuditSettings
+
+
+def audited(*texts: str, rows: tuple[int, ...] = (), outcome: str = "ok", is_proven: bool = True) -> Audited:
+    return Audited(
+        request_id="r",
+        tenant="jwt:mine:ann",
+        target="default",
+        database="main",
+        role="app",
+        is_proven=is_proven,
+        outcome=outcome,
+        sqlstate="" if outcome == "ok" else "42P01",
+        seconds=0.0123456789,
+        texts=texts,
+        rows=rows,
+        traceparent=f"00-{1:032x}-{2:016x}-01",
+    )
+
+
+def lines(event: Audited, statements: Literal["shapes", "texts"] = "shapes") -> list[dict[str, object]]:
+    written: list[bytes] = []
+    audit_observer(AuditSettings(statements=statements), write=written.append, clock=lambda: 0.0)(event)
+    [data] = written  # all of a request in one write
+    return [orjson.loads(line) for line in data.splitlines()]
+
+
+def test_line_says_who_ran_what_where_when_and_what_came_of_it() -> None:
+    [line] = lines(audited("SELECT 1", rows=(1,)))
+    digest = line.pop("fingerprint")
+    assert isinstance(digest, str)
+    assert line == {
+        "time": "1970-01-01T00:00:00.000Z",
+        "request_id": "r",
+        "tenant": "jwt:mine:ann",
+        "target": "default",
+        "database": "main",
+        "role": "app",
+        "is_proven": True,
+        "outcome": "ok",
+        "sqlstate": "",
+        "seconds": 0.012346,
+        "trace_id": f"{1:032x}",
+        "number": 1,
+        "of": 1,
+        "rows": 1,
+        "statement": "select ?",
+    }
+
+
+def test_batch_has_a_line_for_each_statement() -> None:
+    found = lines(audited("SELECT 1", "SELECT a", rows=(1, 7)))
+    assert [(line["number"], line["of"], line["rows"]) for line in found] == [(1, 2, 1), (2, 2, 7)]
+
+
+def test_batch_that_failed_has_no_rows() -> None:
+    found = lines(audited("SELECT 1", "SELECT a", outcome="postgres"))
+    assert [(line["outcome"], line["sqlstate"], line["rows"]) for line in found] == [("postgres", "42P01", None)] * 2
+
+
+def test_value_in_a_text_is_shown_only_if_texts_are_asked_for_and_the_sender_is_proven() -> None:
+    text = "SELECT 'hunter2'"
+    assert "hunter2" not in str(lines(audited(text)))
+    assert lines(audited(text), "texts")[0]["statement"] == text
+    assert "hunter2" not in str(lines(audited(text, is_proven=False), "texts"))
+
+
+def test_text_cannot_forge_a_line() -> None:
+    assert len(lines(audited('SELECT 1\n{"tenant":"bob"}\r\u2028'), "texts")) == 1
+
+
+def test_lines_are_added_to_a_file_that_nobody_else_may_read(tmp_path: Path) -> None:
+    file = tmp_path / "audit.jsonl"
+    for _ in range(2):
+        audit_observer(AuditSettings(statements="shapes", file=file))(audited("SELECT 1"))
+    assert len(file.read_bytes().splitlines()) == 2
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_file_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"audit\.file"):
+        audit_observer(AuditSettings(statements="shapes", file=tmp_path / "missing" / "audit.jsonl"))
+
+
+def test_lines_that_are_lost_are_counted_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    def full(data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    audit_observer(AuditSettings(statements="shapes"), write=full)(audited("SELECT 'hunter2'", "SELECT 2"))
+    assert "2 lines are lost: No space left on device" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_other_events_are_no_matter_of_the_audit() -> None:
+    written: list[bytes] = []
+    audit_observer(AuditSettings(statements="shapes"), write=written.append)(Leaked("p"))
+    assert written == []

@@ -1,0 +1,39 @@
+"""The audit of a whole gateway: every statement of /sql has its line, whoever sent it and whatever came of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from sqlhttp_gateway.auth.api_keys import hash_of, new_key
+from tests.support.cluster import Database
+from tests.support.program import Program
+
+
+def test_every_statement_has_its_line(
+    start_program: Callable[..., Program], database: Database, tmp_path: Path
+) -> None:
+    key, file = new_key(), tmp_path / "audit.jsonl"
+    program = start_program(
+        keys={key.id: {"hash": hash_of(key), "database": database.name, "role": "postgres", "read_only": True}},
+        audit={"statements": "shapes", "file": str(file)},
+    )
+    program.rows("SELECT * FROM generate_series(1, $1::int)", 3)
+    program.error("SELECT 'hunter2'::int")
+    shown: Any = {"Neon-Connection-String": None, "Authorization": f"Bearer {key.text}"}
+    program.post({"queries": [{"query": "SELECT 1"}, {"query": "SELECT 2"}]}, shown)
+    program.post({"query": "COMMIT"}, shown)
+    program.post({"query": "SELECT 1"}, {**shown, "Authorization": f"Bearer {new_key().text}"})
+    lines = [orjson.loads(line) for line in file.read_bytes().splitlines()]
+    assert [(line["tenant"], line["is_proven"], line["outcome"], line["sqlstate"], line["rows"]) for line in lines] == [
+        ("postgres", True, "ok", "", 3),
+        ("postgres", True, "postgres", "22P02", None),
+        (f"key:{key.id}", True, "ok", "", 1),
+        (f"key:{key.id}", True, "ok", "", 1),
+        (f"key:{key.id}", True, "auth", "42501", None),
+        ("", False, "auth", "28000", None),
+    ]
+    text = file.read_text()
+    assert "hunter2" not in text
+    assert key.text not in text
