@@ -1,0 +1,52 @@
+"""The gateway's application on the test's own event loop, called without a server between."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlhttp_gateway.app import Gateway, create_app
+from sqlhttp_gateway.events import Answered, Event
+from sqlhttp_gateway.settings import load_settings
+from tests.support.asgi import Call, piece
+from tests.support.cluster import Database
+
+
+class RunningApp:
+    """An application whose lifespan has begun, and what it told."""
+
+    def __init__(self, app: Gateway, database: Database, events: list[Event], state: Mapping[str, Any]) -> None:
+        self.app = app
+        self.database = database
+        self.events = events
+        self._state = state
+
+    async def send(self, call: Call) -> Call:
+        """Answer a request made by hand."""
+        call.scope["state"] = dict(self._state)
+        return await call.of(self.app)
+
+    async def post(self, body: object, *, url: str | None = None, **headers: str) -> Call:
+        """POST /sql. Names of headers are written with underscores; bytes are sent as they are, all else as JSON."""
+        given = {"neon-connection-string": url or self.database.url}
+        given |= {name.replace("_", "-"): value for name, value in headers.items()}
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        pairs = [(name.encode(), value.encode()) for name, value in given.items() if value]
+        return await self.send(Call(piece(content), headers=pairs))
+
+    async def get(self, path: str, *, method: str = "GET") -> Call:
+        return await self.send(Call(piece(b""), method=method, path=path))
+
+    def answered(self) -> list[Answered]:
+        """The requests that are over, in order."""
+        return [event for event in self.events if isinstance(event, Answered)]
+
+
+@asynccontextmanager
+async def running_app(database: Database, **sections: Any) -> AsyncIterator[RunningApp]:
+    """The application for the length of the block, with settings by section."""
+    settings = load_settings(**{"database_url": database.url, "drain": {"grace": 5}, **sections})
+    events: list[Event] = []
+    app = create_app(settings, observe=events.append)
+    async with app._starlette.router.lifespan_context(app._starlette) as state:
+        yield RunningApp(app, database, events, state or {})
