@@ -122,6 +122,41 @@ class AlertChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class TunnelOpened:
+    """A program has connected over a WebSocket or the TCP door."""
+
+    door: str
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelClosed:
+    """A program's tunnel is over. `outcome` is "ok" or the kind of the error that ended it; `seconds` its life."""
+
+    door: str
+    outcome: str
+    sqlstate: str
+    database: str
+    role: str
+    seconds: float
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelPinned:
+    """A backend has to stay with one program, and why: one of the pins of `wire.effects`."""
+
+    pool: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyShown:
+    """A CancelRequest came; `known` is whether its key is that of an open tunnel."""
+
+    known: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Bug:
     """Something that is nobody's fault but ours; the text is a traceback and goes to the log only."""
 
@@ -129,7 +164,21 @@ class Bug:
     traceback: str
 
 
-Event = Answered | Opened | Closed | Cancelled | Slow | Audited | Leaked | AlertChanged | Bug
+Event = (
+    Answered
+    | Opened
+    | Closed
+    | Cancelled
+    | Slow
+    | Audited
+    | Leaked
+    | AlertChanged
+    | TunnelOpened
+    | TunnelClosed
+    | TunnelPinned
+    | KeyShown
+    | Bug
+)
 Observer = Callable[[Event], None]
 
 
