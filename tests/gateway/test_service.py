@@ -11,7 +11,6 @@ from sqlhttp_gateway import service as service_module
 from sqlhttp_gateway.errors import ConnectionBroken, PostgresError
 from sqlhttp_gateway.events import Answered, Bug
 from sqlhttp_gateway.execute import NothingRan
-from sqlhttp_gateway.pools.catalog import learn_array_types
 from sqlhttp_gateway.service import CLOSED_REQUEST, new_request_id
 from tests.support.asgi import DISCONNECT, Call, piece
 from tests.support.cluster import Cluster, Database
@@ -168,7 +167,7 @@ async def test_statement_is_told_with_its_numbers(app: RunningApp, database: Dat
     assert (first.parsed, first.reused) == (1, 0)
     assert (second.parsed, second.reused) == (0, 1)
     assert 0 < first.executed < first.seconds
-    assert first.waited > second.waited >= 0
+    assert first.waited > 0
 
 
 async def test_batch_is_told_as_one(app: RunningApp) -> None:
