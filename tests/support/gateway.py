@@ -131,7 +131,7 @@ class GatewayProcess:
     def wait(self, timeout: float = 30.0) -> int:
         """The exit status, once it has ended by itself."""
         output, _ = self._process.communicate(timeout=timeout)
-        self._output += output or b""
+        self._output = output or b""  # all of it, however often it is asked for
         return self._process.returncode
 
     @property

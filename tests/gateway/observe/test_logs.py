@@ -5,12 +5,16 @@ import logging
 import sys
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from sqlhttp_gateway.events import AlertChanged, Bug, Cancelled, Closed, Event, Leaked, Opened
 from sqlhttp_gateway.observe.logs import NAME, JsonFormatter, TextFormatter, configure_logging, log_observer
 from sqlhttp_gateway.settings import LogSettings
 from tests.support.answered import answered
+from tests.support.cluster import Cluster, Database
+from tests.support.gateway import GatewayProcess, free_port
+from tests.support.program import Program
 
 FAILED = answered(
     status=503,
@@ -170,3 +174,61 @@ def test_log_goes_to_stderr_at_the_level_that_is_set() -> None:
     root = logging.getLogger()
     assert [type(handler) for handler in root.handlers] == [logging.StreamHandler]
     assert root.level == logging.ERROR
+
+
+# ── real requests through a gateway that logs all it can ─────────────────────────────────────────────────────────────
+
+CANARY = "canary7f3a"
+"""Stands wherever a program may put a secret, and may be nowhere in the log."""
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_no_outcome_of_a_request_writes_a_password_or_a_parameter(
+    form: str, postgres: Cluster, database: Database
+) -> None:
+    postgres.maintenance.psql(f"CREATE ROLE {form}_teller LOGIN PASSWORD '{CANARY}'")
+    teller = database.as_role(f"{form}_teller", CANARY)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    environment = {
+        "DATABASE_URL": database.url,
+        "SQLHTTP_LOG__FORMAT": form,
+        "SQLHTTP_LOG__LEVEL": "debug",
+        "SQLHTTP_LOG__REQUESTS": "all",
+        "SQLHTTP_LOG__SLOW_STATEMENT": "0.000001",  # each is slow, so that each is logged by its text, too
+        "SQLHTTP_REQUEST__MAX_BYTES": "2000",
+        "SQLHTTP_STATEMENT__TIMEOUT": "0.2",
+        "SQLHTTP_RESPONSE__MAX_BYTES": "100000",
+    }
+    good = {"query": "SELECT $1::text AS a", "params": [CANARY]}
+    wrong = teller.as_role(teller.role, f"{CANARY}-wrong").url
+    requests: list[tuple[int, object, dict[str, str | None]]] = [
+        (200, good, {}),
+        (200, {"queries": [good, {"query": f"SELECT '{CANARY}', $q${CANARY}$q$ -- {CANARY}"}]}, {}),
+        (400, {"query": "SELECT $1::int", "params": [CANARY]}, {}),
+        (400, {"query": f"SELECT '{CANARY}'::int"}, {}),
+        (400, {"query": f"DO $$ BEGIN RAISE 'no %', '{CANARY}' USING DETAIL = '{CANARY}'; END $$"}, {}),
+        (400, {"query": "SELECT pg_sleep(60), $1::text", "params": [CANARY]}, {}),
+        (507, {"query": "SELECT repeat($1, 1000000)", "params": [CANARY]}, {}),
+        (413, {"query": "SELECT 1", "params": [CANARY * 1000]}, {}),
+        (400, f'{{"query": "{CANARY}'.encode(), {}),
+        (400, {"query": 1, "params": [CANARY]}, {}),
+        (400, good, {"Neon-Connection-String": wrong}),
+        (400, good, {"Neon-Connection-String": f"postgres://nobody:{CANARY}@db/{database.name}"}),
+        (400, good, {"Neon-Connection-String": f"mysql://{CANARY}:{CANARY}@{CANARY}/x"}),
+        (400, good, {"Neon-Connection-String": CANARY}),
+        (400, good, {"Neon-Connection-String": None, "Authorization": f"Bearer {CANARY}"}),
+        (400, good, {"Neon-Batch-Isolation-Level": CANARY}),
+        (200, good, {"Traceparent": CANARY, "X-Other": CANARY, "Origin": f"https://{CANARY}"}),
+    ]
+    with GatewayProcess("serve", "--port", str(port), environment=environment) as process, httpx.Client() as http:
+        process.wait_until_ready(url)
+        program = Program(http, f"{url}/sql", teller.url)
+        for status, body, headers in requests:
+            assert program.post(body, headers).status_code == status, (body, headers)
+        assert process.stop() == 0
+    postgres.maintenance.psql(f"DROP ROLE {form}_teller")
+    assert process.output.count("request answered") == len(requests), "one line for each"
+    assert process.output.count("connection opened"), "this is the closest look there is"
+    assert process.output.count("slow statement") > 3
+    assert CANARY not in process.output
