@@ -15,11 +15,17 @@ from sqlhttp_gateway.model import Batch, Options, Prologue, Result, Statement, T
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.scrub import INSIDE, ROLLBACK
 from sqlhttp_gateway.wire.exchange import IDLE, Exchange, copy_refused
-from sqlhttp_gateway.wire.frontend import DESCRIBE_PORTAL, EXECUTE, SYNC, encode_bind, encode_parse
+from sqlhttp_gateway.wire.frontend import DESCRIBE_PORTAL, EXECUTE, FLUSH, SYNC, encode_bind, encode_parse
 
 _PLAIN = re.compile(r"\s*(?:select|insert|update|delete|with|values|merge|table)\b", re.IGNORECASE)
 """What begins like this cannot leave a transaction open, so its scrub may travel in the same write."""
 _ENDS_TRANSACTION = (b"COMMIT", b"ROLLBACK", b"PREPARE TRANSACTION", b"CALL", b"DO")
+_READS = re.compile(r"\s*(?:select|values|table|show)\b", re.IGNORECASE)
+_ROWLESS = re.compile(
+    r"\s*(?:insert|update|delete|merge|create|alter|drop|truncate|set|reset|lock|grant|revoke|comment|notify|do)\b",
+    re.IGNORECASE,
+)
+_RETURNING = re.compile(r"\breturning\b", re.IGNORECASE)
 _STALE_CODES = ("0A000", "22", "26000", "42")
 """Codes, or classes of codes, of what a fresh Parse may heal: a changed result, a parameter that does not fit its type,
 a missing statement, a name that means something else now."""
@@ -111,14 +117,18 @@ async def _attempt(
         texts = (*before, *asked, Statement(_COMMIT))
         plain = False
         count_names = not all(_is_array_mode(statement, options) for statement in asked)
-    parts = [statements.take_closing()]
+    head = parts = [statements.take_closing()]
     new: list[tuple[str, bytes]] = []
     cached: list[bool] = []
     for number, statement in enumerate(texts):
         name = statements.find(statement.text) if reuse else None
         cached.append(name is not None)
-        if is_pooler and number == len(texts) - 1 and number:
-            parts.append(INSIDE)
+        if number and number == len(texts) - 1:
+            if is_pooler:
+                parts.append(INSIDE)
+            if _holds_commit(request, options):
+                parts.append(FLUSH)
+                parts = []
         if name is None:
             name = statements.new_name(statement.text)
             new.append((statement.text, name))
@@ -135,8 +145,10 @@ async def _attempt(
     exchange = Exchange(max_bytes=limits.max_bytes, count_names=count_names)
     try:
         await lease.run(
-            b"".join(parts),
+            b"".join(head),
             exchange,
+            tail=b"" if parts is head else b"".join(parts),
+            tail_after=len(texts) - 1,
             timeout=limits.statement_timeout,
             statements=max(1, len(texts) - ahead - 1),  # BEGIN and COMMIT take no time
             scrub_behind=plain and not is_pooler,
@@ -168,6 +180,21 @@ def _beginning(transaction: TransactionOptions, prologue: Prologue | None) -> tu
     if prologue.read_only:
         transaction = replace(transaction, read_only=True)
     return Statement(transaction.begin), *prologue.statements
+
+
+def _holds_commit(request: Statement | Batch, options: Options) -> bool:
+    """Whether COMMIT has to wait until all results are here, which costs a round trip.
+
+    A batch that wrote something must not be committed when its answer turns out to be too large to give.
+    """
+    if not isinstance(request, Batch) or options.transaction.read_only:
+        return False
+    texts = [statement.text for statement in request.statements]
+    return not all(map(_READS.match, texts)) and not all(map(_is_rowless, texts))
+
+
+def _is_rowless(text: str) -> bool:
+    return _ROWLESS.match(text) is not None and _RETURNING.search(text) is None
 
 
 def _refused_to_bind(exchange: Exchange, cached: list[bool]) -> int | None:

@@ -40,6 +40,8 @@ class Lease:
         "_statements",
         "_status",
         "_tags",
+        "_tail",
+        "_tail_after",
         "_timeout",
         "backend",
         "connected",
@@ -66,6 +68,8 @@ class Lease:
         self._timeout = 0.0
         self._progress = 0
         self._statements = 1
+        self._tail = b""
+        self._tail_after = 0
         self.parsed = 0
         """Statements that were parsed for its exchanges."""
         self.reused = 0
@@ -91,6 +95,8 @@ class Lease:
         exchange: Exchange,
         *,
         timeout: float = 0.0,
+        tail: bytes = b"",
+        tail_after: int = 0,
         statements: int = 1,
         scrub_behind: bool = False,
         feeds_copy: bool = False,
@@ -100,7 +106,8 @@ class Lease:
         `timeout` bounds each of so many `statements`, in seconds; 0 sets no bound. `scrub_behind` sends the scrub in
         the same write, which is right only for frames that cannot leave a transaction open. `feeds_copy` says that
         nothing follows the last statement, so that a COPY FROM STDIN has to be ended by us. A failure is left in
-        `exchange.error`.
+        `exchange.error`. A `tail` is held back until `tail_after` statements are complete and well; if one is not, a
+        Sync goes in its place.
 
         Raises:
             asyncio.CancelledError: the holder was cancelled; `release` then stops the statement, too.
@@ -110,6 +117,7 @@ class Lease:
         self._finished = finished = loop.create_future()
         self._ended = False
         self._feeds_copy = feeds_copy
+        self._tail, self._tail_after = tail, tail_after
         if scrub_behind:
             self._scrub = following = scrub.Scrub()
             self.backend.send(
@@ -158,6 +166,7 @@ class Lease:
             self.backend.resume_reading()
         self._finished.set_result(None)
         self._status = UNKNOWN if in_transaction else IDLE
+        self.parsed = 1  # or more: so that the scrub looks for a PREPARE inside a function
         if is_deep:
             self._tags.append(b"DISCARD")
 
@@ -195,6 +204,10 @@ class Lease:
         exchange = self._exchange
         assert exchange is not None
         rest = exchange.receive(data)
+        if rest is None and self._tail and (exchange.error is not None or len(exchange.results) >= self._tail_after):
+            tail, self._tail = self._tail, b""
+            # Whoever has gone meanwhile gets no COMMIT any more.
+            self.backend.write(tail if exchange.error is None and not self._released else SYNC)
         if rest is None and exchange.error is not None:
             if exchange.copy_in:
                 exchange.copy_in = False
