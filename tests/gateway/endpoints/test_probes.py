@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
@@ -14,6 +15,7 @@ from sqlhttp_gateway.errors import TargetUnavailable
 from tests.support.asgi import Call, piece
 from tests.support.cluster import Database
 from tests.support.complaints import no_complaints
+from tests.support.gateway import gateway_in_thread
 from tests.support.leases import Leases, leases, refusal, until
 
 
@@ -127,3 +129,15 @@ async def test_question_that_everybody_has_left_fails_in_silence(place: Place) -
         assert task.cancelled()
         place.readiness._asking = None
         del task
+
+
+def test_gateway_without_its_postgres_is_live_and_says_why_it_is_not_ready() -> None:
+    away = "postgres://ada:hunter2@127.0.0.1:1/app"
+    with (
+        gateway_in_thread(away, {"watch": {"interval": 0}}) as gateway,
+        httpx.Client(base_url=gateway.url, trust_env=False) as http,
+    ):
+        assert http.get("/livez").status_code == 200
+        unready = http.get("/readyz")
+    assert unready.status_code == 503
+    assert unready.json()["reason"] == "target default: cannot connect to Postgres: Connection refused"
