@@ -436,6 +436,25 @@ async def test_set_follows_the_program_and_nobody_else(start_gateway: StartGatew
         assert await program.value("SHOW search_path") == '"$user", public'
 
 
+async def test_what_a_function_leaves_behind_is_gone_before_the_next_program(
+    start_gateway: StartGateway, database: Database
+) -> None:
+    """No text tells of it: the scrub of the connection has to find it."""
+    database.psql(
+        "CREATE FUNCTION leave() RETURNS void LANGUAGE plpgsql AS $$ BEGIN"
+        " EXECUTE 'PREPARE p AS SELECT 42'; CREATE TEMP TABLE mine (n int); SET my.tag = 'seen';"
+        " PERFORM pg_advisory_lock(7); END $$"
+    )
+    gateway = start_gateway(pool={"max_size": 1})
+    async with logged_in(gateway, database) as one, logged_in(gateway, database) as two:
+        for leaving in ("SELECT leave()", "SELECT leave() WHERE true"):
+            await one.ask(leaving)
+            assert (await two.query("EXECUTE p")).code == "26000"
+            assert (await two.query("TABLE mine")).code == "42P01"
+            assert await two.value("SELECT coalesce(current_setting('my.tag', true), '')") == ""
+            assert await two.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == "0"
+
+
 async def test_temporary_table_keeps_the_backend_until_it_is_dropped(
     start_gateway: StartGateway, database: Database
 ) -> None:

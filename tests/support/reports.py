@@ -60,6 +60,7 @@ def sample(**changes: Any) -> Sample:
 def full_report() -> Report:
     """A report in which every metric has a value."""
     counts = Counts(refusals={"WaitTimeout": 4}, sqlstate_classes={"42": 1}, closed={"idle": 2}, cancels=3)
+    counts.tunnels_opened, counts.tunnels_closed, counts.pins = {"tcp": 2}, {"ok": 1}, {"listen": 1}
     counts.databases["", ""] = DatabaseCounts(outcomes={"auth": 9})
     main = counts.databases["default", "main"] = DatabaseCounts(outcomes={"ok": 5, "pool": 4}, statements=5, reused=2)
     for seconds in (0.0004, 0.002, 0.002, 70.0):

@@ -66,6 +66,11 @@ class Counts:
     opened: Histogram = field(default_factory=Histogram)
     cancels: int = 0
     cancels_confirmed: int = 0
+    tunnels_opened: dict[str, int] = field(default_factory=dict)
+    tunnels_closed: dict[str, int] = field(default_factory=dict)
+    pins: dict[str, int] = field(default_factory=dict)
+    keys_shown: int = 0
+    keys_unknown: int = 0
     leaked: int = 0
     slow: int = 0
     bugs: int = 0

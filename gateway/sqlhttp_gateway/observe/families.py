@@ -150,6 +150,14 @@ def _put_connections(families: Families, report: Report) -> None:
     families.put(names.CANCELS, counts.cancels)
     families.put(names.CANCELS_EFFECTIVE, counts.cancels_confirmed)
     families.put(names.LEAKED, counts.leaked)
+    for door, number in counts.tunnels_opened.items():
+        families.put(names.TUNNELS_OPENED, number, door)
+    for outcome, number in counts.tunnels_closed.items():
+        families.put(names.TUNNELS_CLOSED, number, outcome)
+    for reason, number in counts.pins.items():
+        families.put(names.PINS, number, reason)
+    families.put(names.CANCEL_KEYS, counts.keys_shown)
+    families.put(names.CANCEL_KEYS_UNKNOWN, counts.keys_unknown)
     families.put(names.CONNECTIONS, report.connections)
     families.put(names.CONNECTIONS_LIMIT, report.connections_limit)
 

@@ -6,7 +6,20 @@ makes names up makes no series. How the counts look to Prometheus is said in `ob
 
 import time
 
-from sqlhttp_gateway.events import Answered, Bug, Cancelled, Closed, Event, Leaked, Opened, Slow
+from sqlhttp_gateway.events import (
+    Answered,
+    Bug,
+    Cancelled,
+    Closed,
+    Event,
+    KeyShown,
+    Leaked,
+    Opened,
+    Slow,
+    TunnelClosed,
+    TunnelOpened,
+    TunnelPinned,
+)
 from sqlhttp_gateway.observe.counts import Counts, DatabaseCounts
 
 OTHER = "other"
@@ -39,10 +52,19 @@ class Metrics:
             case Opened():
                 counts.opened.observe(event.seconds)
             case Closed():
-                counts.closed[event.reason] = counts.closed.get(event.reason, 0) + 1
+                _count(counts.closed, event.reason)
             case Cancelled():
                 counts.cancels += 1
                 counts.cancels_confirmed += event.confirmed
+            case TunnelOpened():
+                _count(counts.tunnels_opened, event.door)
+            case TunnelClosed():
+                _count(counts.tunnels_closed, event.outcome)
+            case TunnelPinned():
+                _count(counts.pins, event.reason)
+            case KeyShown():
+                counts.keys_shown += 1
+                counts.keys_unknown += not event.known
             case Slow():
                 counts.slow += 1
             case Leaked():
@@ -95,3 +117,7 @@ class Metrics:
                 return self._databases.setdefault((key[0], OTHER), DatabaseCounts())
             self._named += 1
         return self._databases.setdefault(key, DatabaseCounts())
+
+
+def _count(numbers: dict[str, int], name: str) -> None:
+    numbers[name] = numbers.get(name, 0) + 1

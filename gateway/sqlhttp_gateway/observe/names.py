@@ -97,6 +97,23 @@ POOL_OLDEST_LEASE = Metric(
     "sqlhttp_pool_oldest_lease_seconds", "gauge", _POOL, "How long the connection lent first has been away."
 )
 
+# ── tunnels: WebSockets and the TCP door ─────────────────────────────────────────────────────────────────────────────
+
+TUNNELS_OPENED = Metric("sqlhttp_tunnels_opened_total", "counter", ("door",), "Programs that connected, by door.")
+TUNNELS_CLOSED = Metric(
+    "sqlhttp_tunnels_closed_total",
+    "counter",
+    ("outcome",),
+    "Programs that left: ok, or the kind of error that ended it.",
+)
+PINS = Metric(
+    "sqlhttp_tunnel_pins_total", "counter", ("reason",), "Backends that had to stay with one program, by what it did."
+)
+CANCEL_KEYS = Metric("sqlhttp_cancel_requests_total", "counter", (), "Cancel requests that programs sent.")
+CANCEL_KEYS_UNKNOWN = Metric(
+    "sqlhttp_cancel_requests_unknown_total", "counter", (), "Of these, the ones whose key was that of no open tunnel."
+)
+
 # ── Postgres, as the watch sees it ───────────────────────────────────────────────────────────────────────────────────
 
 POSTGRES_UP = Metric("sqlhttp_postgres_up", "gauge", (), "1 when Postgres answered the last look at its sessions.")

@@ -1,4 +1,14 @@
-from sqlhttp_gateway.events import Bug, Cancelled, Closed, Leaked, Opened
+from sqlhttp_gateway.events import (
+    Bug,
+    Cancelled,
+    Closed,
+    KeyShown,
+    Leaked,
+    Opened,
+    TunnelClosed,
+    TunnelOpened,
+    TunnelPinned,
+)
 from sqlhttp_gateway.observe.counts import Counts, DatabaseCounts
 from sqlhttp_gateway.observe.metrics import Metrics
 from tests.support.answered import answered
@@ -98,3 +108,16 @@ def test_worker_goes_on_where_the_one_before_it_stopped() -> None:
     assert ("default", "other") in total.databases, "the label that the one before used is still used up"
     assert total.cpu_seconds > 100
     assert before.databases["default", "main"].outcomes == {"ok": 7}
+
+
+def test_tunnels_are_counted_by_door_outcome_and_pin() -> None:
+    counts = counted(
+        TunnelOpened("tcp"),
+        TunnelOpened("tcp"),
+        TunnelClosed("tcp", "auth", "28P01", "", "", 0.1),
+        TunnelPinned("default/app/ada", "temporary_object"),
+        KeyShown(True),
+        KeyShown(False),
+    )
+    assert (counts.tunnels_opened, counts.tunnels_closed) == ({"tcp": 2}, {"auth": 1})
+    assert (counts.pins, counts.keys_shown, counts.keys_unknown) == ({"temporary_object": 1}, 2, 1)
