@@ -7,6 +7,7 @@ one dies and the next is born.
 
 import asyncio
 import contextlib
+import math
 import random
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Protocol
@@ -73,7 +74,8 @@ class Pool:
         """Who has a permit and takes the next connection that comes back, and since when."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._password = b""
-        self.last_used = self.loop.time()
+        self.last_used = -math.inf
+        """When a connection was last given back; a pool that never had one is soon forgotten, whoever asked for it."""
         self._draining = False
         self.is_retired = False
         """The registry knows it no more; it may have no connection as long as that is so."""

@@ -397,7 +397,7 @@ async def test_log_in_opens_a_connection_even_beside_idle_ones_and_keeps_to_the_
             for _ in range(5):
                 await lending.pool.log_in(SECRET)
         assert lending.pool.idle == 2
-        assert seen.most == 2
+        assert seen.most <= 2
         assert len(lending.told(Opened)) == 5
 
 
