@@ -10,12 +10,27 @@ import re
 
 from sqlhttp_gateway.wire import owed
 from sqlhttp_gateway.wire.effects import ALL, Effects, Pin
-from sqlhttp_gateway.wire.frontend import encode_close_statement, encode_parse
-from sqlhttp_gateway.wire.owed import Entry, Kind, Owed
-from sqlhttp_gateway.wire.prepared import PREFIX, Prepared, ProgramStatements, Source, Sources, Undo
+from sqlhttp_gateway.wire.frontend import FLUSH, encode_close_statement, encode_parse
+from sqlhttp_gateway.wire.owed import Kind, Look, Owed
+from sqlhttp_gateway.wire.prepared import (
+    PREFIX,
+    Entry,
+    Prepared,
+    ProgramStatements,
+    Source,
+    Sources,
+    Undo,
+    describe_shape,
+)
 from sqlhttp_gateway.wire.session import BackendSession, Session
 
 _OUTSIDE = PREFIX + b"_"
+_STALE = PREFIX + b"_stale"
+"""No statement: what a program's statement is called that is not what it was."""
+_STALE_FIELDS = (
+    b"SERROR\0VERROR\0C0A000\0Mcached plan must not change result type\0Fplancache.c\0RRevalidateCachedQuery\0\0"
+)
+"""What Postgres says when it finds that out itself. Drivers know it by its code and routine, and prepare anew."""
 _OUR_NAME = re.compile(rb"\b%bt[0-9]+\b" % PREFIX)  # in quotes of whatever language the server speaks
 _UNKNOWN = Source(b"\0")
 """Stands for an unnamed statement of which nothing is known."""
@@ -35,6 +50,7 @@ class Naming:
         self._taught: dict[bytes, int] = {}  # names on the backend, and in which batch it was taught them
         self._lent: set[bytes] = set()  # the program's own names that the backend may know
         self._failed: dict[bytes, bytes] = {}  # what would have been a name on the backend → the program's name
+        self._is_learning = False  # a statement is being taught whose shape has to be seen before it is used
         self._dropping_all = 0  # how many times DEALLOCATE ALL was sent and not answered
 
     def attach(self, backend: BackendSession) -> None:
@@ -42,6 +58,7 @@ class Naming:
         self._backend = backend
         self._unnamed = _UNKNOWN
         self._lent.clear()
+        self._is_learning = False
 
     def detach(self) -> None:
         """There is no backend, and nothing is outstanding."""
@@ -74,25 +91,27 @@ class Naming:
         """Take a Parse that `is_known_elsewhere`. A backend is taught when the statement is used."""
         self.program.put(name, Prepared(self._sources.get(tail), self._sources.next_generation()))
 
-    def define(self, name: bytes, tail: bytes) -> tuple[bytes, bytes]:
-        """A Parse is about to be sent: what goes first, and the name that it has to be sent under."""
+    def define(self, name: bytes, tail: bytes) -> tuple[bytes, bytes, bytes]:
+        """A Parse is about to be sent: what goes first, the name that it has to be sent under, and what goes behind."""
         source = self._sources.get(tail)
         # What EXECUTE in SQL returns is known only where the statement that it names is.
         first = b"".join(self._lend_statement(executed) for executed in source.effects.executes)
         if not name:
             self._set_unnamed(source)
             self._add_parse(name, Prepared(source, 0), name)
-            return first, name
+            return first, name, b""
         if name in self.program:
             # Put something there under this very name, so that it is the backend that says so.
             own_name = _outside(name)
             first += self._lend(own_name, encode_parse(own_name, b""))
             self._owed.add(owed.PARSE)
-            return first, own_name
+            return first, own_name, b""
         prepared = Prepared(source, self._sources.next_generation())
-        backend_name = self._new_name(prepared)
-        self._add_parse(name, prepared, backend_name)
-        return first, backend_name
+        entry = self._new_entry(prepared.source, prepared.generation)
+        self._add_parse(name, prepared, entry.name if entry else b"")
+        if entry is None:
+            return first, b"", b""
+        return first, entry.name, self._look_at(entry, prepared)
 
     def _add_parse(self, name: bytes, prepared: Prepared, backend_name: bytes) -> None:
         backend = self._here()
@@ -104,7 +123,7 @@ class Naming:
             self._failed[backend_name] = name
             prepared.source.is_proven = False
 
-        self._owed.add(Entry(Kind.PARSE, undo=undo, source=prepared.source))
+        self._owed.add(owed.Entry(Kind.PARSE, undo=undo, source=prepared.source))
 
     # ── Bind, Describe, Close ──
 
@@ -115,6 +134,23 @@ class Naming:
         # A fresh one may be used under the very name of its own Parse: had that failed, the backend says so.
         prepared = self.program.get(name)
         return prepared is None or not self.program.is_fresh(name) or not self._has_own(prepared)
+
+    def learn(self, name: bytes) -> bytes | None:
+        """What has to be sent, and answered, before the statement `name` can be used at all; None if nothing has to.
+
+        A backend that does not know the statement is taught it, and what it looks like there has to be what the
+        program knows. Nothing more is to be sent while this answers with empty bytes.
+        """
+        if self._is_learning:
+            return b""
+        prepared = self.program.get(name)
+        if prepared is None or prepared.shape is None or not name or not self._here().statements.size:
+            return None
+        if self._find(prepared) is not None:
+            return None
+        self._is_learning = True
+        frames, entry = self._teach_named(prepared)
+        return frames + self._look_at(entry, prepared) + FLUSH
 
     def use(self, name: bytes) -> tuple[bytes, bytes]:
         """A message names the statement `name`: what goes first, and how the backend calls it."""
@@ -148,37 +184,72 @@ class Naming:
 
     def _has_own(self, prepared: Prepared) -> bool:
         """Whether the backend knows this one from the program's own Parse."""
-        statements = self._here().statements
-        return statements.size > 0 and statements.generation_of(self._key(prepared.source)) == prepared.generation
+        entry = self._here().statements.find(self._key(prepared.source))
+        return entry is not None and entry.generation == prepared.generation
 
-    def _find(self, prepared: Prepared) -> bytes | None:
-        return self._here().statements.find(self._key(prepared.source), since=prepared.generation)
+    def _find(self, prepared: Prepared) -> Entry | None:
+        """The backend's statement that can be used for the program's, or tells that it has become another."""
+        entry = self._here().statements.find(self._key(prepared.source))
+        if entry is None or entry.generation == prepared.generation:
+            return entry
+        if self.program.is_pending(self._taught.get(entry.name, -1)):
+            return None
+        if entry.generation < prepared.generation and (entry.shape is None or entry.shape != prepared.shape):
+            return None
+        return entry
 
     def _teach(self, prepared: Prepared, *, is_unnamed: bool) -> tuple[bytes, bytes]:
         """The Parse that the backend lacks, if any, and the name that the statement then has there."""
-        backend, source = self._here(), prepared.source
-        if is_unnamed or not backend.statements.size:
+        source = prepared.source
+        if is_unnamed or not self._here().statements.size:
             if self._unnamed is source and not self.program.is_pending(self._unnamed_since):
                 return b"", b""
             self._set_unnamed(source)
             self._owed.add(owed.OUR_PARSE)
             return source.parse(b""), b""
-        name = self._find(prepared)
-        if name is not None and (self._has_own(prepared) or not self.program.is_pending(self._taught.get(name, -1))):
-            return b"", name
-        taught = self._new_name(Prepared(source, self._sources.next_generation()))
-        self._owed.add(Entry(Kind.PARSE, is_ours=True, undo=lambda was_tried: backend.statements.discard_name(taught)))
-        return source.parse(taught), taught
+        entry = self._find(prepared)
+        if entry is not None:
+            is_stale = entry.shape != prepared.shape and entry.shape is not None and prepared.shape is not None
+            return b"", _STALE if is_stale else entry.name
+        frames, entry = self._teach_named(prepared)
+        return frames + self._look_at(entry, prepared), entry.name
 
-    def _new_name(self, prepared: Prepared) -> bytes:
-        """A name to parse the statement under, now; the empty one where the backend keeps none."""
+    def _teach_named(self, prepared: Prepared) -> tuple[bytes, Entry]:
+        source, statements = prepared.source, self._here().statements
+        entry = self._new_entry(source, self._sources.next_generation())
+        assert entry is not None
+
+        def undo(was_tried: bool) -> None:
+            statements.discard_name(entry.name)
+            self._is_learning = False
+
+        self._owed.add(owed.Entry(Kind.PARSE, is_ours=True, undo=undo))
+        return source.parse(entry.name), entry
+
+    def _look_at(self, entry: Entry, prepared: Prepared) -> bytes:
+        """Describe of a statement that was just made."""
+
+        def done(parameters: bytes, columns: bytes | None) -> None:
+            entry.shape = describe_shape(parameters, columns)
+            if prepared.shape is None:
+                prepared.shape = entry.shape
+            self._is_learning = False
+
+        def undo(was_tried: bool) -> None:
+            self._is_learning = False
+
+        self._owed.add(owed.Entry(Kind.DESCRIBE, is_ours=True, look=Look(done), undo=undo))
+        return _frame(b"D", b"S%b\0" % entry.name)
+
+    def _new_entry(self, source: Source, generation: int) -> Entry | None:
+        """A statement of the backend to parse `source` as, now; None for the unnamed one, where it keeps none."""
         statements = self._here().statements
         if not statements.size:
-            self._set_unnamed(prepared.source)
-            return b""
-        name = statements.add(self._key(prepared.source), generation=prepared.generation)
-        self._taught[name] = self.program.batch
-        return name
+            self._set_unnamed(source)
+            return None
+        entry = statements.add(self._key(source), generation=generation)
+        self._taught[entry.name] = self.program.batch
+        return entry
 
     def _key(self, source: Source) -> tuple[Source, object]:
         return source, self._session.fingerprint(self._here().defaults)
@@ -192,10 +263,10 @@ class Naming:
         if not statements.size:
             self.unnamed_is_ours()
             return source.parse(b""), b"", None
-        name = statements.find((source, None), since=0)
-        if name is not None:
-            return b"", name, None
-        made = statements.add((source, None), generation=self._sources.next_generation())
+        entry = statements.find((source, None))
+        if entry is not None:
+            return b"", entry.name, None
+        made = statements.add((source, None), generation=self._sources.next_generation()).name
         return source.parse(made), made, lambda was_tried: statements.discard_name(made)
 
     def unnamed_is_ours(self) -> None:
@@ -277,6 +348,8 @@ class Naming:
         if b"RRevalidateCachedQuery\0" in error:
             backend.statements.discard_all()  # a table has changed: let every statement be made anew
         body = error[5:]
+        if _STALE in body and b"\0C26000\0" in error:
+            return _frame(b"E", _STALE_FIELDS)
         match = _OUR_NAME.search(body)
         if match is not None:
             if b"\0C26000\0" in error:
@@ -286,7 +359,11 @@ class Naming:
             if name is not None:
                 body = body.replace(match[0], name)
         body = body.replace(_OUTSIDE, b"")
-        return b"E%b%b" % ((len(body) + 4).to_bytes(4), body)
+        return _frame(b"E", body)
+
+
+def _frame(tag: bytes, body: bytes) -> bytes:
+    return b"%b%b%b" % (tag, (len(body) + 4).to_bytes(4), body)
 
 
 def _outside(name: bytes) -> bytes:

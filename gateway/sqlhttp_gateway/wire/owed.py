@@ -40,6 +40,14 @@ class Batch:
         self.done(self.values if self.error is None else None)
 
 
+@dataclass(slots=True)
+class Look:
+    """What a statement looks like: `done` gets the bodies of ParameterDescription and, if any, RowDescription."""
+
+    done: Callable[[bytes, bytes | None], None]
+    parameters: bytes = b""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One message on its way. `undo` takes back what was assumed when it was sent, if it had no effect; it is told
@@ -49,6 +57,8 @@ class Entry:
     is_ours: bool = False
     undo: Undo | None = None
     batch: Batch | None = None
+    look: Look | None = None
+    """Who gets the answer to a Describe of ours."""
     source: Source | None = None
     """What a Parse of the program's is about."""
     reply: bytes = b""

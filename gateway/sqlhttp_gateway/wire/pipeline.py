@@ -230,6 +230,7 @@ class Pipeline:
         """
         if not self._is_dead:
             self._replies.receive(data)
+            self._go_on()  # something may have waited for this
 
     def attach(self, backend: BackendSession) -> None:
         """Use this backend from now on. It has to be clean: nothing open, no parameter set."""
@@ -335,7 +336,6 @@ class Pipeline:
                 self._ask()
         if local:
             self._frontend.append(local)
-        self._go_on()  # something may have waited for this
 
     def read_error(self, frame: bytes, entry: Entry | None) -> None:
         """ErrorResponse."""
@@ -352,7 +352,6 @@ class Pipeline:
                 entry.undo(True)
         elif entry.kind is not Kind.SYNC:
             self._names.batch_failed(self._owed.fail())
-            self._go_on()  # what waited for this may be passed over now
 
     def read_status(self, frame: bytes, entry: Entry | None) -> None:
         """ParameterStatus."""

@@ -4,13 +4,16 @@ A program's name stands for a Source, the text and types it gave to Parse. A bac
 (`BackendStatements`), and whichever backend comes next is taught what it has not seen. Which message needs what is
 the work of `pipeline`.
 
-A source is parsed under a program's name at a point in time, its generation, and is used only where it was parsed at
-that time or later: what a program prepares after a table has changed never meets a plan from before.
+A table may change between two uses of a statement, and with it what the statement returns. Postgres refuses to go on
+with one it has parsed before the change; a program's statement is held to the same, wherever it runs. So what each
+looks like is remembered (`describe_shape`), of the program's as of the backend's, and a backend is taught anew where
+it has only an older one.
 """
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import count
 from struct import pack
 from weakref import WeakValueDictionary
@@ -64,12 +67,13 @@ class Sources:
         return next(self._generations)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Prepared:
-    """A source as a program's or a backend's statement, and since when."""
+    """A source as a program's statement, and since when. `shape` is None until a backend has described it."""
 
     source: Source
     generation: int
+    shape: bytes | None = None
 
 
 Undo = Callable[[bool], None]
@@ -220,9 +224,30 @@ class ProgramStatements:
 
 
 @dataclass(slots=True)
-class _Entry:
+class Entry:
+    """A source as a backend's statement."""
+
     name: bytes
     generation: int
+    shape: bytes | None = None
+
+
+def describe_shape(parameters: bytes, columns: bytes | None) -> bytes:
+    """What must not change of a statement: a digest of its parameters' types and its columns.
+
+    From the bodies of ParameterDescription and RowDescription, the latter None where there are no rows. Of a column
+    count name, type and modifier; that it is another table's now does not matter, nor does it to Postgres.
+    """
+    digest = blake2b(parameters, digest_size=16)
+    if columns is not None:
+        position = 2
+        while position < len(columns):
+            name_end = columns.index(b"\0", position)
+            digest.update(columns[position : name_end + 1])
+            digest.update(columns[name_end + 7 : name_end + 11])
+            digest.update(columns[name_end + 13 : name_end + 17])
+            position = name_end + 19
+    return digest.digest()
 
 
 class BackendStatements:
@@ -236,36 +261,28 @@ class BackendStatements:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._entries: dict[Hashable, _Entry] = {}
+        self._entries: dict[Hashable, Entry] = {}
         self._closing: list[bytes] = []
         self._number = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def find(self, key: Hashable, *, since: int) -> bytes | None:
-        """The name under which `key` was parsed at generation `since` or later."""
-        entry = self._entries.get(key)
-        if entry is None or entry.generation < since:
-            return None
-        del self._entries[key]
-        self._entries[key] = entry  # now the most recently used
-        return entry.name
+    def find(self, key: Hashable) -> Entry | None:
+        """The statement that `key` is known as."""
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._entries[key] = entry  # now the most recently used
+        return entry
 
-    def generation_of(self, key: Hashable) -> int | None:
-        """Since when `key` is known."""
-        entry = self._entries.get(key)
-        return None if entry is None else entry.generation
-
-    def add(self, key: Hashable, *, generation: int) -> bytes:
-        """A new name, to parse `key` under right now."""
+    def add(self, key: Hashable, *, generation: int) -> Entry:
+        """A new statement, to parse `key` under its name right now."""
         self.discard(key)
         self._number += 1
-        name = _NAME % self._number
-        self._entries[key] = _Entry(name, generation)
+        self._entries[key] = entry = Entry(_NAME % self._number, generation)
         while len(self._entries) > self.size:
             self.discard(next(iter(self._entries)))
-        return name
+        return entry
 
     def key_of(self, name: bytes) -> Hashable | None:
         """Which key is known as `name`."""

@@ -145,7 +145,11 @@ class Replies:
                 self._reader.read_copy(frame, first)
             case 0x44 if first is not None and first.batch is not None:  # D
                 first.batch.values += _values(frame)
+            case 0x74 if first is not None and first.look is not None:  # t
+                first.look.parameters = frame[5:]
             case _ if first is not None and _ENDS.get(tag) is first.kind:
+                if first.look is not None:
+                    first.look.done(first.look.parameters, frame[5:] if tag == _ROW_DESCRIPTION else None)
                 local = self._owed.pop()
                 if local:
                     self._out.append(local)

@@ -93,6 +93,7 @@ class Requests:
 
         self.is_held = True
         """Nothing may be sent now."""
+        self._lesson = b""  # what has to be answered before the message that waits can be sent
         self._is_swept = False  # statements that nobody needs were closed since the backend came
         self.has_backend = False
         self.needs_backend = False
@@ -198,6 +199,9 @@ class Requests:
                         start = position
                 edit = self._edit(tag, data, position, following)
                 if edit is _WAIT:
+                    if self._lesson:
+                        out += (data[start:position], self._lesson)
+                        start, self._lesson = position, b""
                     break
                 if edit is not None:
                     if start < position:
@@ -272,6 +276,12 @@ class Requests:
         name_end = _string_end(data, position + 5, following)
         return self._names.is_known_elsewhere(data[position + 5 : name_end], data[name_end + 1 : following])
 
+    def _has_to_learn(self, name: bytes) -> bool:
+        """Whether the backend has to be taught the statement `name`, and to answer, before it is used."""
+        frames = self._names.learn(name)
+        self._lesson = frames or b""
+        return frames is not None
+
     # ── one message each ──
 
     def _pass(self, data: bytes, position: int, following: int) -> Edit:
@@ -327,11 +337,13 @@ class Requests:
             self._names.define_elsewhere(name, tail)
             self._replies.append(ParseComplete)
             return b"", following
-        first, backend_name = self._names.define(name, tail)
-        if backend_name == name:
+        first, backend_name, behind = self._names.define(name, tail)
+        if backend_name == name and not behind:
             return (first, position) if first else None
         head = b"P%b%b\0" % (_INT32(following - name_end + 4 + len(backend_name)), backend_name)
-        return first + head, name_end + 1
+        if not behind:
+            return first + head, name_end + 1
+        return first + head + tail + behind, following
 
     def _read_bind(self, data: bytes, position: int, following: int) -> Edit | _Wait:
         portal_end = _string_end(data, position + 5, following)
@@ -340,7 +352,7 @@ class Requests:
             self._owed.add(owed.BIND)
             return None
         name = data[portal_end + 1 : name_end]
-        if self._names.is_in_doubt(name):
+        if self._names.is_in_doubt(name) or self._has_to_learn(name):
             return _WAIT
         prepared = self._names.program.get(name)
         effects = prepared.source.effects if prepared is not None else NO_EFFECTS
@@ -359,7 +371,7 @@ class Requests:
             self._owed.add(owed.DESCRIBE)
             return None
         name = data[position + 6 : _string_end(data, position + 6, following)]
-        if self._names.is_in_doubt(name):
+        if self._names.is_in_doubt(name) or self._has_to_learn(name):
             return _WAIT
         first, backend_name = self._names.use(name)
         self._owed.add(owed.DESCRIBE)

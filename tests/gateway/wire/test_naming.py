@@ -7,10 +7,15 @@ from sqlhttp_gateway.wire.naming import Naming
 from sqlhttp_gateway.wire.owed import Kind, Owed
 from sqlhttp_gateway.wire.prepared import Sources
 from sqlhttp_gateway.wire.session import BackendSession, Session
-from tests.support.postgres_model import close, error, parse
+from tests.support.postgres_model import close, describe, error, parse
 
 TAIL = b"SELECT 1\0\0\0"
 OTHER_TAIL = b"SELECT 2\0\0\0"
+
+
+def named(name: str, text: str) -> bytes:
+    """A Parse under a name of ours, and the Describe that follows it."""
+    return parse(name, text) + describe("S", name)
 
 
 class Desk:
@@ -42,11 +47,12 @@ class Desk:
 
 def test_everything_sent_besides_the_programs_own_messages_is_owed_to_us() -> None:
     desk = Desk()
-    assert desk.names.define(b"s", TAIL) == (b"", b"sqlhttp_t1")
-    assert desk.taken() == [(Kind.PARSE, True)]
+    look = describe("S", "sqlhttp_t1")
+    assert desk.names.define(b"s", TAIL) == (b"", b"sqlhttp_t1", look)
+    assert desk.taken() == [(Kind.PARSE, True), (Kind.DESCRIBE, False)]
     desk.names.attach(BackendSession({}, statement_cache_size=100))
-    assert desk.names.use(b"s") == (parse("sqlhttp_t1", "SELECT 1"), b"sqlhttp_t1")
-    assert desk.taken() == [(Kind.PARSE, False)]
+    assert desk.names.use(b"s") == (parse("sqlhttp_t1", "SELECT 1") + look, b"sqlhttp_t1")
+    assert desk.taken() == [(Kind.PARSE, False), (Kind.DESCRIBE, False)]
     assert desk.names.use(b"") == (close("S", ""), b"")
     assert desk.taken() == [(Kind.CLOSE, False)]
     desk.names.define(b"s", OTHER_TAIL)
@@ -62,7 +68,7 @@ def test_what_was_taught_in_a_batch_that_may_have_failed_is_taught_again() -> No
     assert desk.names.use(b"s")[1] == b"sqlhttp_t1"
     assert desk.names.use(b"s") == (b"", b"sqlhttp_t1")  # within the batch nothing can rest on a failure
     desk.end_batch()
-    assert desk.names.use(b"s") == (parse("sqlhttp_t2", "SELECT 1"), b"sqlhttp_t2")
+    assert desk.names.use(b"s") == (named("sqlhttp_t2", "SELECT 1"), b"sqlhttp_t2")
     desk.end_batch()
     desk.answer_batch()
     desk.answer_batch()
@@ -155,4 +161,4 @@ def test_statement_that_the_server_has_lost_is_taught_again() -> None:
     desk = Desk()
     desk.names.define(b"s", TAIL)
     desk.names.with_own_names(error("26000", 'prepared statement "sqlhttp_t1" does not exist'))
-    assert desk.names.use(b"s")[0] == parse("sqlhttp_t2", "SELECT 1")
+    assert desk.names.use(b"s")[0] == named("sqlhttp_t2", "SELECT 1")

@@ -14,8 +14,11 @@ from tests.support.postgres_model import (
     CLOSE_COMPLETE,
     COPY_DONE,
     COPY_IN,
+    FLUSH,
     NO_DATA,
+    NO_PARAMETERS,
     PARSE_COMPLETE,
+    ROW_DESCRIPTION,
     SYNC,
     TERMINATE,
     bind,
@@ -37,6 +40,9 @@ REPORTED = {"TimeZone": "UTC", "client_encoding": "UTF8"}
 KEY = b"K\0\0\0\x0c\0\0\0\x07abcd"
 GREETING = parameter_status("TimeZone", "UTC") + parameter_status("client_encoding", "UTF8") + KEY + ready()
 SELECTED = PARSE_COMPLETE + BIND_COMPLETE + row(b"1") + command_complete("SELECT 1") + ready()
+LOOK = NO_PARAMETERS + ROW_DESCRIPTION
+NAMED = PARSE_COMPLETE + LOOK
+"""What the backend says to a Parse under a name of ours, which we let it describe; the program gets ParseComplete."""
 SET_DONE = BIND_COMPLETE + row(b"x") + command_complete("SELECT 1") + ready()
 
 
@@ -91,6 +97,11 @@ def answered(tunnel: Pipeline, data: bytes) -> bytes:
     """What the program gets when the backend sends `data`."""
     tunnel.receive_backend(data)
     return tunnel.to_frontend()
+
+
+def named(name: str, text: str) -> bytes:
+    """A Parse under a name of ours, and the Describe that follows it."""
+    return parse(name, text) + describe("S", name)
 
 
 def events(tunnel: Pipeline) -> list[Event]:
@@ -343,30 +354,61 @@ def test_notices_and_reports_pass_at_any_time() -> None:
 def prepare(tunnel: Pipeline, name: str, text: str) -> bytes:
     """Parse `text` as `name`, on an attached tunnel; its name on the backend."""
     frames = sent(tunnel, parse(name, text) + SYNC)
-    answered(tunnel, PARSE_COMPLETE + ready())
+    assert answered(tunnel, NAMED + ready()) == PARSE_COMPLETE + ready()
     return frames[5 : frames.index(b"\0", 5)]
 
 
 def test_statement_has_a_name_of_ours_on_the_backend() -> None:
     tunnel = attached()
     assert sent(tunnel, parse("s", "SELECT 1") + describe("S", "s") + bind("p", "s") + execute("p") + SYNC) == (
-        parse("sqlhttp_t1", "SELECT 1") + describe("S", "sqlhttp_t1") + bind("p", "sqlhttp_t1") + execute("p") + SYNC
+        named("sqlhttp_t1", "SELECT 1") + describe("S", "sqlhttp_t1") + bind("p", "sqlhttp_t1") + execute("p") + SYNC
     )
+    answer = LOOK + BIND_COMPLETE + row(b"1") + command_complete("SELECT 1") + ready()
+    assert answered(tunnel, NAMED + answer) == PARSE_COMPLETE + answer
 
 
 def test_other_backend_is_taught_the_statement_and_the_program_does_not_notice() -> None:
     tunnel = attached()
     prepare(tunnel, "s", "SELECT 1")
+    for message, rewritten, answer in (
+        (bind("", "s"), bind("", "sqlhttp_t1"), BIND_COMPLETE),
+        (describe("S", "s"), describe("S", "sqlhttp_t1"), LOOK),
+    ):
+        tunnel.detach()
+        tunnel.receive_frontend(message + SYNC)
+        tunnel.attach(a_backend())
+        assert tunnel.to_backend() == named("sqlhttp_t1", "SELECT 1") + FLUSH
+        assert answered(tunnel, NAMED) == b""
+        assert tunnel.to_backend() == rewritten + SYNC
+        assert answered(tunnel, answer + ready()) == answer + ready()
+
+
+def test_statement_that_has_become_another_is_refused_as_postgres_refuses_it() -> None:
+    """The program would read the rows as what they no longer are."""
+    tunnel = attached()
+    prepare(tunnel, "s", "SELECT * FROM t")
     tunnel.detach()
-    tunnel.receive_frontend(bind("", "s") + SYNC)
+    tunnel.receive_frontend(bind("", "s") + execute("") + SYNC)
     tunnel.attach(a_backend())
-    assert tunnel.to_backend() == parse("sqlhttp_t1", "SELECT 1") + bind("", "sqlhttp_t1") + SYNC
-    assert answered(tunnel, PARSE_COMPLETE + BIND_COMPLETE + ready()) == BIND_COMPLETE + ready()
+    tunnel.to_backend()
+    answered(tunnel, PARSE_COMPLETE + NO_PARAMETERS + ROW_DESCRIPTION.replace(b"\x19", b"\x17"))
+    assert tunnel.to_backend() == bind("", "sqlhttp__stale") + execute("") + SYNC
+    told = answered(tunnel, error("26000", 'prepared statement "sqlhttp__stale" does not exist') + ready("E"))
+    assert b"C0A000\0Mcached plan must not change result type\0" in told
+    assert b"RRevalidateCachedQuery\0" in told
+    assert told.endswith(ready("E"))
+
+
+def test_statement_that_cannot_be_taught_fails_where_it_is_used() -> None:
+    tunnel = attached()
+    prepare(tunnel, "s", "SELECT * FROM t")
     tunnel.detach()
-    tunnel.receive_frontend(describe("S", "s") + SYNC)
+    tunnel.receive_frontend(bind("", "s") + execute("") + SYNC + query("SELECT 1"))
     tunnel.attach(a_backend())
-    assert tunnel.to_backend() == parse("sqlhttp_t1", "SELECT 1") + describe("S", "sqlhttp_t1") + SYNC
-    assert answered(tunnel, PARSE_COMPLETE + NO_DATA + ready()) == NO_DATA + ready()
+    tunnel.to_backend()
+    failure = error("42P01", 'relation "t" does not exist')
+    assert answered(tunnel, failure) == failure
+    assert tunnel.to_backend() == SYNC + query("SELECT 1")
 
 
 def test_two_programs_with_the_same_name_never_meet() -> None:
@@ -388,19 +430,38 @@ def test_backend_that_knows_the_text_is_not_taught_again() -> None:
     assert tunnel.to_backend() == bind("", name) + execute("") + SYNC
 
 
-def test_what_is_prepared_now_never_meets_a_plan_from_before() -> None:
-    """The table may have changed in between, and then the old plan would fail where a fresh Parse does not."""
+def test_what_is_prepared_now_never_meets_a_plan_from_before_the_table_changed() -> None:
     sources, backend = Sources(), a_backend()
     one, other = attached(a_tunnel(sources=sources), backend), a_tunnel(sources=sources)
-    old = prepare(one, "s", "SELECT * FROM t")
+    old = prepare(one, "s", "SELECT * FROM t").decode()
     one.detach()
-    attached(other, backend)
-    new = prepare(other, "s", "SELECT * FROM t")
-    assert new != old
+    attached(other)
+    sent(other, parse("s", "SELECT * FROM t") + SYNC)
+    changed = ROW_DESCRIPTION.replace(b"\x19", b"\x17")
+    answered(other, PARSE_COMPLETE + NO_PARAMETERS + changed + ready())
     other.detach()
-    one.receive_frontend(bind("", "s") + SYNC)  # older, so the new plan is good enough
+    other.receive_frontend(bind("", "s") + SYNC)
+    other.attach(backend)
+    assert other.to_backend() == named("sqlhttp_t2", "SELECT * FROM t") + FLUSH
+    answered(other, PARSE_COMPLETE + NO_PARAMETERS + changed)
+    assert other.to_backend() == bind("", "sqlhttp_t2") + SYNC
+    assert answered(other, BIND_COMPLETE + ready()) == BIND_COMPLETE + ready()
+    other.detach()
+    one.receive_frontend(bind("", "s") + SYNC)  # and who prepared it before the change is told so
     one.attach(backend)
-    assert one.to_backend() == close("S", old.decode()) + bind("", new.decode()) + SYNC
+    assert one.to_backend() == close("S", old) + bind("", "sqlhttp__stale") + SYNC
+
+
+def test_statement_that_looks_the_same_everywhere_is_parsed_once_on_each_backend() -> None:
+    sources, backends = Sources(), (a_backend(), a_backend())
+    programs = [attached(a_tunnel(sources=sources), backend) for backend in backends]
+    for program in programs:
+        prepare(program, "s", "SELECT 1")
+        program.detach()
+    for program, backend in zip(programs, reversed(backends), strict=True):
+        program.receive_frontend(bind("", "s") + SYNC)
+        program.attach(backend)
+        assert program.to_backend() == bind("", "sqlhttp_t1") + SYNC
 
 
 def test_program_that_prepares_what_is_known_elsewhere_waits_for_no_backend() -> None:
@@ -413,7 +474,7 @@ def test_program_that_prepares_what_is_known_elsewhere_waits_for_no_backend() ->
     assert not tunnel.needs_backend
     tunnel.receive_frontend(bind("", "a") + SYNC)
     tunnel.attach(a_backend())
-    assert tunnel.to_backend().startswith(parse("sqlhttp_t1", "SELECT 1"))
+    assert tunnel.to_backend() == named("sqlhttp_t1", "SELECT 1") + bind("", "sqlhttp_t1") + SYNC
 
 
 def test_statement_whose_parse_failed_can_be_parsed_anew() -> None:
@@ -421,8 +482,8 @@ def test_statement_whose_parse_failed_can_be_parsed_anew() -> None:
     sent(tunnel, parse("s", "SELEC 1") + SYNC)
     failure = error("42601", "syntax error")
     assert answered(tunnel, failure + ready()) == failure + ready()
-    assert (
-        sent(tunnel, parse("s", "SELECT 1") + SYNC) == close("S", "sqlhttp_t1") + parse("sqlhttp_t2", "SELECT 1") + SYNC
+    assert sent(tunnel, parse("s", "SELECT 1") + SYNC) == (
+        close("S", "sqlhttp_t1") + named("sqlhttp_t2", "SELECT 1") + SYNC
     )
 
 
@@ -485,15 +546,15 @@ def test_batch_that_overflows_the_backends_cache_works_all_the_same() -> None:
     tunnel = attached(backend=a_backend(size=1))
     frames = sent(tunnel, parse("a", "SELECT 1") + parse("b", "SELECT 2") + bind("", "a") + execute("") + SYNC)
     assert frames == (
-        parse("sqlhttp_t1", "SELECT 1")
-        + parse("sqlhttp_t2", "SELECT 2")
-        + parse("sqlhttp_t3", "SELECT 1")
+        named("sqlhttp_t1", "SELECT 1")
+        + named("sqlhttp_t2", "SELECT 2")
+        + named("sqlhttp_t3", "SELECT 1")
         + bind("", "sqlhttp_t3")
         + execute("")
         + SYNC
     )
     done = BIND_COMPLETE + row(b"1") + command_complete("SELECT 1") + ready()
-    assert answered(tunnel, PARSE_COMPLETE * 3 + done) == PARSE_COMPLETE * 2 + done
+    assert answered(tunnel, NAMED * 3 + done) == PARSE_COMPLETE * 2 + done
     # Closed only now: a portal of that batch may have needed them.
     assert sent(tunnel, query("SELECT 1")).startswith(close("S", "sqlhttp_t1") + close("S", "sqlhttp_t2"))
     assert answered(tunnel, CLOSE_COMPLETE * 2 + command_complete("SELECT 1") + ready()) == (
@@ -553,7 +614,7 @@ def test_statement_prepared_behind_deallocate_all_in_one_chunk_is_kept() -> None
     tunnel = attached()
     prepare(tunnel, "a", "SELECT 1")
     sent(tunnel, query("DEALLOCATE ALL") + parse("b", "SELECT 2") + SYNC)
-    answered(tunnel, command_complete("DEALLOCATE ALL") + ready() + PARSE_COMPLETE + ready())
+    answered(tunnel, command_complete("DEALLOCATE ALL") + ready() + NAMED + ready())
     assert bind("", "sqlhttp_t2") in sent(tunnel, bind("", "b") + SYNC)
     answered(tunnel, CLOSE_COMPLETE + BIND_COMPLETE + ready())
     assert bind("", "a") in sent(tunnel, bind("", "a") + SYNC)
@@ -581,18 +642,18 @@ def test_changed_table_makes_every_statement_anew() -> None:
     stale = frame(b"E", b"SERROR\0C0A000\0Mcached plan must not change result type\0RRevalidateCachedQuery\0\0")
     assert answered(tunnel, stale + ready()) == stale + ready()
     assert sent(tunnel, bind("", "s") + SYNC) == (
-        close("S", "sqlhttp_t1") + parse("sqlhttp_t2", "SELECT * FROM t") + bind("", "sqlhttp_t2") + SYNC
+        close("S", "sqlhttp_t1") + named("sqlhttp_t2", "SELECT * FROM t") + FLUSH
     )
 
 
 def test_statement_in_doubt_waits_for_its_batch() -> None:
     """Sent before the first batch is answered, and what the name means depends on that answer."""
     tunnel = attached()
-    assert parse("sqlhttp_t1", "SELEC 1") + SYNC == sent(
-        tunnel, parse("s", "SELEC 1") + SYNC + parse("s", "SELECT 1") + SYNC
+    assert sent(tunnel, parse("s", "SELEC 1") + SYNC + parse("s", "SELECT 1") + SYNC) == (
+        named("sqlhttp_t1", "SELEC 1") + SYNC
     )
     answered(tunnel, error("42601", "syntax error") + ready())
-    assert parse("sqlhttp_t2", "SELECT 1") + SYNC in tunnel.to_backend()
+    assert tunnel.to_backend() == close("S", "sqlhttp_t1") + named("sqlhttp_t2", "SELECT 1") + SYNC
 
 
 # ── COPY ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

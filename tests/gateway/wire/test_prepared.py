@@ -1,9 +1,17 @@
 """Statements by any name: shared texts, bounded names, and none that is older than it may be."""
 
 import gc
+from struct import pack
 
 from sqlhttp_gateway.wire.effects import NO_EFFECTS
-from sqlhttp_gateway.wire.prepared import BackendStatements, Prepared, ProgramStatements, Source, Sources
+from sqlhttp_gateway.wire.prepared import (
+    BackendStatements,
+    Prepared,
+    ProgramStatements,
+    Source,
+    Sources,
+    describe_shape,
+)
 
 TAIL = b"SELECT $1\0\0\x01\0\0\0\x17"
 
@@ -31,59 +39,82 @@ def test_generations_grow() -> None:
     assert sources.next_generation() < sources.next_generation()
 
 
-def test_statement_is_found_where_it_is_young_enough() -> None:
+def test_statement_is_known_by_its_name_and_since_when() -> None:
     statements = BackendStatements(size=10)
-    name = statements.add("key", generation=5)
-    assert name == b"sqlhttp_t1"
-    assert statements.find("key", since=5) == name
-    assert statements.find("key", since=6) is None
-    assert statements.find("other", since=0) is None
+    entry = statements.add("key", generation=5)
+    assert (entry.name, entry.generation, entry.shape) == (b"sqlhttp_t1", 5, None)
+    assert statements.find("key") is entry
+    assert statements.find("other") is None
+    assert statements.key_of(b"sqlhttp_t1") == "key"
+    assert statements.key_of(b"sqlhttp_t2") is None
 
 
 def test_statement_made_anew_gets_a_new_name_and_the_old_one_is_closed_later() -> None:
     statements = BackendStatements(size=10)
     old, new = statements.add("key", generation=1), statements.add("key", generation=2)
-    assert old != new
-    assert statements.find("key", since=2) == new
-    assert statements.take_closing() == [old]
+    assert old.name != new.name
+    assert statements.find("key") is new
+    assert statements.take_closing() == [old.name]
     assert statements.take_closing() == []
 
 
 def test_least_recently_used_goes_first() -> None:
     statements = BackendStatements(size=2)
     a, b = statements.add("a", generation=1), statements.add("b", generation=1)
-    assert statements.find("a", since=0) == a
+    assert statements.find("a") is a
     statements.add("c", generation=1)
-    assert statements.take_closing() == [b]
-    assert (statements.find("a", since=0), statements.find("b", since=0)) == (a, None)
+    assert statements.take_closing() == [b.name]
+    assert (statements.find("a"), statements.find("b")) == (a, None)
 
 
 def test_statement_that_was_not_made_is_no_longer_found() -> None:
     statements = BackendStatements(size=2)
-    name = statements.add("a", generation=1)
+    name = statements.add("a", generation=1).name
     statements.discard_name(name)
     statements.discard_name(b"unknown")
-    assert statements.find("a", since=0) is None
+    assert statements.find("a") is None
     assert statements.take_closing() == [name]  # harmless where it never came to be
 
 
 def test_what_the_server_may_have_dropped_is_closed_and_what_it_has_dropped_is_not() -> None:
     statements = BackendStatements(size=2)
-    name = statements.add("a", generation=1)
+    name = statements.add("a", generation=1).name
     statements.discard_all()
     assert (len(statements), statements.take_closing()) == (0, [name])
     statements.add("a", generation=1)
     statements.discard_all()
+    statements.close_later(b"s")
     statements.forget()
     assert statements.take_closing() == []
 
 
 def test_names_are_never_used_twice() -> None:
     statements = BackendStatements(size=1)
-    names = [statements.add("a", generation=1)]
+    names = [statements.add("a", generation=1).name]
     statements.forget()
-    names += [statements.add("a", generation=1), statements.add("b", generation=1)]
+    names += [statements.add("a", generation=1).name, statements.add("b", generation=1).name]
     assert len(set(names)) == 3
+
+
+def column(
+    name: bytes, *, table: int = 1, number: int = 1, type_: int = 25, size: int = -1, modifier: int = -1
+) -> bytes:
+    return name + b"\0" + pack("!IhIhih", table, number, type_, size, modifier, 0)
+
+
+def test_shape_is_of_parameters_and_of_names_types_and_modifiers_of_columns() -> None:
+    one = b"\0\x01" + column(b"a")
+    shape = describe_shape(b"\0\0", one)
+    assert describe_shape(b"\0\0", b"\0\x01" + column(b"a", table=2, number=3)) == shape
+    others = [
+        describe_shape(b"\0\x01\0\0\0\x17", one),
+        describe_shape(b"\0\0", None),
+        describe_shape(b"\0\0", b"\0\x01" + column(b"b")),
+        describe_shape(b"\0\0", b"\0\x01" + column(b"a", type_=23)),
+        describe_shape(b"\0\0", b"\0\x01" + column(b"a", modifier=8)),
+        describe_shape(b"\0\0", b"\0\x02" + column(b"a") + column(b"b")),
+    ]
+    assert len({shape, *others}) == 7
 
 
 # ── a program's names ────────────────────────────────────────────────────────────────────────────────────────────────
