@@ -1,6 +1,7 @@
 """SQL over HTTP for Postgres: `from sqlhttp import neon`.
 
-`neon_async`, which needs httpx, and `errors`, the classes by SQLSTATE, are imported when they are first asked for.
+`neon_async`, which needs httpx, what needs websockets, and `errors`, the classes by SQLSTATE, are imported when they
+are first asked for.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from sqlhttp._errors import (
     SendFailed,
     ServerFailed,
     TooManyRows,
+    TransactionLost,
 )
 from sqlhttp._neon import Sql, Transaction, neon
 from sqlhttp._options import FetchOptions
@@ -44,9 +46,18 @@ from sqlhttp._template import Query
 if TYPE_CHECKING:
     from sqlhttp import errors
     from sqlhttp._async import AsyncSql, neon_async
+    from sqlhttp._listen import Listener
+    from sqlhttp._listen_async import AsyncListener
+    from sqlhttp._session import InteractiveTransaction, Savepoint, Session
+    from sqlhttp._session_async import AsyncInteractiveTransaction, AsyncSavepoint, AsyncSession
+    from sqlhttp._wire.backend import Notification
     from sqlhttp.errors import UniqueViolation
 
 __all__ = [
+    "AsyncInteractiveTransaction",
+    "AsyncListener",
+    "AsyncSavepoint",
+    "AsyncSession",
     "AsyncSql",
     "CertificateRejected",
     "ConnectFailed",
@@ -58,14 +69,17 @@ __all__ = [
     "Field",
     "FullResults",
     "IntegrityError",
+    "InteractiveTransaction",
     "InterfaceError",
     "InternalError",
     "IsolationLevel",
     "Json",
+    "Listener",
     "NeonDbError",
     "NoDataFound",
     "NotSent",
     "NotSupportedError",
+    "Notification",
     "OperationalError",
     "OutcomeUnknown",
     "ProgrammingError",
@@ -77,11 +91,14 @@ __all__ = [
     "RequestTooLarge",
     "ResponseTooLarge",
     "Retry",
+    "Savepoint",
     "SendFailed",
     "ServerFailed",
+    "Session",
     "Sql",
     "TooManyRows",
     "Transaction",
+    "TransactionLost",
     "UniqueViolation",
     "errors",
     "neon",
@@ -89,6 +106,15 @@ __all__ = [
 ]
 
 _LATER = {
+    "AsyncInteractiveTransaction": "sqlhttp._session_async",
+    "AsyncListener": "sqlhttp._listen_async",
+    "AsyncSavepoint": "sqlhttp._session_async",
+    "AsyncSession": "sqlhttp._session_async",
+    "InteractiveTransaction": "sqlhttp._session",
+    "Listener": "sqlhttp._listen",
+    "Notification": "sqlhttp._wire.backend",
+    "Savepoint": "sqlhttp._session",
+    "Session": "sqlhttp._session",
     "AsyncSql": "sqlhttp._async",
     "neon_async": "sqlhttp._async",
     "UniqueViolation": "sqlhttp.errors",

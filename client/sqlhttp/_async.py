@@ -3,25 +3,34 @@
 Imported on first use, since it needs httpx. Everything but sending, sleeping and fetching a token is shared.
 """
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, Literal, TypedDict, TypeVar, Unpack, overload
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 import httpx
 
 from sqlhttp import _options as options_of
-from sqlhttp._call import Call, Positional, batch_call, column_of, first_of, one_of, single_call, value_of, wanting
+from sqlhttp._call import Call, Positional, batch_call, single_call, wanting
 from sqlhttp._endpoint import destination
-from sqlhttp._errors import InterfaceError, NeonDbError
+from sqlhttp._errors import InterfaceError
 from sqlhttp._httpx import LOOPS, AsyncHttpxTransport, AsyncTransport, LoopTransport
-from sqlhttp._neon import DictRow, Transaction, TupleRow
+from sqlhttp._neon import Transaction
 from sqlhttp._options import TIMEOUT, UNSET, ClientOptions, FetchOptions, Unset, Wanted
 from sqlhttp._request import IsolationLevel
 from sqlhttp._response import FullResults
-from sqlhttp._retry import Pause, Retry
-from sqlhttp._template import Maker, Query, Text, query_of
+from sqlhttp._retry import Retry
+from sqlhttp._runs import DictRow, TupleRow
+from sqlhttp._runs_async import AsyncRuns, tried
+from sqlhttp._template import Query, Text, query_of
 from sqlhttp._types import Decoder
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from sqlhttp._listen_async import AsyncListener
+    from sqlhttp._session import BeginOptions
+    from sqlhttp._session_async import AsyncInteractiveTransaction, AsyncSession
 
 Answer = TypeVar("Answer", covariant=True)
 Row = TypeVar("Row")
@@ -51,33 +60,13 @@ class NewAsyncClientOptions(AsyncCallOptions, total=False):
     transport: httpx.AsyncClient | None
 
 
-class AsyncSql(Maker, Generic[Answer]):
+class AsyncSql(AsyncRuns[Answer]):
     """Runs SQL over HTTP. `Answer` is what a call returns, `list[dict[str, Any]]` unless the client was told otherwise.
 
     Safe to keep at module level: it may be used from any number of threads, and after a fork. Closing is optional.
     """
 
-    __slots__ = ("_options",)
-
-    def __init__(self, options: ClientOptions) -> None:
-        self._options = options
-
-    @overload
-    async def __call__(self, text: Text, *params: Any) -> Answer: ...
-    @overload
-    async def __call__(
-        self: "AsyncSql[list[Any]]", text: Text, *params: Any, row: Callable[..., Kind]
-    ) -> list[Kind]: ...
-    @overload
-    async def __call__(self, text: Text, *params: Any, row: Callable[..., Any]) -> Any: ...
-    async def __call__(self, text: Text, *params: Any, row: Callable[..., Any] | None = None) -> Any:
-        """Run one statement: `sql("select * from users where id = $1", 7)`, or with a template string.
-
-        Raises:
-            NeonDbError: its subclasses say what went wrong, `may_have_run` whether the statement may have taken effect.
-        """
-        query = query_of(text, params)
-        return await self._run(self._options, query if row is None else wanting(query, Wanted(row=row)))
+    __slots__ = ()
 
     @overload
     async def query(self, text: Text, params: Sequence[Any] = (), **options: Unpack[AsyncCallOptions]) -> Answer: ...
@@ -187,32 +176,6 @@ class AsyncSql(Maker, Generic[Answer]):
         return await self._run(options, wanting(query_of(text, params), Wanted(array_mode, full_results, row, types)))
 
     @overload
-    def q(self, text: Text, *params: Any) -> Query[Answer]: ...
-    @overload
-    def q(self: "AsyncSql[list[Any]]", text: Text, *params: Any, row: Callable[..., Kind]) -> Query[list[Kind]]: ...
-    @overload
-    def q(
-        self,
-        text: Text,
-        *params: Any,
-        array_mode: bool | None = ...,
-        full_results: bool | None = ...,
-        row: Callable[..., Any] | None = ...,
-        types: Mapping[int, Decoder] | None = ...,
-    ) -> Query[Any]: ...
-    def q(
-        self,
-        text: Text,
-        *params: Any,
-        array_mode: bool | None = None,
-        full_results: bool | None = None,
-        row: Callable[..., Any] | None = None,
-        types: Mapping[int, Decoder] | None = None,
-    ) -> Query[Any]:
-        """A query to run later, in `transaction`, or to put into another one in place of a parameter."""
-        return wanting(query_of(text, params), Wanted(array_mode, full_results, row, types))
-
-    @overload
     async def transaction(
         self,
         queries: Iterable[Query[Kind]] | Callable[[Transaction], Iterable[Query[Kind]]],
@@ -263,40 +226,77 @@ class AsyncSql(Maker, Generic[Answer]):
         wanted = list(queries(Transaction()) if callable(queries) else queries)
         return await self._drive(options, batch_call(options, wanted, await _token(options)))  # type: ignore[no-any-return]
 
-    # ── less than a list of rows ─────────────────────────────────────────────────────────────────────────────────────
+    # ── over a connection ────────────────────────────────────────────────────────────────────────────────────────────
 
     @overload
-    async def one(self: "AsyncSql[Iterable[Row]]", text: Text, *params: Any) -> Row: ...
+    def begin(
+        self, **options: Unpack["BeginOptions"]
+    ) -> "AbstractAsyncContextManager[AsyncInteractiveTransaction[Answer]]": ...
     @overload
-    async def one(self, text: Text, *params: Any, row: Callable[..., Kind]) -> Kind: ...
-    async def one(self, text: Text, *params: Any, row: Callable[..., Any] | None = None) -> Any:
-        """The only row.
+    def begin(
+        self,
+        work: "Callable[[AsyncInteractiveTransaction[Answer]], Awaitable[Kind]]",
+        **options: Unpack["BeginOptions"],
+    ) -> Awaitable[Kind]: ...
+    def begin(
+        self,
+        work: "Callable[[AsyncInteractiveTransaction[Any]], Awaitable[Any]] | None" = None,
+        *,
+        isolation_level: IsolationLevel | None = None,
+        read_only: bool | None = None,
+        deferrable: bool | None = None,
+        timeout: float | Unset | None = UNSET,
+        retry: Retry | Unset | None = UNSET,
+    ) -> Any:
+        """A transaction whose statements depend on each other's answers, over a WebSocket.
+
+        `async with sql.begin() as tx:` commits at the end of the block, and rolls back when it raises; `timeout` is for
+        each call in it. `await sql.begin(work)` awaits `work(tx)` and gives what that returns; after a conflict (40001,
+        40P01) or a lost connection it is called again, as `retry` says, and `timeout` is for all of it.
 
         Raises:
-            NoDataFound, TooManyRows: there is none, or another one. The statement has run.
+            NeonDbError: nothing has taken effect, unless it is an `OutcomeUnknown`, which only COMMIT can be.
+            ImportError: the package websockets is missing.
         """
-        return one_of(await (self(text, *params) if row is None else self(text, *params, row=row)))
+        from sqlhttp import _session_async
 
-    @overload
-    async def first(self: "AsyncSql[Iterable[Row]]", text: Text, *params: Any) -> Row | None: ...
-    @overload
-    async def first(self, text: Text, *params: Any, row: Callable[..., Kind]) -> Kind | None: ...
-    async def first(self, text: Text, *params: Any, row: Callable[..., Any] | None = None) -> Any:
-        """The first row, or None."""
-        return first_of(await (self(text, *params) if row is None else self(text, *params, row=row)))
+        options = options_of.changed(
+            self._options,
+            isolation_level=isolation_level,
+            read_only=read_only,
+            deferrable=deferrable,
+            timeout=timeout,
+            retry=retry,
+        )
+        token = partial(_token, options)
+        if work is None:
+            return _session_async.transaction(options, token)
+        return _session_async.worked(options, token, work)
 
-    async def val(self, text: Text, *params: Any) -> Any:
-        """The first column of the first row; None without a row."""
-        return value_of(await self._run(self._options, query_of(text, params), Positional.ROWS))
+    def session(
+        self, *, timeout: float | Unset | None = UNSET, retry: Retry | Unset | None = UNSET
+    ) -> "AbstractAsyncContextManager[AsyncSession[Answer]]":
+        """One backend for the length of an `async with` block, over a WebSocket: for SET, LOCK, a temporary table.
 
-    async def col(self, text: Text, *params: Any) -> list[Any]:
-        """The first column of every row."""
-        return column_of(await self._run(self._options, query_of(text, params), Positional.ROWS))
+        Raises:
+            ImportError: the package websockets is missing.
+        """
+        from sqlhttp import _session_async
 
-    async def execute(self, text: Text, *params: Any) -> int | None:
-        """How many rows the statement inserted, changed, deleted or selected; None where Postgres counts none."""
-        answer = await self._run(self._options, query_of(text, params), Positional.FULL)
-        return answer.row_count  # type: ignore[no-any-return]
+        options = options_of.changed(self._options, timeout=timeout, retry=retry)
+        return _session_async.session(options, partial(_token, options))
+
+    def listen(self, *channels: str, timeout: float | None = None) -> "AsyncListener":
+        """Notifications of these channels, over a WebSocket: `async for notification in sql.listen("jobs"): …`.
+
+        The iteration ends after `timeout` seconds without one; None for never.
+
+        Raises:
+            ImportError: the package websockets is missing.
+        """
+        from sqlhttp._listen_async import AsyncListener
+
+        return AsyncListener(self._options, partial(_token, self._options), channels, timeout=timeout)
 
     # ── clients of this client ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -380,21 +380,7 @@ class AsyncSql(Maker, Generic[Answer]):
     async def _drive(self, options: ClientOptions, call: Call) -> Any:
         request, endpoint, steps = call
         send = options.transport.send
-        step = next(steps)
-        try:
-            while True:
-                if isinstance(step, Pause):
-                    await asyncio.sleep(step.seconds)
-                    step = steps.send(None)
-                    continue
-                try:
-                    reply = await send(endpoint, request, step.deadline)
-                except NeonDbError as error:
-                    step = steps.throw(error)
-                else:
-                    step = steps.send(reply)
-        except StopIteration as done:
-            return done.value
+        return await tried(steps, lambda deadline: send(endpoint, request, deadline))
 
 
 @overload
@@ -487,7 +473,14 @@ def neon_async(
     else:
         sends = AsyncHttpxTransport(transport)
     where = destination(url, endpoint, os.environ)
-    options = ClientOptions(where, sends, auth_token=auth_token, timeout=timeout, retry=retry)
+    options = ClientOptions(
+        where,
+        sends,
+        auth_token=auth_token,
+        timeout=timeout,
+        retry=retry,
+        ssl_context=fetch_options.get("ssl_context") if fetch_options else None,
+    )
     return AsyncSql(
         options_of.changed(
             options,

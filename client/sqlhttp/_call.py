@@ -11,7 +11,7 @@ from sqlhttp import _errors as errors
 from sqlhttp._endpoint import Endpoint
 from sqlhttp._http1 import Reply
 from sqlhttp._options import ClientOptions, Wanted, deadline_of, shaped
-from sqlhttp._request import Request, request
+from sqlhttp._request import Request, Statement, request
 from sqlhttp._response import FullResults, Shape, batch, single
 from sqlhttp._retry import Steps, attempts
 from sqlhttp._template import Query, statement_of
@@ -39,14 +39,21 @@ def wanting(query: Query[Any], wanted: Wanted) -> Query[Any]:
     return Query(query.text, query.params, shape=wanted)
 
 
+def asked(
+    options: ClientOptions, query: Query[Any], *, positional: Positional | None = None
+) -> tuple[Statement, Shape]:
+    """The statement as it is sent, and what is wanted of its answer."""
+    shape = options.shape if query.shape is None else shaped(options.shape, query.shape)
+    if positional is not None:
+        shape = positional.value._replace(types=shape.types)
+    return statement_of(query), shape
+
+
 def single_call(
     options: ClientOptions, query: Query[Any], token: str | None, *, positional: Positional | None = None
 ) -> Call:
     """One statement. With transaction options it is sent as a batch of one, since only a batch can carry them."""
-    shape = options.shape if query.shape is None else shaped(options.shape, query.shape)
-    if positional is not None:
-        shape = positional.value._replace(types=shape.types)
-    statement = statement_of(query)
+    statement, shape = asked(options, query, positional=positional)
     alone = not options.transaction.any
     out = request(
         (statement,),

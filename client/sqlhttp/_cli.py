@@ -1,12 +1,14 @@
-"""The console script `sqlhttp`: `query` is the client's own, every other command is the gateway's."""
+"""The console script `sqlhttp`: `query` and `tunnel` are the client's own, every other command is the gateway's."""
 
 import sys
 from collections.abc import Sequence
 
 _WITHOUT_GATEWAY = """\
 usage: sqlhttp query SQL [PARAMETER ...]
+       sqlhttp tunnel URL
 
   query    run one statement over HTTP and print its rows; see sqlhttp query --help
+  tunnel   open a local port for psql and the like through a gateway; see sqlhttp tunnel --help
 
 The commands of the gateway, serve and dev among them, come with: pip install 'sqlhttp[gateway]'"""
 
@@ -18,6 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from sqlhttp import _query_command
 
         return _query_command.main(arguments[1:])
+    if arguments[:1] == ["tunnel"]:
+        from sqlhttp import _tunnel_command
+
+        return _tunnel_command.main(arguments[1:])
     try:
         from sqlhttp_gateway import cli
     except ModuleNotFoundError as error:

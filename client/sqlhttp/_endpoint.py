@@ -34,7 +34,7 @@ class Origin(NamedTuple):
 
 
 class Endpoint(NamedTuple):
-    """One gateway's /sql."""
+    """One gateway's /sql, or its /v2 for WebSockets."""
 
     origin: Origin
     authority: str
@@ -46,6 +46,10 @@ class Endpoint(NamedTuple):
     def url(self) -> str:
         return f"{'https' if self.origin.tls else 'http'}://{self.authority}{self.target}"
 
+    @property
+    def websocket_url(self) -> str:
+        return f"{'wss' if self.origin.tls else 'ws'}://{self.authority}{self.target}"
+
 
 class Destination(NamedTuple):
     """Where requests go, and which connection string they carry; None leaves the header out."""
@@ -54,6 +58,8 @@ class Destination(NamedTuple):
     endpoint_with_token: Endpoint
     """Where they go when an auth token is shown: Neon has another host for them."""
     connection_string: str | None
+    websocket: Endpoint
+    """Where WebSockets go."""
 
 
 def destination(url: str | None, endpoint: str | None, environment: Mapping[str, str]) -> Destination:
@@ -72,7 +78,8 @@ def destination(url: str | None, endpoint: str | None, environment: Mapping[str,
     explicit = endpoint or environment.get("SQLHTTP_ENDPOINT") or None
     if scheme in ("http", "https"):
         found = _endpoint(explicit or _bare(match))
-        return Destination(found, found, _string_of_gateway(match, database_url))
+        connection_string = _string_of_gateway(match, database_url)
+        return Destination(found, found, connection_string, _websocket(found, connection_string))
     if scheme not in ("postgres", "postgresql"):
         raise InterfaceError(f"the connection string begins with {scheme}://, not postgresql:// or https://")
     if not match["host"]:
@@ -82,8 +89,22 @@ def destination(url: str | None, endpoint: str | None, environment: Mapping[str,
     if not url.isascii() or not url.isprintable():
         raise InterfaceError("the connection string has characters that must be percent-encoded")
     if explicit is not None:
-        return Destination(_endpoint(explicit), _endpoint(explicit), url)
-    return Destination(_endpoint(_derived(match, "api")), _endpoint(_derived(match, "apiauth")), url)
+        found = _endpoint(explicit)
+        return Destination(found, found, url, _websocket(found, url))
+    found, with_token = _endpoint(_derived(match, "api")), _endpoint(_derived(match, "apiauth"))
+    if found.origin.tls:  # Neon's driver: wss, the database's own host, and its port left out
+        return Destination(found, with_token, url, Endpoint(Origin(True, match["host"], 443), match["host"], "/v2"))
+    return Destination(found, with_token, url, _websocket(found, url))
+
+
+def _websocket(endpoint: Endpoint, connection_string: str | None) -> Endpoint:
+    """Beside a gateway's /sql; `address` says which server is meant, as the connection string does over HTTP."""
+    path, _, query = endpoint.target.partition("?")
+    match = _URL.fullmatch(connection_string or "")
+    if match is not None and match["host"]:
+        port = f":{match['port']}" if match["port"] else ""
+        query = f"{query}&address={match['host']}{port}".lstrip("&")
+    return endpoint._replace(target=f"{path.removesuffix('/sql')}/v2" + (f"?{query}" if query else ""))
 
 
 def _derived(match: re.Match[str], label: str) -> str:
@@ -134,3 +155,8 @@ def _parsed(url: str, what: str) -> re.Match[str]:
     if match is None:
         raise InterfaceError(f"{what} is not a URL")  # never its text: it may hold a password
     return match
+
+
+def parts_of(url: str) -> re.Match[str] | None:
+    """The URL's `scheme`, `user`, `password`, `host`, `port`, `path` and `query`, as they are; None when it is none."""
+    return _URL.fullmatch(url)

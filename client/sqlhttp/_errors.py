@@ -212,6 +212,12 @@ class RequestTimeout(OutcomeUnknown):
     """No whole answer within the time there was. The server is told by the closed connection, and cancels."""
 
 
+class TransactionLost(OperationalError):
+    """The connection ended, or time ran out, inside a transaction and not at its COMMIT: nothing of it takes effect."""
+
+    retryable = True
+
+
 class RequestTooLarge(OperationalError):
     """The server does not take a request of this size (HTTP 413); the statement did not run."""
 

@@ -6,30 +6,33 @@ token, and tells an editor which answer comes of which call.
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from time import sleep
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from sqlhttp import _options as options_of
-from sqlhttp._call import Call, Positional, batch_call, column_of, first_of, one_of, single_call, value_of, wanting
+from sqlhttp._call import Call, Positional, batch_call, single_call, wanting
 from sqlhttp._endpoint import destination
-from sqlhttp._errors import InterfaceError, NeonDbError
+from sqlhttp._errors import InterfaceError
 from sqlhttp._options import TIMEOUT, UNSET, ClientOptions, FetchOptions, Unset, Wanted
 from sqlhttp._request import IsolationLevel
 from sqlhttp._response import FullResults
-from sqlhttp._retry import Pause, Retry
+from sqlhttp._retry import Retry
+from sqlhttp._runs import DictRow, Runs, TupleRow, tried
 from sqlhttp._template import Maker, Query, Text, query_of
 from sqlhttp._transport import SocketTransport, Transport
 from sqlhttp._types import Decoder
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     import httpx
+
+    from sqlhttp._listen import Listener
+    from sqlhttp._session import BeginOptions, InteractiveTransaction, Session
 
 Answer = TypeVar("Answer", covariant=True)
 Row = TypeVar("Row")
 Kind = TypeVar("Kind")
 
-DictRow = dict[str, Any]
-TupleRow = tuple[Any, ...]
 Token = str | Callable[[], str]
 """An auth token, or a function that is asked for one at every call."""
 
@@ -77,31 +80,13 @@ class Transaction(Maker):
         return wanting(query_of(text, params), Wanted(array_mode, full_results, row, types))
 
 
-class Sql(Maker, Generic[Answer]):
+class Sql(Runs[Answer]):
     """Runs SQL over HTTP. `Answer` is what a call returns, `list[dict[str, Any]]` unless the client was told otherwise.
 
     Safe to keep at module level: it may be used from any number of threads, and after a fork. Closing is optional.
     """
 
-    __slots__ = ("_options",)
-
-    def __init__(self, options: ClientOptions) -> None:
-        self._options = options
-
-    @overload
-    def __call__(self, text: Text, *params: Any) -> Answer: ...
-    @overload
-    def __call__(self: "Sql[list[Any]]", text: Text, *params: Any, row: Callable[..., Kind]) -> list[Kind]: ...
-    @overload
-    def __call__(self, text: Text, *params: Any, row: Callable[..., Any]) -> Any: ...
-    def __call__(self, text: Text, *params: Any, row: Callable[..., Any] | None = None) -> Any:
-        """Run one statement: `sql("select * from users where id = $1", 7)`, or with a template string.
-
-        Raises:
-            NeonDbError: its subclasses say what went wrong, `may_have_run` whether the statement may have taken effect.
-        """
-        query = query_of(text, params)
-        return self._run(self._options, query if row is None else wanting(query, Wanted(row=row)))
+    __slots__ = ()
 
     @overload
     def query(self, text: Text, params: Sequence[Any] = (), **options: Unpack[CallOptions]) -> Answer: ...
@@ -211,32 +196,6 @@ class Sql(Maker, Generic[Answer]):
         return self._run(options, wanting(query_of(text, params), Wanted(array_mode, full_results, row, types)))
 
     @overload
-    def q(self, text: Text, *params: Any) -> Query[Answer]: ...
-    @overload
-    def q(self: "Sql[list[Any]]", text: Text, *params: Any, row: Callable[..., Kind]) -> Query[list[Kind]]: ...
-    @overload
-    def q(
-        self,
-        text: Text,
-        *params: Any,
-        array_mode: bool | None = ...,
-        full_results: bool | None = ...,
-        row: Callable[..., Any] | None = ...,
-        types: Mapping[int, Decoder] | None = ...,
-    ) -> Query[Any]: ...
-    def q(
-        self,
-        text: Text,
-        *params: Any,
-        array_mode: bool | None = None,
-        full_results: bool | None = None,
-        row: Callable[..., Any] | None = None,
-        types: Mapping[int, Decoder] | None = None,
-    ) -> Query[Any]:
-        """A query to run later, in `transaction`, or to put into another one in place of a parameter."""
-        return wanting(query_of(text, params), Wanted(array_mode, full_results, row, types))
-
-    @overload
     def transaction(
         self,
         queries: Iterable[Query[Kind]] | Callable[[Transaction], Iterable[Query[Kind]]],
@@ -287,39 +246,71 @@ class Sql(Maker, Generic[Answer]):
         wanted = list(queries(Transaction()) if callable(queries) else queries)
         return self._drive(options, batch_call(options, wanted, _token(options)))  # type: ignore[no-any-return]
 
-    # ── less than a list of rows ─────────────────────────────────────────────────────────────────────────────────────
+    # ── over a connection ────────────────────────────────────────────────────────────────────────────────────────────
 
     @overload
-    def one(self: "Sql[Iterable[Row]]", text: Text, *params: Any) -> Row: ...
+    def begin(self, **options: Unpack["BeginOptions"]) -> "AbstractContextManager[InteractiveTransaction[Answer]]": ...
     @overload
-    def one(self, text: Text, *params: Any, row: Callable[..., Kind]) -> Kind: ...
-    def one(self, text: Text, *params: Any, row: Callable[..., Any] | None = None) -> Any:
-        """The only row.
+    def begin(
+        self, work: "Callable[[InteractiveTransaction[Answer]], Kind]", **options: Unpack["BeginOptions"]
+    ) -> Kind: ...
+    def begin(
+        self,
+        work: "Callable[[InteractiveTransaction[Any]], Any] | None" = None,
+        *,
+        isolation_level: IsolationLevel | None = None,
+        read_only: bool | None = None,
+        deferrable: bool | None = None,
+        timeout: float | Unset | None = UNSET,
+        retry: Retry | Unset | None = UNSET,
+    ) -> Any:
+        """A transaction whose statements depend on each other's answers, over a WebSocket.
+
+        `with sql.begin() as tx:` commits at the end of the block, and rolls back when it raises; `timeout` is for each
+        call in it. `sql.begin(work)` calls `work(tx)` and gives what that returns; after a conflict (40001, 40P01) or
+        a lost connection it is called again, as `retry` says, and `timeout` is for all of it.
 
         Raises:
-            NoDataFound, TooManyRows: there is none, or another one. The statement has run.
+            NeonDbError: nothing has taken effect, unless it is an `OutcomeUnknown`, which only COMMIT can be.
+            ImportError: the package websockets is missing.
         """
-        return one_of(self(text, *params) if row is None else self(text, *params, row=row))
+        from sqlhttp import _session
 
-    @overload
-    def first(self: "Sql[Iterable[Row]]", text: Text, *params: Any) -> Row | None: ...
-    @overload
-    def first(self, text: Text, *params: Any, row: Callable[..., Kind]) -> Kind | None: ...
-    def first(self, text: Text, *params: Any, row: Callable[..., Any] | None = None) -> Any:
-        """The first row, or None."""
-        return first_of(self(text, *params) if row is None else self(text, *params, row=row))
+        options = options_of.changed(
+            self._options,
+            isolation_level=isolation_level,
+            read_only=read_only,
+            deferrable=deferrable,
+            timeout=timeout,
+            retry=retry,
+        )
+        token = _token(options)
+        return _session.transaction(options, token) if work is None else _session.worked(options, token, work)
 
-    def val(self, text: Text, *params: Any) -> Any:
-        """The first column of the first row; None without a row."""
-        return value_of(self._run(self._options, query_of(text, params), Positional.ROWS))
+    def session(
+        self, *, timeout: float | Unset | None = UNSET, retry: Retry | Unset | None = UNSET
+    ) -> "AbstractContextManager[Session[Answer]]":
+        """One backend for the length of a `with` block, over a WebSocket: what SET, LOCK or a temporary table need.
 
-    def col(self, text: Text, *params: Any) -> list[Any]:
-        """The first column of every row."""
-        return column_of(self._run(self._options, query_of(text, params), Positional.ROWS))
+        Raises:
+            ImportError: the package websockets is missing.
+        """
+        from sqlhttp import _session
 
-    def execute(self, text: Text, *params: Any) -> int | None:
-        """How many rows the statement inserted, changed, deleted or selected; None where Postgres counts none."""
-        return self._run(self._options, query_of(text, params), Positional.FULL).row_count  # type: ignore[no-any-return]
+        options = options_of.changed(self._options, timeout=timeout, retry=retry)
+        return _session.session(options, _token(options))
+
+    def listen(self, *channels: str, timeout: float | None = None) -> "Listener":
+        """Notifications of these channels, over a WebSocket: `for notification in sql.listen("jobs"): …`.
+
+        The iteration ends after `timeout` seconds without one; None for never.
+
+        Raises:
+            ImportError: the package websockets is missing.
+        """
+        from sqlhttp._listen import Listener
+
+        return Listener(self._options, _token(self._options), channels, timeout=timeout)
 
     # ── clients of this client ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -403,21 +394,7 @@ class Sql(Maker, Generic[Answer]):
     def _drive(self, options: ClientOptions, call: Call) -> Any:
         request, endpoint, steps = call
         send = options.transport.send
-        step = next(steps)
-        try:
-            while True:
-                if isinstance(step, Pause):
-                    sleep(step.seconds)
-                    step = steps.send(None)
-                    continue
-                try:
-                    reply = send(endpoint, request, step.deadline)
-                except NeonDbError as error:
-                    step = steps.throw(error)
-                else:
-                    step = steps.send(reply)
-        except StopIteration as done:
-            return done.value
+        return tried(steps, lambda deadline: send(endpoint, request, deadline))
 
 
 @overload
@@ -510,7 +487,14 @@ def neon(
 
         sends = HttpxTransport(transport)
     where = destination(url, endpoint, os.environ)
-    options = ClientOptions(where, sends, auth_token=auth_token, timeout=timeout, retry=retry)
+    options = ClientOptions(
+        where,
+        sends,
+        auth_token=auth_token,
+        timeout=timeout,
+        retry=retry,
+        ssl_context=fetch_options.get("ssl_context") if fetch_options else None,
+    )
     return Sql(
         options_of.changed(
             options,

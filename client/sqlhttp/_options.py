@@ -61,6 +61,8 @@ class ClientOptions(NamedTuple):
     retry: Retry | None = Retry()
     deadline: float | None = None
     """A moment on the monotonic clock at which every call ends, whatever its timeout."""
+    ssl_context: "SSLContext | None" = None
+    """The caller's own, for WebSockets; that of HTTP is the transport's."""
 
 
 def shaped(shape: Shape, wanted: Wanted) -> Shape:

@@ -76,7 +76,7 @@ def single(reply: Reply, shape: Shape, *, query: str | None = None, attempts: in
     Raises:
         NeonDbError: the reply is an error; its class says which.
     """
-    return _result(_json(reply, (query,)), shape, attempts)
+    return result_of(_json(reply, (query,)), shape, attempts)
 
 
 def batch(
@@ -91,10 +91,16 @@ def batch(
     results = answer.get("results")
     if not isinstance(results, list) or len(results) != len(shapes):
         raise errors.ProtocolError("the answer to a batch does not hold one result for each statement")
-    return [_result(result, shape, attempts) for result, shape in zip(results, shapes, strict=True)]
+    return [result_of(result, shape, attempts) for result, shape in zip(results, shapes, strict=True)]
 
 
-def _result(answer: Any, shape: Shape, attempts: int) -> Any:
+def result_of(answer: Any, shape: Shape, attempts: int = 1) -> Any:
+    """Rows, or FullResults, of one statement's answer as Neon's JSON has it.
+
+    Raises:
+        ProtocolError: it has no fields and rows.
+        DataError: a value cannot be read as its type is.
+    """
     try:
         described = answer["fields"]
         rows = answer["rows"]
@@ -170,6 +176,16 @@ def error_of(reply: Reply, queries: tuple[str | None, ...] = ()) -> errors.NeonD
     error.retry_after = _retry_after(reply.headers.get("retry-after"))
     if len(queries) == 1:
         error.query = queries[0]
+    return error
+
+
+def postgres_error(fields: Mapping[str, str], *, query: str | None = None) -> errors.NeonDbError:
+    """The error that an ErrorResponse stands for; `fields` by their names here."""
+    rest = dict(fields)
+    message, code = rest.pop("message", ""), rest.get("code", "")
+    error = _class(400, code, message)(message, **rest)
+    error.may_have_run = _may_have_run(400, code, message, batch=False)
+    error.query = query
     return error
 
 

@@ -11,7 +11,6 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from sqlhttp._errors import NeonDbError, OutcomeUnknown
-from sqlhttp._http1 import Reply
 
 _CONFLICTS = ("40001", "40P01")
 """serialization_failure and deadlock_detected: everything was rolled back, and the same may succeed now."""
@@ -30,7 +29,7 @@ class Retry(NamedTuple):
 
 
 class Send(NamedTuple):
-    """What the generator asks of its driver: send the request, with `deadline` on the monotonic clock."""
+    """What the generator asks of its driver: one attempt, with `deadline` on the monotonic clock."""
 
     deadline: float | None
 
@@ -41,21 +40,22 @@ class Pause(NamedTuple):
     seconds: float
 
 
-Steps = Generator[Send | Pause, Reply | None, Any]
+Steps = Generator[Send | Pause, Any, Any]
 
 
 def attempts(
-    read: Callable[[Reply, int], Any],
+    read: Callable[[Any, int], Any],
     *,
     retry: Retry | None,
     reads_only: Callable[[], bool],
     deadline: float | None,
+    is_possible: Callable[[], bool] = lambda: True,
     clock: Callable[[], float] = monotonic,
     chance: Callable[[], float] = random,
 ) -> Steps:
-    """Ask for the request to be sent until `read` accepts a reply; `read` takes the reply and the number of attempts.
+    """Ask for attempts until `read` accepts what one of them brought; `read` takes that and the number of attempts.
 
-    `reads_only` is asked only when the outcome of an attempt is unknown.
+    `reads_only` is asked only when the outcome of an attempt is unknown, `is_possible` before every further attempt.
 
     Raises:
         NeonDbError: the last attempt's; `attempts` says how many there were.
@@ -66,12 +66,11 @@ def attempts(
         number += 1
         try:
             reply = yield Send(deadline)
-            assert reply is not None
             return read(reply, number)
         except NeonDbError as error:
             error.attempts = number
             pause = _pause(error, retry, number, clock() - started, reads_only=reads_only, chance=chance)
-            if pause is None or (deadline is not None and clock() + pause >= deadline):
+            if pause is None or not is_possible() or (deadline is not None and clock() + pause >= deadline):
                 raise
         yield Pause(pause)
 

@@ -61,7 +61,7 @@ class Connection:
     """One socket; carries one request at a time."""
 
     def __init__(self, origin: Origin, context: "SSLContext | None", deadline: float | None) -> None:
-        self._socket = _connected(origin, context, deadline)
+        self._socket = connected(origin, context, deadline)
         self._rested = False
         self._rested_at = (monotonic(), time())
 
@@ -120,7 +120,7 @@ class Connection:
             self._socket.sendall(data)
         except OSError as error:
             # sendall raises before its last byte is with the kernel, so the server cannot have the whole request.
-            raise errors.SendFailed(f"the request could not be sent: {_reason(error)}") from error
+            raise errors.SendFailed(f"the request could not be sent: {reason_of(error)}") from error
 
     def _read(self, reader: ReplyReader, deadline: float | None, *, until_interim: bool = False) -> Reply | None:
         while True:
@@ -130,7 +130,7 @@ class Connection:
             except TimeoutError as error:
                 raise errors.RequestTimeout("no whole answer came in time") from error
             except OSError as error:
-                raise _lost(reader, _reason(error)) from error
+                raise _lost(reader, reason_of(error)) from error
             try:
                 reply = reader.receive(received) if received else reader.end()
             except Cut:
@@ -181,7 +181,7 @@ class ConnectionPool:
         """One request over an idle connection or a new one; see `Transport.send`."""
         origin = endpoint.origin
         if origin.tls and context is None:
-            context = self._default_context()
+            context = self.default_context()
         try:
             head = encode_head(endpoint.authority, endpoint.target, request.headers)
         except ValueError as error:
@@ -236,7 +236,8 @@ class ConnectionPool:
         if oldest is not None:
             oldest.close()
 
-    def _default_context(self) -> "SSLContext":
+    def default_context(self) -> "SSLContext":
+        """TLS as Python does it, made once."""
         if self._context is None:
             import ssl
 
@@ -267,7 +268,7 @@ class SocketTransport:
         POOL.close()
 
 
-def _connected(origin: Origin, context: "SSLContext | None", deadline: float | None) -> socket.socket:
+def connected(origin: Origin, context: "SSLContext | None", deadline: float | None) -> socket.socket:
     left = CONNECT_TIMEOUT if deadline is None else min(CONNECT_TIMEOUT, deadline - monotonic())
     where = f"{origin.host}:{origin.port}"
     if left <= 0:
@@ -285,9 +286,9 @@ def _connected(origin: Origin, context: "SSLContext | None", deadline: float | N
         if isinstance(error, TimeoutError):
             raise errors.ConnectTimeout(f"no connection to {where} within {left:.1f} s") from error
         if type(error).__name__ == "SSLCertVerificationError":
-            raise errors.CertificateRejected(f"the certificate of {where} is not valid: {_reason(error)}") from error
+            raise errors.CertificateRejected(f"the certificate of {where} is not valid: {reason_of(error)}") from error
         if isinstance(error, OSError | UnicodeError):
-            raise errors.ConnectFailed(f"no connection to {where}: {_reason(error)}") from error
+            raise errors.ConnectFailed(f"no connection to {where}: {reason_of(error)}") from error
         raise
 
 
@@ -311,6 +312,6 @@ def _lost(reader: ReplyReader, reason: str) -> errors.OutcomeUnknown:
     return errors.ConnectionLost(f"the connection ended before an answer came: {reason}")
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     text = getattr(error, "verify_message", "") or getattr(error, "strerror", "") or str(error)
     return text or type(error).__name__

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sqlhttp import _cli, _query_command
+from sqlhttp import _cli, _query_command, _tunnel_command
 
 
 def without_gateway(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
@@ -32,6 +32,11 @@ def test_query_is_the_clients_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["sqlhttp", "query", "select 1", "--format", "csv"])
     assert _cli.main() == 7
     assert given == [["select 1", "--format", "csv"]]
+
+
+def test_tunnel_is_the_clients_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_tunnel_command, "main", lambda arguments: 7 if arguments == ["https://db"] else 8)
+    assert _cli.main(["tunnel", "https://db"]) == 7
 
 
 def test_every_other_command_is_the_gateways(monkeypatch: pytest.MonkeyPatch) -> None:

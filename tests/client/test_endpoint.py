@@ -93,3 +93,18 @@ def test_what_cannot_be_used_is_refused_without_its_password(url: str | None, en
     with pytest.raises(InterfaceError, match=words) as caught:
         destination(url, endpoint, {})
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint", "websocket"),
+    [
+        ("postgresql://r:p@ep-x.eu.aws.neon.tech:5432/db", None, "wss://ep-x.eu.aws.neon.tech/v2"),
+        ("postgresql://r:p@localhost/db", None, "ws://localhost:4444/v2?address=localhost"),
+        ("postgresql://r:p@[::1]:5000/db", None, "ws://[::1]:5000/v2?address=[::1]:5000"),
+        ("https://r:p@gateway.example/db", None, "wss://gateway.example/v2?address=gateway.example"),
+        ("postgresql://r:p@db:5432/db", "https://g.example/a/sql?k=1", "wss://g.example/a/v2?k=1&address=db:5432"),
+        ("postgresql://r:p@db/db", "http://g.example:81/elsewhere", "ws://g.example:81/elsewhere/v2?address=db"),
+    ],
+)
+def test_websockets_go_beside_the_statements(url: str, endpoint: str | None, websocket: str) -> None:
+    assert destination(url, endpoint, {}).websocket.websocket_url == websocket

@@ -1,0 +1,106 @@
+"""`sqlhttp tunnel`: a local port through a WebSocket, here to one that echoes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import serve as serve_websocket
+
+from sqlhttp._tunnel_command import main, refusal, serve, websocket_url
+
+
+@pytest.mark.parametrize(
+    ("gateway", "address", "url"),
+    [
+        ("https://db.example", None, "wss://db.example/v2"),
+        ("http://127.0.0.1:4444/", None, "ws://127.0.0.1:4444/v2"),
+        ("wss://db.example/sql", None, "wss://db.example/sql"),
+        (
+            "https://db.example/v1?pool_mode=session",
+            "main:5432",
+            "wss://db.example/v1?pool_mode=session&address=main:5432",
+        ),
+        ("https://db.example", "[::1]:5432", "wss://db.example/v2?address=[::1]:5432"),
+    ],
+)
+def test_where_the_websocket_goes(gateway: str, address: str | None, url: str) -> None:
+    assert websocket_url(gateway, address=address) == url
+
+
+@pytest.mark.parametrize("gateway", ["", "db.example", "postgres://db.example", "https://"])
+def test_what_is_no_gateway_is_refused(gateway: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="gateway"):
+        websocket_url(gateway)
+    with pytest.raises(SystemExit) as stopped:
+        main([gateway])
+    assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize("listen", ["5432", "127.0.0.1", "127.0.0.1:70000", "a b:1"])
+def test_what_is_no_address_is_refused(listen: str) -> None:
+    with pytest.raises(SystemExit):
+        main(["--listen", listen, "https://db.example"])
+
+
+def test_port_that_is_taken_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--listen", "192.0.2.1:5432", "https://db.example"]) == 1
+    assert "cannot listen on 192.0.2.1 port 5432" in capsys.readouterr().err
+
+
+@asynccontextmanager
+async def port_to(url: str) -> AsyncIterator[int]:
+    ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(serve("127.0.0.1", 0, url, ready=lambda host, port, url: ready.set_result(port)))
+    try:
+        yield await ready
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def gateway() -> AsyncIterator[str]:
+    """Echoes until it is told goodbye."""
+
+    async def echo(socket: ServerConnection) -> None:
+        async for message in socket:
+            assert isinstance(message, bytes)
+            await socket.send(message)
+            if message.endswith(b"X"):
+                return
+
+    async with serve_websocket(echo, "127.0.0.1", 0, max_size=None) as server:
+        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/v2"
+
+
+async def test_bytes_travel_both_ways_in_any_number_of_connections() -> None:
+    async with gateway() as url, port_to(url) as port:
+        for text in (b"hello", bytes(range(256)) * 10_000):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(text)
+            assert await reader.readexactly(len(text)) == text
+            writer.close()
+            await writer.wait_closed()
+
+
+async def test_end_of_the_gateway_is_the_end_of_the_connection() -> None:
+    async with gateway() as url, port_to(url) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"goodbye X")
+        assert await reader.read(-1) == b"goodbye X"
+        writer.close()
+
+
+async def test_gateway_that_cannot_be_reached_is_told_as_postgres_tells_errors() -> None:
+    async with port_to("ws://127.0.0.1:1/v2") as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        answer = await reader.read(-1)
+        assert answer.startswith(b"E")
+        assert b"SFATAL\0VFATAL\0C08001\0Mthe gateway at ws://127.0.0.1:1/v2 cannot be reached" in answer
+        writer.close()
+
+
+def test_refusal_is_an_error_response() -> None:
+    assert refusal("no") == b"E\0\0\0\x20SFATAL\0VFATAL\0C08001\0Mno\0\0"
