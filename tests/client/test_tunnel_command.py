@@ -103,4 +103,4 @@ async def test_gateway_that_cannot_be_reached_is_told_as_postgres_tells_errors()
 
 
 def test_refusal_is_an_error_response() -> None:
-    assert refusal("no") == b"E\0\0\0\x20SFATAL\0VFATAL\0C08001\0Mno\0\0"
+    assert refusal("no") == b"E\0\0\0\x1eSFATAL\0VFATAL\0C08001\0Mno\0\0"

@@ -5,6 +5,7 @@ import os
 import re
 import ssl
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -183,3 +184,23 @@ async def test_program_that_vanishes_is_rolled_back(door: Database, database: Da
         while database.psql(still).strip() != "0":  # noqa: ASYNC110 - Postgres tells nobody
             await asyncio.sleep(0.01)
     assert database.psql("SELECT count(*) FROM t").strip() == "0"
+
+
+async def test_psql_through_the_tunnel_command(start_gateway: StartGateway, database: Database) -> None:
+    gateway = start_gateway()
+    port = free_port()
+    command = ["-c", "from sqlhttp._cli import main; raise SystemExit(main())", "tunnel"]
+    tunnel = await asyncio.create_subprocess_exec(
+        sys.executable, *command, "--listen", f"127.0.0.1:{port}", gateway.url, stderr=asyncio.subprocess.PIPE
+    )
+    assert tunnel.stderr is not None
+    try:
+        assert b"listening on 127.0.0.1 port" in await tunnel.stderr.readline()
+        local = Database("127.0.0.1", port, database.name)
+        done = await asyncio.to_thread(run, "psql", "-X", "-At", local.url, "-c", "SELECT repeat('x', 100000)")
+        assert (done.returncode, done.stderr, len(done.stdout)) == (0, "", 100_001)
+        dumped = await asyncio.to_thread(run, "pg_dump", local.url)
+        assert (dumped.returncode, dumped.stderr) == (0, "")
+    finally:
+        tunnel.terminate()
+        assert await tunnel.wait() == 0
