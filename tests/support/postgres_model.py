@@ -27,7 +27,7 @@ def parse(name: str, text: str) -> bytes:
 
 
 def bind(portal: str, statement: str, *params: str) -> bytes:
-    values = b"".join(pack("!I", len(param)) + param.encode() for param in params)
+    values = b"".join(pack("!I", len(param)) + param for param in (text.encode() for text in params))
     return frame(
         b"B", portal.encode() + b"\0" + statement.encode() + b"\0\0\0" + pack("!H", len(params)) + values + b"\0\0"
     )

@@ -48,7 +48,7 @@ class Look:
     parameters: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # made for many a message, and frozen ones take three times as long to make
 class Entry:
     """One message on its way. `undo` takes back what was assumed when it was sent, if it had no effect; it is told
     whether the backend has tried (and failed) or passed it over."""

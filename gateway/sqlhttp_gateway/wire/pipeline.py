@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import cache
 from struct import pack
 
 from sqlhttp_gateway.errors import GatewayError, PostgresError, RemoteProtocolError
@@ -490,6 +491,7 @@ def _take(parts: list[bytes]) -> bytes:
     return data
 
 
+@cache
 def _set_config(count: int) -> bytes:
     """The text that sets `count` parameters, and the types of its own."""
     calls = ",".join(f"pg_catalog.set_config(${2 * at + 1},${2 * at + 2},false)" for at in range(count))

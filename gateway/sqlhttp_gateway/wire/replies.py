@@ -85,12 +85,12 @@ class Replies:
         self._passing -= position
         start = 0
         first = self._owed.first
+        is_ours = first is not None and first.is_ours
         while end - position >= 5:
             tag = data[position]
             following = position + 1 + _INT32_AT(data, position + 1)[0]
             if following < position + 5:
                 raise RemoteProtocolError(f"message {chr(tag)!r} with an impossible length")
-            is_ours = first is not None and first.is_ours
             if tag in _STREAMED and not is_ours:
                 position = following
                 continue
@@ -100,7 +100,6 @@ class Replies:
                 self._pass(data, start, position)
                 start = following
                 self._take(tag, data[position:following], first)
-                first = self._owed.first
             elif tag in _ENDS:
                 local = self._end(tag, first)
                 if local:
@@ -109,7 +108,8 @@ class Replies:
                     start = following
                 if tag == _COMMAND_COMPLETE:
                     self._reader.read_command(data[position + 5 : following - 1])
-                first = self._owed.first
+            first = self._owed.first
+            is_ours = first is not None and first.is_ours
             position = following
         if position > end:
             self._passing, position = position - end, end
