@@ -295,6 +295,8 @@ async def test_connection_that_comes_back_makes_room_for_whoever_waits_longer_el
             lease = await lending.lease()
             elsewhere = asyncio.create_task(lending.lease(other, password="secret"))
             await until(lambda: bool(other.reserving))
+            since = asyncio.get_running_loop().time()
+            await until(lambda: asyncio.get_running_loop().time() > since)  # a loop's clock may tick in milliseconds
             here = asyncio.create_task(lending.lease())
             await until(lambda: bool(lending.pool.reserving))
             lease.release()
