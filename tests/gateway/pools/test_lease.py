@@ -386,3 +386,20 @@ async def test_value_helper_sees_null(database: Database) -> None:
         assert await value(lease, "SELECT NULL::text") is None
         lease.release()
         await until(lambda: lending.pool.idle == 1)
+
+
+async def test_batch_whose_holder_has_gone_is_not_committed_any_more(database: Database) -> None:
+    """Its COMMIT is held back until its results are here, and they come when nobody wants them."""
+    async with leases(database, pool=ONE) as lending, watching(database) as watch:
+        await lending.run("CREATE TABLE t (i int)")
+        backend = await lending.value(PID)
+        lease = await lending.lease()
+        lease.backend._transport.pause_reading()
+        task = asyncio.create_task(run(lease, "INSERT INTO t VALUES (1) RETURNING i", "SELECT 'done'"))
+        await watch.until(1, f"pid = {lease.backend.pid} AND wait_event = 'ClientRead' AND query = 'SELECT ''done'''")
+        task.cancel()
+        await asyncio.wait({task})
+        lease.release()
+        lease.backend._transport.resume_reading()
+        assert await lending.value("SELECT count(*) FROM t") == "0"
+        assert await lending.value(PID) == backend
