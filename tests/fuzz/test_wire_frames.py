@@ -131,11 +131,12 @@ def test_tunnel_passes_or_refuses_whatever_a_program_sends(data: bytes, cuts: li
 @given(
     data=st.lists(st.one_of(FRAMES, st.sampled_from([ready(), frame(b"1"), frame(b"2")])), max_size=10).map(b"".join),
     cuts=CUTS,
+    asks=st.booleans(),
 )
-def test_tunnel_passes_or_refuses_whatever_a_server_sends(data: bytes, cuts: list[int]) -> None:
+def test_tunnel_passes_or_refuses_whatever_a_server_sends(data: bytes, cuts: list[int], asks: bool) -> None:
     outcomes = []
     for pieces in ([data], cut(data, cuts)):
-        tunnel = Pipeline({}, Sources())
+        tunnel = Pipeline({"a.b": "1"} if asks else {}, Sources())
         tunnel.attach(BackendSession({}, statement_cache_size=10))
         tunnel.receive_frontend(query("SELECT 1") + parse("s", "SELECT 1") + bind("", "s"))
         got, refusal = tunnel.to_frontend(), ""

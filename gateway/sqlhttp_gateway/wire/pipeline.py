@@ -356,7 +356,9 @@ class Pipeline:
 
     def read_status(self, frame: bytes, entry: Entry | None) -> None:
         """ParameterStatus."""
-        name_end = frame.index(b"\0", 5)
+        name_end = frame.find(b"\0", 5)
+        if name_end < 0:
+            raise RemoteProtocolError("malformed ParameterStatus")
         name, value = frame[5:name_end].decode(errors="replace"), frame[name_end + 1 : -1]
         before = self._told.get(name)
         self._told[name] = value.decode(errors="replace")

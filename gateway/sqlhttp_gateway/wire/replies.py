@@ -4,13 +4,16 @@ Answers to messages of ours are kept from the program. What ReadyForQuery, error
 decided by the `Reader` that this is given.
 """
 
-from struct import Struct, unpack_from
+from struct import Struct
+from struct import error as StructError
 from typing import Protocol
 
 from sqlhttp_gateway.errors import RemoteProtocolError
-from sqlhttp_gateway.wire.owed import Entry, Kind, Owed
+from sqlhttp_gateway.wire.owed import Entry, Kind, Look, Owed
 
+_INT16_AT = Struct("!H").unpack_from
 _INT32_AT = Struct("!I").unpack_from
+_SIZE_AT = Struct("!i").unpack_from
 
 _PARSE_COMPLETE, _BIND_COMPLETE, _CLOSE_COMPLETE, _NO_DATA, _ROW_DESCRIPTION, _DATA_ROW = b"123nTD"
 _COMMAND_COMPLETE, _EMPTY_QUERY, _SUSPENDED, _ERROR, _READY = b"CIsEZ"
@@ -133,6 +136,8 @@ class Replies:
 
     def _take(self, tag: int, frame: bytes, first: Entry | None) -> None:
         match tag:
+            case 0x5A if len(frame) != 6:
+                raise RemoteProtocolError("malformed ReadyForQuery")
             case 0x5A:  # Z
                 self._reader.read_ready(frame[5], frame, first)
             case 0x45:  # E
@@ -149,20 +154,29 @@ class Replies:
                 first.look.parameters = frame[5:]
             case _ if first is not None and _ENDS.get(tag) is first.kind:
                 if first.look is not None:
-                    first.look.done(first.look.parameters, frame[5:] if tag == _ROW_DESCRIPTION else None)
+                    _finish(first.look, frame[5:] if tag == _ROW_DESCRIPTION else None)
                 local = self._owed.pop()
                 if local:
                     self._out.append(local)
 
 
+def _finish(look: Look, columns: bytes | None) -> None:
+    try:
+        look.done(look.parameters, columns)
+    except ValueError:
+        raise RemoteProtocolError("malformed RowDescription") from None
+
+
 def _values(frame: bytes) -> list[bytes | None]:
     """The columns of a DataRow."""
     values: list[bytes | None] = []
-    (count,) = unpack_from("!H", frame, 5)
     position = 7
-    for _ in range(count):
-        (size,) = unpack_from("!i", frame, position)
-        position += 4
-        values.append(None if size < 0 else frame[position : position + size])
-        position += max(size, 0)
+    try:
+        for _ in range(_INT16_AT(frame, 5)[0]):
+            (size,) = _SIZE_AT(frame, position)
+            position += 4
+            values.append(None if size < 0 else frame[position : position + size])
+            position += max(size, 0)
+    except StructError:
+        raise RemoteProtocolError("malformed DataRow") from None
     return values

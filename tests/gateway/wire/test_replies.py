@@ -4,7 +4,8 @@ import pytest
 
 from sqlhttp_gateway.errors import RemoteProtocolError
 from sqlhttp_gateway.wire import owed
-from sqlhttp_gateway.wire.owed import Batch, Entry, Kind, Owed
+from sqlhttp_gateway.wire.owed import Batch, Entry, Kind, Look, Owed
+from sqlhttp_gateway.wire.prepared import describe_shape
 from sqlhttp_gateway.wire.replies import Replies
 from tests.support.postgres_model import (
     BIND_COMPLETE,
@@ -140,6 +141,28 @@ def test_answer_to_something_else_ends_the_connection(answer: bytes) -> None:
     for entries in ((), (owed.PARSE,), (owed.SYNC,)):
         with pytest.raises(RemoteProtocolError, match="unexpected message"):
             Heard(*entries).replies.receive(answer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        frame(b"Z"),
+        frame(b"Z", b"II"),
+        BIND_COMPLETE + frame(b"D", b"\0"),
+        BIND_COMPLETE + frame(b"D", b"\0\x02\0\0\0\0"),
+        BIND_COMPLETE + command_complete("SELECT 1") + frame(b"T", b"\0\x01no end"),
+    ],
+)
+def test_malformed_message_that_has_to_be_read_ends_the_connection(answer: bytes) -> None:
+    batch = Batch(lambda values: None)
+    look = Look(lambda parameters, columns: describe_shape(parameters, columns) and None)
+    heard = Heard(
+        Entry(Kind.BIND, is_ours=True, batch=batch),
+        Entry(Kind.EXECUTE, is_ours=True, batch=batch),
+        Entry(Kind.DESCRIBE, is_ours=True, look=look),
+    )
+    with pytest.raises(RemoteProtocolError, match="malformed"):
+        heard.replies.receive(answer)
 
 
 @pytest.mark.parametrize("length", [0, 3])
