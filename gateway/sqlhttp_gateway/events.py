@@ -54,7 +54,7 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """A backend connection was closed, and why: idle, lifetime, evicted, broken, unconfirmed, drain."""
+    """A backend connection was closed, and why: idle, lifetime, evicted, replaced, lost, broken, unclean, drain."""
 
     pool: str
     reason: str

@@ -206,8 +206,9 @@ class Lease:
         rest = exchange.receive(data)
         if rest is None and self._tail and (exchange.error is not None or len(exchange.results) >= self._tail_after):
             tail, self._tail = self._tail, b""
-            # Whoever has gone meanwhile gets no COMMIT any more.
-            self.backend.write(tail if exchange.error is None and not self._released else SYNC)
+            # Whoever has gone meanwhile, be it in this tick, gets no COMMIT any more.
+            is_wanted = not self._released and self._finished is not None and not self._finished.cancelled()
+            self.backend.write(tail if exchange.error is None and is_wanted else SYNC)
         if rest is None and exchange.error is not None:
             if exchange.copy_in:
                 exchange.copy_in = False
