@@ -1,6 +1,7 @@
 """The one place where everything is put together: owners made in order, handed over, and closed in reverse."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -25,6 +26,7 @@ from sqlhttp_gateway.execute import Limits
 from sqlhttp_gateway.neon.headers import REQUEST_ID
 from sqlhttp_gateway.observe.activity import Activity
 from sqlhttp_gateway.observe.audit import audit_observer
+from sqlhttp_gateway.observe.build import build_version
 from sqlhttp_gateway.observe.logs import log_observer
 from sqlhttp_gateway.observe.metrics import Metrics
 from sqlhttp_gateway.observe.reporter import Place, Reporter
@@ -35,7 +37,8 @@ from sqlhttp_gateway.pools.passwords import Passwords
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.targets import Targets
 from sqlhttp_gateway.service import SqlService, Telling, new_request_id
-from sqlhttp_gateway.settings import Settings, per_worker
+from sqlhttp_gateway.settings import Settings, per_worker, shown
+from sqlhttp_gateway.tunnel.console import Sources
 from sqlhttp_gateway.tunnel.tunnels import Tunnels
 
 SQL_PATH = "/sql"
@@ -135,6 +138,18 @@ class Gateway:
             connections_limit=pool.max_total * settings.listen.workers,
             watch=watch,
             place=self._place,
+        )
+        tunnels.open_console(
+            Sources(
+                version=build_version(),
+                database=self._targets.default.admin.database,
+                roles=frozenset((self._targets.default.admin.role, *settings.admin.roles)),
+                report=reporter.whole,
+                now=time.time,
+                registry=registry,
+                clients=tunnels.clients,
+                settings=lambda: shown(settings),
+            )
         )
         access = Access(settings.admin.allow_from)
         registry.start()

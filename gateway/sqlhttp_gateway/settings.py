@@ -331,6 +331,10 @@ class AdminSettings(Section):
         default=("127.0.0.0/8", "::1/128"),
         description="Networks that may; a request that came through a proxy (X-Forwarded-For and the like) may not.",
     )
+    roles: tuple[str, ...] = Field(
+        default=(),
+        description="Roles that may use the console, database sqlhttp of listen.postgres, beside the gateway's own.",
+    )
 
     @model_validator(mode="after")
     def _are_networks(self) -> Self:
@@ -617,3 +621,15 @@ def per_worker(pool: PoolSettings, workers: int) -> PoolSettings:
             "max_waiting": pool.max_waiting // workers,
         }
     )
+
+
+def shown(settings: Settings) -> list[tuple[str, str, str]]:
+    """Name, value and default of every setting, for people who may see how the gateway does; secrets are stars."""
+    lines = []
+    for section, value in settings:
+        if not isinstance(value, Section):
+            lines.append((section, "" if value is None else str(value), ""))
+            continue
+        for name, field in type(value).model_fields.items():
+            lines.append((f"{section}.{name}", str(getattr(value, name)), str(field.default)))
+    return lines

@@ -204,3 +204,23 @@ async def test_psql_through_the_tunnel_command(start_gateway: StartGateway, data
     finally:
         tunnel.terminate()
         assert await tunnel.wait() == 0
+
+
+def test_console_answers_the_gateways_own_role_and_those_that_are_named(
+    start_gateway: StartGateway, database: Database
+) -> None:
+    port = free_port()
+    database.psql("CREATE ROLE watcher LOGIN PASSWORD 'w'; CREATE ROLE stranger LOGIN PASSWORD 's'")
+    start_gateway(listen={"port": 0, "postgres": port}, admin={"roles": ["watcher"]})
+    console = Database("127.0.0.1", port, "sqlhttp")
+    try:
+        for who in (console, console.as_role("watcher", "w")):
+            for what in ("VERSION", "POOLS", "STATS", "DATABASES", "CLIENTS", "SERVERS", "LISTS", "CONFIG"):
+                done = run("psql", "-X", "-At", who.url, "-c", f"SHOW {what}")
+                assert (done.returncode, done.stderr) == (0, ""), what
+                assert "postgres:postgres@" not in done.stdout
+        refused = run("psql", "-X", console.as_role("stranger", "s").url, "-c", "SHOW POOLS")
+        assert 'role "stranger" may not use the console' in refused.stderr
+        assert "password authentication failed" in run("psql", "-X", console.as_role("watcher", "x").url).stderr
+    finally:
+        database.psql("DROP ROLE watcher; DROP ROLE stranger")

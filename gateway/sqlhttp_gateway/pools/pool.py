@@ -86,6 +86,11 @@ class Pool:
         return len(self._idle)
 
     @property
+    def idle_backends(self) -> list[Backend]:
+        """The same, one by one."""
+        return self._idle[:]
+
+    @property
     def is_unused(self) -> bool:
         """No connection, no holder, nobody waiting."""
         return not self._idle and not self.gate.in_use and not self.gate.waiting and not self._tasks

@@ -1,6 +1,7 @@
 """A program's way in: start-up, password, and who that is. What follows is the work of `traffic`."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from sqlhttp_gateway.auth.authenticate import Authenticator, Caller
@@ -40,10 +41,19 @@ class LoggedIn(NamedTuple):
 class Login:
     """Leads one program through the handshake."""
 
-    def __init__(self, stream: Stream, authenticator: Authenticator, keys: CancelKeys) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        authenticator: Authenticator,
+        keys: CancelKeys,
+        *,
+        stands_for: Mapping[str, str] | None = None,
+    ) -> None:
+        """`stands_for` names the real database for one that is not, where a password has to be proven in one."""
         self._stream = stream
         self._authenticator = authenticator
         self._keys = keys
+        self._stands_for = stands_for or {}
         self._handshake = Handshake(offers_tls=stream.offers_tls)
         self.error: GatewayError | None = None
         """Why the program was refused, if it was."""
@@ -111,7 +121,8 @@ class Login:
                     raise AssertionError(event)
 
     async def _authenticate(self, startup: Startup, password: bytes, address: Address) -> Caller:
-        dsn = Dsn(address.host, address.port, startup.database, startup.role, password)
+        database = self._stands_for.get(startup.database, startup.database)
+        dsn = Dsn(address.host, address.port, database, startup.role, password)
         caller = await self._authenticator.authenticate_password(
             dsn, peer=self._stream.peer, origin=self._stream.origin
         )

@@ -114,6 +114,18 @@ class Traffic:
             self.ended.set_result(None)
         return self._error
 
+    @property
+    def state(self) -> str:
+        """What it does: active with a backend, waiting for one, or idle."""
+        if self._lease is not None:
+            return "active"
+        return "waiting" if self._pipeline.needs_backend else "idle"
+
+    @property
+    def backend_pid(self) -> int:
+        """That of the backend it has; 0 for none."""
+        return self._lease.backend.pid if self._lease is not None else 0
+
     def cancel(self) -> None:
         """The program wants what runs, or waits to run, to be cancelled. Harmless when nothing does."""
         if self._interrupt is not None and not self._interrupt.done():

@@ -4,21 +4,22 @@ import asyncio
 import traceback
 
 from sqlhttp_gateway.auth.authenticate import Authenticator
-from sqlhttp_gateway.errors import GatewayError, InvalidParameter, ShuttingDown, TunnelsExhausted
+from sqlhttp_gateway.errors import GatewayError, InvalidParameter, ScopeRefused, ShuttingDown, TunnelsExhausted
 from sqlhttp_gateway.events import Bug, KeyShown, Observer, TunnelClosed, TunnelOpened
 from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.settings import TunnelSettings
+from sqlhttp_gateway.tunnel.console import DATABASE, Client, Console, Sources
 from sqlhttp_gateway.tunnel.keys import CancelKeys
 from sqlhttp_gateway.tunnel.listeners import Listeners
 from sqlhttp_gateway.tunnel.login import Address, LoggedIn, Login
 from sqlhttp_gateway.tunnel.pins import Pins
 from sqlhttp_gateway.tunnel.stream import Stream, StreamClosed
 from sqlhttp_gateway.tunnel.traffic import Traffic
+from sqlhttp_gateway.wire import prepared
 from sqlhttp_gateway.wire.backend import encode_backend_key_data, encode_error_response
 from sqlhttp_gateway.wire.effects import Pin
 from sqlhttp_gateway.wire.pipeline import Pipeline
-from sqlhttp_gateway.wire.prepared import Sources
 from sqlhttp_gateway.wire.startup import POOL_MODES
 
 NORMAL = 1000
@@ -41,8 +42,9 @@ class Tunnels:
         self._keys = CancelKeys()
         self._pins = Pins(settings.max_pinned)
         self._listeners = Listeners(registry)
-        self._sources = Sources()
-        self._open: set[Traffic] = set()
+        self._sources = prepared.Sources()
+        self._open: dict[Traffic, tuple[str, Stream, LoggedIn]] = {}
+        self._console: Sources | None = None
         self._connected = 0
         self._is_draining = False
 
@@ -50,6 +52,25 @@ class Tunnels:
     def connected(self) -> int:
         """Programs that are connected, logged in or not."""
         return self._connected
+
+    def clients(self) -> list[Client]:
+        """All that are logged in."""
+        return [
+            Client(
+                door=door,
+                database=logged_in.caller.database,
+                role=logged_in.caller.role,
+                peer=stream.peer,
+                application_name=logged_in.startup.parameters.get("application_name", ""),
+                state=traffic.state,
+                backend_pid=traffic.backend_pid,
+            )
+            for traffic, (door, stream, logged_in) in self._open.items()
+        ]
+
+    def open_console(self, sources: Sources) -> None:
+        """From now on there is a console, on the TCP door's database `console.DATABASE`."""
+        self._console = sources
 
     async def serve(self, stream: Stream, *, door: str, address: Address, pool_mode: str | None = None) -> None:
         """Serve one program to its end and close its stream.
@@ -67,13 +88,22 @@ class Tunnels:
             if error is not None:
                 await stream.send(encode_error_response(error, severity="FATAL"))
                 return
-            login = Login(stream, self._authenticator, self._keys)
+            console = self._console if door == "tcp" else None
+            login = Login(
+                stream,
+                self._authenticator,
+                self._keys,
+                # Who is asking is found out in a database that exists.
+                stands_for={DATABASE: console.database} if console is not None else {},
+            )
             logged_in = await login.run(self._settings.startup_timeout, address=address)
             error = login.error
             if login.cancelled is not None:
                 self._observe(KeyShown(login.cancelled))
-            if logged_in is not None:
-                error = await self._run(stream, logged_in, pool_mode)
+            if logged_in is not None and console is not None and logged_in.startup.database == DATABASE:
+                error = await self._run_console(stream, logged_in, console)
+            elif logged_in is not None:
+                error = await self._run(stream, logged_in, pool_mode, door=door)
         except StreamClosed:
             pass
         except Exception:
@@ -117,7 +147,18 @@ class Tunnels:
             return InvalidParameter(f"pool_mode must be {' or '.join(POOL_MODES)}")
         return None
 
-    async def _run(self, stream: Stream, logged_in: LoggedIn, pool_mode: str | None) -> GatewayError | None:
+    async def _run_console(self, stream: Stream, logged_in: LoggedIn, sources: Sources) -> GatewayError | None:
+        if logged_in.caller.role not in sources.roles:
+            error = ScopeRefused(
+                f'role "{logged_in.caller.role}" may not use the console', hint="Name it in admin.roles."
+            )
+            await stream.send(logged_in.greeting + encode_error_response(error, severity="FATAL"))
+            return error
+        return await Console(stream, sources).run(logged_in.rest)
+
+    async def _run(
+        self, stream: Stream, logged_in: LoggedIn, pool_mode: str | None, *, door: str
+    ) -> GatewayError | None:
         startup, pool = logged_in.startup, logged_in.caller.pool
         mode = startup.pool_mode or pool_mode or self._mode_of(pool)
         # Behind a pooler of its own a backend is nobody's for longer than a transaction: ours must not be either.
@@ -143,11 +184,11 @@ class Tunnels:
             )
             if self._is_draining:
                 traffic.drain()
-            self._open.add(traffic)
+            self._open[traffic] = (door, stream, logged_in)
             try:
                 return await traffic.run()
             finally:
-                self._open.discard(traffic)
+                del self._open[traffic]
         finally:
             self._keys.revoke(key)
 

@@ -1,0 +1,128 @@
+"""The console: what SHOW answers, from numbers that the test gives."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sqlhttp_gateway.observe.counts import Counts, DatabaseCounts
+from sqlhttp_gateway.tunnel.console import Client, Console, Sources
+from sqlhttp_gateway.wire.backend import decode_error
+from sqlhttp_gateway.wire.frontend import SYNC, TERMINATE, encode_query
+from tests.support.reports import pool, report
+from tests.support.streams import FakeStream
+from tests.support.wire_program import Answer, Message
+
+CLIENT = Client("tcp", "main", "ada", "192.0.2.1", "psql", "active", 77)
+
+
+def sources() -> Sources:
+    counts = Counts()
+    counts.databases["default", "main"] = DatabaseCounts(
+        statements=10, executed=5, bytes_in=100, bytes_out=200, parsed=3
+    )
+    counts.databases["default", "main"].query_seconds.observe(0.5)
+    backend = SimpleNamespace(pid=77)
+    upstream = SimpleNamespace(target=SimpleNamespace(host="db.example", port=5432))
+    key = SimpleNamespace(target="default", database="main", role="ada")
+    registry: Any = SimpleNamespace(
+        pools=[SimpleNamespace(key=key, upstream=upstream, leased=[backend], returning=[], idle_backends=[])]
+    )
+    return Sources(
+        version="1.2.3",
+        database="main",
+        roles=frozenset({"ada"}),
+        report=lambda: report(counts=counts, pools=(pool(waiting=4, longest_wait=2.25),), started=1000.0),
+        now=lambda: 1010.0,
+        registry=registry,
+        clients=lambda: [CLIENT],
+        settings=lambda: [("pool.max_size", "5", "10")],
+    )
+
+
+async def asked(*sent: bytes) -> list[Answer]:
+    """The answers to what was sent, after the greeting."""
+    stream = FakeStream()
+    stream.put(*sent, TERMINATE)
+    assert await Console(stream, sources()).run(b"") is None
+    answers = []
+    for data in stream.sent:
+        messages = []
+        while data:
+            size = 1 + int.from_bytes(data[1:5])
+            messages.append(Message(chr(data[0]), data[5:size]))
+            data = data[size:]
+        answers.append(Answer(messages))
+    assert answers[0].tags == "RZ"
+    return answers[1:]
+
+
+async def show(what: str) -> list[dict[str, str | None]]:
+    """The rows of one SHOW, by column."""
+    [answer] = await asked(encode_query(f"SHOW {what};".encode()))
+    assert answer.messages[-1].tag == "Z", answer
+    assert answer.commands == ["SHOW"]
+    described = answer.messages[0].body[2:]
+    columns = []
+    while described:
+        name, _, rest = described.partition(b"\0")
+        columns.append(name.decode())
+        described = rest[18:]
+    return [dict(zip(columns, row, strict=True)) for row in answer.rows]
+
+
+async def test_version() -> None:
+    assert await show("VERSION") == [{"version": "sqlhttp 1.2.3"}]
+
+
+async def test_pools_have_pgbouncers_columns() -> None:
+    [row] = await show("POOLS")
+    assert list(row)[:4] == ["database", "user", "cl_active", "cl_waiting"]
+    assert (row["cl_active"], row["cl_waiting"], row["sv_active"], row["sv_idle"]) == ("2", "4", "2", "1")
+    assert (row["maxwait"], row["maxwait_us"], row["pool_mode"]) == ("2", "250000", "transaction")
+
+
+async def test_stats_are_totals_and_averages_since_the_start() -> None:
+    [row] = await show("STATS")
+    assert (row["database"], row["total_xact_count"], row["total_query_count"]) == ("main", "5", "10")
+    assert (row["total_query_time"], row["avg_query_time"], row["avg_xact_time"]) == ("500000", "50000", "100000")
+    assert (row["avg_query_count"], row["avg_recv"]) == ("1", "10")
+
+
+async def test_databases_clients_servers_and_settings() -> None:
+    [database] = await show("DATABASES")
+    assert (database["name"], database["pool_size"], database["current_connections"]) == ("main", "10", "3")
+    [client] = await show("CLIENTS")
+    assert (client["user"], client["state"], client["remote_pid"], client["door"]) == ("ada", "active", "77", "tcp")
+    [server] = await show("SERVERS")
+    assert (server["state"], server["addr"], server["remote_pid"]) == ("active", "db.example", "77")
+    assert await show("CONFIG") == [{"key": "pool.max_size", "value": "5", "default": "10", "changeable": "no"}]
+    assert {"list": "used_clients", "items": "1"} in await show("LISTS")
+
+
+async def test_words_may_be_written_in_any_case_and_help_lists_them() -> None:
+    lower, help_, nothing = await asked(*map(encode_query, (b"show version", b"SHOW HELP", b" ; ")))
+    assert lower.rows == [["sqlhttp 1.2.3"]]
+    assert "SERVERS" in decode_error(help_.messages[0].body)["M"]
+    assert nothing.tags == "IZ"
+
+
+@pytest.mark.parametrize("text", ["SELECT 1", "SHOW nothing", "PAUSE", "SHOW POOLS extra"])
+async def test_anything_else_is_refused_and_the_console_goes_on(text: str) -> None:
+    refused, fine = await asked(encode_query(text.encode()), encode_query(b"SHOW VERSION"))
+    assert (refused.code, refused.status) == ("0A000", "I")
+    assert "SHOW" in refused.error["H"]
+    assert fine.rows == [["sqlhttp 1.2.3"]]
+
+
+async def test_extended_queries_are_refused_once_each() -> None:
+    [answer] = await asked(b"P\0\0\0\x08\0\0\0\0" + SYNC)
+    assert (answer.code, answer.status) == ("0A000", "I")
+
+
+async def test_query_that_is_too_long_ends_it() -> None:
+    stream = FakeStream()
+    stream.put(encode_query(b"x" * 20_000))
+    error = await Console(stream, sources()).run(b"")
+    assert error is not None
+    assert error.sqlstate == "08P01"
