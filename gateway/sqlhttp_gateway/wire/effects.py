@@ -71,6 +71,27 @@ class Effects:
 NO_EFFECTS = Effects()
 ALL = b"*"
 
+MEANING = frozenset(
+    {
+        "array_nulls",
+        "backslash_quote",
+        "client_encoding",
+        "datestyle",
+        "escape_string_warning",
+        "intervalstyle",
+        "lc_monetary",
+        "lc_numeric",
+        "role",
+        "search_path",
+        "session_authorization",
+        "standard_conforming_strings",
+        "timezone",
+        "transform_null_equals",
+        "xmloption",
+    }
+)
+"""Parameters that decide what a text means when it is parsed: '1/2/2003'::date is a constant from then on."""
+
 _MEMORABLE = 4096
 """Longer texts are read each time: they hardly come twice."""
 
@@ -290,8 +311,7 @@ class _Reading:
                 self._pins.append(Pin.PARAMETER)
 
     def _set_locally(self, name: str) -> None:
-        # A name with a dot is an extension's or the program's own; row-level security is mostly fed by such.
-        if "." not in name:
+        if not name or name in MEANING:
             self._is_local = True
 
     def _reset(self, name: str) -> None:

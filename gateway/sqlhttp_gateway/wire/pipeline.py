@@ -406,10 +406,12 @@ class Pipeline:
 
         def done(values: Sequence[bytes | None] | None) -> None:
             restored = self._session.answered(question, values)
+            self._awaits_parameters = False
             if restored:
                 self._set_parameters(restored)
 
         batch = Batch(done)
+        self._awaits_parameters = question.may_restore
         self._names.unnamed_is_ours()
         self._send(batch, encode_parse(b"", question.text), b"", ())
         self._send_sync(batch)

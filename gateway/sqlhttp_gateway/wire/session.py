@@ -10,25 +10,12 @@ Names of parameters are in lower case here, values are bytes as they are on the 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlhttp_gateway.wire.effects import Ask, Effects, Pin
+from sqlhttp_gateway.wire.effects import MEANING, Ask, Effects, Pin
 from sqlhttp_gateway.wire.prepared import BackendStatements
 
 MAX_PARAMETERS = 200
 """Recorded for one tunnel; beyond that it keeps its backend instead."""
 
-# Neither changes what a text means, so that programs which differ in them only can share prepared statements.
-_HARMLESS = frozenset(
-    {
-        "application_name",
-        "client_min_messages",
-        "extra_float_digits",
-        "idle_in_transaction_session_timeout",
-        "idle_session_timeout",
-        "lock_timeout",
-        "statement_timeout",
-        "transaction_timeout",
-    }
-)
 # Reported by the server, but nothing that a program sets; authorization is followed by the statements' texts.
 _NOT_SETTABLE = frozenset(
     {
@@ -77,6 +64,8 @@ class Question:
     names: tuple[str, ...]
     resets: Mapping[str, bytes | None]
     """Which of the names were taken back, and their values before."""
+    may_restore: bool
+    """Whether something may have to be set before anything else runs: what start-up had asked for."""
 
 
 class BackendSession:
@@ -103,6 +92,7 @@ class Session:
         self._pins = set(pins)
         self._sets: dict[str, None] = {}
         self._resets: dict[str, bytes | None] = {}  # with the value before
+        self._asked: tuple[str, ...] = ()  # set, but the value is still being asked for
         self._ask = Ask.NOTHING
         self._is_suspect = False
         self._defaults: Mapping[str, bytes] = {}
@@ -137,7 +127,7 @@ class Session:
             self._defaults = defaults
             differing = [(name, value) for name, value in self._wanted.items() if defaults.get(name) != value]
             self._needed = tuple(sorted(differing, key=lambda pair: _ORDER.get(pair[0], 0)))
-            self._fingerprint = tuple(pair for pair in self._needed if pair[0] not in _HARMLESS) or None
+            self._fingerprint = tuple(pair for pair in self._needed if pair[0] in MEANING) or None
         return self._needed
 
     def fingerprint(self, defaults: Mapping[str, bytes]) -> Hashable:
@@ -158,7 +148,7 @@ class Session:
         for name in effects.resets:
             if name == "all":
                 self._sets.clear()
-                names = [name for name in self._wanted if name not in IDENTITY]
+                names = [name for name in (*self._wanted, *self._asked) if name not in IDENTITY]
             else:
                 self._sets.pop(name, None)
                 names = [name]
@@ -167,7 +157,7 @@ class Session:
         for name in effects.sets:
             self._resets.pop(name, None)
             self._sets[name] = None
-        if effects.is_local or not _HARMLESS.issuperset(effects.sets + effects.resets):
+        if effects.is_local or not MEANING.isdisjoint(effects.sets + effects.resets):
             self._transaction = object()  # until its end, no text is sure to mean what it means elsewhere
         self._ask |= effects.ask
         self._pins.update(effects.pins)
@@ -187,7 +177,11 @@ class Session:
         if not self._is_suspect:
             return None
         self._is_suspect, self._transaction = False, None
-        resets = {name: value for name, value in self._resets.items() if name in self._wanted}
+        resets = {
+            name: self._wanted[name] if before is None else before
+            for name, before in self._resets.items()
+            if name in self._wanted
+        }
         names = (*self._sets, *resets)
         columns, pins = [], []
         for ask, pin, column in _QUESTIONS:
@@ -196,17 +190,20 @@ class Session:
                 pins.append(pin)
         columns += [f"pg_catalog.current_setting({_literal(name)}, true)" for name in names]
         self._ask = Ask.NOTHING
+        self._asked = tuple(self._sets)
         self._sets.clear()
         self._resets.clear()
         if not columns:
             return None
-        return Question(f"SELECT {', '.join(columns)}".encode(), tuple(pins), names, resets)
+        may_restore = not self._startup.keys().isdisjoint(resets)
+        return Question(f"SELECT {', '.join(columns)}".encode(), tuple(pins), names, resets, may_restore)
 
     def answered(self, question: Question, values: Sequence[bytes | None] | None) -> Parameters:
         """Take the server's answer to `question`; None when there is none to be had.
 
         What comes back are parameters that RESET took to the server's value, and that start-up had asked for.
         """
+        self._asked = ()
         if values is None or len(values) != len(question.pins) + len(question.names):
             self._pins.add(Pin.UNSURE)
             return ()

@@ -19,7 +19,7 @@ from sqlhttp_gateway.wire.effects import ALL, NO_EFFECTS, Ask, Effects, Pin, eff
         "/* /* SET */ SET x = 1 */ SELECT 1",
         'SELECT "set" FROM "t;SET x = 1"',
         "SELECT E'\\'; SET x = 1'",
-        "BEGIN; SET LOCAL a.x = 1; COMMIT",
+        "BEGIN; SET LOCAL a.x = 1; SET LOCAL work_mem = '1MB'; COMMIT",
         "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
         "SET CONSTRAINTS ALL DEFERRED",
         "PREPARE TRANSACTION 'x'",

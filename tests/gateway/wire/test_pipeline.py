@@ -803,8 +803,11 @@ def test_reset_takes_back_to_start_up_on_this_backend_too() -> None:
     answered(tunnel, PARSE_COMPLETE + parameter_status("TimeZone", "CET") + SET_DONE)
     sent(tunnel, query("RESET ALL"))
     answered(tunnel, command_complete("RESET") + parameter_status("TimeZone", "UTC") + ready())
+    tunnel.receive_frontend(query("SHOW TimeZone"))
+    assert query("SHOW TimeZone") not in tunnel.to_backend()
     answer_question(tunnel, b"UTC")
-    assert b"timezone\0\0\0\x03CET" in tunnel.to_backend()
+    frames = tunnel.to_backend()
+    assert frames.index(b"timezone\0\0\0\x03CET") < frames.index(query("SHOW TimeZone"))
     answer = BIND_COMPLETE + row(b"CET") + command_complete("SELECT 1") + parameter_status("TimeZone", "CET")
     assert answered(tunnel, answer + ready()) == parameter_status("TimeZone", "CET")
 

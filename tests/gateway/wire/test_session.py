@@ -125,6 +125,20 @@ def test_set_during_an_outstanding_question_is_asked_about_next() -> None:
     assert second.names == ("a.c",)
 
 
+def test_reset_all_during_an_outstanding_question_takes_back_what_that_is_about() -> None:
+    session = Session({})
+    session.note(effects_of(b"SET a.b = 1"))
+    first = session.question()
+    session.note(effects_of(b"RESET ALL"))
+    assert first is not None
+    session.answered(first, [b"1"])
+    second = session.question()
+    assert second is not None
+    assert second.names == ("a.b",)
+    session.answered(second, [b""])
+    assert session.parameters == {}
+
+
 def test_change_that_the_server_reports_is_recorded_without_a_question() -> None:
     session = Session({})
     session.needed(DEFAULTS)
@@ -194,7 +208,7 @@ def test_more_parameters_than_are_worth_carrying_pin() -> None:
 
 def test_sessions_in_which_texts_mean_the_same_have_the_same_fingerprint() -> None:
     plain = Session({}).fingerprint(DEFAULTS)
-    assert Session({"application_name": "x", "TimeZone": "UTC"}).fingerprint(DEFAULTS) == plain
+    assert Session({"application_name": "x", "TimeZone": "UTC", "a.b": "1"}).fingerprint(DEFAULTS) == plain
     german, again = Session({"DateStyle": "German"}), Session({"datestyle": "German"})
     assert german.fingerprint(DEFAULTS) == again.fingerprint(DEFAULTS) != plain
 
