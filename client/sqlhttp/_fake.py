@@ -1,21 +1,25 @@
 """A client for tests that asks nobody: it answers statements from what the test has said.
 
 All of the client is real but its transport: text, parameters, rows and errors go through the same code as over a
-network.
+network. Over a WebSocket what is real ends at the statements and their answers, before they are bytes.
 """
 
 import json
+from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlhttp._endpoint import Endpoint, destination
 from sqlhttp._http1 import Reply
+from sqlhttp._line import Line, Steps, first_word
 from sqlhttp._neon import Sql
 from sqlhttp._options import ClientOptions
 from sqlhttp._params import Json, encode_param
-from sqlhttp._request import Request
+from sqlhttp._request import Request, Statement
+from sqlhttp._response import error_of
 from sqlhttp._types import ELEMENT_OF
+from sqlhttp._wire.backend import Notification
 
 if TYPE_CHECKING:
     from sqlhttp._async import AsyncSql
@@ -66,20 +70,28 @@ class FakeNeon:
 
     def __init__(self) -> None:
         self.asked: list[Said] = []
-        """Every statement, in order; those of a transaction one by one."""
+        """Every statement, in order; those of a transaction one by one; BEGIN and COMMIT where they are said."""
         self._answers: list[_Answer] = []
+        self._notifications: deque[Notification] = deque()
 
     @property
     def sql(self) -> Sql[list[dict[str, Any]]]:
         """A client as `neon()` makes it; `with_(…)` gives others."""
-        return Sql(ClientOptions(destination(URL, None, {}), _Transport(self), retry=None))
+
+        def tunnel(*_: Any, **__: Any) -> _Tunnel:
+            return _Tunnel(self)
+
+        return Sql(ClientOptions(destination(URL, None, {}), _Transport(self), retry=None, tunnel=tunnel))
 
     @property
     def async_sql(self) -> "AsyncSql[list[dict[str, Any]]]":
         """A client as `neon_async()` makes it."""
         from sqlhttp._async import AsyncSql
 
-        return AsyncSql(ClientOptions(destination(URL, None, {}), _AsyncTransport(self), retry=None))
+        async def tunnel(*_: Any, **__: Any) -> _AsyncTunnel:
+            return _AsyncTunnel(self)
+
+        return AsyncSql(ClientOptions(destination(URL, None, {}), _AsyncTransport(self), retry=None, tunnel=tunnel))
 
     def answer(
         self,
@@ -105,19 +117,25 @@ class FakeNeon:
         """Let statements that contain `part` fail; `fields` are Neon's, such as `constraint="users_pkey"`."""
         self._answers.append(_Answer(part, 400, {"message": message, "code": sqlstate, "severity": "ERROR", **fields}))
 
+    def notify(self, channel: str, payload: str = "") -> None:
+        """Let `sql.listen(channel)` give this notification; when there is none left, its iteration ends."""
+        self._notifications.append(Notification(channel, payload, 0))
+
     def reply(self, request: Request) -> Reply:
         """What a server would send."""
         body = json.loads(request.body)
         statements = body.get("queries", [body])
         answers = []
         for statement in statements:
-            said = Said(statement["query"], tuple(statement["params"]))
-            self.asked.append(said)
-            answer = self._find(said.text)
+            answer = self._ask(Said(statement["query"], tuple(statement["params"])))
             if answer.status != 200:
                 return Reply(answer.status, {}, json.dumps(answer.body).encode())
             answers.append(answer.body)
         return Reply(200, {}, json.dumps({"results": answers} if "queries" in body else answers[0]).encode())
+
+    def _ask(self, said: Said) -> _Answer:
+        self.asked.append(said)
+        return self._find(said.text)
 
     def _find(self, text: str) -> _Answer:
         fitting = [answer for answer in self._answers if answer.part in text]
@@ -143,6 +161,95 @@ class _AsyncTransport:
 
     async def send(self, endpoint: Endpoint, request: Request, deadline: float | None) -> Reply:
         return self._fake.reply(request)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+_ENDS = frozenset({"commit", "end", "rollback"})
+_ANSWERED = frozenset({"begin", "savepoint", "release", "listen", *_ENDS})
+"""What needs no answer from the test."""
+
+
+class _Line(Line):
+    """Asks the fake, and knows of transactions what is needed to begin and to end them."""
+
+    def __init__(self, fake: FakeNeon) -> None:
+        super().__init__()
+        self._fake = fake
+        self._status = "I"
+        self._channels: set[str] = set()
+
+    @property
+    def is_usable(self) -> bool:
+        return True
+
+    @property
+    def status(self) -> str:
+        return self._status
+
+    def log_in(
+        self, parameters: Mapping[str, str], password: bytes | None, statements: Sequence[Statement] = ()
+    ) -> Steps[list[dict[str, Any]]]:
+        return (yield from self.run(*statements))
+
+    def run(self, *statements: Statement) -> Steps[list[dict[str, Any]]]:
+        yield from ()
+        return [self._answer(Said(*statement)) for statement in statements]
+
+    def wait(self) -> Steps[Notification | None]:
+        yield from ()
+        heard = [notification for notification in self._fake._notifications if notification.channel in self._channels]
+        if not heard:
+            return None
+        self._fake._notifications.remove(heard[0])
+        return heard[0]
+
+    def _answer(self, said: Said) -> dict[str, Any]:
+        word = first_word(said.text)
+        if word in _ANSWERED:
+            self._fake.asked.append(said)
+            return {"fields": [], "rows": [], "command": self._turned(word, said.text), "rowCount": None}
+        answer = self._fake._ask(said)
+        if answer.status != 200:
+            self._status = "E" if self._status != "I" else "I"
+            raise error_of(Reply(answer.status, {}, json.dumps(answer.body).encode()), (said.text,))
+        return json.loads(json.dumps(answer.body))  # type: ignore[no-any-return]  # a copy, as from a network
+
+    def _turned(self, word: str, text: str) -> str:
+        """The command tag, once the statement has taken effect on the transaction."""
+        tag = "ROLLBACK" if word in _ENDS and self._status == "E" else word.upper()
+        if word == "listen":
+            self._channels.add(text.removeprefix('LISTEN "').removesuffix('"').replace('""', '"'))
+        elif word in _ENDS and " to " not in text.lower():
+            self._status = "I"
+        elif word in ("begin", "rollback"):
+            self._status = "T"
+        return tag
+
+
+class _Tunnel:
+    def __init__(self, fake: FakeNeon) -> None:
+        self.line = _Line(fake)
+
+    def drive(self, steps: Steps[Any], deadline: float | None) -> Any:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return done.value
+        raise AssertionError("there is nobody to wait for")
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class _AsyncTunnel:
+    def __init__(self, fake: FakeNeon) -> None:
+        self._tunnel = _Tunnel(fake)
+        self.line = self._tunnel.line
+
+    async def drive(self, steps: Steps[Any], deadline: float | None) -> Any:
+        return self._tunnel.drive(steps, deadline)
 
     async def close(self) -> None:
         """Nothing is open."""

@@ -63,6 +63,8 @@ class ClientOptions(NamedTuple):
     """A moment on the monotonic clock at which every call ends, whatever its timeout."""
     ssl_context: "SSLContext | None" = None
     """The caller's own, for WebSockets; that of HTTP is the transport's."""
+    tunnel: Any = None
+    """Makes what carries a `Line` in place of a WebSocket, for tests; the arguments are those of `_tunnel.Tunnel`."""
 
 
 def shaped(shape: Shape, wanted: Wanted) -> Shape:

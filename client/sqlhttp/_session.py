@@ -365,7 +365,7 @@ def _open(
 ) -> Tunnel:
     where = options.destination
     parameters, password = startup(where.connection_string, token, pool_mode=pool_mode)
-    tunnel = Tunnel(
+    tunnel: Tunnel = (options.tunnel or Tunnel)(
         where.websocket,
         headers=options.headers,
         context=options.ssl_context,

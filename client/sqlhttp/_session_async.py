@@ -357,7 +357,7 @@ async def _open(
 ) -> AsyncTunnel:
     where = options.destination
     parameters, password = startup(where.connection_string, token, pool_mode=pool_mode)
-    tunnel = await AsyncTunnel.open(
+    tunnel: AsyncTunnel = await (options.tunnel or AsyncTunnel.open)(
         where.websocket,
         headers=options.headers,
         context=options.ssl_context,

@@ -1,4 +1,4 @@
-"""A WebSocket that carries one `Line`, synchronously. With `_tunnel_async` the only file that imports websockets.
+"""A WebSocket that carries one `Line`, synchronously. The exceptions of websockets end here, and in `_tunnel_async`.
 
 The steps of a line are carried out here: bytes out, bytes in, until a deadline. websockets keeps a thread to read
 with, which answers the server's pings while the program does something else.
@@ -65,6 +65,7 @@ class Tunnel:
         self._lock = threading.Lock()
         with failing_to_connect(where):
             socket = connected(where.origin, None, deadline)
+            socket.settimeout(None)  # the one for connecting; it would end a silence later on
             try:
                 left = CONNECT_TIMEOUT if deadline is None else min(CONNECT_TIMEOUT, deadline - monotonic())
                 opened = connect(

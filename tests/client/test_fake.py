@@ -1,5 +1,6 @@
 """A client for tests that asks nobody."""
 
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from ipaddress import ip_address, ip_network
@@ -88,3 +89,58 @@ def test_closing_closes_nothing(fake: FakeNeon) -> None:
     fake.answer("select", [{"a": 1}])
     with fake.sql as sql:
         sql("select 1")
+
+
+# ── over a WebSocket that is not there ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_transaction_is_answered_like_single_statements(fake: FakeNeon) -> None:
+    fake.answer("from users", [{"id": 1}])
+    fake.answer("insert", row_count=1, command="INSERT")
+    with fake.sql.begin(read_only=True) as tx:
+        assert tx("select * from users where id = $1", 1) == [{"id": 1}]
+        assert tx.execute("insert into users values (2)") == 1
+    assert [said.text for said in fake.asked] == [
+        "BEGIN READ ONLY",
+        "select * from users where id = $1",
+        "insert into users values (2)",
+        "COMMIT",
+    ]
+
+
+def test_what_fails_in_a_transaction_rolls_it_back(fake: FakeNeon) -> None:
+    fake.fail("insert", "23505")
+    fake.answer("select", [{"a": 1}])
+    with pytest.raises(errors.UniqueViolation), fake.sql.begin() as tx:
+        tx("insert into users values (1)")
+    assert fake.asked[-1].text == "ROLLBACK"
+    with fake.sql.begin() as tx:
+        with pytest.raises(errors.UniqueViolation), tx.savepoint():
+            tx("insert into users values (1)")
+        assert tx.val("select 1") == 1
+    assert fake.asked[-1].text == "COMMIT"
+    with pytest.raises(errors.InFailedSqlTransaction), fake.sql.begin() as tx, suppress(errors.UniqueViolation):
+        tx("insert into users values (1)")
+
+
+def test_a_session_and_its_transactions(fake: FakeNeon) -> None:
+    fake.answer("select", [{"a": 1}])
+    with fake.sql.session() as session:
+        assert session.val("select 1") == 1
+        assert session.begin(lambda tx: tx.val("select 1")) == 1
+        assert session.val("select 1") == 1
+
+
+def test_notifications_are_those_of_the_test(fake: FakeNeon) -> None:
+    fake.notify("other", "0")
+    fake.notify("jobs", "1")
+    assert [notification.payload for notification in fake.sql.listen("jobs", timeout=5)] == ["1"]
+
+
+async def test_all_of_it_can_be_awaited(fake: FakeNeon) -> None:
+    fake.answer("select", [{"a": 1}])
+    fake.notify('j"s', "1")
+    async with fake.async_sql.begin() as tx:
+        assert await tx.val("select 1") == 1
+    assert [said.text for said in fake.asked] == ["BEGIN", "select 1", "COMMIT"]
+    assert [notification.payload async for notification in fake.async_sql.listen('j"s')] == ["1"]

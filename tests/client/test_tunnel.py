@@ -4,6 +4,7 @@
 
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,27 @@ def test_time_ends_a_send_that_nobody_reads() -> None:
         with pytest.raises(TransactionLost), client(server, timeout=0.5).begin() as tx:
             tx("select $1", "x" * 50_000_000)
         assert time.monotonic() - began < 10
+
+
+def test_a_large_question_that_was_answered_leaves_no_guard_behind() -> None:
+    with scripted_websocket([BEGUN, selected([("a", 25)], ["x"], status="T"), done("COMMIT")]) as server:
+        with client(server).begin() as tx:
+            tx("select $1", "x" * 100_000)
+        deadline = time.monotonic() + 10
+        while any(isinstance(thread, threading.Timer) for thread in threading.enumerate()):
+            assert time.monotonic() < deadline
+
+
+def test_a_commit_on_a_connection_that_has_ended_is_no_doubt() -> None:
+    lost = pytest.raises(TransactionLost)
+    with scripted_websocket([says_and_drops(BEGUN)]) as server, lost as caught, client(server).begin() as tx:
+        closed(tx._tunnel)
+    assert not caught.value.may_have_run
+
+
+def test_a_silence_longer_than_connecting_may_take_is_none_of_ours() -> None:
+    with scripted_websocket([BEGUN, done("COMMIT")]) as server, client(server).begin() as tx:
+        assert tx._tunnel._socket.socket.gettimeout() is None
 
 
 def test_an_interrupted_question_spoils_the_connection() -> None:

@@ -110,6 +110,12 @@ async def test_the_servers_last_word_is_heard_before_its_close() -> None:
     assert caught.value.sqlstate == "25P03"
 
 
+async def test_a_commit_on_a_connection_that_has_ended_is_no_doubt() -> None:
+    with scripted_websocket([says_and_drops(BEGUN)]) as server, pytest.raises(TransactionLost):
+        async with client(server).begin() as tx:
+            await tx._tunnel._socket.wait_closed()
+
+
 async def test_time_ends_waiting_for_an_answer_and_a_send_that_nobody_reads() -> None:
     def stops_reading(connection: Any, state: ScriptedWebSocket) -> None:
         connection.recv_flow_control.acquire()
@@ -144,6 +150,7 @@ async def test_a_cancelled_question_ends_the_connection_at_once() -> None:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
+    assert TERMINATE not in server.received[0], "nobody waited until that was sent"
 
 
 async def test_tasks_take_turns() -> None:

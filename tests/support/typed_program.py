@@ -9,7 +9,7 @@ from typing import NamedTuple, TypedDict, reveal_type
 
 from pydantic import BaseModel
 
-from sqlhttp import FullResults, NeonDbError, Query, Retry, Sql, neon, neon_async
+from sqlhttp import AsyncInteractiveTransaction, FullResults, NeonDbError, Query, Retry, Sql, neon, neon_async
 from sqlhttp.errors import UniqueViolation
 
 
@@ -85,6 +85,21 @@ reveal_type(full.one("select 1"))  # User
 reveal_type(full.query("select 1", full_results=False))  # list[User]
 
 
+with sql.begin(isolation_level="Serializable", read_only=True) as tx:
+    reveal_type(tx)  # InteractiveTransaction[list[dict[str, Any]]]
+    reveal_type(tx("select 1"))  # list[dict[str, Any]]
+    reveal_type(tx.query("select 1", row=User, timeout=1.0))  # list[User]
+    reveal_type(tx.query("select 1", full_results=True))  # FullResults[dict[str, Any]]
+    reveal_type(tx.one("select 1", row=User))  # User
+    with tx.savepoint() as point:
+        reveal_type(point)  # Savepoint
+with users.session() as session:
+    reveal_type(session("select 1"))  # list[User]
+    reveal_type(session.begin(lambda tx: tx.first("select 1")))  # User | None
+reveal_type(users.begin(lambda tx: tx.one("select 1"), retry=None))  # User
+reveal_type([heard.payload for heard in sql.listen("a")])  # list[str]
+
+
 async def main() -> None:
     asql = neon_async()
     reveal_type(asql)  # AsyncSql[list[dict[str, Any]]]
@@ -96,6 +111,17 @@ async def main() -> None:
     reveal_type(await asql.first("select 1"))  # dict[str, Any] | None
     reveal_type(await asql.transaction([asql.q("select 1", row=User)]))  # list[list[User]]
     reveal_type(asql.with_(row=User))  # AsyncSql[list[User]]
+
+    async def work(tx: AsyncInteractiveTransaction[list[User]]) -> int:
+        return (await tx.one("select 1")).id
+
+    async with asql.begin() as tx:
+        reveal_type(await tx("select 1"))  # list[dict[str, Any]]
+        reveal_type(await tx.query("select 1", array_mode=True))  # list[tuple[Any, ...]]
+    reveal_type(await asql.with_(row=User).begin(work))  # int
+    async with asql.session() as session:
+        reveal_type(await session.one("select 1"))  # dict[str, Any]
+    reveal_type([heard.payload async for heard in asql.listen("a", timeout=1)])  # list[str]
 
 
 def takes(client: Sql[list[User]], answer: FullResults[User], query: Query[list[User]]) -> Callable[[], User | None]:
