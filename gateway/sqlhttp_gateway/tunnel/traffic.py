@@ -86,7 +86,9 @@ class Traffic:
         self._last_words = b""
         self._interrupt: asyncio.Future[None] | None = None
         """To be done when the program cancels while it waits for a backend."""
-        self._cancelling: asyncio.Task[bool] | None = None
+        self._cancelling: asyncio.Task[None] | None = None
+        self._is_in_doubt = False
+        """A signal may still be on its way to the backend."""
         self._error: GatewayError | None = None
         self._is_draining = False
         self._is_pinned = False
@@ -131,7 +133,7 @@ class Traffic:
         if self._interrupt is not None and not self._interrupt.done():
             self._interrupt.set_result(None)
         elif self._lease is not None and self._pipeline.is_busy and self._cancelling is None:
-            self._cancelling = self._loop.create_task(self._lease.request_cancel())
+            self._cancelling = self._loop.create_task(self._cancel(self._lease))
 
     def drain(self) -> None:
         """End it as soon as no transaction is open."""
@@ -333,20 +335,17 @@ class Traffic:
 
     async def _give_back(self) -> None:
         """The transaction is over and nothing holds the backend."""
-        is_known = True
         if self._cancelling is not None:
-            is_known = await self._cancelling  # or its signal could meet the next user
-            self._cancelling = None
+            await asyncio.shield(self._cancelling)  # or its signal could meet the next user
             if not self._pipeline.may_release:
-                if not is_known:
-                    self._fail(RequestCancelled("it is not known what a cancel request did"))
                 return
         lease = self._lease
         assert lease is not None
         self._lease = None
         self._last_words = b""
         residue = self._pipeline.detach()
-        if residue is Residue.LIBRARY or not is_known:
+        in_doubt, self._is_in_doubt = self._is_in_doubt, False
+        if residue is Residue.LIBRARY or in_doubt:
             lease.drop("unclean")
         else:
             lease.take_back(is_deep=residue is Residue.STATEMENTS)
@@ -357,11 +356,11 @@ class Traffic:
         """The program is gone or refused: nothing of it may stay, and what it runs must stop."""
         self._unpin()
         lease, self._lease = self._lease, None
-        cancelling, self._cancelling = self._cancelling, None
-        is_known = cancelling is None or await asyncio.shield(cancelling)
+        if self._cancelling is not None:
+            await asyncio.shield(self._cancelling)
         if lease is None:
             return
-        if self._pipeline.is_busy or not is_known or isinstance(self._error, RemoteProtocolError):
+        if self._pipeline.is_busy or self._is_in_doubt or isinstance(self._error, RemoteProtocolError):
             lease.drop("abandoned")
             return
         in_transaction = self._pipeline.in_transaction
@@ -389,6 +388,11 @@ class Traffic:
         if self._lease is not None:
             self._lease.backend.resume_reading()
         self._wake.set()
+
+    async def _cancel(self, lease: Lease) -> None:
+        if not await lease.request_cancel():
+            self._is_in_doubt = True
+        self._cancelling = None
 
     # ── the end ──
 

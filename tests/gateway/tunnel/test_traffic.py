@@ -200,6 +200,21 @@ async def test_cancel_of_what_runs_is_passed_on_once() -> None:
         assert (lease.cancels, lease.ends) == (1, ["take_back", "release"])
 
 
+async def test_every_query_of_a_transaction_can_be_cancelled() -> None:
+    async with scene() as it:
+        await it.greeted()
+        lease = await it.sends(encode_query(b"BEGIN"))
+        lease.say(BEGUN)
+        lease.cancel_result.set_result(True)
+        for number in (1, 2, 3):
+            it.stream.put(SELECT)
+            await it.until(lambda number=number: lease.backend.written.count(SELECT) == number)  # type: ignore[misc]
+            it.traffic.cancel()
+            await turns()
+            assert lease.cancels == number
+            lease.say(DONE + IN_TRANSACTION)
+
+
 async def test_backend_to_which_a_signal_may_still_come_is_not_given_to_others() -> None:
     async with scene() as it:
         await it.greeted()
