@@ -87,6 +87,14 @@ def test_unnamed_statement_of_a_batch_that_may_have_failed_is_not_relied_on() ->
     assert desk.names.use(b"s") == (parse("", "SELECT 1"), b"")
 
 
+def test_simple_query_that_may_have_been_passed_over_has_not_surely_dropped_anothers_unnamed_statement() -> None:
+    desk = Desk()
+    desk.names.query()
+    assert desk.names.use(b"") == (b"", b"")
+    desk.end_batch()
+    assert desk.names.use(b"") == (close("S", ""), b"")
+
+
 def test_fresh_statement_may_be_used_before_its_batch_is_answered_under_its_own_name_only() -> None:
     desk = Desk()
     desk.names.define(b"a", TAIL)

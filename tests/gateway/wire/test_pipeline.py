@@ -938,6 +938,14 @@ def test_unlisten_and_rolled_back_listen_are_told() -> None:
     assert events(tunnel) == [Unlisten((b"jobs",))]
 
 
+def test_listen_in_a_text_that_fails_is_told_to_be_over() -> None:
+    tunnel = attached()
+    sent(tunnel, query("LISTEN jobs; SELECT 1/0"))
+    tunnel.listening([b"jobs"])
+    answered(tunnel, command_complete("LISTEN") + error("22012", "division by zero") + ready())
+    assert events(tunnel) == [Listen((b"jobs",)), Unlisten((b"jobs",))]
+
+
 def test_listen_pins_where_nobody_listens_for_others() -> None:
     tunnel = attached(a_tunnel(shares_listen=False))
     run(tunnel, "LISTEN jobs", "LISTEN")

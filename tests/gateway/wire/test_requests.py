@@ -132,6 +132,16 @@ def test_after_an_error_everything_but_sync_is_passed_over() -> None:
     assert b"".join(reading.out) == SYNC + query("SELECT 2")
 
 
+def test_rest_of_a_long_message_that_is_passed_over_is_passed_over_too() -> None:
+    reading = Reading()
+    reading.owed.is_skipping = True
+    message = bind("", "", "x" * 1000)
+    reading.requests.receive(message[:100])
+    assert reading.requests.is_amid_message
+    reading.requests.receive(message[100:] + SYNC)
+    assert b"".join(reading.out) == SYNC
+
+
 def test_nothing_is_looked_at_while_held() -> None:
     reading = Reading()
     reading.requests.is_held = True
