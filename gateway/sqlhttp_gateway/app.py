@@ -16,6 +16,7 @@ from sqlhttp_gateway.auth.build import Credentials
 from sqlhttp_gateway.endpoints.access import Access
 from sqlhttp_gateway.endpoints.listener import Listener
 from sqlhttp_gateway.endpoints.metrics import Scrape, metrics
+from sqlhttp_gateway.endpoints.origins import Origins, refuse_page
 from sqlhttp_gateway.endpoints.probes import Readiness, livez, readyz
 from sqlhttp_gateway.endpoints.sql import SqlEndpoint
 from sqlhttp_gateway.endpoints.status import Status, status
@@ -63,6 +64,7 @@ class Gateway:
         if settings.audit.statements != "off":
             observers.append(audit_observer(settings.audit))
         self._observe = each(*observers)
+        self._origins = Origins(settings.request.allow_origins)
         self._sql: SqlEndpoint | None = None
         self._tunnel: TunnelEndpoint | None = None
         self._tunnels: Tunnels | None = None
@@ -79,6 +81,9 @@ class Gateway:
         self._starlette.router.default = _unsupported
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan" and not self._origins.admits(scope):
+            await refuse_page(scope, receive, send)
+            return
         if scope["type"] == "http" and scope["path"] == SQL_PATH and scope["method"] in {"POST", "OPTIONS"}:
             assert self._sql is not None, "the lifespan has not begun"
             await self._sql(scope, receive, send)

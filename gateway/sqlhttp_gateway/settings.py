@@ -112,6 +112,12 @@ class RequestSettings(Section):
     read_timeout: Seconds = Field(
         default=30.0, gt=0, description="Seconds in which a request's body must have arrived."
     )
+    allow_origins: tuple[str, ...] = Field(
+        default=("*",),
+        description="Origins of web pages that may use the gateway: * is any, local those of this machine, "
+        "https://*.example.com every name below one.",
+        examples=[["https://app.example.com"]],
+    )
 
 
 class ResponseSettings(Section):

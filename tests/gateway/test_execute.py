@@ -420,18 +420,19 @@ async def test_names_count_where_rows_are_objects(database: Database) -> None:
     text = f"SELECT 1 AS {name} FROM generate_series(1, 1000)"
     limits = Limits(40_000, 60)
     async with leases(database, pool=ONE) as lending:
-        lease = await lending.lease()
         for options, own, fits in (
             (Options(raw_text=True, array_mode=True), None, True),
             (Options(raw_text=True, array_mode=True), False, False),
             (Options(raw_text=True), None, False),
             (Options(raw_text=True), True, True),
         ):
+            lease = await lending.lease()  # a new one each time: a refusal's cancel may still be on its way
             work = execute(lease, Statement(text, (), own), options, limits)
             if fits:
                 assert (await work)[0].row_count == 1000
             else:
                 assert isinstance(await refusal(work), ResponseTooLarge)
+            lease.release()
         lease.release()
 
 

@@ -10,6 +10,7 @@ import contextlib
 import math
 import random
 from collections.abc import Callable, Coroutine, Hashable
+from time import perf_counter
 from typing import Any, Protocol
 
 from sqlhttp_gateway.errors import GatewayError, PasswordFailed, ShuttingDown
@@ -341,7 +342,7 @@ class Pool:
             self.release(opening.result())
 
     async def _connect(self, password: Password) -> Backend:
-        began = self.loop.time()
+        began = perf_counter()  # the loop's clock may tick in milliseconds
         self.opening += 1
         try:
             secret = password()
@@ -353,11 +354,10 @@ class Pool:
             raise
         finally:
             self.opening -= 1
-        now = self.loop.time()
-        backend.connect_seconds = now - began
-        backend.expires_at = now + self._settings.max_lifetime * (1 - random.random() * _LIFETIME_JITTER)
+        backend.connect_seconds = perf_counter() - began
+        backend.expires_at = self.loop.time() + self._settings.max_lifetime * (1 - random.random() * _LIFETIME_JITTER)
         self._password = secret
-        self._observe(Opened(str(self.key), now - began))
+        self._observe(Opened(str(self.key), backend.connect_seconds))
         return backend
 
     async def _warm(self) -> None:
