@@ -16,6 +16,7 @@ from sqlhttp_gateway.events import Answered, Event
 from sqlhttp_gateway.neon.headers import ALLOWED_REQUEST_HEADERS, JSON_HEADERS
 from sqlhttp_gateway.service import Reply
 from sqlhttp_gateway.settings import RequestSettings
+from tests.support.asgi import Call
 from tests.support.gateway import Gateway, gateway_in_thread
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-a[0-9a-f]{3}-[0-9a-f]{12}")
@@ -177,6 +178,19 @@ async def test_program_that_leaves_while_it_is_answered_ends_the_work() -> None:
     assert await endpoint.post(piece(b"{}", more=False), GONE) == []
     assert endpoint.service.was_cancelled
     assert endpoint.kept == 0
+
+
+async def test_request_that_was_ended_leaves_its_task_as_it_was() -> None:
+    """The task may go on to other things: a cancellation that was dealt with must not count any more."""
+    task = asyncio.current_task()
+    assert task is not None
+    for endpoint, messages in (
+        (Endpoint(read_timeout=0.01), [piece(b"{")]),
+        (Endpoint(), [piece(b"{}", more=False), GONE]),
+    ):
+        endpoint.service.wait = asyncio.Event()
+        await Call(*messages).of(endpoint.app)
+        assert task.cancelling() == 0
 
 
 async def test_server_that_stops_is_not_taken_for_a_program_that_left() -> None:
