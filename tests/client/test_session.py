@@ -37,7 +37,7 @@ def test_begin_goes_out_with_the_log_in() -> None:
     with scripted_websocket([BEGUN, done("COMMIT")]) as server:
         with client(server, isolation_level="Serializable").begin(read_only=True):
             pass
-        [first, commit, _] = server.received[0]
+    [first, commit, _] = server.received[0]
     assert b"user\0role\0" in first
     assert b"p\0\0\0\x0dpassword\0" in first
     assert b"BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY\0" in first

@@ -43,10 +43,11 @@ Line = bytes | str | Callable[[ServerConnection, ScriptedWebSocket], None]
 
 @contextmanager
 def scripted_websocket(*scripts: Sequence[Line]) -> Iterator[ScriptedWebSocket]:
-    """A server that plays the first script to its first connection, and so on."""
+    """A server that plays the first script to its first connection, and so on. All was received when the block is over."""
     state = ScriptedWebSocket()
     left = [list(script) for script in scripts]
     lock = threading.Lock()
+    playing: list[threading.Thread] = []
 
     def refuse(connection: ServerConnection, request: Request) -> Response | None:
         state.requests.append(request)
@@ -57,6 +58,7 @@ def scripted_websocket(*scripts: Sequence[Line]) -> Iterator[ScriptedWebSocket]:
             lines = list(left.pop(0) if len(left) > 1 else left[0])
             heard: list[bytes] = []
             state.received.append(heard)
+            playing.append(threading.current_thread())
         try:
             for line in lines:
                 heard.append(connection.recv(HANG_TIMEOUT, decode=False))
@@ -78,7 +80,8 @@ def scripted_websocket(*scripts: Sequence[Line]) -> Iterator[ScriptedWebSocket]:
     finally:
         state.over.set()
         server.shutdown()
-        thread.join(HANG_TIMEOUT)
+        for ending in (thread, *playing):
+            ending.join(HANG_TIMEOUT)
 
 
 # ── lines ────────────────────────────────────────────────────────────────────────────────────────────────────────────
