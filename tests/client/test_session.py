@@ -35,8 +35,7 @@ def seven(tx: Any) -> int:
 
 def test_begin_goes_out_with_the_log_in() -> None:
     with scripted_websocket([BEGUN, done("COMMIT")]) as server:
-        with client(server, isolation_level="Serializable").begin(read_only=True):
-            pass
+        assert client(server, isolation_level="Serializable").begin(lambda tx: 7, read_only=True) == 7
     [first, commit, _] = server.received[0]
     assert b"user\0role\0" in first
     assert b"p\0\0\0\x0dpassword\0" in first

@@ -50,6 +50,7 @@ def test_a_full_pool_refuses_and_the_client_comes_again(start_gateway: Start, da
     with ThreadPoolExecutor(1) as threads:
         held = threads.submit(hold)
         holding.wait(10)
+        refusal(lambda: sql("select 1"))  # now the pool is full, and stays so for a second
         error = refusal(lambda: sql("insert into t values (1)"))
         assert error.sqlstate == "53300"
         assert error.retry_after is not None

@@ -43,7 +43,7 @@ Line = bytes | str | Callable[[ServerConnection, ScriptedWebSocket], None]
 
 @contextmanager
 def scripted_websocket(*scripts: Sequence[Line]) -> Iterator[ScriptedWebSocket]:
-    """A server that plays the first script to its first connection, and so on. All was received when the block is over."""
+    """A server that plays the first script to its first connection, and so on; at the block's end all was received."""
     state = ScriptedWebSocket()
     left = [list(script) for script in scripts]
     lock = threading.Lock()
