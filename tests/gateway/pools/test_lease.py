@@ -348,7 +348,8 @@ async def test_backend_killed_while_it_is_scrubbed_is_replaced(database: Databas
         pid = lease.backend.pid
         lease.release()
         assert lending.pool.returning
-        await watch.run(f"SELECT pg_terminate_backend({pid})")
+        # With a time it returns when the process is gone, so that the scrub cannot be the first to end.
+        await watch.run(f"SELECT pg_terminate_backend({pid}, 5000)")
         lease.backend._transport.resume_reading()
         assert await lending.value(PID) != str(pid)
         assert lending.registry.connections == 1
