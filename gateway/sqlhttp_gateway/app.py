@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketClose
@@ -25,6 +25,7 @@ from sqlhttp_gateway.endpoints.tunnel import TunnelEndpoint
 from sqlhttp_gateway.events import Observer, each
 from sqlhttp_gateway.execute import Limits
 from sqlhttp_gateway.neon.headers import REQUEST_ID
+from sqlhttp_gateway.neon.response import NOT_SUPPORTED
 from sqlhttp_gateway.observe.activity import Activity
 from sqlhttp_gateway.observe.audit import audit_observer
 from sqlhttp_gateway.observe.build import build_version
@@ -212,6 +213,7 @@ async def _unsupported(scope: Scope, receive: Receive, send: Send) -> None:
     """Neon answers what it does not know with 400 and this text, whatever the path or method."""
     if scope["type"] == "http":
         headers = {REQUEST_ID.decode(): new_request_id()}
-        await JSONResponse("query is not supported", status_code=400, headers=headers)(scope, receive, send)
+        response = Response(NOT_SUPPORTED, status_code=400, headers=headers, media_type="application/json")
+        await response(scope, receive, send)
     else:
         await WebSocketClose()(scope, receive, send)

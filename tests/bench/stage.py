@@ -1,8 +1,6 @@
 """All that runs during a bench: a private Postgres with its table, the gateway, its peers, PgBouncer, the loader."""
 
 import asyncio
-import os
-import shutil
 import subprocess
 import tempfile
 import urllib.error
@@ -12,31 +10,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlhttp_gateway.embedded import Account
 from tests.bench.loads import Loader
 from tests.bench.measure import Unavailable
 from tests.bench.processes import Process, environment, python
 from tests.bench.workloads import SCHEMA, WORKLOADS, neon_headers
 from tests.support.cluster import Database, running_cluster
 from tests.support.gateway import free_port
+from tests.support.pgbouncer import PROGRAM, pgbouncer
 
 POSTGRES = {"max_connections": "300", "shared_buffers": "128MB"}
-_PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-_PGBOUNCER_INI = """
-[databases]
-* = host={host} port={port}
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {listen_port}
-unix_socket_dir =
-auth_type = scram-sha-256
-auth_file = {folder}/users
-pool_mode = transaction
-default_pool_size = 10
-max_client_conn = 1000
-log_connections = 0
-log_disconnections = 0
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +83,8 @@ def running_stage() -> Iterator[Stage]:
 
         serve("gateway", "sqlhttp_gateway", "serve")
         loader = running.enter_context(Loader())
-        stage = Stage(cluster.pid, database, servers, loader, _pooler(running, folder, database))
+        pooler_url = running.enter_context(pgbouncer(database, size=10)).url if PROGRAM is not None else None
+        stage = Stage(cluster.pid, database, servers, loader, pooler_url)
         answer = stage.ask("gateway", WORKLOADS["key"].neon_bodies[0])
         Path(folder, "answer.json").write_bytes(answer)
         serve("constant", "tests.bench.peers", "constant", "--body", str(folder / "answer.json"))
@@ -120,29 +103,9 @@ async def _fill(database: Database) -> None:
         await connection.close()
 
 
-def _pooler(running: ExitStack, folder: Path, database: Database) -> str | None:
-    """Start PgBouncer with SCRAM on both of its sides; it refuses to run as root."""
-    if _PGBOUNCER is None:
-        return None
-    home = folder / "pgbouncer"
-    home.mkdir()
-    account = Account.for_folder(home)
-    port = free_port()
-    settings = _PGBOUNCER_INI.format(host=database.host, port=database.port, listen_port=port, folder=home)
-    (home / "pgbouncer.ini").write_text(settings)
-    (home / "users").write_text(f'"{database.role}" "{database.password}"\n')
-    folder.chmod(0o755)
-    for path in (home / "pgbouncer.ini", home / "users", home):
-        account.own(path)
-    command = [_PGBOUNCER, str(home / "pgbouncer.ini")]
-    pooler = Process("pgbouncer", command, environment=environment(), port=port, options=account.switch)
-    running.enter_context(pooler).wait_until_listening()
-    return Database("127.0.0.1", port, database.name, database.role, database.password).url
-
-
 def pgbouncer_version() -> str | None:
     """The first line of its own words; None when it is not installed."""
-    if _PGBOUNCER is None:
+    if PROGRAM is None:
         return None
-    told = subprocess.run([_PGBOUNCER, "--version"], capture_output=True, text=True, timeout=10).stdout
+    told = subprocess.run([PROGRAM, "--version"], capture_output=True, text=True, timeout=10).stdout
     return told.partition("\n")[0].removeprefix("PgBouncer ")

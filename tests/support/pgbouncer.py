@@ -27,7 +27,9 @@ auth_type = scram-sha-256
 auth_file = {folder}/users
 pool_mode = transaction
 default_pool_size = {size}
-max_client_conn = 200
+max_client_conn = 1000
+log_connections = 0
+log_disconnections = 0
 """
 
 
