@@ -9,7 +9,7 @@ import pytest
 from sqlhttp_gateway import errors
 from sqlhttp_gateway.errors import GatewayError, PostgresError
 from sqlhttp_gateway.neon.response import encode_error
-from sqlhttp_gateway.service import error_reply
+from sqlhttp_gateway.reply import error_reply
 from sqlhttp_gateway.wire.backend import decode_error, encode_error_response
 
 KEYS = [

@@ -38,8 +38,10 @@ from sqlhttp_gateway.observe.webhook import Webhook, post_to
 from sqlhttp_gateway.pools.passwords import Passwords
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.targets import Targets
-from sqlhttp_gateway.service import SqlService, Telling, new_request_id
+from sqlhttp_gateway.reply import new_request_id
+from sqlhttp_gateway.service import SqlService
 from sqlhttp_gateway.settings import Settings, per_worker, shown
+from sqlhttp_gateway.story import Telling
 from sqlhttp_gateway.tunnel.console import Sources
 from sqlhttp_gateway.tunnel.tunnels import Tunnels
 

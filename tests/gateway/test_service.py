@@ -1,17 +1,16 @@
 """The life of one request: what is answered, and what is told of it."""
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from sqlhttp_gateway import service as service_module
-from sqlhttp_gateway.errors import ConnectionBroken, PostgresError, TargetOverloaded, WaitTimeout
+from sqlhttp_gateway.errors import ConnectionBroken, PostgresError
 from sqlhttp_gateway.events import Answered, Bug
 from sqlhttp_gateway.execute import NothingRan
-from sqlhttp_gateway.service import CLOSED_REQUEST, error_reply, new_request_id
+from sqlhttp_gateway.story import CLOSED_REQUEST
 from tests.support.asgi import DISCONNECT, Call, piece
 from tests.support.cluster import Cluster, Database
 from tests.support.program import scratch_role
@@ -104,13 +103,6 @@ async def test_every_answer_has_an_id_of_its_own(app: RunningApp) -> None:
     ids = [call.headers["neon-request-id"] for call in calls]
     assert len(set(ids)) == 3
     assert [event.request_id for event in app.answered()] == ids
-
-
-def test_request_id_is_a_random_uuid() -> None:
-    ids = {new_request_id() for _ in range(1000)}
-    assert len(ids) == 1000
-    for each in ids:
-        assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", each)
 
 
 # ── the order of the checks ──────────────────────────────────────────────────────────────────────────────────────────
@@ -281,11 +273,3 @@ async def test_many_at_once_all_get_their_own_answers(app: RunningApp) -> None:
     )
     assert [call.json()["rows"] for call in calls] == [[{"a": number}] for number in range(100)]
     assert all(isinstance(event, Answered) for event in app.answered())
-
-
-def test_error_that_knows_when_to_come_back_says_so_and_another_does_not() -> None:
-    waited = error_reply(WaitTimeout("no connection within 5 s", retry_after=7), "id")
-    assert dict(waited.headers)[b"retry-after"] == b"7"
-    assert b"retry-after" not in dict(error_reply(WaitTimeout("no connection within 5 s"), "id").headers)
-    full = error_reply(TargetOverloaded({"C": "53300", "M": "too many clients"}), "id")
-    assert (full.status, dict(full.headers)[b"retry-after"]) == (503, b"1")

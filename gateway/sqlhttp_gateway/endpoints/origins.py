@@ -13,7 +13,7 @@ from sqlhttp_gateway.auth.grant import origin_allowed
 from sqlhttp_gateway.endpoints.single_write import send_reply
 from sqlhttp_gateway.errors import PlaceRefused
 from sqlhttp_gateway.neon.headers import ORIGIN
-from sqlhttp_gateway.service import error_reply, new_request_id
+from sqlhttp_gateway.reply import error_reply, new_request_id
 
 ANY = "*"
 LOCAL = "local"

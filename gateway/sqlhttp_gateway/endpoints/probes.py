@@ -11,7 +11,7 @@ from sqlhttp_gateway.neon.headers import REQUEST_ID
 from sqlhttp_gateway.pools.ask import ask
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.targets import Upstream
-from sqlhttp_gateway.service import new_request_id
+from sqlhttp_gateway.reply import new_request_id
 
 _BELIEVED_FOR = 1.0
 """Seconds that an answer of Postgres is believed, so that a probe cannot load it."""

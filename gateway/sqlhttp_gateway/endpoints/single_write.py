@@ -13,7 +13,7 @@ from starlette.types import Send
 
 from sqlhttp_gateway.neon.headers import REQUEST_ID
 from sqlhttp_gateway.neon.timing import SERVER_TIMING
-from sqlhttp_gateway.service import Headers, Reply
+from sqlhttp_gateway.reply import Headers, Reply
 
 _NEEDED = frozenset(
     {

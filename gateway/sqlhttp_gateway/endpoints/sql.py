@@ -14,7 +14,8 @@ from sqlhttp_gateway.endpoints.watch import Verdict, Watch
 from sqlhttp_gateway.errors import BadRequest, GatewayError, RequestTooLarge, RequestTooSlow
 from sqlhttp_gateway.events import Answered, Observer
 from sqlhttp_gateway.neon.headers import AUTHORIZATION, CONNECTION_STRING, CORS_PREFLIGHT, ORIGIN
-from sqlhttp_gateway.service import Reply, SqlService, error_reply, new_request_id
+from sqlhttp_gateway.reply import Reply, error_reply, new_request_id
+from sqlhttp_gateway.service import SqlService
 from sqlhttp_gateway.settings import RequestSettings
 
 

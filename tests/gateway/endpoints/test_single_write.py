@@ -19,8 +19,8 @@ from sqlhttp_gateway import errors
 from sqlhttp_gateway.endpoints import single_write
 from sqlhttp_gateway.endpoints.single_write import send_reply
 from sqlhttp_gateway.neon.headers import CORS_PREFLIGHT, JSON_HEADERS
+from sqlhttp_gateway.reply import Reply, error_reply
 from sqlhttp_gateway.serve import GatewayServer
-from sqlhttp_gateway.service import Reply, error_reply
 from sqlhttp_gateway.settings import load_settings
 
 ID = "11111111-2222-4333-a444-555555555555"

@@ -14,7 +14,7 @@ from starlette.types import Message
 from sqlhttp_gateway.endpoints.sql import SqlEndpoint
 from sqlhttp_gateway.events import Answered, Event
 from sqlhttp_gateway.neon.headers import ALLOWED_REQUEST_HEADERS, JSON_HEADERS
-from sqlhttp_gateway.service import Reply
+from sqlhttp_gateway.reply import Reply
 from sqlhttp_gateway.settings import RequestSettings
 from tests.support.asgi import Call
 from tests.support.gateway import Gateway, gateway_in_thread

@@ -1,0 +1,176 @@
+"""The story of one request: what it was, whose, what it cost and how it ended; collected on the way, told at the end.
+
+What is told are events. Who counts, logs or traces them is not known here.
+"""
+
+import traceback
+from dataclasses import dataclass
+from math import inf
+from time import perf_counter
+
+from sqlhttp_gateway.errors import GatewayError, PostgresError
+from sqlhttp_gateway.events import Answered, Audited, Bug, Observer, Slow
+from sqlhttp_gateway.model import Batch, Result, Statement
+from sqlhttp_gateway.neon.timing import encode_server_timing
+from sqlhttp_gateway.neon.traceparent import decode_traceparent
+from sqlhttp_gateway.reply import Reply, error_reply, new_request_id
+
+CLOSED_REQUEST = 499
+"""The status, in logs and metrics only, of a request whose program left before its answer; nginx's convention."""
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """What is told of a request beside its answer."""
+
+    server_timing: bool = True
+    slow_statement: float = 0.0
+    """Seconds on a connection that make a request slow; 0: none is."""
+    trace_comment: bool = False
+    """Whether the statements of a sampled trace name it to Postgres."""
+    audit: bool = False
+    """Whether each request's statements are told, with who sent them."""
+
+
+class Story:
+    """One request from its first byte to its reply. Durations are seconds."""
+
+    __slots__ = (
+        "_began",
+        "_trace",
+        "asked",
+        "bytes_in",
+        "comment",
+        "connected",
+        "database",
+        "encoded",
+        "executed",
+        "is_proven",
+        "message",
+        "outcome",
+        "parsed",
+        "reason",
+        "request_id",
+        "reused",
+        "role",
+        "row_counts",
+        "sqlstate",
+        "target",
+        "tenant",
+        "waited",
+    )
+
+    def __init__(self, telling: Telling, *, traceparent: bytes | None, bytes_in: int) -> None:
+        self._began = perf_counter()
+        self.request_id = new_request_id()
+        self._trace = decode_traceparent(traceparent) if traceparent is not None else None
+        self.comment = ""
+        """What goes behind each of its statements."""
+        if self._trace is not None and self._trace.is_sampled and telling.trace_comment:
+            self.comment = f"\n/*traceparent='{self._trace}'*/"  # on a line of its own: the one before may be a comment
+        self.asked: Statement | Batch | None = None
+        self.target = self.database = self.role = self.tenant = ""
+        self.is_proven = False
+        self.waited = self.connected = self.executed = self.encoded = 0.0
+        self.parsed = self.reused = 0
+        self.bytes_in = bytes_in
+        self.row_counts: tuple[int, ...] = ()
+        self.outcome = "cancelled"
+        self.sqlstate = self.reason = self.message = ""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The statements that were asked for, without their parameters."""
+        asked = self.asked
+        if asked is None:
+            return ()
+        return tuple(each.text for each in asked.statements) if isinstance(asked, Batch) else (asked.text,)
+
+    @property
+    def timing(self) -> bytes:
+        """The value of Server-Timing."""
+        connect = min(self.connected, self.waited)  # a log-in that proved a password has opened one before the wait
+        return encode_server_timing(
+            queue=self.waited - connect, connect=connect, execute=self.executed, encode=self.encoded
+        )
+
+    def succeeded(self, results: list[Result]) -> None:
+        """It ended well."""
+        self.outcome = "ok"
+        self.row_counts = tuple([result.row_count for result in results])
+
+    def refused(self, error: GatewayError) -> Reply:
+        """It ended with an error, which is the reply."""
+        self.outcome, self.reason, self.message = error.kind, type(error).__name__, error.message
+        self.sqlstate = error.code if isinstance(error, PostgresError) else error.sqlstate
+        return error_reply(error, self.request_id)
+
+    def broke(self, error: Exception, observe: Observer) -> Reply:
+        """It ended with what nobody foresaw, whose text could hold anything and does not leave the house."""
+        observe(Bug(self.request_id, "".join(traceback.format_exception(error))))
+        fault = GatewayError(f"internal error; the gateway's log has more under the request id {self.request_id}")
+        self.outcome, self.sqlstate, self.message = "bug", fault.sqlstate, fault.message
+        return error_reply(fault, self.request_id)
+
+    def tell(self, reply: Reply | None, telling: Telling, observe: Observer) -> None:
+        """Say what happened; without a `reply`, that the program left before it had one."""
+        traceparent = str(self._trace) if self._trace is not None else ""
+        if self.executed >= (telling.slow_statement or inf):
+            observe(
+                Slow(
+                    self.request_id,
+                    self.target,
+                    self.database,
+                    self.role,
+                    self.executed,
+                    self.waited,
+                    self.texts,
+                    traceparent,
+                )
+            )
+        if self.asked is not None and telling.audit:
+            observe(
+                Audited(
+                    self.request_id,
+                    self.tenant or self.role,
+                    self.target,
+                    self.database,
+                    self.role,
+                    self.is_proven,
+                    self.outcome,
+                    self.sqlstate,
+                    perf_counter() - self._began,
+                    self.texts,
+                    self.row_counts,
+                    traceparent,
+                )
+            )
+        asked = self.asked
+        is_batch = isinstance(asked, Batch)
+        observe(
+            Answered(
+                request_id=self.request_id,
+                status=reply.status if reply is not None else CLOSED_REQUEST,
+                outcome=self.outcome,
+                sqlstate=self.sqlstate,
+                database=self.database,
+                role=self.role,
+                statements=len(asked.statements) if isinstance(asked, Batch) else int(asked is not None),
+                rows=sum(self.row_counts),
+                bytes_out=len(reply.body) if reply is not None else 0,
+                seconds=perf_counter() - self._began,
+                waited=self.waited,
+                message=self.message,
+                target=self.target,
+                is_proven=self.is_proven,
+                is_batch=is_batch,
+                reason=self.reason,
+                executed=self.executed,
+                parsed=self.parsed,
+                reused=self.reused,
+                bytes_in=self.bytes_in,
+                connected=self.connected,
+                encoded=self.encoded,
+                traceparent=traceparent,
+            )
+        )
