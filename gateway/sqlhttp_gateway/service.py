@@ -29,6 +29,7 @@ from sqlhttp_gateway.neon.request import decode_request
 from sqlhttp_gateway.neon.response import encode_batch, encode_result
 from sqlhttp_gateway.neon.traceparent import TRACEPARENT
 from sqlhttp_gateway.neon.values import unknown_types
+from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.catalog import learn_array_types
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.pool import Password, Pool
@@ -41,7 +42,7 @@ _ATTEMPTS = 3
 _NO_TYPES: Mapping[int, ArrayType] = {}
 
 
-def _no_prologue(pid: int) -> None:
+def _no_prologue(backend: Backend) -> None:
     """What runs in front of the statements of a caller with a password of their own."""
     return None
 
@@ -154,7 +155,7 @@ class SqlService:
                 leased = perf_counter()
                 story.waited += leased - asked
             try:
-                results = await execute(lease, request, options, self._limits, prologue_on(lease.backend.pid))
+                results = await execute(lease, request, options, self._limits, prologue_on(lease.backend))
                 return results, await _array_types(lease, results, options)
             except NothingRan as error:
                 if attempt == _ATTEMPTS - 1:

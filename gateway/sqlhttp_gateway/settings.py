@@ -173,9 +173,14 @@ class AuthSettings(Section):
     )
     claims: Literal["auto", "signed", "plain", "off"] = Field(
         default="auto",
-        description="How a token's claims reach policies. signed: by the functions of sqlhttp auth install alone; "
-        "auto: by them where they are installed, and for listed statements also as request.jwt.claims; "
+        description="How a token's claims reach policies. signed: by pg_session_jwt or the functions of sqlhttp auth "
+        "install alone; auto: by them where they are installed, and for listed statements also as request.jwt.claims; "
         "plain: as that for all, which whoever sends SQL can forge; off: not.",
+    )
+    set_role: Literal["listed", "any"] = Field(
+        default="listed",
+        description="Which callers may have a login that is not their role. listed: those who run listed statements "
+        "alone; any: all, though whoever sends SQL can leave the role by RESET ROLE for any other of the login's.",
     )
 
 
@@ -193,6 +198,12 @@ class KeySettings(Section):
     hash: SecretStr = Field(description="sha256: and 64 hex digits, of the whole key.", examples=["sha256:" + 64 * "0"])
     database: str = Field(description="The database it opens.", min_length=1)
     role: str = Field(description="The role it is for.", min_length=1)
+    login: str | None = Field(
+        default=None,
+        description="The role to log in as and to become the other by SET LOCAL ROLE, as PostgREST's authenticator "
+        "does; without it, the role itself.",
+        examples=["authenticator"],
+    )
     target: str = Field(default="default", description="The target it opens.")
     name: str = Field(default="", description="What people call it.")
     expires_at: AwareDatetime | None = Field(
@@ -250,6 +261,12 @@ class IssuerSettings(Section):
     )
     role_claim: str | None = Field(
         default=None, description="The claim that names the role; without it, the connection string does."
+    )
+    login: str | None = Field(
+        default=None,
+        description="The role to log in as and to become the token's by SET LOCAL ROLE, as PostgREST's authenticator "
+        "does; without it, the token's role itself.",
+        examples=["authenticator"],
     )
     target: str = Field(default="default", description="The target its tokens open.")
     databases: tuple[str, ...] = Field(default=(), description="Databases its tokens open; none: any.")
@@ -504,6 +521,11 @@ class Settings(BaseSettings):
             for name, each in getattr(self, section).items():
                 if each.target not in targets:
                     raise ValueError(f"{section}.{name}.target: there is no target {each.target!r}")
+                if section != "logins" and each.login and each.statements is None and self.auth.set_role != "any":
+                    raise ValueError(
+                        f"{section}.{name}.login needs statements beside it, since whoever sends SQL can leave a role "
+                        "that was set (or set auth.set_role)"
+                    )
         for name, issuer in self.issuers.items():
             if (issuer.jwks_url or "").startswith("http:") and not self.auth.jwks_insecure:
                 raise ValueError(f"issuers.{name}.jwks_url must begin with https:// (or set auth.jwks_insecure)")

@@ -18,7 +18,7 @@ def check_statements(grant: Grant, request: Statement | Batch) -> None:
     """Let a request pass whose every statement the grant allows.
 
     Raises:
-        StatementRefused: one is not on the grant's list, or would end the transaction that makes it read only.
+        StatementRefused: one is not on the grant's list, or would end the transaction that its bounds hold in.
     """
     for statement in request.statements if isinstance(request, Batch) else (request,):
         if grant.statements is not None and digest_of(statement.text) not in grant.statements:
@@ -26,8 +26,9 @@ def check_statements(grant: Grant, request: Statement | Batch) -> None:
                 "the statement is not on the list of this key",
                 hint="Only statements whose SHA-256 is listed run; sqlhttp lock prints it for saved files.",
             )
-        if grant.read_only and ends_transaction(statement.text):
-            raise StatementRefused("a read-only key cannot end the transaction that its statements run in")
+        if (grant.read_only or grant.set_role is not None) and ends_transaction(statement.text):
+            what = "a read-only key" if grant.read_only else "a caller with a role for the transaction"
+            raise StatementRefused(f"{what} cannot end the transaction that its statements run in")
 
 
 def digest_of(text: str) -> bytes:

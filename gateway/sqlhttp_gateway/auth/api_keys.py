@@ -38,6 +38,8 @@ class KeyRecord:
     target: str
     database: str
     role: str
+    login: str | None = None
+    """The role to log in as, which then becomes `role`; None: that itself."""
     name: str = ""
     expires_at: float | None = None
     """Unix time."""
@@ -72,6 +74,7 @@ def records_from_settings(keys: Mapping[str, KeySettings]) -> dict[str, KeyRecor
             target=each.target,
             database=each.database,
             role=each.role,
+            login=each.login,
             name=each.name,
             expires_at=each.expires_at.timestamp() if each.expires_at else None,
             origins=each.origins,

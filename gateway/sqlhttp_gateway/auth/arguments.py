@@ -21,6 +21,7 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     create.add_argument("--role", required=True, help="the role it is for; the gateway must hold its password (logins)")
+    create.add_argument("--login", help="the role to log in as and to become --role by SET LOCAL ROLE; needs --lock")
     create.add_argument("--database", required=True, help="the database it opens")
     create.add_argument("--target", default="default", help="the target it opens (default)")
     create.add_argument("--name", default="", help="what people call it")

@@ -23,6 +23,7 @@ from sqlhttp_gateway.auth.credentials import (
 from sqlhttp_gateway.auth.grant import Grant
 from sqlhttp_gateway.auth.jwt import Tokens
 from sqlhttp_gateway.auth.own_access import Logins
+from sqlhttp_gateway.auth.rls import NO_ROLE
 from sqlhttp_gateway.errors import (
     CredentialsMissing,
     InvalidConnectionString,
@@ -68,9 +69,12 @@ class Authenticator:
         tokens: Tokens | None = None,
         logins: Logins | None = None,
         belief: float = 30.0,
+        sets_any_role: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """A key or token is looked at again after `belief` seconds at the latest."""
+        """A key or token is looked at again after `belief` seconds at the latest. `sets_any_role` lets also those who
+        send SQL of their own have a role that is only set, and not logged in as.
+        """
         self._targets = targets
         self._registry = registry
         self._passwords = passwords
@@ -78,6 +82,7 @@ class Authenticator:
         self._tokens = tokens if tokens is not None and tokens.is_used else None
         self._logins = logins or Logins({})
         self._belief = belief
+        self._sets_any_role = sets_any_role
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._key = secrets.token_bytes(32)
@@ -162,15 +167,17 @@ class Authenticator:
         upstream = self._targets.choose(dsn)
         found = await tokens.verify(token.text, target=upstream.target.name, database=dsn.database, role=dsn.role)
         issuer = found.issuer
+        login = self._login(issuer.login, found.role, issuer.statements)
         grant = Grant(
             tenant=f"jwt:{issuer.name}:{found.subject}",
-            password=self._logins.password(upstream, found.role),
+            password=self._logins.password(upstream, login),
             expires_at=found.expires_at,
             read_only=issuer.read_only,
             statements=issuer.statements,
             claims=found.claims,
+            set_role=found.role if login != found.role else None,
         )
-        return self._granted(grant, upstream, database=dsn.database, role=found.role)
+        return self._granted(grant, upstream, database=dsn.database, role=found.role, login=login)
 
     async def _with_key(self, key: ApiKey, dsn: Dsn | None, keys: ApiKeys) -> Caller:
         record = await keys.find(key)
@@ -185,19 +192,34 @@ class Authenticator:
                 raise ScopeRefused("the API key is for another database than the connection string names")
             if dsn.role != record.role:
                 raise ScopeRefused("the API key is for another role than the connection string names")
+        login = self._login(record.login, record.role, record.statements)
         grant = Grant(
             tenant=f"key:{record.id}",
-            password=self._logins.password(upstream, record.role),
+            password=self._logins.password(upstream, login),
             expires_at=record.expires_at,
             read_only=record.read_only,
             origins=record.origins,
             addresses=record.addresses,
             statements=record.statements,
+            set_role=record.role if login != record.role else None,
         )
-        return self._granted(grant, upstream, database=record.database, role=record.role)
+        return self._granted(grant, upstream, database=record.database, role=record.role, login=login)
 
-    def _granted(self, grant: Grant, upstream: Upstream, *, database: str, role: str) -> Caller:
-        key = PoolKey(upstream.target.name, database, role)
+    def _login(self, login: str | None, role: str, statements: frozenset[bytes] | None) -> str:
+        """The role to log in as."""
+        if login is None or login == role:
+            return role
+        if statements is None and not self._sets_any_role:  # the settings have been checked, a table has not
+            raise TargetMisconfigured(
+                f'the credentials have login "{login}" for role "{role}" and no list of statements',
+                hint="Whoever sends SQL can leave a role that was set. List the statements, or set auth.set_role.",
+            )
+        if role == NO_ROLE:
+            raise TargetMisconfigured(f'"{NO_ROLE}" is no role that could be set')
+        return login
+
+    def _granted(self, grant: Grant, upstream: Upstream, *, database: str, role: str, login: str) -> Caller:
+        key = PoolKey(upstream.target.name, database, login)
         belief = self._belief
         if grant.expires_at is not None:
             belief = min(belief, grant.expires_at - self._clock())

@@ -41,6 +41,7 @@ class Credentials:
             tokens=Tokens(issuers, leeway=auth.jwt_leeway),
             logins=Logins(settings.logins),
             belief=auth.proof_lifetime,
+            sets_any_role=auth.set_role == "any",
         )
 
     def start(self) -> None:
@@ -81,6 +82,7 @@ class Credentials:
             audience=settings.audience,
             databases=frozenset(settings.databases),
             role_claim=settings.role_claim,
+            login=settings.login,
             algorithms=settings.algorithms,
             read_only=settings.read_only,
             statements=None if settings.statements is None else frozenset(map(bytes.fromhex, settings.statements)),

@@ -1,10 +1,13 @@
 """Which claims go in front of a request's statements, and with whose secret they are signed in which database."""
 
+import math
 import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
+
+import orjson
 
 from sqlhttp_gateway.auth import rls
 from sqlhttp_gateway.auth.grant import Grant
@@ -12,26 +15,36 @@ from sqlhttp_gateway.auth.own_access import OwnAccess
 from sqlhttp_gateway.errors import ClaimsFailed, TargetMisconfigured
 from sqlhttp_gateway.model import Prologue, Statement
 from sqlhttp_gateway.pools.ask import ask
+from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.pool import Pool
+from sqlhttp_gateway.pools.session_jwt import IS_INSTALLED, SessionKey
 
 Choice = Literal["auto", "signed", "plain", "off"]
-MakePrologue = Callable[[int], Prologue | None]
-"""From the backend's process id to what runs in front."""
+MakePrologue = Callable[[Backend], Prologue | None]
+"""From the backend that was leased to what runs in front."""
 
 LOOK_AGAIN = 60.0
 """Seconds after which a database is asked again whether the functions are installed."""
 _READ_ONLY = Prologue((Statement("SELECT"),), read_only=True)
+_SESSION_JWT = "SELECT auth.jwt_session_init($1)"
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _Means:
+    """By what a database can be told claims that its callers cannot forge."""
+
     secret: bytes | None
-    """None: the functions are not installed there."""
+    """None: our functions are not installed there."""
+    has_session_jwt: bool
+    """pg_session_jwt is, and goes first."""
     until: float
 
     def __repr__(self) -> str:
-        return "_Known()"
+        return "_Means()"
+
+
+_NO_MEANS = _Means(None, has_session_jwt=False, until=math.inf)
 
 
 class Claims:
@@ -41,37 +54,39 @@ class Claims:
         self._own = own
         self._choice = choice
         self._clock = clock
-        self._known: dict[tuple[str, str], _Known] = {}
+        self._known: dict[tuple[str, str], _Means] = {}
 
     async def ready(self, grant: Grant, pool: Pool) -> MakePrologue:
-        """How to make the prologue of a caller of this pool, once its backend is known.
+        """How to make the prologue of a caller of this pool, once its backend is known. That may raise ClaimsFailed.
 
         Raises:
             ClaimsFailed: the claims have to be signed and cannot be.
             GatewayError: the database could not be asked.
         """
-        claims = grant.claims
-        if claims is None or self._choice == "off":
-            unchanging = _READ_ONLY if grant.read_only else None
-            return lambda pid: unchanging
-        secret = await self._secret(pool)
-        if secret is None and self._choice == "signed":
-            raise ClaimsFailed(
-                f"the functions for signed claims are not installed in database {pool.key.database}",
-                hint="Run sqlhttp auth install.",
-            )
+        claims = grant.claims if self._choice != "off" else None
         # A caller that cannot send SQL of its own cannot forge a setting either.
         is_plain = self._choice == "plain" or grant.statements is not None
+        means = _NO_MEANS if claims is None else await self._means(pool, is_plain=is_plain)
+        unchanging: list[Statement] = []
+        if is_plain and claims is not None:
+            unchanging.append(rls.plain_claims(claims))
+        if grant.set_role is not None:
+            if is_plain and grant.claims is None:  # as PostgREST has it for whoever shows no token
+                unchanging.append(rls.plain_claims(orjson.dumps({"role": grant.set_role})))
+            unchanging.append(rls.local_role(grant.set_role))
+        if claims is None or means is _NO_MEANS:
+            prologue = Prologue(tuple(unchanging), read_only=grant.read_only) if unchanging else None
+            if prologue is None and grant.read_only:
+                prologue = _READ_ONLY
+            return lambda backend: prologue
 
-        def make(pid: int) -> Prologue | None:
-            statements = []
-            if secret is not None:
-                statements.append(rls.signed_claims(claims, secret=secret, pid=pid, now=self._clock()))
-            if is_plain:
-                statements.append(rls.plain_claims(claims))
-            if statements:
-                return Prologue(tuple(statements), read_only=grant.read_only)
-            return _READ_ONLY if grant.read_only else None
+        def make(backend: Backend) -> Prologue:
+            if means.has_session_jwt:
+                signed = Statement(_SESSION_JWT, (_session_key(backend).token(claims),))
+            else:
+                assert means.secret is not None
+                signed = rls.signed_claims(claims, secret=means.secret, pid=backend.pid, now=self._clock())
+            return Prologue((signed, *unchanging), read_only=grant.read_only)
 
         return make
 
@@ -79,19 +94,45 @@ class Claims:
         """The database did not take what was signed: its secret may be another by now."""
         self._known.pop((pool.key.target, pool.key.database), None)
 
-    async def _secret(self, pool: Pool) -> bytes | None:
+    async def _means(self, pool: Pool, *, is_plain: bool) -> _Means:
         place = (pool.key.target, pool.key.database)
         known = self._known.get(place)
         if known is None or self._clock() >= known.until:
             if pool.upstream.is_pooler:
+                if is_plain and self._choice != "signed":
+                    return _NO_MEANS
                 raise ClaimsFailed(
                     "claims are signed for one backend, which a transaction pooler in between does not let us know",
                     hint="Let the target's connection string lead to Postgres itself.",
                 )
             async with self._own.lease(pool.upstream, database=pool.key.database) as lease:
-                known = _Known(await secret_of(lease), self._clock() + LOOK_AGAIN)
+                has_session_jwt = pool.upstream.session_jwt and await ask(lease, IS_INSTALLED) == [(b"t",)]
+                secret = None if has_session_jwt else await secret_of(lease)
+            known = _Means(secret, has_session_jwt=has_session_jwt, until=self._clock() + LOOK_AGAIN)
             self._known[place] = known
-        return known.secret
+        if known.has_session_jwt or known.secret is not None:
+            return known
+        if self._choice == "signed":
+            raise ClaimsFailed(
+                f"the functions for signed claims are not installed in database {pool.key.database}",
+                hint="Run sqlhttp auth install, or CREATE EXTENSION pg_session_jwt.",
+            )
+        return _NO_MEANS
+
+
+def _session_key(backend: Backend) -> SessionKey:
+    """The key of a connection that was opened with one.
+
+    Raises:
+        ClaimsFailed: pg_session_jwt was installed later than that, or this role may not use it.
+    """
+    if backend.session_key is None:
+        backend.expires_at = 0.0  # another one may have it; this one is closed when it comes back
+        raise ClaimsFailed(
+            "pg_session_jwt has not taken this connection's key",
+            hint="The role needs USAGE on schema auth, and the extension version 0.3 or newer. Try again.",
+        )
+    return backend.session_key
 
 
 async def secret_of(lease: Lease) -> bytes | None:

@@ -43,6 +43,8 @@ def keys(settings: Settings, arguments: argparse.Namespace) -> int:
         ConfigurationError: a file cannot be read, or Postgres refuses.
     """
     if arguments.action == "create":
+        if arguments.login and not arguments.lock and settings.auth.set_role != "any":
+            raise ConfigurationError("--login needs --lock: whoever sends SQL can leave a role that was set")
         key = new_key()
         record = _record(key.id, hash_of(key), arguments)
         if arguments.prints:
@@ -52,7 +54,8 @@ def keys(settings: Settings, arguments: argparse.Namespace) -> int:
             print(f"Kept in sqlhttp.api_keys as {key.id}. The gateway reads it with auth.keys_table = true.")
         print(f"\nThe key, shown this once:\n\n    {key.text}\n")
         if not _is_held(settings, record):
-            print(f'The gateway holds no password for role "{record.role}" yet: add a section under [logins].')
+            login = record.login or record.role
+            print(f'The gateway holds no password for role "{login}" yet: add a section under [logins].')
         return 0
     if arguments.action == "list":
         for record, is_revoked in _run(_read(settings)):
@@ -80,8 +83,10 @@ def auth(settings: Settings, arguments: argparse.Namespace) -> int:
 def section(record: KeyRecord) -> str:
     """A key as a section of the settings file, in TOML."""
     lines = [f"[keys.{record.id}]", f'hash = "{record.hash}"']
-    for name in ("name", "target", "database", "role"):
-        lines.append(f"{name} = {json.dumps(getattr(record, name), ensure_ascii=False)}")
+    for name in ("name", "target", "database", "role", "login"):
+        value = getattr(record, name)
+        if value is not None:
+            lines.append(f"{name} = {json.dumps(value, ensure_ascii=False)}")
     if record.expires_at is not None:
         lines.append(f'expires_at = "{_time(record.expires_at)}"')
     for name, entries in (("origins", record.origins), ("addresses", record.addresses)):
@@ -119,6 +124,7 @@ def _record(key_id: str, hashed: str, arguments: argparse.Namespace) -> KeyRecor
         target=arguments.target,
         database=arguments.database,
         role=arguments.role,
+        login=arguments.login,
         name=arguments.name,
         expires_at=arguments.expires.timestamp() if arguments.expires else None,
         origins=tuple(arguments.origin),
@@ -141,7 +147,8 @@ def _digest(file: Path) -> bytes:
 def _is_held(settings: Settings, record: KeyRecord) -> bool:
     held = {(each.target, each.role) for each in settings.logins.values()}
     upstream = Targets(settings).by_name.get(record.target) if settings.database_url is not None else None
-    return (record.target, record.role) in held or (upstream is not None and upstream.admin.role == record.role)
+    login = record.login or record.role
+    return (record.target, login) in held or (upstream is not None and upstream.admin.role == login)
 
 
 def _time(moment: float) -> str:

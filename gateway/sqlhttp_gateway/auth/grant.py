@@ -27,6 +27,13 @@ class Grant:
     """SHA-256 digests of the only statements that may run; None: any."""
     claims: bytes | None = field(default=None, repr=False)
     """The token's claims as a JSON object."""
+    set_role: str | None = None
+    """The role to become in every transaction, where the gateway logs in as another one; None: the pool's own."""
+
+    @property
+    def needs_prologue(self) -> bool:
+        """Whether a statement of this caller may only run behind something that the gateway runs first."""
+        return self.read_only or self.claims is not None or self.set_role is not None
 
     def admit(self, *, peer: str, origin: str | None) -> None:
         """Let a request from `peer`, sent by a page of `origin`, pass.

@@ -44,6 +44,8 @@ class Issuer:
     """Databases it may open; empty: any."""
     role_claim: str | None = None
     """The claim that names the role; the one in the connection string then does not count."""
+    login: str | None = None
+    """The role to log in as, which then becomes the token's; None: the token's itself."""
     algorithms: tuple[str, ...] = ALGORITHMS
     read_only: bool = False
     statements: frozenset[bytes] | None = None

@@ -20,6 +20,7 @@ CREATE = (
     " database text NOT NULL, role text NOT NULL, expires_at timestamptz, origins text[] NOT NULL DEFAULT '{}',"
     " addresses text[] NOT NULL DEFAULT '{}', read_only boolean NOT NULL DEFAULT false, statements text[],"
     " created_at timestamptz NOT NULL DEFAULT pg_catalog.now(), revoked_at timestamptz)",
+    "ALTER TABLE sqlhttp.api_keys ADD COLUMN IF NOT EXISTS login text",
     "REVOKE ALL ON sqlhttp.api_keys FROM PUBLIC",
 )
 _OWNER = (
@@ -29,19 +30,20 @@ _OWNER = (
 )
 _COLUMNS = (
     "SELECT pg_catalog.json_build_object('id', id, 'hash', hash, 'name', name, 'target', target,"
-    " 'database', database, 'role', role, 'expires_at', extract(epoch FROM expires_at)::float8, 'origins', origins,"
+    " 'database', database, 'role', role, 'login', pg_catalog.to_jsonb(k)->>'login',"  # which an older table lacks
+    " 'expires_at', extract(epoch FROM expires_at)::float8, 'origins', origins,"
     " 'addresses', addresses, 'read_only', read_only, 'statements', statements,"
-    " 'is_revoked', revoked_at IS NOT NULL) FROM sqlhttp.api_keys"
+    " 'is_revoked', revoked_at IS NOT NULL) FROM sqlhttp.api_keys k"
 )
 _PAGE = 500  # rows; with every column in use some 200 kB, well below what one question may return
 _VALID = f"{_COLUMNS} WHERE revoked_at IS NULL AND id > $1 ORDER BY id LIMIT {_PAGE}"
 _ALL = f"{_COLUMNS} WHERE id > $1 ORDER BY id LIMIT {_PAGE}"
 _INSERT = (
     "INSERT INTO sqlhttp.api_keys (id, hash, name, target, database, role, expires_at, origins, addresses, read_only,"
-    " statements) VALUES ($1, $2, $3, $4, $5, $6, pg_catalog.to_timestamp($7::float8),"
+    " statements, login) VALUES ($1, $2, $3, $4, $5, $6, pg_catalog.to_timestamp($7::float8),"
     " ARRAY(SELECT pg_catalog.json_array_elements_text($8::json)),"
     " ARRAY(SELECT pg_catalog.json_array_elements_text($9::json)), $10::boolean,"
-    " CASE WHEN $11::json IS NOT NULL THEN ARRAY(SELECT pg_catalog.json_array_elements_text($11::json)) END)"
+    " CASE WHEN $11::json IS NOT NULL THEN ARRAY(SELECT pg_catalog.json_array_elements_text($11::json)) END, $12)"
 )
 _DIGEST = re.compile("[0-9a-f]{64}")
 _REVOKE = "UPDATE sqlhttp.api_keys SET revoked_at = pg_catalog.now() WHERE id = $1 AND revoked_at IS NULL RETURNING id"
@@ -112,6 +114,7 @@ async def add(lease: Lease, record: KeyRecord) -> None:
             orjson.dumps(record.addresses),
             b"true" if record.read_only else b"false",
             None if record.statements is None else orjson.dumps(sorted(each.hex() for each in record.statements)),
+            None if record.login is None else record.login.encode(),
         ),
     )
 

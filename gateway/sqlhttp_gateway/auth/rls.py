@@ -124,6 +124,9 @@ REPLACE_SECRET = (
 )
 _BEGIN = "SELECT sqlhttp.begin_claims($1)"
 _PLAIN = "SELECT pg_catalog.set_config('request.jwt.claims', $1, true)"
+_SET_ROLE = "SELECT pg_catalog.set_config('role', $1, true)"
+NO_ROLE = "none"
+"""What SET ROLE takes for the role that logged in; no role can be called so."""
 
 
 def pads(secret: bytes) -> tuple[bytes, bytes]:
@@ -147,3 +150,8 @@ def signed_claims(claims: bytes, *, secret: bytes, pid: int, now: float) -> Stat
 def plain_claims(claims: bytes) -> Statement:
     """The same as PostgREST and Supabase have it: a setting that whoever can send SQL can set."""
     return Statement(_PLAIN, (claims,))
+
+
+def local_role(role: str) -> Statement:
+    """SET LOCAL ROLE, as PostgREST's authenticator becomes its caller's role; whoever can send SQL can leave it."""
+    return Statement(_SET_ROLE, (role.encode(),))

@@ -6,6 +6,7 @@ from ipaddress import ip_network
 from sqlhttp_gateway.check.capacity import products
 from sqlhttp_gateway.check.finding import Finding, Level
 from sqlhttp_gateway.check.judge import is_loopback
+from sqlhttp_gateway.check.judge_auth import judge_auth
 from sqlhttp_gateway.settings import Settings
 
 _FEW_FILES = 4096
@@ -21,6 +22,7 @@ def judge_settings(settings: Settings, *, open_files: int) -> list[Finding]:
         *_memory(settings),
         *_files(settings, open_files),
         *_webhook(settings),
+        *judge_auth(settings),
     ]
 
 

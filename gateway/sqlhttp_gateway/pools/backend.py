@@ -16,6 +16,7 @@ import asyncpg
 from asyncpg import connect_utils
 
 from sqlhttp_gateway.errors import ConnectionBroken, GatewayError, RemoteProtocolError
+from sqlhttp_gateway.pools.session_jwt import SessionKey
 from sqlhttp_gateway.pools.statements import Statements
 from sqlhttp_gateway.wire.exchange import ERROR_RESPONSE
 from sqlhttp_gateway.wire.frontend import TERMINATE
@@ -74,6 +75,7 @@ class Backend(asyncio.Protocol):
         "scrub_prepared",
         "scrubs",
         "server_parameters",
+        "session_key",
         "statements",
         "tunnels",
         "used",
@@ -89,6 +91,8 @@ class Backend(asyncio.Protocol):
         self._writable: asyncio.Future[None] | None = None
         self.pid: int = connection._protocol.backend_pid
         self.server_parameters: dict[str, str] = dict(_settings_of(connection))
+        self.session_key: SessionKey | None = None
+        """With it claims are signed that pg_session_jwt believes; None where that is not installed."""
         self.statements = Statements(statement_cache_size)
         self.tunnels = BackendSession(self.server_parameters, statement_cache_size=statement_cache_size)
         """What tunnels share about this connection."""

@@ -3,6 +3,7 @@
 Every exception of asyncpg and of the network that opening can raise is translated here and nowhere else.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from sqlhttp_gateway.errors import (
     TargetUnavailable,
 )
 from sqlhttp_gateway.pools.backend import Backend, open_connection
+from sqlhttp_gateway.pools.session_jwt import KEY_PARAMETER, SessionKey
 from sqlhttp_gateway.pools.targets import Upstream
 
 _FIELDS = {
@@ -59,6 +61,8 @@ async def connect(
         text = password.decode()
     except UnicodeDecodeError:
         raise password_failed(role) from None
+    key = SessionKey() if upstream.session_jwt else None
+    server_settings = upstream.server_settings if key is None else upstream.server_settings | {KEY_PARAMETER: key.jwk}
     try:
         connection: Any = await open_connection(
             host=target.host,
@@ -67,9 +71,10 @@ async def connect(
             role=role,
             password=text,
             ssl=upstream.ssl,
-            server_settings=upstream.server_settings,
+            server_settings=server_settings,
             timeout=timeout,
         )
+        is_key_kept = key is not None and await _begin(key, connection, timeout)
     except asyncpg.ConnectionDoesNotExistError:  # asyncpg's own, though it looks like Postgres's
         raise TargetUnavailable(
             f"target {target.name}: Postgres closed the connection during log-in", retry_after=1
@@ -84,7 +89,20 @@ async def connect(
     except (OSError, EOFError, ValueError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise TargetUnavailable(f"target {target.name}: cannot connect to Postgres: {reason}", retry_after=1) from None
-    return Backend(connection, statement_cache_size=upstream.pool.statement_cache_size, on_lost=on_lost)
+    backend = Backend(connection, statement_cache_size=upstream.pool.statement_cache_size, on_lost=on_lost)
+    if is_key_kept:
+        backend.session_key = key
+    return backend
+
+
+async def _begin(key: SessionKey, connection: Any, timeout: float) -> bool:
+    """Whether pg_session_jwt took the key. The connection is ended if that cannot be found out."""
+    try:
+        async with asyncio.timeout(timeout):
+            return await key.begin(connection)
+    except BaseException:
+        connection.terminate()
+        raise
 
 
 def refusal(error: asyncpg.PostgresError, role: str) -> GatewayError:

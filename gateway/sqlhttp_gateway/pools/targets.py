@@ -4,7 +4,7 @@ A caller's host and port only choose among these: a host that nobody configured 
 """
 
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlhttp_gateway.errors import ConfigurationError, InvalidConnectionString
@@ -36,6 +36,8 @@ class Upstream:
     pool: PoolSettings
     is_pooler: bool = False
     """The server is itself a transaction pooler: no named statements, no start-up parameters."""
+    session_jwt: bool = False
+    """Connections are opened with a key for pg_session_jwt, in case that is installed."""
 
 
 class Targets:
@@ -52,6 +54,7 @@ class Targets:
             )
         pool = per_worker(settings.pool, settings.listen.workers)
         timeout = settings.statement.timeout
+        session_jwt = bool(settings.issuers) and settings.auth.claims in {"auto", "signed"}
         self.by_name: dict[str, Upstream] = {}
         self._by_host: dict[str, Upstream] = {}
         named: dict[str, str] = {}
@@ -62,6 +65,8 @@ class Targets:
             upstream = upstream_from_url(
                 name, url.get_secret_value(), pool=pool, workers=settings.listen.workers, statement_timeout=timeout
             )
+            if session_jwt and not upstream.is_pooler:
+                upstream = replace(upstream, session_jwt=True)
             self.by_name[name] = upstream
             for host in {name.lower(), *(alias.lower() for alias in aliases[name])}:
                 if host in named:
