@@ -136,6 +136,24 @@ def test_read_only_key_writes_nothing_whatever_it_tries(
         assert post(ONE, read_only=True) == (200, post(ONE, read_only=True)[1])
 
 
+LEAVE = (
+    "DO $$ DECLARE n text; BEGIN FOR n IN SELECT name FROM pg_prepared_statements WHERE statement = 'COMMIT'"
+    " LOOP EXECUTE 'EXECUTE ' || quote_ident(n); END LOOP; END $$"
+)
+"""Postgres lets SQL's EXECUTE run a COMMIT that was prepared over the protocol, even inside DO."""
+
+
+def test_read_only_key_cannot_leave_its_transaction_by_a_commit_that_was_prepared_for_another(
+    post: Callable[..., Any], database: Database
+) -> None:
+    database.psql("CREATE TABLE notes (id int)")
+    for _ in range(2):
+        assert post({"queries": [ONE, ONE]}, read_only=True)[0] == 200
+    attack = {"queries": [{"query": LEAVE}, {"query": "INSERT INTO notes VALUES (1)"}]}
+    assert post(attack, read_only=True)[1]["code"] == "25006"
+    assert database.psql("SELECT count(*) FROM notes").strip() == "0"
+
+
 def test_results_of_a_read_only_key_keep_their_places(post: Callable[..., Any]) -> None:
     status, answer = post({"queries": [{"query": "SELECT 1 AS a"}, {"query": "SELECT 2 AS a"}]}, read_only=True)
     assert status == 200

@@ -1,19 +1,16 @@
 """What the text of a statement may do to the session, beyond its transaction.
 
-A small lexer, not a parser: it knows where strings, names and comments end, and reads the few statements that leave
-something behind. It need not be exact in one direction. What it suspects without cause costs one question to the
-server (see `session`); what it cannot see, such as a temporary table made inside a function, is undone by the scrub of
-the connection, so that nobody else ever finds it.
-
-Texts are bytes in the program's encoding. Every keyword is ASCII, and so is every quote in each encoding Postgres
-takes from a program.
+Read are the few statements that leave something behind. That need not be exact in one direction. What is suspected
+without cause costs one question to the server (see `session`); what cannot be seen, such as a temporary table made
+inside a function, is undone by the scrub of the connection, so that nobody else ever finds it.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Flag, StrEnum, auto
 from functools import lru_cache
+
+from sqlhttp_gateway.wire.lexer import Token, statements_of, tokens_of
 
 
 class Ask(Flag):
@@ -100,20 +97,6 @@ _SUSPECT_START = re.compile(_LEADING, re.IGNORECASE)
 _SUSPECT_LATER = re.compile(rb"(?:;|\n|\*/)" + _LEADING, re.IGNORECASE)  # after a statement, or after a comment
 _SUSPECT_WORDS = (b"temp", b"advisory", b"set_config", b"hold", b"lastval", b"currval", b"setseed", b"dblink_connect")
 
-_TOKEN = re.compile(
-    rb"""
-      (?P<blank>   (?: [ \t\n\r\f\v]++ | --[^\n\r]*+ )++ )
-    | (?P<comment> /\* )
-    | (?P<string>  [eE]'(?: [^'\\]++ | \\. | '' )*+'? | (?: [nNbBxX] | [uU]& )?'(?: [^']++ | '' )*+'? )
-    | (?P<quoted>  (?: [uU]& )?"(?: [^"]++ | "" )*+"? )
-    | (?P<dollar>  \$ (?: [A-Za-z_\x80-\xff] [A-Za-z0-9_\x80-\xff]*+ )? \$ )
-    | (?P<word>    [A-Za-z_\x80-\xff] [A-Za-z0-9_$\x80-\xff]*+ )
-    | (?P<other>   . )
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-_COMMENT_EDGE = re.compile(rb"/\*|\*/")
-
 _LOCAL_WORDS = frozenset({"true", "t", "on", "yes", "1"})
 _CHARACTERISTICS = (
     "default_transaction_isolation",
@@ -122,12 +105,6 @@ _CHARACTERISTICS = (
 )
 # In a DO block, the left of an UPDATE's assignment looks the same; a parameter nobody knows is then asked for in vain.
 _SET_IN_CODE = re.compile(rb"\bset\s+(?!local\b)(?:session\s+)?([a-z_][\w.]*)\s*(?:=|\bto\b)", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class _Token:
-    kind: str  # word, name (quoted), string, other
-    value: bytes  # a word in lower case; a quoted name or string without its quotes
 
 
 def effects_of(text: bytes) -> Effects:
@@ -144,60 +121,13 @@ def _effects(text: bytes) -> Effects:
     ):
         return NO_EFFECTS
     reading = _Reading()
-    statements = list(_statements(text))
+    statements = list(statements_of(text))
     for statement in statements:
         reading.read(statement)
     return reading.effects(is_single=len(statements) == 1)
 
 
 _remembered = lru_cache(maxsize=4096)(_effects)
-
-
-def _statements(text: bytes) -> Iterator[list[_Token]]:
-    statement: list[_Token] = []
-    for token in _tokens(text):
-        if token.kind == "other" and token.value == b";":
-            if statement:
-                yield statement
-            statement = []
-        else:
-            statement.append(token)
-    if statement:
-        yield statement
-
-
-def _tokens(text: bytes) -> Iterator[_Token]:
-    position = 0
-    while match := _TOKEN.match(text, position):
-        position = match.end()
-        value = match.group()
-        match match.lastgroup:
-            case "word":
-                yield _Token("word", value.lower())
-            case "quoted":
-                yield _Token("name", value[value.index(b'"') + 1 :].removesuffix(b'"').replace(b'""', b'"'))
-            case "string":
-                yield _Token("string", value[value.index(b"'") + 1 :].removesuffix(b"'").replace(b"''", b"'"))
-            case "dollar":
-                end = text.find(value, position)
-                end = len(text) if end < 0 else end
-                yield _Token("string", text[position:end])
-                position = end + len(value)
-            case "comment":
-                position = _after_comment(text, position)
-            case "other":
-                yield _Token("other", value)
-
-
-def _after_comment(text: bytes, position: int) -> int:
-    depth = 1  # comments nest in Postgres
-    while depth:
-        edge = _COMMENT_EDGE.search(text, position)
-        if edge is None:
-            return len(text)
-        depth += 1 if edge.group() == b"/*" else -1
-        position = edge.end()
-    return position
 
 
 class _Reading:
@@ -230,7 +160,7 @@ class _Reading:
         )
         return NO_EFFECTS if effects == NO_EFFECTS else effects
 
-    def read(self, tokens: list[_Token]) -> None:
+    def read(self, tokens: list[Token]) -> None:
         """One statement."""
         self._read_words(tokens)
         if tokens[0].kind != "word":
@@ -251,7 +181,7 @@ class _Reading:
                 self._ask |= Ask.PREPARED
             case b"deallocate":
                 name = _identifier(rest[1:] if _starts(rest, b"prepare") and len(rest) > 1 else rest)
-                self._deallocates += [ALL] if rest[-1:] == [_Token("word", b"all")] else name
+                self._deallocates += [ALL] if rest[-1:] == [Token("word", b"all")] else name
                 self._ask |= Ask.RELEASE
             case b"drop" | b"close":
                 self._ask |= Ask.RELEASE
@@ -264,7 +194,7 @@ class _Reading:
             case b"call":
                 self._ask |= Ask.EVERYTHING
 
-    def _read_words(self, tokens: list[_Token]) -> None:
+    def _read_words(self, tokens: list[Token]) -> None:
         """What can stand anywhere in a statement."""
         for at, token in enumerate(tokens):
             if token.kind not in ("word", "name"):
@@ -287,7 +217,7 @@ class _Reading:
             elif word.startswith(b"dblink_connect"):
                 self._pins.append(Pin.CONNECTION)
 
-    def _read_set(self, rest: list[_Token]) -> None:
+    def _read_set(self, rest: list[Token]) -> None:
         if _starts(rest, b"transaction") or _starts(rest, b"constraints"):
             return
         if _starts(rest, b"local"):
@@ -320,7 +250,7 @@ class _Reading:
         self._sets.pop(name, None)
         self._resets[name] = None
 
-    def _read_set_config(self, rest: list[_Token]) -> None:
+    def _read_set_config(self, rest: list[Token]) -> None:
         """`set_config(name, value, is_local)`: of no effect beyond the transaction where the last is plainly true."""
         depth, last, name = 0, rest[0] if rest else None, ""
         for at, token in enumerate(rest):
@@ -338,7 +268,7 @@ class _Reading:
             return
         self._set(name)
 
-    def _read_discard(self, rest: list[_Token]) -> None:
+    def _read_discard(self, rest: list[Token]) -> None:
         if _starts(rest, b"all"):
             self._reset("all")
             self._reset("role")
@@ -347,28 +277,28 @@ class _Reading:
             self._deallocates.append(ALL)
         self._ask |= Ask.RELEASE
 
-    def _read_code(self, rest: list[_Token]) -> None:
+    def _read_code(self, rest: list[Token]) -> None:
         self._ask |= Ask.EVERYTHING
         for token in rest:
             if token.kind != "string":
                 continue
             for name in _SET_IN_CODE.findall(token.value):
                 self._set(name.decode(errors="replace").lower())
-            self._read_words([_Token("word", b"do"), *_tokens(token.value)])
+            self._read_words([Token("word", b"do"), *tokens_of(token.value)])
 
 
-def _starts(tokens: list[_Token], word: bytes) -> bool:
+def _starts(tokens: list[Token], word: bytes) -> bool:
     return bool(tokens) and tokens[0].kind == "word" and tokens[0].value == word
 
 
-def _identifier(tokens: list[_Token]) -> list[bytes]:
+def _identifier(tokens: list[Token]) -> list[bytes]:
     """The one name there, `*` included; none when something else stands there."""
     if not tokens or tokens[0].kind == "string" or (tokens[0].kind == "other" and tokens[0].value != ALL):
         return []
     return [tokens[0].value]
 
 
-def _parameter(tokens: list[_Token], *, is_reset: bool) -> str:
+def _parameter(tokens: list[Token], *, is_reset: bool) -> str:
     """The parameter that SET or RESET names, or "" when none can be made out."""
     words = [token.value if token.kind in ("word", "name") else b"" for token in tokens[:3]]
     match words:

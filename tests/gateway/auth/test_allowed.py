@@ -2,7 +2,7 @@
 
 import pytest
 
-from sqlhttp_gateway.auth.allowed import check_statements, digest_of, ends_transaction
+from sqlhttp_gateway.auth.allowed import check_statements, digest_of
 from sqlhttp_gateway.auth.grant import Grant
 from sqlhttp_gateway.errors import StatementRefused
 from sqlhttp_gateway.model import Batch, Statement
@@ -31,43 +31,11 @@ def test_grant_without_a_list_allows_anything() -> None:
     check_statements(Grant("key:1", b""), Statement("COMMIT"))
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "COMMIT",
-        "commit and chain",
-        "  \n\t END",
-        ";;COMMIT",
-        "-- a\nROLLBACK",
-        "--\rABORT",
-        "/* a */commit",
-        "/* /* nested */ */ commit",
-        "/**/;--x\n;/**/ Rollback to a",
-        "PREPARE TRANSACTION 'x'",
-        "prepare /* a */ transaction 'x'",
-        "prepare--\ntransaction 'x'",
-    ],
-)
-def test_statement_that_would_end_a_transaction_is_seen_behind_blanks_and_comments(text: str) -> None:
-    assert ends_transaction(text)
+@pytest.mark.parametrize("text", ["COMMIT", "/* a */ rollback", "PREPARE TRANSACTION 'x'"])
+def test_read_only_grant_cannot_end_the_transaction(text: str) -> None:
     with pytest.raises(StatementRefused, match="read-only"):
         check_statements(READER, Statement(text))
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "SELECT 'commit'",
-        "SELECT 1 -- \ncommit",
-        "commitment",
-        "endless",
-        "/* commit",
-        "-- commit",
-        "",
-        "PREPARE a AS SELECT 1",
-        "PREPARE transactions AS SELECT 1",
-        "SAVEPOINT a",
-    ],
-)
-def test_every_other_statement_is_left_to_postgres(text: str) -> None:
-    assert not ends_transaction(text)
+def test_read_only_grant_may_go_back_to_a_savepoint() -> None:
+    check_statements(READER, Statement("ROLLBACK TO a"))

@@ -1,0 +1,103 @@
+"""A text of SQL becomes words, names, strings and single characters, and is cut into its statements.
+
+A small lexer, not a parser: it knows where strings, names and comments end. It takes
+standard_conforming_strings for on, so whoever must not be deceived must not rest on it alone (see `fence`).
+
+Texts are bytes in the program's encoding. Every keyword is ASCII, and so is every quote in each encoding Postgres
+takes from a program.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+_TOKEN = re.compile(
+    rb"""
+      (?P<blank>   (?: [ \t\n\r\f\v]++ | --[^\n\r]*+ )++ )
+    | (?P<comment> /\* )
+    | (?P<string>  [eE]'(?: [^'\\]++ | \\. | '' )*+'? | (?: [nNbBxX] | [uU]& )?'(?: [^']++ | '' )*+'? )
+    | (?P<quoted>  (?: [uU]& )?"(?: [^"]++ | "" )*+"? )
+    | (?P<dollar>  \$ (?: [A-Za-z_\x80-\xff] [A-Za-z0-9_\x80-\xff]*+ )? \$ )
+    | (?P<word>    [A-Za-z_\x80-\xff] [A-Za-z0-9_$\x80-\xff]*+ )
+    | (?P<other>   . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_COMMENT_EDGE = re.compile(rb"/\*|\*/")
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One of them, and where in the text it ends."""
+
+    kind: str  # word, name (quoted), string, other
+    value: bytes  # a word in lower case; a quoted name or string without its quotes
+    end: int = field(default=0, compare=False)
+
+
+def tokens_of(text: bytes) -> Iterator[Token]:
+    """All that is no blank and no comment."""
+    position = 0
+    while match := _TOKEN.match(text, position):
+        position = match.end()
+        value = match.group()
+        match match.lastgroup:
+            case "word":
+                yield Token("word", value.lower(), position)
+            case "quoted":
+                name = value[value.index(b'"') + 1 :].removesuffix(b'"').replace(b'""', b'"')
+                yield Token("name", name, position)
+            case "string":
+                string = value[value.index(b"'") + 1 :].removesuffix(b"'").replace(b"''", b"'")
+                yield Token("string", string, position)
+            case "dollar":
+                end = text.find(value, position)
+                end = len(text) if end < 0 else end
+                start, position = position, end + len(value)
+                yield Token("string", text[start:end], position)
+            case "comment":
+                position = _after_comment(text, position)
+            case "other":
+                yield Token("other", value, position)
+
+
+def statements_of(text: bytes) -> Iterator[list[Token]]:
+    """The tokens of each statement that is not empty."""
+    statement: list[Token] = []
+    for token in tokens_of(text):
+        if token.kind == "other" and token.value == b";":
+            if statement:
+                yield statement
+            statement = []
+        else:
+            statement.append(token)
+    if statement:
+        yield statement
+
+
+def split_statements(text: bytes) -> list[bytes]:
+    """The texts of its statements, without the empty ones; a semicolon within parentheses does not end one."""
+    texts, start, depth, is_empty = [], 0, 0, True
+    for token in tokens_of(text):
+        if token.kind == "other" and token.value in b"();":
+            depth += {b"(": 1, b")": -1}.get(token.value, 0)
+            if token.value == b";" and depth <= 0:
+                if not is_empty:
+                    texts.append(text[start : token.end - 1])
+                start, is_empty = token.end, True
+                continue
+        is_empty = False
+    if not is_empty:
+        texts.append(text[start:])
+    return texts
+
+
+def _after_comment(text: bytes, position: int) -> int:
+    depth = 1  # comments nest in Postgres
+    while depth:
+        edge = _COMMENT_EDGE.search(text, position)
+        if edge is None:
+            return len(text)
+        depth += 1 if edge.group() == b"/*" else -1
+        position = edge.end()
+    return position

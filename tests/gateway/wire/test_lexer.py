@@ -1,0 +1,34 @@
+"""Texts cut into words, names, strings, and into their statements."""
+
+import pytest
+
+from sqlhttp_gateway.wire.lexer import Token, split_statements, tokens_of
+
+
+def test_words_are_in_lower_case_and_quotes_are_taken_off() -> None:
+    tokens = list(tokens_of(b"SELECT \"A\"\"b\", 'it''s', $x$ ; $x$ -- end"))
+    assert tokens == [
+        Token("word", b"select"),
+        Token("name", b'A"b'),
+        Token("other", b","),
+        Token("string", b"it's"),
+        Token("other", b","),
+        Token("string", b" ; "),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "texts"),
+    [
+        (b"", []),
+        (b" ; -- nothing\n;", []),
+        (b"SELECT 1", [b"SELECT 1"]),
+        (b"SELECT 1;", [b"SELECT 1"]),
+        (b"a;b;;c", [b"a", b"b", b"c"]),
+        (b"SELECT ';' ; SELECT $$;$$", [b"SELECT ';' ", b" SELECT $$;$$"]),
+        (b"/* ; /* ; */ ; */ a; b", [b"/* ; /* ; */ ; */ a", b" b"]),
+        (b"CREATE RULE r AS ON INSERT TO t DO (a; b); c", [b"CREATE RULE r AS ON INSERT TO t DO (a; b)", b" c"]),
+    ],
+)
+def test_text_is_cut_where_a_statement_ends(text: bytes, texts: list[bytes]) -> None:
+    assert split_statements(text) == texts
