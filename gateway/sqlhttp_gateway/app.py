@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from sqlhttp_gateway.auth.build import Credentials
+from sqlhttp_gateway.auth.own_access import OwnAccess
 from sqlhttp_gateway.endpoints.access import Access
 from sqlhttp_gateway.endpoints.listener import Listener
 from sqlhttp_gateway.endpoints.metrics import Scrape, metrics
@@ -24,6 +25,7 @@ from sqlhttp_gateway.endpoints.tunnel import PATHS as TUNNEL_PATHS
 from sqlhttp_gateway.endpoints.tunnel import TunnelEndpoint
 from sqlhttp_gateway.events import Observer, each
 from sqlhttp_gateway.execute import Limits
+from sqlhttp_gateway.idempotency.store import KeyStore
 from sqlhttp_gateway.neon.headers import REQUEST_ID
 from sqlhttp_gateway.neon.response import NOT_SUPPORTED
 from sqlhttp_gateway.observe.activity import Activity
@@ -123,6 +125,7 @@ class Gateway:
             authenticator=authenticator,
             registry=registry,
             claims=credentials.claims,
+            keys=KeyStore(OwnAccess(registry), settings.idempotency),
             limits=limits,
             observe=self._observe,
             telling=Telling(

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlhttp_gateway.auth.arguments import add_parsers
 from sqlhttp_gateway.errors import ConfigurationError
+from sqlhttp_gateway.idempotency.arguments import add_parser
 from sqlhttp_gateway.settings import Settings, load_settings
 
 DESCRIPTION = """\
@@ -43,6 +44,8 @@ def main(argv: list[str] | None = None) -> int:
             return _keys(settings, arguments)
         if arguments.command == "auth":
             return _auth(settings, arguments)
+        if arguments.command == "idempotency":
+            return _idempotency(settings, arguments)
         if arguments.command == "check":
             return _check(settings, arguments)
         if arguments.command == "dev":
@@ -92,6 +95,12 @@ def _auth(settings: Settings, arguments: argparse.Namespace) -> int:
     from sqlhttp_gateway.auth.commands import auth
 
     return auth(settings, arguments)
+
+
+def _idempotency(settings: Settings, arguments: argparse.Namespace) -> int:
+    from sqlhttp_gateway.idempotency.command import idempotency
+
+    return idempotency(settings, arguments)
 
 
 def _lock(files: list[Path]) -> int:
@@ -146,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("--from", dest="pgbouncer", type=Path, metavar="FILE", help="a pgbouncer.ini to translate")
     check.add_argument("--workers", type=int, metavar="N", help="processes that share the port (listen.workers)")
-    for command in (serve, dev, check, *add_parsers(commands)):
+    for command in (serve, dev, check, *add_parsers(commands), *add_parser(commands)):
         command.add_argument("--config", type=Path, metavar="FILE", help="a settings file in TOML")
         command.add_argument("--host", help="address to listen on (listen.host)")
         command.add_argument("--port", type=int, help="port to listen on (listen.port)")

@@ -232,6 +232,34 @@ class TunnelsExhausted(GatewayError):
     status, sqlstate, kind, retryable = 503, "53300", "pool", True
 
 
+# ── exactly once ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class KeyInFlight(GatewayError):
+    """A request with the same Idempotency-Key runs, and was not over within `idempotency.wait`."""
+
+    status, sqlstate, kind, retryable = 409, "55P03", "client", True
+
+
+class KeyReused(GatewayError):
+    """The Idempotency-Key came with another request before."""
+
+    status, sqlstate, kind = 422, "22023", "client"
+
+
+class KeyUnanswered(GatewayError):
+    """A request with this Idempotency-Key ended its own transaction, so that its answer was not kept."""
+
+    status, sqlstate, kind = 409, "40003", "client"
+    may_have_run = True
+
+
+class IdempotencyUnavailable(GatewayError):
+    """The database has no table for idempotency keys, and the gateway may not make one."""
+
+    status, sqlstate, kind = 500, "F0000", "backend"
+
+
 # ── what came back ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -7,7 +7,7 @@ stayed.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from sqlhttp_gateway.errors import ClaimsFailed, ConnectionBroken, GatewayError, PostgresError, ResponseTooLarge
@@ -69,7 +69,7 @@ async def execute(
         return exchange.results
     if exchange.fatal_first:
         raise NothingRan(exchange.error)
-    raise _with_outcome(exchange, lease, limits, in_transaction=isinstance(request, Batch) or prologue is not None)
+    raise with_outcome(exchange, lease, limits, in_transaction=isinstance(request, Batch) or prologue is not None)
 
 
 class NothingRan(Exception):
@@ -110,9 +110,8 @@ async def _attempt(
     else:
         asked = request.statements if isinstance(request, Batch) else (request,)
         # Told by Postgres it would be too late: all of the batch is on its way then, its COMMIT included.
-        if any(_STREAMS.match(statement.text) for statement in asked):
-            raise copy_refused()
-        before = _beginning(options.transaction if isinstance(request, Batch) else _NO_OPTIONS, prologue)
+        refuse_streams(asked)
+        before = beginning(options.transaction if isinstance(request, Batch) else _NO_OPTIONS, prologue)
         ahead = len(before)
         texts = (*before, *asked, Statement(_COMMIT))
         plain = False
@@ -173,7 +172,17 @@ async def _attempt(
     return exchange
 
 
-def _beginning(transaction: TransactionOptions, prologue: Prologue | None) -> tuple[Statement, ...]:
+def refuse_streams(statements: Iterable[Statement]) -> None:
+    """Let nothing begin that needs a stream of COPY data.
+
+    Raises:
+        UnsupportedStatement: one of the statements does.
+    """
+    if any(_STREAMS.match(statement.text) for statement in statements):
+        raise copy_refused()
+
+
+def beginning(transaction: TransactionOptions, prologue: Prologue | None) -> tuple[Statement, ...]:
     """What opens the transaction, and what the gateway runs in it first."""
     if prologue is None:
         return (Statement(transaction.begin),)
@@ -220,7 +229,7 @@ def _is_array_mode(statement: Statement, options: Options) -> bool:
     return options.array_mode if statement.array_mode is None else statement.array_mode
 
 
-def _with_outcome(exchange: Exchange, lease: Lease, limits: Limits, *, in_transaction: bool) -> GatewayError:
+def with_outcome(exchange: Exchange, lease: Lease, limits: Limits, *, in_transaction: bool) -> GatewayError:
     """The error to raise, and what the caller cannot know of it.
 
     A batch that was refused for its size says whether its COMMIT was quicker; a statement that Postgres ended at the

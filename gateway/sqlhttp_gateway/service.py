@@ -4,8 +4,10 @@ Whoever reads `answer` knows the gateway. It knows neither HTTP's frames nor Pos
 in, a Reply goes out, and what happened is told to the observer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from time import perf_counter
+from typing import TypeVar
 
 from sqlhttp_gateway.auth.allowed import check_statements
 from sqlhttp_gateway.auth.authenticate import Authenticator, Caller, password_of
@@ -14,12 +16,16 @@ from sqlhttp_gateway.auth.grant import Grant
 from sqlhttp_gateway.errors import ClaimsFailed, GatewayError, PasswordFailed, TargetMisconfigured
 from sqlhttp_gateway.events import Observer
 from sqlhttp_gateway.execute import Limits, NothingRan, execute
+from sqlhttp_gateway.idempotency.run import Answered, TableGone, run_once
+from sqlhttp_gateway.idempotency.store import KeyStore
 from sqlhttp_gateway.model import ArrayType, Batch, Options, Result, Statement
 from sqlhttp_gateway.neon.dsn import dsn_from_header
 from sqlhttp_gateway.neon.fields import fields_from_description
 from sqlhttp_gateway.neon.headers import (
     AUTHORIZATION,
     CONNECTION_STRING,
+    IDEMPOTENCY_KEY,
+    IS_REPLAYED,
     JSON_HEADERS,
     ORIGIN,
     batch_echo,
@@ -31,10 +37,11 @@ from sqlhttp_gateway.neon.traceparent import TRACEPARENT
 from sqlhttp_gateway.neon.values import unknown_types
 from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.catalog import learn_array_types
+from sqlhttp_gateway.pools.connect import password_failed
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.pool import Password, Pool
 from sqlhttp_gateway.pools.registry import PoolRegistry
-from sqlhttp_gateway.reply import Reply
+from sqlhttp_gateway.reply import Headers, Reply
 from sqlhttp_gateway.story import Story, Telling
 
 _ATTEMPTS = 3
@@ -42,9 +49,33 @@ _ATTEMPTS = 3
 _NO_TYPES: Mapping[int, ArrayType] = {}
 
 
+Done = TypeVar("Done")
+
+
 def _no_prologue(backend: Backend) -> None:
     """What runs in front of the statements of a caller with a password of their own."""
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A caller's way to a connection."""
+
+    pool: Pool
+    password: Password
+    prologue_on: MakePrologue = _no_prologue
+    grant: Grant | None = None
+
+    def refused(self) -> GatewayError:
+        """What it means that Postgres refuses the password."""
+        role = self.pool.key.role
+        if self.grant is None:
+            return password_failed(role)
+        # The caller has shown no password, so that none of theirs can be wrong.
+        return TargetMisconfigured(
+            f'Postgres refuses the password that the gateway holds for role "{role}"',
+            hint="Correct it under logins in the gateway's settings.",
+        )
 
 
 class SqlService:
@@ -56,6 +87,7 @@ class SqlService:
         authenticator: Authenticator,
         registry: PoolRegistry,
         claims: Claims,
+        keys: KeyStore,
         limits: Limits,
         observe: Observer,
         telling: Telling,
@@ -63,6 +95,7 @@ class SqlService:
         self._authenticator = authenticator
         self._registry = registry
         self._claims = claims
+        self._keys = keys
         self._limits = limits
         self._observe = observe
         self._telling = telling
@@ -84,19 +117,18 @@ class SqlService:
             story.target, story.database, story.role, pool, _, grant = caller
             if grant is None:
                 story.is_proven = True
-                results, array_types = await self._run(
-                    pool, lambda: password_of(connection_string), request, options, story
-                )
+                access = Access(pool, lambda: password_of(connection_string))
             else:
                 story.tenant = grant.tenant
                 grant.admit(peer=peer, origin=_text(headers.get(ORIGIN)))
                 story.is_proven = True
                 check_statements(grant, request)
-                results, array_types = await self._run_granted(pool, grant, request, options, story)
-            ran = perf_counter()
-            reply = _reply(story.request_id, request, options, results, array_types)
-            story.encoded = perf_counter() - ran
-            story.succeeded(results)
+                access = Access(pool, lambda: grant.password, await self._claims.ready(grant, pool), grant)
+            key = headers.get(IDEMPOTENCY_KEY)
+            if key is None or _reads_only(request, options, grant):
+                reply = await self._run(access, request, options, story)
+            else:
+                reply = await self._run_once(key, body, access, request, options, story)
         except GatewayError as error:
             reply = story.refused(error)
         except Exception as error:
@@ -118,45 +150,61 @@ class SqlService:
         request = story.asked = decode_request(body)
         return await self._authenticator.authenticate(dsn, connection_string, authorization), request
 
-    async def _run_granted(
-        self, pool: Pool, grant: Grant, request: Statement | Batch, options: Options, story: Story
-    ) -> tuple[list[Result], Mapping[int, ArrayType]]:
-        """The same for a caller for whom the gateway logs in, within the bounds of the grant."""
-        prologue_on = await self._claims.ready(grant, pool)
-        try:
-            return await self._run(pool, lambda: grant.password, request, options, story, prologue_on)
-        except ClaimsFailed:
-            self._claims.forget(pool)
-            raise
-        except PasswordFailed:
-            # The caller has shown no password, so that none of theirs can be wrong.
-            raise TargetMisconfigured(
-                f'Postgres refuses the password that the gateway holds for role "{pool.key.role}"',
-                hint="Correct it under logins in the gateway's settings.",
-            ) from None
+    async def _run(self, access: Access, request: Statement | Batch, options: Options, story: Story) -> Reply:
+        """The reply with the results. The lease is given back before they are encoded."""
+        commented = _commented(request, story.comment) if story.comment else request
 
-    async def _run(
-        self,
-        pool: Pool,
-        password: Password,
-        request: Statement | Batch,
-        options: Options,
-        story: Story,
-        prologue_on: MakePrologue = _no_prologue,
-    ) -> tuple[list[Result], Mapping[int, ArrayType]]:
-        """Results, and what is needed of the catalog to type them. The lease is given back before this returns."""
-        if story.comment:
-            request = _commented(request, story.comment)
+        async def work(lease: Lease) -> tuple[list[Result], Mapping[int, ArrayType]]:
+            results = await execute(lease, commented, options, self._limits, access.prologue_on(lease.backend))
+            return results, await _array_types(lease, results, options)
+
+        results, array_types = await self._on_lease(access, story, work)
+        return _reply(request, options, results, array_types, story)
+
+    async def _run_once(
+        self, key: bytes, body: bytes, access: Access, request: Statement | Batch, options: Options, story: Story
+    ) -> Reply:
+        """The same for a write that is carried out once, however often it comes: the first one's reply."""
+        pool = access.pool
+        known = await self._keys.find(key, body, options, pool, tenant=story.tenant)
+
+        async def work(lease: Lease) -> Reply:
+            async def keep(results: list[Result]) -> tuple[Reply, Statement]:
+                reply = _reply(request, options, results, await _array_types(lease, results, options), story)
+                return reply, self._keys.keeping(known, reply.body)
+
+            taking, prologue = self._keys.taking(known), access.prologue_on(lease.backend)
+            return await run_once(lease, request, options, self._limits, taking=taking, keep=keep, prologue=prologue)
+
+        try:
+            try:
+                return await self._on_lease(access, story, work)
+            except TableGone:
+                self._keys.forget(pool)
+                known = await self._keys.find(key, body, options, pool, tenant=story.tenant)
+                return await self._on_lease(access, story, work)
+        except Answered:
+            answer = await self._keys.answer(pool, known)
+        story.succeeded([])
+        return Reply(200, (*_headers_of(request, options), IS_REPLAYED), story.request_id, answer)
+
+    async def _on_lease(self, access: Access, story: Story, work: Callable[[Lease], Awaitable[Done]]) -> Done:
+        """What `work` made of a connection; of another one, if that turns out to have been closed before it began."""
+        pool = access.pool
         for attempt in range(_ATTEMPTS):
             asked = perf_counter()
             try:
-                lease = self._registry.try_lease(pool) or await self._registry.lease(pool, password)
+                lease = self._registry.try_lease(pool) or await self._registry.lease(pool, access.password)
+            except PasswordFailed:
+                raise access.refused() from None
             finally:
                 leased = perf_counter()
                 story.waited += leased - asked
             try:
-                results = await execute(lease, request, options, self._limits, prologue_on(lease.backend))
-                return results, await _array_types(lease, results, options)
+                return await work(lease)
+            except ClaimsFailed:
+                self._claims.forget(pool)
+                raise
             except NothingRan as error:
                 if attempt == _ATTEMPTS - 1:
                     raise error.reason from None
@@ -188,12 +236,13 @@ def _commented(request: Statement | Batch, comment: str) -> Statement | Batch:
 
 
 def _reply(
-    request_id: str,
     request: Statement | Batch,
     options: Options,
     results: list[Result],
     array_types: Mapping[int, ArrayType],
+    story: Story,
 ) -> Reply:
+    ran = perf_counter()
     texts = request.statements if isinstance(request, Batch) else (request,)
     encoded = [
         encode_result(
@@ -204,9 +253,19 @@ def _reply(
         )
         for statement, result in zip(texts, results, strict=True)
     ]
-    if isinstance(request, Batch):
-        return Reply(200, (*JSON_HEADERS, *batch_echo(options.transaction)), request_id, encode_batch(encoded))
-    return Reply(200, JSON_HEADERS, request_id, encoded[0])
+    body = encode_batch(encoded) if isinstance(request, Batch) else encoded[0]
+    story.encoded = perf_counter() - ran
+    story.succeeded(results)
+    return Reply(200, _headers_of(request, options), story.request_id, body)
+
+
+def _headers_of(request: Statement | Batch, options: Options) -> Headers:
+    return (*JSON_HEADERS, *batch_echo(options.transaction)) if isinstance(request, Batch) else JSON_HEADERS
+
+
+def _reads_only(request: Statement | Batch, options: Options, grant: Grant | None) -> bool:
+    """Whether Postgres itself lets the request change nothing."""
+    return (isinstance(request, Batch) and options.transaction.read_only) or (grant is not None and grant.read_only)
 
 
 def _text(value: bytes | None) -> str | None:

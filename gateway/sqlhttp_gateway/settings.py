@@ -184,6 +184,24 @@ class AuthSettings(Section):
     )
 
 
+class IdempotencySettings(Section):
+    """Writes that carry an Idempotency-Key."""
+
+    lifetime: Seconds = Field(
+        default=86_400.0, gt=0, description="Seconds that a key's answer is kept; later it is a new key."
+    )
+    wait: Seconds = Field(
+        default=5.0, ge=0, description="Seconds that a request waits for another with its key; then it gets 409."
+    )
+    max_answer_bytes: Bytes = Field(
+        default=1_048_576, description="Most bytes of an answer that is kept; a write with a larger one is rolled back."
+    )
+    create: bool = Field(
+        default=True,
+        description="Whether the gateway's own role makes the table, schema sqlhttp, in a database at its first key.",
+    )
+
+
 class LoginSettings(Section):
     """A role as which the gateway logs in for callers who show an API key or a token in place of its password."""
 
@@ -505,6 +523,7 @@ class Settings(BaseSettings):
     response: ResponseSettings = ResponseSettings()
     statement: StatementSettings = StatementSettings()
     auth: AuthSettings = AuthSettings()
+    idempotency: IdempotencySettings = IdempotencySettings()
     drain: DrainSettings = DrainSettings()
     log: LogSettings = LogSettings()
     audit: AuditSettings = AuditSettings()

@@ -1,26 +1,18 @@
 """What `sqlhttp keys`, `sqlhttp lock` and `sqlhttp auth` do: one look at Postgres or at files, and what is printed."""
 
 import argparse
-import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
 
 from sqlhttp_gateway.auth import claims, key_table
 from sqlhttp_gateway.auth.allowed import digest_of
 from sqlhttp_gateway.auth.api_keys import KeyRecord, hash_of, new_key
-from sqlhttp_gateway.auth.own_access import OwnAccess
-from sqlhttp_gateway.errors import ConfigurationError, GatewayError
-from sqlhttp_gateway.events import unobserved
-from sqlhttp_gateway.pools.lease import Lease
-from sqlhttp_gateway.pools.registry import PoolRegistry
-from sqlhttp_gateway.pools.targets import DEFAULT, Targets
+from sqlhttp_gateway.auth.one_command import lease_for, run
+from sqlhttp_gateway.errors import ConfigurationError
+from sqlhttp_gateway.pools.targets import Targets
 from sqlhttp_gateway.settings import Settings
-
-Answer = TypeVar("Answer")
 
 
 def lock(files: Iterable[Path]) -> int:
@@ -50,7 +42,7 @@ def keys(settings: Settings, arguments: argparse.Namespace) -> int:
         if arguments.prints:
             print(section(record), end="")
         else:
-            _run(_add(settings, record))
+            run(_add(settings, record))
             print(f"Kept in sqlhttp.api_keys as {key.id}. The gateway reads it with auth.keys_table = true.")
         print(f"\nThe key, shown this once:\n\n    {key.text}\n")
         if not _is_held(settings, record):
@@ -58,10 +50,10 @@ def keys(settings: Settings, arguments: argparse.Namespace) -> int:
             print(f'The gateway holds no password for role "{login}" yet: add a section under [logins].')
         return 0
     if arguments.action == "list":
-        for record, is_revoked in _run(_read(settings)):
+        for record, is_revoked in run(_read(settings)):
             print(line(record, is_revoked=is_revoked, now=datetime.now(UTC)))
         return 0
-    if _run(_revoke(settings, arguments.id)):
+    if run(_revoke(settings, arguments.id)):
         print(f"{arguments.id} is revoked; gateways know within auth.keys_refresh ({settings.auth.keys_refresh:g} s).")
         return 0
     print(f"no valid key has the id {arguments.id}")
@@ -74,7 +66,7 @@ def auth(settings: Settings, arguments: argparse.Namespace) -> int:
     Raises:
         ConfigurationError: there is no such target, or Postgres refuses.
     """
-    _run(_install(settings, arguments.target, arguments.database, new_secret=arguments.new_secret))
+    run(_install(settings, arguments.target, arguments.database, new_secret=arguments.new_secret))
     print("auth.user_id(), auth.session() and auth.uid() are installed.")
     print("In a policy write (SELECT auth.user_id()), so that it is called once for a statement and not for every row.")
     return 0
@@ -155,43 +147,22 @@ def _time(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _run(work: Coroutine[Any, Any, Answer]) -> Answer:
-    try:
-        return asyncio.run(work)
-    except GatewayError as error:
-        raise ConfigurationError(error.message if error.hint is None else f"{error.message}\n{error.hint}") from None
-
-
-@asynccontextmanager
-async def _lease(settings: Settings, target: str = DEFAULT, *, database: str | None = None) -> AsyncIterator[Lease]:
-    """A connection of the gateway's own role, for one command."""
-    upstream = Targets(settings).by_name.get(target)
-    if upstream is None:
-        raise ConfigurationError(f"there is no target {target!r} in the settings")
-    registry = PoolRegistry(max_total=1, cancel_timeout=settings.statement.cancel_timeout, observe=unobserved)
-    try:
-        async with OwnAccess(registry).lease(upstream, database=database) as lease:
-            yield lease
-    finally:
-        await registry.drain(1.0)
-
-
 async def _add(settings: Settings, record: KeyRecord) -> None:
-    async with _lease(settings) as lease:
+    async with lease_for(settings) as lease:
         await key_table.create(lease)
         await key_table.add(lease, record)
 
 
 async def _read(settings: Settings) -> list[tuple[KeyRecord, bool]]:
-    async with _lease(settings) as lease:
+    async with lease_for(settings) as lease:
         return await key_table.read(lease, revoked=True)
 
 
 async def _revoke(settings: Settings, key_id: str) -> bool:
-    async with _lease(settings) as lease:
+    async with lease_for(settings) as lease:
         return await key_table.revoke(lease, key_id)
 
 
 async def _install(settings: Settings, target: str, database: str | None, *, new_secret: bool) -> None:
-    async with _lease(settings, target, database=database) as lease:
+    async with lease_for(settings, target, database=database) as lease:
         await claims.install(lease, new_secret=new_secret)

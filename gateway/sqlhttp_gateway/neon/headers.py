@@ -19,6 +19,7 @@ BATCH_DEFERRABLE = b"neon-batch-deferrable"
 AUTHORIZATION = b"authorization"
 ORIGIN = b"origin"
 TIMEOUT = b"sqlhttp-timeout"
+IDEMPOTENCY_KEY = b"idempotency-key"
 REQUEST_ID = b"neon-request-id"
 
 _TRUE = b"true"
@@ -75,6 +76,8 @@ def batch_echo(options: TransactionOptions) -> list[tuple[bytes, bytes]]:
     return echo
 
 
+IS_REPLAYED = (b"idempotent-replayed", b"true")
+"""Told, under Stripe's name, with an answer that was given before."""
 JSON_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"content-type", b"application/json"),
     (b"access-control-allow-origin", b"*"),
@@ -94,6 +97,7 @@ REQUEST_HEADERS: dict[str, str] = {
     "Neon-Batch-Read-Only": "true: the batch's transaction is READ ONLY.",
     "Neon-Batch-Isolation-Level": "ReadUncommitted, ReadCommitted, RepeatableRead or Serializable, for the batch.",
     "Neon-Batch-Deferrable": "true: the batch's transaction is DEFERRABLE.",
+    "Idempotency-Key": "Carries a write out once, however often it comes: its first answer is the answer of all.",
     "Sqlhttp-Timeout": "Nothing yet.",
     "Traceparent": "The trace that the request belongs to, as W3C's Trace Context has it.",
 }
@@ -103,6 +107,7 @@ RESPONSE_HEADERS: dict[str, str] = {
     "Neon-Request-Id": "A UUID for this request, which the log has, too.",
     "Server-Timing": "Milliseconds of queue, connect, execute and encode, once there was a connection.",
     "Retry-After": "Seconds after which the same request may succeed; with 503, mostly.",
+    "Idempotent-Replayed": "true: the answer was given before, to the same Idempotency-Key; nothing was run.",
     "Neon-Batch-Read-Only": "How a batch's transaction began, if it was asked for.",
     "Neon-Batch-Isolation-Level": "How a batch's transaction began, if it was asked for.",
     "Neon-Batch-Deferrable": "How a batch's transaction began, if it was asked for.",

@@ -9,11 +9,12 @@ from sqlhttp_gateway.wire.rows import rows_of
 
 ANSWER_TIMEOUT = 5.0
 """Seconds that one of these may take."""
-_MAX_BYTES = 1 << 20
 
 
-async def ask(lease: Lease, text: str, params: Sequence[bytes | None] = ()) -> list[tuple[bytes | None, ...]]:
-    """The rows of a statement that only reads.
+async def ask(
+    lease: Lease, text: str, params: Sequence[bytes | None] = (), *, max_bytes: int = 1 << 20
+) -> list[tuple[bytes | None, ...]]:
+    """The rows of one statement, of `max_bytes` at most; 0 sets no bound.
 
     Raises:
         GatewayError: whatever went wrong with it.
@@ -25,7 +26,7 @@ async def ask(lease: Lease, text: str, params: Sequence[bytes | None] = ()) -> l
     if name is None:
         name = new_name = statements.new_name(text)
         frames += encode_parse(name, text.encode())
-    exchange = Exchange(max_bytes=_MAX_BYTES)
+    exchange = Exchange(max_bytes=max_bytes)
     await lease.run(
         frames + encode_bind(name, params) + EXECUTE + SYNC, exchange, timeout=ANSWER_TIMEOUT, scrub_behind=True
     )

@@ -1,0 +1,65 @@
+"""The header `Idempotency-Key`, and what a key and a request are known by in the table.
+
+The name and the rules are those of the IETF's draft "The Idempotency-Key HTTP Header Field": the same key with another
+request is an error. Nothing here knows of Postgres.
+"""
+
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass, field
+
+from sqlhttp_gateway.errors import BadRequest
+from sqlhttp_gateway.model import Batch, Options, Statement
+
+MAX_KEY = 255
+"""Characters of a key, as with Stripe."""
+_KEY = re.compile(rb"[\x20-\x7e]+")
+_QUOTED = re.compile(rb'"((?:[^"\\]|\\["\\])*)"')
+_ENDS_TRANSACTION = re.compile(
+    r"(?:\s|--[^\n]*\n|/\*(?:[^*]|\*(?!/))*\*/)*+"
+    r"(?:commit|end|abort|prepare\s+transaction|rollback(?!(?:\s+(?:work|transaction))?\s+to\b))\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What a key and its request are known by. `repr` shows nothing that others could use."""
+
+    id: bytes = field(repr=False)
+    """The key as the table has it: 32 bytes that only the gateway can compute."""
+    fingerprint: bytes = field(repr=False)
+    """What tells this request from another with the same key."""
+
+
+def key_from_header(value: bytes) -> bytes:
+    """The key: a quoted string, as the draft has it, or the same without quotes, as most programs send it.
+
+    Raises:
+        BadRequest: it is empty, too long, or has other characters than printable ASCII.
+    """
+    quoted = _QUOTED.fullmatch(value)
+    key = re.sub(rb"\\(.)", rb"\1", quoted[1]) if quoted else value
+    if not _KEY.fullmatch(key):
+        raise BadRequest("the header Idempotency-Key must be printable ASCII, and not empty")
+    if len(key) > MAX_KEY:
+        raise BadRequest(f"the header Idempotency-Key has {len(key)} characters (max is {MAX_KEY})")
+    return key
+
+
+def known(key: bytes, body: bytes, options: Options, *, secret: bytes, role: str, tenant: str) -> Key:
+    """What a request with `key` is known by. Keys of different roles and tenants never meet."""
+    parts = (role.encode(), tenant.encode(), key)
+    known_by = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    how = repr((options.raw_text, options.array_mode, options.transaction)).encode()
+    return Key(
+        id=hmac.new(secret, known_by, hashlib.sha256).digest(),
+        fingerprint=hashlib.sha256(len(how).to_bytes(4, "big") + how + body).digest(),
+    )
+
+
+def ends_transaction(request: Statement | Batch) -> bool:
+    """Whether one of the statements would end the transaction that has to hold the key together with the write."""
+    asked = request.statements if isinstance(request, Batch) else (request,)
+    return any(_ENDS_TRANSACTION.match(statement.text) for statement in asked)

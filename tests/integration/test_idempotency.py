@@ -1,0 +1,221 @@
+"""A write that carries an Idempotency-Key is carried out once, however often and however closely together it comes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.support.asgi import DISCONNECT, Call, piece
+from tests.support.cluster import Cluster, Database
+from tests.support.program import scratch_role
+from tests.support.running_app import RunningApp, running_app
+from tests.support.watch import watching
+
+INSERT = {"query": "INSERT INTO orders (what) VALUES ($1) RETURNING id, what", "params": ["tea"]}
+
+
+@pytest.fixture
+async def app(database: Database) -> AsyncIterator[RunningApp]:
+    database.psql("CREATE TABLE orders (id serial PRIMARY KEY, what text UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+    async with running_app(database, pool={"max_size": 4}, idempotency={"wait": 0.2}) as running:
+        yield running
+
+
+def orders(database: Database) -> str:
+    return database.psql("SELECT string_agg(what, ',' ORDER BY id) FROM orders").strip()
+
+
+def code_of(call: Call, status: int) -> Any:
+    assert call.status == status, call.body
+    return call.json()["code"]
+
+
+async def test_second_request_gets_the_first_ones_answer_byte_for_byte_and_runs_nothing(
+    app: RunningApp, database: Database
+) -> None:
+    first = await app.post(INSERT, idempotency_key="a")
+    second = await app.post(INSERT, idempotency_key='"a"')
+    assert (first.status, first.json()["rows"]) == (200, [{"id": 1, "what": "tea"}])
+    assert (second.status, second.body) == (200, first.body)
+    assert "idempotent-replayed" not in first.headers
+    assert second.headers["idempotent-replayed"] == "true"
+    assert orders(database) == "tea"
+
+
+async def test_batch_is_carried_out_once_and_its_headers_are_told_again(app: RunningApp, database: Database) -> None:
+    batch = {"queries": [INSERT, INSERT | {"params": ["milk"]}, {"query": "SELECT count(*) FROM orders"}]}
+    calls = [await app.post(batch, idempotency_key="a", neon_batch_isolation_level="Serializable") for _ in range(3)]
+    assert {call.body for call in calls} == {calls[0].body}
+    assert [call.headers["neon-batch-isolation-level"] for call in calls] == ["Serializable"] * 3
+    assert calls[0].json()["results"][2]["rows"] == [{"count": "2"}]
+    assert orders(database) == "tea,milk"
+
+
+async def test_same_key_with_another_request_is_refused(app: RunningApp, database: Database) -> None:
+    await app.post(INSERT, idempotency_key="a")
+    assert code_of(await app.post(INSERT | {"params": ["milk"]}, idempotency_key="a"), 422) == "22023"
+    assert code_of(await app.post(INSERT, idempotency_key="a", neon_array_mode="true"), 422) == "22023"
+    assert orders(database) == "tea"
+
+
+async def test_failure_keeps_nothing_and_the_key_is_free_again(app: RunningApp, database: Database) -> None:
+    """Also one that Postgres finds only at COMMIT."""
+    database.psql("INSERT INTO orders (what) VALUES ('tea')")
+    for _ in range(2):
+        assert code_of(await app.post(INSERT, idempotency_key="a"), 400) == "23505"
+    database.psql("DELETE FROM orders")
+    assert (await app.post(INSERT, idempotency_key="a")).status == 200
+    assert code_of(await app.post({"query": "selct"}, idempotency_key="b"), 400) == "42601"
+    assert database.psql("SELECT count(*) FROM sqlhttp.idempotency_keys").strip() == "1"
+
+
+async def test_request_waits_for_one_in_flight_and_is_refused_with_a_time_when_that_takes_too_long(
+    app: RunningApp, database: Database
+) -> None:
+    slow = {"queries": [INSERT, {"query": "SELECT pg_sleep(60)"}]}
+    first = Call(
+        piece(__import__("json").dumps(slow).encode()),
+        headers=[(b"neon-connection-string", database.url.encode()), (b"idempotency-key", b"a")],
+    )
+    running = asyncio.create_task(app.send(first))
+    async with watching(database) as watch:
+        await watch.until(1, "wait_event = 'PgSleep'")
+        call = await app.post(slow, idempotency_key="a")
+        assert code_of(call, 409) == "55P03"
+        assert call.headers["retry-after"] == "1"
+        first.give(DISCONNECT)
+        await running
+        await watch.until(0, "wait_event = 'PgSleep'")
+    assert orders(database) == ""
+    assert (await app.post({"queries": [INSERT]}, idempotency_key="a")).status == 200, (
+        "what was rolled back took nothing"
+    )
+
+
+async def test_many_at_once_are_carried_out_once(app: RunningApp, database: Database) -> None:
+    calls = await asyncio.gather(*(app.post(INSERT, idempotency_key="a") for _ in range(40)))
+    answered = [call for call in calls if call.status == 200]
+    assert len({call.body for call in answered}) == 1
+    assert all(code_of(call, 409) == "55P03" for call in calls if call.status != 200)
+    assert orders(database) == "tea"
+
+
+@pytest.mark.parametrize("level", ["RepeatableRead", "Serializable"])
+async def test_stricter_isolation_carries_out_once_too(app: RunningApp, database: Database, level: str) -> None:
+    batch = {"queries": [INSERT]}
+    calls = await asyncio.gather(
+        *(app.post(batch, idempotency_key="a", neon_batch_isolation_level=level) for _ in range(12))
+    )
+    assert {call.status for call in calls} <= {200, 409}
+    assert len({call.body for call in calls if call.status == 200}) == 1
+    assert orders(database) == "tea"
+
+
+async def test_key_is_new_after_its_lifetime(database: Database, app: RunningApp) -> None:
+    await app.post(INSERT, idempotency_key="a")
+    database.psql("UPDATE sqlhttp.idempotency_keys SET expires_at = now() - interval '1 second'; DELETE FROM orders")
+    call = await app.post(INSERT, idempotency_key="a")
+    assert call.json()["rows"] == [{"id": 2, "what": "tea"}]
+    assert "idempotent-replayed" not in call.headers
+
+
+async def test_what_is_past_its_lifetime_goes_with_later_answers(database: Database, app: RunningApp) -> None:
+    for number in range(3):
+        await app.post(INSERT | {"params": [str(number)]}, idempotency_key=str(number))
+    database.psql("UPDATE sqlhttp.idempotency_keys SET expires_at = now() - interval '1 second'")
+    await app.post(INSERT, idempotency_key="new")
+    assert database.psql("SELECT count(*) FROM sqlhttp.idempotency_keys").strip() == "1"
+
+
+async def test_answer_that_is_too_large_to_keep_is_refused_and_rolled_back(database: Database) -> None:
+    database.psql("CREATE TABLE orders (what text)")
+    async with running_app(database, idempotency={"max_answer_bytes": 1000}) as app:
+        large = {"query": "INSERT INTO orders VALUES (repeat('x', 1000)) RETURNING what"}
+        call = await app.post(large, idempotency_key="a")
+        assert code_of(call, 507) == "54000"
+        assert "idempotency.max_answer_bytes" in call.json()["message"]
+        assert database.psql("SELECT count(*) FROM orders").strip() == "0"
+        assert (await app.post({"query": "SELECT 1"})).status == 200
+
+
+@pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK", "/* a */ END"])
+async def test_request_cannot_end_the_transaction_that_holds_its_key(
+    app: RunningApp, database: Database, end: str
+) -> None:
+    call = await app.post({"queries": [INSERT, {"query": end}]}, idempotency_key="a")
+    assert code_of(call, 400) == "0A000"
+    assert orders(database) == ""
+
+
+async def test_what_only_reads_by_postgres_own_rule_takes_no_key(app: RunningApp, database: Database) -> None:
+    batch = {"queries": [{"query": "SELECT count(*) FROM orders"}]}
+    for _ in range(2):
+        call = await app.post(batch, idempotency_key="a", neon_batch_read_only="true")
+        assert (call.status, "idempotent-replayed" in call.headers) == (200, False)
+
+
+async def test_stream_of_copy_is_refused_and_the_connection_stays_clean(app: RunningApp) -> None:
+    call = await app.post({"query": "COPY orders FROM STDIN"}, idempotency_key="a")
+    assert code_of(call, 400) == "0A000"
+    assert (await app.post({"query": "SELECT 1 AS a"})).json()["rows"] == [{"a": 1}]
+
+
+async def test_caller_can_neither_read_keys_nor_plant_an_answer(
+    app: RunningApp, database: Database, postgres: Cluster
+) -> None:
+    await app.post(INSERT, idempotency_key="a")
+    with scratch_role(postgres) as role:
+        url = database.as_role(role, "secret").url
+        for text in (
+            "SELECT * FROM sqlhttp.idempotency_keys",
+            "SELECT * FROM sqlhttp.idempotency_secret",
+            "DELETE FROM sqlhttp.idempotency_keys",
+        ):
+            assert code_of(await app.post({"query": text}, url=url), 400) == "42501"
+        planted = {"query": "SELECT sqlhttp.keep_answer($1, $2)", "params": ["\\x00", "\\x00"]}
+        assert code_of(await app.post(planted, url=url), 400) == "SH003"
+
+
+async def test_role_that_may_do_little_can_have_keys(app: RunningApp, database: Database, postgres: Cluster) -> None:
+    with scratch_role(postgres) as role:
+        database.psql(f"GRANT INSERT, SELECT ON orders TO {role}; GRANT USAGE ON SEQUENCE orders_id_seq TO {role}")
+        url = database.as_role(role, "secret").url
+        bodies = {(await app.post(INSERT, url=url, idempotency_key="a")).body for _ in range(2)}
+        assert len(bodies) == 1
+        assert (await app.post(INSERT | {"params": ["mine"]}, idempotency_key="a")).status == 200, "another role's key"
+        assert orders(database) == "tea,mine"
+        database.psql(f"DROP OWNED BY {role}")
+
+
+async def test_table_that_is_gone_is_made_again_and_no_request_is_run_without_it(
+    app: RunningApp, database: Database
+) -> None:
+    await app.post(INSERT, idempotency_key="a")
+    database.psql("DROP SCHEMA sqlhttp CASCADE; DELETE FROM orders")
+    for _ in range(2):
+        assert (await app.post(INSERT, idempotency_key="a")).status == 200
+    assert orders(database) == "tea"
+
+
+async def test_database_without_the_table_says_how_to_get_one(database: Database) -> None:
+    async with running_app(database, idempotency={"create": False}) as app:
+        call = await app.post(INSERT, idempotency_key="a")
+        assert code_of(call, 500) == "F0000"
+        assert "sqlhttp idempotency install" in call.json()["hint"]
+
+
+async def test_schema_that_somebody_else_made_is_not_trusted(database: Database, postgres: Cluster) -> None:
+    with scratch_role(postgres) as role:
+        database.psql(f"CREATE SCHEMA sqlhttp AUTHORIZATION {role}")
+        async with running_app(database) as app:
+            call = await app.post(INSERT, idempotency_key="a")
+        assert code_of(call, 500) == "F0000"
+        assert "schema sqlhttp" in call.json()["message"]
+        database.psql(f"DROP SCHEMA sqlhttp; REASSIGN OWNED BY {role} TO postgres")
+
+
+async def test_bad_key_is_named(app: RunningApp) -> None:
+    call = await app.post(INSERT, idempotency_key="k" * 256)
+    assert code_of(call, 400) == "08P01"
+    assert "256 characters (max is 255)" in call.json()["message"]
