@@ -14,8 +14,9 @@ def lower(names: dict[str, str]) -> set[bytes]:
 def test_every_header_that_is_read_or_sent_is_explained() -> None:
     batch = {headers.BATCH_ISOLATION_LEVEL, headers.BATCH_READ_ONLY, headers.BATCH_DEFERRABLE}
     read = {headers.CONNECTION_STRING, headers.RAW_TEXT_OUTPUT, headers.ARRAY_MODE, headers.AUTHORIZATION}
-    assert read | batch | {TRACEPARENT} <= lower(headers.REQUEST_HEADERS)
-    assert lower(headers.RESPONSE_HEADERS) == {headers.REQUEST_ID, SERVER_TIMING, b"retry-after"} | batch
+    assert read | batch | {TRACEPARENT, headers.IDEMPOTENCY_KEY} <= lower(headers.REQUEST_HEADERS)
+    said = {headers.REQUEST_ID, headers.IS_REPLAYED[0], SERVER_TIMING, b"retry-after"}
+    assert lower(headers.RESPONSE_HEADERS) == said | batch
 
 
 def test_every_explanation_is_a_sentence() -> None:
