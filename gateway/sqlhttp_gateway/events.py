@@ -54,10 +54,19 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """A backend connection was closed, and why: idle, lifetime, evicted, replaced, lost, broken, unclean, drain."""
+    """A backend connection was closed, and why: idle, lifetime, evicted, replaced, lost, broken, unclean, drain,
+    pause, reconnect."""
 
     pool: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """Requests for a database, or with "" for all, have to wait from now on, or no longer."""
+
+    database: str
+    is_paused: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +177,7 @@ Event = (
     Answered
     | Opened
     | Closed
+    | Paused
     | Cancelled
     | Slow
     | Audited

@@ -83,6 +83,11 @@ class PoolSettings(Section):
     max_waiting: int = Field(
         default=1000, ge=0, description="Requests that may wait for one pool; one more is refused at once."
     )
+    pause_limit: Seconds = Field(
+        default=60.0,
+        gt=0,
+        description="Seconds that a request may wait for RESUME, beside wait_timeout, while its database is paused.",
+    )
     idle_timeout: Seconds = Field(
         default=300.0, gt=0, description="Seconds after which an unused connection is closed."
     )

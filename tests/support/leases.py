@@ -72,6 +72,15 @@ class Leases:
         chosen = pool or self.pool
         await until(lambda: not chosen.gate.in_use and not chosen.returning and not chosen.opening)
 
+    async def settled_but(self, leased: int) -> None:
+        """Wait until all but so many leases are idle connections again."""
+        await until(lambda: self.pool.gate.in_use == leased and not self.pool.returning)
+
+    async def lease_of_default_wait(self) -> Lease:
+        """A lease that waits no longer than the settings say."""
+        secret = self.database.password.encode()
+        return self.registry.try_lease(self.pool) or await self.registry.lease(self.pool, lambda: secret)
+
     def told(self, kind: type[Event]) -> list[Any]:
         """The events of one kind so far."""
         return [event for event in self.events if isinstance(event, kind)]

@@ -11,7 +11,19 @@ from datetime import UTC, datetime
 
 import orjson
 
-from sqlhttp_gateway.events import AlertChanged, Answered, Bug, Cancelled, Closed, Event, Leaked, Observer, Opened, Slow
+from sqlhttp_gateway.events import (
+    AlertChanged,
+    Answered,
+    Bug,
+    Cancelled,
+    Closed,
+    Event,
+    Leaked,
+    Observer,
+    Opened,
+    Paused,
+    Slow,
+)
 from sqlhttp_gateway.neon.traceparent import trace_id
 from sqlhttp_gateway.observe.fingerprint import fingerprint
 from sqlhttp_gateway.settings import LogSettings
@@ -73,6 +85,8 @@ def log_observer(settings: LogSettings) -> Observer:
                 _LOG.debug("connection opened", extra=_extra(pool=event.pool, seconds=round(event.seconds, 6)))
             case Closed():
                 _LOG.debug("connection closed", extra=_extra(pool=event.pool, reason=event.reason))
+            case Paused():
+                _LOG.info("paused" if event.is_paused else "resumed", extra=_extra(database=event.database or "all"))
             case Cancelled():
                 _LOG.debug("statement cancelled", extra=_extra(pool=event.pool, confirmed=event.confirmed))
             case Slow():

@@ -88,7 +88,7 @@ MAX_CONNECTIONS = Metric(
 CURRENT_CONNECTIONS = Metric(
     "pgbouncer_databases_current_connections", "gauge", _DATABASE_LABELS, "Connections to the database."
 )
-PAUSED = Metric("pgbouncer_databases_paused", "gauge", _DATABASE_LABELS, "Always 0: none can be.")
+PAUSED = Metric("pgbouncer_databases_paused", "gauge", _DATABASE_LABELS, "1 while the database is paused.")
 DISABLED = Metric("pgbouncer_databases_disabled", "gauge", _DATABASE_LABELS, "Always 0: none can be.")
 
 
@@ -135,7 +135,7 @@ def _put_databases(families: Families, report: Report, pools: list[PoolSnapshot]
         families.put(RESERVE_POOL, 0, *labels)
         families.put(MAX_CONNECTIONS, report.connections_limit, *labels)
         families.put(CURRENT_CONNECTIONS, sum(pool.connections for pool in members), *labels)
-        families.put(PAUSED, 0, *labels)
+        families.put(PAUSED, int(any(pool.is_paused for pool in members)), *labels)
         families.put(DISABLED, 0, *labels)
 
 

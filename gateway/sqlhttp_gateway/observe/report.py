@@ -107,4 +107,5 @@ def combined(one: PoolSnapshot, other: PoolSnapshot) -> PoolSnapshot:
         max_size=max(one.max_size, other.max_size),
         longest_wait=max(one.longest_wait, other.longest_wait),
         oldest_lease=max(one.oldest_lease, other.oldest_lease),
+        is_paused=one.is_paused or other.is_paused,
     )

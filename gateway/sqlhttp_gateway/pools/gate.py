@@ -1,33 +1,54 @@
-"""Admission in front of a pool: a fixed number of permits, and one queue for those who wait.
+"""Admission in front of a pool: a number of permits, and a line for those who wait, fair between tenants.
 
 Knows nothing of Postgres. A waiter that gives up, by cancellation or by its deadline, costs nothing and loses nothing:
-a permit that reached it in the same tick is passed on.
+a permit that reached it in the same tick is passed on. In a paused gate nobody is served and nobody's time passes.
 """
 
 import asyncio
 
 from sqlhttp_gateway.errors import GatewayError, QueueFull, ShuttingDown, WaitTimeout
 from sqlhttp_gateway.pools.deadlines import Deadlines
-
-_Wait = tuple[float, float]
-"""When it began, on the loop's clock, and for how many seconds it may last."""
+from sqlhttp_gateway.pools.line import Line, Place, Turn
 
 
 class Gate:
-    """At most `permits` holders at a time; the others wait and are served strictly first in, first out."""
+    """At most `permits` holders at a time; the others wait, one queue for each tenant, served in turn."""
 
-    __slots__ = ("_expiries", "_free", "_loop", "_max_waiting", "_name", "_permits", "_stopped", "_waiters")
+    __slots__ = (
+        "_admits",
+        "_expiries",
+        "_free",
+        "_line",
+        "_loop",
+        "_max_waiting",
+        "_name",
+        "_pause_limit",
+        "_paused_at",
+        "_permits",
+        "_stood_still",
+        "_stopped",
+    )
 
-    def __init__(self, permits: int, *, max_waiting: int, name: str) -> None:
-        """`name` stands in messages; it says what the permits are for."""
+    def __init__(self, permits: int, *, max_waiting: int, name: str, pause_limit: float = 60.0) -> None:
+        """`name` stands in messages; it says what the permits are for. A waiter's time stands still for at most
+        `pause_limit` seconds.
+        """
         self._permits = permits
         self._free = permits
+        """Below 0 as long as more permits are held than there are, after a `resize`."""
         self._max_waiting = max_waiting
         self._name = name
         self._loop = asyncio.get_running_loop()
-        self._expiries = Deadlines(self._loop, self._expire)
-        self._waiters: dict[asyncio.Future[None], _Wait] = {}  # in order of arrival
+        self._expiries: Deadlines[Turn] = Deadlines(self._loop, self._expire)
+        self._line: Line[str] = Line()
+        """Its times are those of `_clock`."""
+        self._pause_limit = pause_limit
+        self._paused_at: float | None = None
+        self._stood_still = 0.0
+        """Seconds of all pauses that are over."""
         self._stopped = False
+        self._admits = True
+        """Neither stopped nor paused."""
 
     @property
     def in_use(self) -> int:
@@ -35,27 +56,50 @@ class Gate:
         return self._permits - self._free
 
     @property
+    def is_over(self) -> bool:
+        """More permits are held than there are now."""
+        return self._free < 0
+
+    @property
     def waiting(self) -> int:
-        """Requests in the queue."""
-        return len(self._waiters)
+        """Requests in line."""
+        return len(self._line)
 
     @property
     def waiting_since(self) -> float | None:
-        """When the first in the queue came, on the loop's clock; None when nobody waits."""
-        for since, _ in self._waiters.values():
-            return since
-        return None
+        """When the first in line came, on the loop's clock, later by any pause since; None when nobody waits."""
+        since = self._line.since
+        return None if since is None else since + self.stood_still
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether everybody has to wait for `resume`."""
+        return self._paused_at is not None
+
+    @property
+    def stood_still(self) -> float:
+        """Seconds that this gate has been paused, all pauses together."""
+        if self._paused_at is None:
+            return self._stood_still
+        return self._stood_still + self._loop.time() - self._paused_at
 
     def try_enter(self) -> bool:
         """Take a permit if that overtakes nobody."""
-        # With waiters in the queue a free permit is already on its way to the first of them.
-        if self._free and not self._waiters and not self._stopped:
+        # With waiters in line a free permit is already on its way to the first of them.
+        if self._free > 0 and not self._line and self._admits:
             self._free -= 1
             return True
         return False
 
-    async def enter(self, timeout: float) -> None:
-        """Take a permit, waiting in line for it; `leave` gives it back.
+    def try_keep(self) -> bool:
+        """Take a permit that nobody has a right to, in a paused gate, too: to close what stands behind it."""
+        if self._free > 0 and not self._stopped and (self._paused_at is not None or not self._line):
+            self._free -= 1
+            return True
+        return False
+
+    async def enter(self, timeout: float, tenant: str = "") -> None:
+        """Take a permit, waiting in line for it among the requests of `tenant`; `leave` gives it back.
 
         Raises:
             QueueFull: `max_waiting` others already wait.
@@ -66,21 +110,15 @@ class Gate:
             raise ShuttingDown("the gateway is shutting down", retry_after=1)
         if self.try_enter():
             return
-        if len(self._waiters) >= self._max_waiting:
-            raise QueueFull(
-                f"the wait queue of {self._name} is full: {len(self._waiters)} requests wait "
-                f"for {self._permits} connections (pool.max_waiting is {self._max_waiting})",
-                hint="Try again after the seconds in Retry-After, or raise pool.max_size or pool.max_waiting.",
-                retry_after=1,
-            )
-        turn: asyncio.Future[None] = self._loop.create_future()
-        now = self._loop.time()
-        self._waiters[turn] = now, timeout
-        self._expiries.set(turn, now + timeout)
+        if len(self._line) >= self._max_waiting:
+            self._make_room(tenant)
+        turn: Turn = self._loop.create_future()
+        self._line.join(turn, Place(tenant, self._clock(), timeout))
+        self._expiries.set(turn, self._loop.time() + (timeout if self._paused_at is None else self._pause_limit))
         try:
             await turn
         except asyncio.CancelledError:
-            self._waiters.pop(turn, None)
+            self._line.leave(turn)
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.leave()  # the permit arrived in the tick of the cancellation
             raise
@@ -88,36 +126,115 @@ class Gate:
             self._expiries.drop(turn)
 
     def leave(self) -> None:
-        """Give a permit back: to the first in the queue, if there is one."""
-        while self._waiters:
-            turn = next(iter(self._waiters))
-            del self._waiters[turn]
-            if not turn.done():  # done but still here: cancelled in this tick
-                turn.set_result(None)
-                return
+        """Give a permit back: to whose turn it is, if anybody waits."""
         self._free += 1
+        if self._line:
+            self._pass_on()
+
+    def resize(self, permits: int, *, max_waiting: int) -> None:
+        """Have another number of permits. When that is less, those that are held stay valid until they come back."""
+        self._free += permits - self._permits
+        self._permits = permits
+        self._max_waiting = max_waiting
+        self._pass_on()
+
+    def pause(self) -> None:
+        """Serve nobody until `resume`. Permits that are held stay valid."""
+        if self._paused_at is None:
+            self._paused_at = now = self._loop.time()
+            self._admits = False
+            for turn in self._line:
+                self._expiries.set(turn, now + self._pause_limit)
+
+    def resume(self) -> None:
+        """Serve again; those who waited through the pause have as much time left as they had."""
+        if self._paused_at is None:
+            return
+        self._stood_still = self.stood_still
+        self._paused_at = None
+        self._admits = not self._stopped
+        for turn in self._line:
+            place = self._line.place(turn)
+            self._expiries.set(turn, place.since + place.timeout + self._stood_still)
+        self._pass_on()
 
     def stop(self) -> None:
         """Refuse all who wait and all who come; permits that are held stay valid."""
         self._stopped = True
+        self._admits = False
         self.refuse_waiters(ShuttingDown("the gateway is shutting down", retry_after=1))
 
     def refuse_waiters(self, error: GatewayError) -> None:
-        """Let everyone in the queue fail with `error`."""
-        waiters, self._waiters = self._waiters, {}
-        for turn in waiters:
+        """Let everyone in line fail with `error`."""
+        for turn in self._line.clear():
             if not turn.done():
                 turn.set_exception(error)
 
-    def _expire(self, turn: asyncio.Future[None]) -> None:
-        if turn.done() or turn not in self._waiters:
+    # ── inside ──
+
+    def _clock(self) -> float:
+        """The loop's time less all pauses: who waits for `resume` does not grow older."""
+        return self._loop.time() - self.stood_still
+
+    def _pass_on(self) -> None:
+        """Give what is free to those whose turn it is."""
+        while self._free > 0 and self._line and self._paused_at is None:
+            turn = self._line.next()
+            if turn is None:
+                return
+            self._free -= 1
+            turn.set_result(None)
+
+    def _make_room(self, tenant: str) -> None:
+        """In a full line the last of the longest queue gives way to one whose tenant has fewer in it.
+
+        Else one tenant could fill the line, and all others would be refused at its end.
+
+        Raises:
+            QueueFull: the newcomer's own queue is as long as any.
+        """
+        last = self._line.last_of_longest()
+        if last is not None:
+            longest = self._line.place(last).tenant
+            if self._line.length(longest) > self._line.length(tenant) + 1:
+                error = self._full(self._line.length(longest))
+                self._line.leave(last)
+                if not last.done():
+                    last.set_exception(error)
+                return
+        raise self._full(self._line.length(tenant))
+
+    def _full(self, own: int) -> QueueFull:
+        whose = "" if own == len(self._line) else f" ({own} of them this tenant's)"
+        return QueueFull(
+            f"the wait queue of {self._name} is full: {len(self._line)} requests wait{whose} "
+            f"for {self._permits} connections (pool.max_waiting is {self._max_waiting})",
+            hint="Try again after the seconds in Retry-After, or raise pool.max_size or pool.max_waiting.",
+            retry_after=1,
+        )
+
+    def _expire(self, turn: Turn) -> None:
+        if turn.done() or turn not in self._line:
             return
-        ahead = list(self._waiters).index(turn)
-        _, timeout = self._waiters.pop(turn)
+        line = self._line
+        place = line.place(turn)
+        ahead, own = line.ahead(turn), line.length(place.tenant)
+        line.leave(turn)
+        if self._paused_at is not None:
+            turn.set_exception(
+                WaitTimeout(
+                    f"{self._name} is paused, and was not resumed within {self._pause_limit:g} s (pool.pause_limit)",
+                    hint="Try again after the seconds in Retry-After.",
+                    retry_after=1,
+                )
+            )
+            return
+        others = len(line) - own + 1
+        beside = f"; {others} of other tenants wait, too" if others else ""
         turn.set_exception(
             WaitTimeout(
-                f"no connection of {self._name} came free within {round(timeout, 3):g} s: "
-                f"all {self._permits} are in use, {ahead} requests were ahead and {len(self._waiters) - ahead} behind",
+                f"no connection of {self._name} came free within {round(place.timeout, 3):g} s: "
+                f"all {self._permits} are in use, {ahead} requests were ahead and {own - ahead - 1} behind{beside}",
                 hint="Try again after the seconds in Retry-After, or raise pool.max_size or pool.wait_timeout.",
                 retry_after=1,
             )

@@ -105,6 +105,9 @@ class Passwords:
 
     async def _check(self, password: bytes, key: PoolKey, upstream: Upstream) -> float:
         """Return if the password is right: the moment from which on that is not sure any more."""
+        for database in (upstream.admin.database, key.database):
+            if self._registry.is_paused(database):  # not while holding up those behind at the gate
+                await self._registry.resumed(database, timeout=upstream.pool.pause_limit)
         try:
             await self._gate.enter(upstream.pool.wait_timeout)
         except (QueueFull, WaitTimeout) as error:

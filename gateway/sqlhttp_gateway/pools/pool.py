@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import math
 import random
+import ssl
 from collections.abc import Callable, Coroutine, Hashable
 from time import perf_counter
 from typing import Any, Protocol
@@ -17,16 +18,19 @@ from sqlhttp_gateway.errors import GatewayError, PasswordFailed, ShuttingDown
 from sqlhttp_gateway.events import Closed, Observer, Opened
 from sqlhttp_gateway.model import ArrayType, PoolKey
 from sqlhttp_gateway.pools.backend import Backend
-from sqlhttp_gateway.pools.budget import Budget, Turn
+from sqlhttp_gateway.pools.budget import Budget, Claim
 from sqlhttp_gateway.pools.connect import connect
 from sqlhttp_gateway.pools.deadlines import Deadlines
 from sqlhttp_gateway.pools.gate import Gate
+from sqlhttp_gateway.pools.line import Line, Place, Turn
 from sqlhttp_gateway.pools.targets import Upstream
 
 CLOSE_TIMEOUT = 10.0
 """Seconds that Postgres has to end a backend that was told to terminate, until it is asked again."""
 _LIFETIME_JITTER = 0.1
 _CLOSED_POLL = 0.01
+_REPLACED = -math.inf
+"""The time at which a connection expires that is to be replaced whatever its age."""
 _RETURNING_WAIT = 0.02
 """Seconds that a request waits for a scrub to end before it opens a connection; a scrub takes some 50 µs."""
 _RETURN_TIMEOUT = 30.0
@@ -51,7 +55,10 @@ class Pool:
         self.key = key
         self.upstream = upstream
         self.gate = Gate(
-            settings.max_size, max_waiting=settings.max_waiting, name=f"database {key.database}, role {key.role}"
+            settings.max_size,
+            max_waiting=settings.max_waiting,
+            name=f"database {key.database}, role {key.role}",
+            pause_limit=settings.pause_limit,
         )
         self.array_types: dict[int, ArrayType | None] = {}
         """Array types that the catalog was asked for; None is a type that is no array."""
@@ -69,15 +76,21 @@ class Pool:
         self._settings = settings
         self._budget = budget
         self._observe = observe
+        self._backends: set[Backend] = set()
+        """Every connection that is open, whatever it does."""
         self._idle: list[Backend] = []
         self._ending: set[Backend] = set()
-        self._expecting: dict[Turn, float] = {}
-        """Who has a permit and takes the next connection that comes back, and since when."""
+        self._expecting: Line[str] = Line()
+        """Who has a permit and takes the next connection that comes back."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._password = b""
         self.last_used = -math.inf
         """When a connection was last given back; a pool that never had one is soon forgotten, whoever asked for it."""
         self._draining = False
+        self._turns_away = ""
+        """Why a connection that comes back is not kept, as long as none is."""
+        self._generation = 0
+        """How often all connections had to be replaced."""
         self.is_retired = False
         """The registry knows it no more; it may have no connection as long as that is so."""
 
@@ -111,29 +124,31 @@ class Pool:
             return None
         return backend
 
-    async def acquire(self, password: Password, *, timeout: float | None = None) -> Backend:
+    async def acquire(self, password: Password, *, timeout: float | None = None, tenant: str = "") -> Backend:
         """A connection, waiting for one and opening it if need be, within `timeout` or `pool.wait_timeout` seconds.
 
-        `release` or `discard` gives it back. `password` is asked for only when a connection has to be opened.
+        `release` or `discard` gives it back. `password` is asked for only when a connection has to be opened. Those
+        who wait are served by their tenants' turns.
 
         Raises:
             QueueFull, WaitTimeout, ShuttingDown: there is none to be had.
             GatewayError: whatever `connect` raises when a new one cannot be opened.
         """
         timeout = self._settings.wait_timeout if timeout is None else timeout
-        deadline = self.loop.time() + timeout
+        gate = self.gate
+        deadline = self.loop.time() - gate.stood_still + timeout
         while True:
-            await self.gate.enter(max(0.0, deadline - self.loop.time()))
+            await gate.enter(max(0.0, deadline - self.loop.time() + gate.stood_still), tenant)
             if not self._idle:
                 break
             backend = self._idle.pop()
             if not backend.closing:
                 return backend
             self.discard(backend, "lost")  # as in try_acquire
-        returned = await self._await_returning()
+        returned = await self._await_returning(tenant)
         if returned is not None:
             return returned
-        return await self._open(password, timeout=max(0.0, deadline - self.loop.time()))
+        return await self._open(password, max(0.0, deadline - self.loop.time() + gate.stood_still), tenant=tenant)
 
     async def log_in(self, password: bytes) -> None:
         """Prove a password by opening a connection with it, which stays in the pool.
@@ -150,30 +165,30 @@ class Pool:
         except BaseException:
             self.gate.leave()
             raise
-        self.release(await self._open(lambda: password, timeout=self._settings.wait_timeout, takes_returned=False))
+        self.release(await self._open(lambda: password, self._settings.wait_timeout, takes_returned=False))
 
     def release(self, backend: Backend) -> None:
         """Take back a clean connection: for the next in line, or to keep it idle."""
         if backend.is_lost or backend.closing:
             self.discard(backend, "broken")
-        elif self._draining:
-            self.discard(backend, "drain")
+        elif self._turns_away:
+            self.discard(backend, self._turns_away)
         elif self.loop.time() >= backend.expires_at:
-            self.discard(backend, "lifetime")
-        elif self._owes_budget():
+            self.discard(backend, _age(backend))
+        elif self._owes_permit() or self._owes_budget():
             self.discard(backend, "evicted")
         else:
             backend.idle_since = self.last_used = self.loop.time()
-            for turn in self._expecting:
-                if not turn.done():
-                    turn.set_result(backend)
-                    break
+            turn = self._expecting.next() if self._expecting else None
+            if turn is not None:
+                turn.set_result(backend)
             else:
                 self._idle.append(backend)
             self.gate.leave()
 
     def discard(self, backend: Backend, reason: str) -> None:
         """Take back a connection that is not to be used again; its permit comes free when Postgres has closed it."""
+        self._ending.add(backend)
         self.spawn(self._close_and_leave(backend, reason))
 
     def evict_oldest(self) -> bool:
@@ -191,7 +206,7 @@ class Pool:
             if backend.closing:
                 reason = "lost"
             elif now >= backend.expires_at:
-                reason = "lifetime"
+                reason = _age(backend)
             elif spare > 0 and now - backend.idle_since > self._settings.idle_timeout:
                 reason = "idle"
             else:
@@ -206,14 +221,59 @@ class Pool:
                 backend.abandon()
         # What is opened ahead of need takes nothing from anybody: it neither waits in line nor evicts.
         if self._password and self.gate.in_use + len(self._idle) < keep and self.gate.try_enter():
-            if self._budget.try_reserve():
+            if self._budget.try_reserve(self.key):
                 self.spawn(self._warm())
             else:
                 self.gate.leave()
 
+    # ── what an operator may want ──
+
+    @property
+    def is_still(self) -> bool:
+        """No connection is lent, idle, on its way or being closed, and none can be as long as the pool is paused."""
+        return not self.gate.in_use and not self._idle and not self._ending
+
+    def pause(self) -> None:
+        """Lend nothing until `resume`: who asks, waits. Connections are closed, those that are lent once they are back.
+
+        To be called again until `is_still`.
+        """
+        if not self._draining:
+            self._turns_away = "pause"
+        self.gate.pause()
+        self._close_idle("pause")
+
+    def resume(self) -> None:
+        """Lend again."""
+        if not self._draining:
+            self._turns_away = ""
+        self.gate.resume()
+
+    def reconnect(self) -> None:
+        """Replace every connection: the idle ones now, each of the others when it comes back."""
+        self._generation += 1
+        for backend in self._backends:
+            backend.expires_at = _REPLACED
+        self._close_idle("reconnect")
+
+    def reconfigure(self, upstream: Upstream) -> None:
+        """Go by other settings from now on, dropping nothing that runs.
+
+        Connections that would be opened otherwise now are replaced as they come free, and so are those of too large a
+        pool closed.
+        """
+        before, self.upstream = self.upstream, upstream
+        settings = self._settings = upstream.pool
+        if _way_to(before) != _way_to(upstream):
+            self.reconnect()
+        while len(self._idle) + self.gate.in_use > settings.max_size and self._idle and self.gate.try_keep():
+            self.discard(self._idle.pop(0), "evicted")
+        self.gate.resize(settings.max_size, max_waiting=settings.max_waiting)
+
     def stop(self) -> None:
         """Lend no more and close what is idle; holders keep theirs until they give it back."""
         self._draining = True
+        self._turns_away = "drain"
         self.gate.stop()
         for turn in self.reserving:
             if not turn.done():
@@ -247,31 +307,39 @@ class Pool:
 
     # ── inside ──
 
-    def _owes_budget(self) -> bool:
-        """Another pool's request waits for a connection longer than anyone here does."""
-        theirs = self._budget.waiting_since
-        if theirs is None:
-            return False
-        ours = next((since for turn, since in self._expecting.items() if not turn.done()), self.gate.waiting_since)
-        return ours is None or theirs < ours
+    def _owes_permit(self) -> bool:
+        """More connections are out than there may be since the last `reconfigure`, those on their end not counted."""
+        return self.gate.is_over and self.gate.in_use - len(self._ending) > self._settings.max_size
 
-    async def _await_returning(self) -> Backend | None:
+    def _owes_budget(self) -> bool:
+        """Another pool has a better right to a connection that has come free."""
+        if not self._budget.is_tight:
+            return False
+        since = self._expecting.since
+        return self._budget.owes(self.key, self.gate.waiting_since if since is None else since)
+
+    def _close_idle(self, reason: str) -> None:
+        """Begin to close every idle connection that nobody is about to take."""
+        while self._idle and self.gate.try_keep():
+            self.discard(self._idle.pop(0), reason)
+
+    async def _await_returning(self, tenant: str) -> Backend | None:
         """A connection whose scrub is under way, if there is one to spare: it is free long before a new one is open."""
         if len(self.returning) <= len(self._expecting):
             return None
         turn: Turn = self.loop.create_future()
         expiry = self.loop.call_later(_RETURNING_WAIT, _fulfil, turn)
         try:
-            return await self._receive(turn, self.loop.time())
+            return await self._receive(turn, self.loop.time(), tenant)
         finally:
             expiry.cancel()
 
-    async def _receive(self, turn: Turn, since: float) -> Backend | None:
+    async def _receive(self, turn: Turn, since: float, tenant: str) -> Backend | None:
         """The next connection that comes back; or None, once someone else has fulfilled `turn`.
 
         The caller holds a permit; on any failure it is given back.
         """
-        self._expecting[turn] = since
+        self._expecting.join(turn, Place(tenant, since, math.inf))
         try:
             backend: Backend | None = await turn
         except BaseException:
@@ -281,10 +349,12 @@ class Pool:
                 self.gate.leave()
             raise
         finally:
-            del self._expecting[turn]
+            self._expecting.leave(turn)
         return backend
 
-    async def _open(self, password: Password, *, timeout: float, takes_returned: bool = True) -> Backend:
+    async def _open(
+        self, password: Password, timeout: float, *, tenant: str = "", takes_returned: bool = True
+    ) -> Backend:
         """Open a connection under the permit that the caller holds; on any failure the permit is given back.
 
         As long as the budget has no room, a connection that comes back will do as well, unless `takes_returned` is
@@ -293,20 +363,20 @@ class Pool:
         if self._draining:
             self.gate.leave()
             raise _shutting_down()
-        if not self._budget.try_reserve():
-            backend = await self._await_budget(timeout, takes_returned=takes_returned)
+        if not self._budget.try_reserve(self.key):
+            backend = await self._await_budget(timeout, tenant, takes_returned=takes_returned)
             if backend is not None:
                 return backend
         return await self._open_reserved(password)
 
-    async def _await_budget(self, timeout: float, *, takes_returned: bool) -> Backend | None:
+    async def _await_budget(self, timeout: float, tenant: str, *, takes_returned: bool) -> Backend | None:
         """A unit of the budget, or a connection of this pool that comes back sooner."""
         turn: Turn = self.loop.create_future()
         self.reserving[turn] = since = self.loop.time()
-        self._budget.wait(turn, since, timeout)
+        self._budget.wait(turn, Claim(self.key, tenant), since, timeout)
         try:
             if takes_returned:
-                return await self._receive(turn, since)
+                return await self._receive(turn, since, tenant)
             try:
                 await turn
             except BaseException:
@@ -315,7 +385,7 @@ class Pool:
             return None
         except asyncio.CancelledError:
             if _is_fulfilled(turn) and turn.result() is None:
-                self._budget.give_back()  # the unit came in the tick of the cancellation
+                self._budget.give_back(self.key)  # the unit came in the tick of the cancellation
             raise
         finally:
             self._budget.leave(turn)
@@ -344,18 +414,21 @@ class Pool:
     async def _connect(self, password: Password) -> Backend:
         began = perf_counter()  # the loop's clock may tick in milliseconds
         self.opening += 1
+        generation = self._generation
         try:
             secret = password()
             backend = await connect(
                 self.upstream, database=self.key.database, role=self.key.role, password=secret, on_lost=self._lose
             )
         except BaseException:
-            self._budget.give_back()
+            self._budget.give_back(self.key)
             raise
         finally:
             self.opening -= 1
         backend.connect_seconds = perf_counter() - began
-        backend.expires_at = self.loop.time() + self._settings.max_lifetime * (1 - random.random() * _LIFETIME_JITTER)
+        self._backends.add(backend)
+        lifetime = self._settings.max_lifetime * (1 - random.random() * _LIFETIME_JITTER)
+        backend.expires_at = self.loop.time() + lifetime if generation == self._generation else _REPLACED
         self._password = secret
         self._observe(Opened(str(self.key), backend.connect_seconds))
         return backend
@@ -385,10 +458,24 @@ class Pool:
 
     def _lose(self, backend: Backend) -> None:
         """The socket is gone, whoever closed it. A holder gives its permit back by `release`."""
-        self._budget.give_back()
+        self._backends.discard(backend)
+        self._budget.give_back(self.key)
         if backend in self._idle:
             self._idle.remove(backend)
             self._observe(Closed(str(self.key), "lost"))
+
+
+def _age(backend: Backend) -> str:
+    """Why one whose time is over is closed."""
+    return "reconnect" if backend.expires_at == _REPLACED else "lifetime"
+
+
+def _way_to(upstream: Upstream) -> tuple[object, ...]:
+    """All that a connection is made by, in what can be compared."""
+    way = upstream.ssl
+    if isinstance(way, ssl.SSLContext):  # read anew from the same settings it is another one
+        way = f"{way.verify_mode.name} {way.check_hostname}"
+    return upstream.target, way, upstream.server_settings, upstream.is_pooler, upstream.pool.statement_cache_size
 
 
 def _fulfil(turn: Turn) -> None:

@@ -4,15 +4,17 @@ import asyncio
 import contextlib
 from dataclasses import replace
 
-from sqlhttp_gateway.events import Observer
+from sqlhttp_gateway.errors import WaitTimeout
+from sqlhttp_gateway.events import Observer, Paused
 from sqlhttp_gateway.model import PoolKey
 from sqlhttp_gateway.pools.budget import Budget
 from sqlhttp_gateway.pools.lease import Lease
+from sqlhttp_gateway.pools.pauses import Pauses
 from sqlhttp_gateway.pools.pool import CLOSE_TIMEOUT, Password, Pool
 from sqlhttp_gateway.pools.targets import Upstream
 
 _SWEEP_EVERY = 1.0
-_DRAIN_POLL = 0.02
+_POLL = 0.02
 
 
 class PoolRegistry:
@@ -24,6 +26,7 @@ class PoolRegistry:
         self._budget = Budget(max_total, self._evict)
         self._cancel_timeout = cancel_timeout
         self._observe = observe
+        self._pauses = Pauses()
         self._sweeper: asyncio.Task[None] | None = None
         self._draining = False
 
@@ -45,9 +48,7 @@ class PoolRegistry:
         """The pool of `key`, made if need be."""
         pool = self._pools.get(key)
         if pool is None:
-            pool = self._pools[key] = Pool(key, upstream, self._budget, self._observe)
-            if self._draining:
-                pool.stop()
+            pool = self._pools[key] = self._made(Pool(key, upstream, self._budget, self._observe))
         return pool
 
     def listening_pool(self, pool: Pool) -> Pool:
@@ -57,10 +58,8 @@ class PoolRegistry:
         beside = self._listening.get(pool.key)
         if beside is None:
             single = pool.upstream.pool.model_copy(update={"max_size": 1, "min_size": 0})
-            beside = Pool(pool.key, replace(pool.upstream, pool=single), self._budget, self._observe)
+            beside = self._made(Pool(pool.key, replace(pool.upstream, pool=single), self._budget, self._observe))
             self._listening[pool.key] = beside
-            if self._draining:
-                beside.stop()
         return beside
 
     def try_lease(self, pool: Pool) -> Lease | None:
@@ -70,15 +69,79 @@ class PoolRegistry:
             return None
         return Lease(pool, backend, cancel_timeout=self._cancel_timeout, observe=self._observe)
 
-    async def lease(self, pool: Pool, password: Password, *, timeout: float | None = None) -> Lease:
-        """A lease, waiting for it.
+    async def lease(self, pool: Pool, password: Password, *, timeout: float | None = None, tenant: str = "") -> Lease:
+        """A lease, waiting for it among the requests of `tenant`.
 
         Raises what `Pool.acquire` raises.
         """
         if pool.is_retired:
             pool = self._current(pool)
-        backend = await pool.acquire(password, timeout=timeout)
+        backend = await pool.acquire(password, timeout=timeout, tenant=tenant)
         return Lease(pool, backend, cancel_timeout=self._cancel_timeout, observe=self._observe)
+
+    # ── what an operator may want ──
+
+    def is_paused(self, database: str) -> bool:
+        """Whether whoever wants a connection to `database` has to wait."""
+        return self._pauses.cover(database)
+
+    async def pause(self, database: str | None) -> None:
+        """Let requests for a database, or with None for all, wait; return when no connection to it is left.
+
+        Transactions finish, and so do tunnels with session pooling: this waits for them. Cancelled, it resumes.
+        """
+        self._pauses.begin(database)
+        self._observe(Paused(database or "", is_paused=True))
+        try:
+            while self._is_pausing(database):
+                pools = self._pools_of(database)
+                for pool in pools:
+                    pool.pause()
+                for pool in self._listening.values():
+                    self._free_listener(pool, database)
+                if all(pool.is_still for pool in pools):
+                    return
+                await asyncio.sleep(_POLL)
+        except asyncio.CancelledError:
+            self.resume(database)
+            raise
+
+    def resume(self, database: str | None) -> bool:
+        """Let requests go on; with None, all of them. False when nothing of that was paused."""
+        was_paused = bool(self._pauses) if database is None else self._pauses.cover(database)
+        self._pauses.end(database)
+        for pool in self._pools_of(database):
+            if not self._pauses.cover(pool.key.database):
+                pool.resume()
+        if was_paused:
+            self._observe(Paused(database or "", is_paused=False))
+        return was_paused
+
+    def reconnect(self, database: str | None) -> None:
+        """Replace the connections to a database, or with None all: the idle ones now, the others when they come back.
+
+        One that only listens is replaced at once; its programs are told that they may have missed something.
+        """
+        for pool in self._pools_of(database):
+            pool.reconnect()
+        for pool in self._listening.values():
+            self._free_listener(pool, database)
+
+    async def resumed(self, database: str, *, timeout: float) -> None:
+        """Return when a database is not paused, which it may be again when the caller goes on.
+
+        Raises:
+            WaitTimeout: it still is after `timeout` seconds.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                while self._pauses.cover(database):  # noqa: ASYNC110 - once in months, and nobody is in a hurry
+                    await asyncio.sleep(_POLL)
+        except TimeoutError:
+            raise WaitTimeout(
+                f"database {database} is paused, and was not resumed within {timeout:g} s (pool.pause_limit)",
+                retry_after=1,
+            ) from None
 
     async def drain(self, grace: float) -> None:
         """Refuse new work, wait up to `grace` seconds for leases to come back, then close everything."""
@@ -92,8 +155,29 @@ class PoolRegistry:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace):
                 while any(pool.gate.in_use for pool in self.pools):  # noqa: ASYNC110 - once in a life
-                    await asyncio.sleep(_DRAIN_POLL)
+                    await asyncio.sleep(_POLL)
         await asyncio.gather(*(pool.wait_closed(CLOSE_TIMEOUT) for pool in self.pools))
+
+    def _made(self, pool: Pool) -> Pool:
+        """A new pool, in the state that the others are in."""
+        if self._draining:
+            pool.stop()
+        if self._pauses.cover(pool.key.database):
+            pool.pause()
+        return pool
+
+    def _pools_of(self, database: str | None) -> list[Pool]:
+        return [pool for pool in self.pools if database is None or pool.key.database == database]
+
+    def _is_pausing(self, database: str | None) -> bool:
+        return bool(self._pauses) if database is None else self._pauses.cover(database)
+
+    @staticmethod
+    def _free_listener(pool: Pool, database: str | None) -> None:
+        """A connection that listens is lent for as long as anybody does: end it, so that its holder makes another."""
+        if database is None or pool.key.database == database:
+            for backend in list(pool.leased):
+                backend.abort()
 
     def _current(self, pool: Pool) -> Pool:
         """The pool of the same key that is not retired: two for one key would have twice its connections."""

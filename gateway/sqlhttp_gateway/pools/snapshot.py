@@ -23,6 +23,7 @@ class PoolSnapshot:
     waiting: int
     longest_wait: float
     oldest_lease: float
+    is_paused: bool = False
 
     @property
     def connections(self) -> int:
@@ -48,4 +49,5 @@ def snapshot(pool: Pool, now: float) -> PoolSnapshot:
         waiting=pool.gate.waiting + len(pool.reserving),
         longest_wait=now - min(waits) if waits else 0.0,
         oldest_lease=now - min(pool.leased.values()) if pool.leased else 0.0,
+        is_paused=pool.gate.is_paused,
     )

@@ -8,6 +8,7 @@ import pytest
 
 from sqlhttp_gateway.errors import QueueFull, ShuttingDown, WaitTimeout
 from sqlhttp_gateway.pools.gate import Gate
+from tests.support.clock import fake_time, turns
 
 LONG = 60.0  # seconds; never waited for
 SHORT = 0.01
@@ -23,10 +24,10 @@ async def gate() -> AsyncIterator[Gate]:
     assert gate.try_enter()
 
 
-async def waiting(gate: Gate, timeout: float = LONG) -> "asyncio.Task[None]":
+async def waiting(gate: Gate, timeout: float = LONG, *, tenant: str = "") -> "asyncio.Task[None]":
     """A task that stands in the queue."""
     before = gate.waiting
-    task = asyncio.create_task(gate.enter(timeout))
+    task = asyncio.create_task(gate.enter(timeout, tenant))
     while gate.waiting == before:  # noqa: ASYNC110 - one turn of the loop
         await asyncio.sleep(0)
     return task
@@ -136,6 +137,192 @@ async def test_waiting_since_is_the_arrival_of_the_first(gate: Gate) -> None:
     gate.leave()
 
 
+# ── tenants ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_tenants_are_served_in_turn() -> None:
+    gate = Gate(1, max_waiting=100, name="n")
+    await gate.enter(LONG)
+    served: list[str] = []
+
+    async def visit(tenant: str) -> None:
+        await gate.enter(LONG, tenant)
+        served.append(tenant)
+        gate.leave()
+
+    visits = [asyncio.create_task(visit(tenant)) for tenant in "aaaaab"]
+    while gate.waiting < len(visits):  # noqa: ASYNC110 - one turn of the loop
+        await asyncio.sleep(0)
+    gate.leave()
+    await asyncio.gather(*visits)
+    assert served == list("abaaaa")
+
+
+async def test_crowd_that_fills_the_line_gives_way_to_another_tenant(gate: Gate) -> None:
+    await gate.enter(LONG)
+    crowd = [await waiting(gate, tenant="a") for _ in range(3)]
+    other = asyncio.create_task(gate.enter(LONG, "b"))
+    with pytest.raises(QueueFull) as caught:
+        await crowd[2]
+    assert "3 requests wait for 1 connections" in caught.value.message
+    with pytest.raises(QueueFull) as caught:
+        gate.enter(LONG, "a").send(None)
+    assert "3 requests wait (2 of them this tenant's) for 1 connections" in caught.value.message
+    with pytest.raises(QueueFull):
+        gate.enter(LONG, "b").send(None)  # it would have as many as the other
+    for task in (crowd[0], other, crowd[1]):
+        gate.leave()
+        await task
+    gate.leave()
+
+
+async def test_expired_wait_counts_its_own_tenant_apart(gate: Gate) -> None:
+    await gate.enter(LONG)
+    others = [await waiting(gate, tenant="a") for _ in range(2)]
+    with pytest.raises(WaitTimeout) as caught:
+        await gate.enter(SHORT, "b")
+    assert "0 requests were ahead and 0 behind; 2 of other tenants wait, too" in caught.value.message
+    for task in others:
+        gate.leave()
+        await task
+    gate.leave()
+
+
+# ── a pause ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_paused_gate_serves_nobody_and_resumed_it_serves_in_order(gate: Gate) -> None:
+    gate.pause()
+    assert gate.is_paused
+    assert not gate.try_enter()
+    first = await waiting(gate)
+    second = await waiting(gate)
+    gate.resume()
+    assert not gate.is_paused
+    await first
+    assert not second.done()
+    gate.leave()
+    await second
+    gate.leave()
+
+
+async def test_permit_that_comes_back_in_a_pause_is_for_nobody(gate: Gate) -> None:
+    await gate.enter(LONG)
+    waiter = await waiting(gate)
+    gate.pause()
+    gate.leave()
+    assert (gate.in_use, gate.waiting) == (0, 1)
+    gate.resume()
+    await waiter
+    gate.leave()
+
+
+async def test_time_stands_still_for_those_who_wait_through_a_pause() -> None:
+    with fake_time() as clock:
+        gate = Gate(1, max_waiting=3, name="n", pause_limit=60.0)
+        await gate.enter(LONG)
+        before = await waiting(gate, 5.0)
+        clock.advance(3.0)
+        gate.pause()
+        clock.advance(40.0)
+        during = await waiting(gate, 5.0)
+        clock.advance(10.0)
+        await turns()
+        assert not before.done()
+        assert gate.stood_still == 50.0
+        gate.resume()
+        assert gate.waiting_since == clock.now - 3.0
+        clock.advance(1.9)
+        await turns()
+        assert not before.done()
+        clock.advance(0.2)
+        with pytest.raises(WaitTimeout):
+            await before
+        clock.advance(2.8)
+        await turns()
+        assert not during.done()
+        clock.advance(0.2)
+        with pytest.raises(WaitTimeout):
+            await during
+
+
+async def test_pause_that_nobody_ends_is_told_after_its_limit() -> None:
+    with fake_time() as clock:
+        gate = Gate(1, max_waiting=3, name="database d, role r", pause_limit=60.0)
+        await gate.enter(LONG)
+        before = await waiting(gate, 5.0)
+        gate.pause()
+        clock.advance(30.0)
+        during = await waiting(gate, 5.0)
+        clock.advance(30.1)
+        with pytest.raises(WaitTimeout) as caught:
+            await before
+        assert "database d, role r is paused, and was not resumed within 60 s (pool.pause_limit)" in str(caught.value)
+        assert not during.done()
+        clock.advance(30.0)
+        with pytest.raises(WaitTimeout):
+            await during
+
+
+async def test_what_is_kept_behind_a_permit_can_be_closed_in_a_pause_and_not_while_somebody_waits(gate: Gate) -> None:
+    assert gate.try_keep()
+    assert not gate.try_keep()
+    waiter = await waiting(gate)
+    gate.leave()
+    assert not gate.try_keep()
+    await waiter
+    other = await waiting(gate)
+    gate.pause()
+    gate.leave()
+    assert gate.try_keep()
+    gate.leave()
+    gate.resume()
+    await other
+    gate.leave()
+
+
+async def test_gate_that_was_stopped_in_a_pause_stays_stopped() -> None:
+    gate = Gate(1, max_waiting=3, name="n")
+    gate.pause()
+    gate.stop()
+    gate.resume()
+    assert not gate.try_enter()
+    assert not gate.try_keep()
+
+
+# ── another number of permits ────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_more_permits_go_to_those_who_wait(gate: Gate) -> None:
+    await gate.enter(LONG)
+    tasks = [await waiting(gate) for _ in range(3)]
+    gate.resize(3, max_waiting=3)
+    await asyncio.gather(*tasks[:2])
+    assert (gate.in_use, gate.waiting) == (3, 1)
+    for _ in range(3):
+        gate.leave()
+    await tasks[2]
+    gate.leave()
+
+
+async def test_fewer_permits_hold_as_those_in_use_come_back() -> None:
+    gate = Gate(4, max_waiting=3, name="n")
+    for _ in range(4):
+        await gate.enter(LONG)
+    waiter = await waiting(gate)
+    gate.resize(2, max_waiting=1)
+    assert gate.is_over
+    for _ in range(2):
+        gate.leave()
+    assert not gate.is_over
+    assert (gate.in_use, waiter.done()) == (2, False)
+    with pytest.raises(QueueFull):
+        await gate.enter(LONG)
+    gate.leave()
+    await waiter
+    assert gate.in_use == 2
+
+
 # ── giving up ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -184,7 +371,7 @@ async def test_last_in_the_queue_that_gives_up_with_a_permit_leaves_it_free(gate
 async def test_deadline_in_the_tick_of_the_cancellation_is_no_lost_exception(gate: Gate) -> None:
     await gate.enter(LONG)
     waiter = await waiting(gate)
-    [turn] = gate._waiters
+    [turn] = gate._line
     gate._expire(turn)
     waiter.cancel()
     await asyncio.wait([waiter])
@@ -195,7 +382,7 @@ async def test_deadline_in_the_tick_of_the_cancellation_is_no_lost_exception(gat
 async def test_deadline_after_the_permit_has_arrived_changes_nothing(gate: Gate) -> None:
     await gate.enter(LONG)
     waiter = await waiting(gate)
-    [turn] = gate._waiters
+    [turn] = gate._line
     gate.leave()
     gate._expire(turn)
     await waiter

@@ -2,6 +2,9 @@
 
 import asyncio
 import random
+import ssl
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -14,10 +17,13 @@ from sqlhttp_gateway.errors import (
     WaitTimeout,
 )
 from sqlhttp_gateway.events import Closed, Opened
+from sqlhttp_gateway.model import PoolKey
 from sqlhttp_gateway.pools import pool as pool_module
 from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.budget import Budget
 from sqlhttp_gateway.pools.pool import Pool
+from sqlhttp_gateway.pools.targets import Targets, Upstream
+from sqlhttp_gateway.settings import load_settings
 from tests.support.cluster import PASSWORD, Cluster, Database
 from tests.support.complaints import no_complaints
 from tests.support.leases import Leases, leases, refusal, run, until
@@ -343,8 +349,8 @@ async def test_unit_that_comes_in_the_tick_of_the_cancellation_is_passed_on(
             await until(lambda: bool(other.reserving))
             give_back = Budget.give_back
 
-            def give_back_and_cancel(budget: Budget) -> None:
-                give_back(budget)
+            def give_back_and_cancel(budget: Budget, pool: PoolKey) -> None:
+                give_back(budget, pool)
                 waiter.cancel()
 
             with monkeypatch.context() as patched:
@@ -583,3 +589,59 @@ async def test_pool_is_unused_only_when_nothing_of_it_is_left(database: Database
         pool.sweep(later())
         assert not pool.is_unused, "its connection is being closed"
         await until(lambda: pool.is_unused)
+
+
+# ── other settings while it runs ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def with_pool(upstream: Upstream, **changes: Any) -> Upstream:
+    return replace(upstream, pool=upstream.pool.model_copy(update=changes))
+
+
+async def test_smaller_pool_closes_what_is_idle_now_and_what_is_lent_when_it_comes_back(database: Database) -> None:
+    async with leases(database, pool={"max_size": 4}) as lending:
+        held = [await lending.lease() for _ in range(4)]
+        held.pop().release()
+        await lending.settled_but(3)
+        lending.pool.reconfigure(with_pool(lending.upstream, max_size=2))
+        await until(lambda: lending.registry.connections == 3)
+        for lease in held:
+            assert (await run(lease, "SELECT 1"))[0].row_count == 1
+            lease.release()
+        await lending.settled()
+        assert lending.registry.connections == 2
+        assert {event.reason for event in lending.told(Closed)} == {"evicted"}
+
+
+async def test_larger_pool_serves_those_who_wait(database: Database) -> None:
+    async with leases(database, pool={"max_size": 1}) as lending:
+        first = await lending.lease()
+        waiting = asyncio.create_task(lending.lease())
+        await until(lambda: lending.pool.gate.waiting == 1)
+        lending.pool.reconfigure(with_pool(lending.upstream, max_size=2))
+        (await waiting).release()
+        first.release()
+
+
+async def test_connections_are_replaced_when_they_would_be_opened_otherwise_and_only_then(database: Database) -> None:
+    async with leases(database) as lending:
+        pid = await lending.value(PID)
+        await lending.settled()
+        upstream = with_pool(lending.upstream, idle_timeout=99.0)
+        lending.pool.reconfigure(upstream)
+        assert await lending.value(PID) == pid
+        await lending.settled()
+        upstream = replace(upstream, server_settings={"application_name": "another"})
+        lending.pool.reconfigure(upstream)
+        assert await lending.value("SHOW application_name") == "another"
+        assert await lending.value(PID) != pid
+
+
+def test_certificates_that_were_read_again_are_no_reason_to_reconnect(database: Database) -> None:
+    upstream = Targets(load_settings(database_url=database.url)).default
+    again = replace(upstream, ssl=ssl.create_default_context())
+    upstream = replace(upstream, ssl=ssl.create_default_context())
+    assert pool_module._way_to(upstream) == pool_module._way_to(again)
+    lenient = ssl.create_default_context()
+    lenient.check_hostname = False
+    assert pool_module._way_to(upstream) != pool_module._way_to(replace(upstream, ssl=lenient))

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from sqlhttp_gateway.errors import ShuttingDown
+from sqlhttp_gateway.errors import GatewayError, ShuttingDown
+from sqlhttp_gateway.events import Closed, Paused
 from sqlhttp_gateway.pools import registry as registry_module
 from tests.support.cluster import Database
 from tests.support.leases import leases, refusal, run, until
@@ -93,6 +94,165 @@ async def test_longest_idle_connection_of_any_pool_makes_room(database: Database
         lease = await lending.lease(third)
         assert (lending.pool.idle, other.idle) == (0, 1)
         lease.release()
+
+
+# ── pause, resume, reconnect ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_pause_waits_for_what_runs_and_closes_every_connection(database: Database) -> None:
+    async with leases(database) as lending, watching(database) as watch:
+        busy, idle = await lending.lease(), await lending.lease()
+        idle.release()
+        await lending.settled_but(1)
+        pausing = asyncio.create_task(lending.registry.pause(database.name))
+        await until(lambda: lending.pool.idle == 0)
+        assert (await run(busy, "SELECT 1"))[0].row_count == 1
+        assert not pausing.done()
+        waiting = asyncio.create_task(lending.value("SELECT 'went on'"))
+        busy.release()
+        await pausing
+        assert await watch.backends() == 0
+        assert lending.registry.is_paused(database.name)
+        assert not waiting.done()
+        assert lending.registry.resume(database.name)
+        assert await waiting == "went on"
+        assert [(each.database, each.is_paused) for each in lending.told(Paused)] == [
+            (database.name, True),
+            (database.name, False),
+        ]
+
+
+async def test_pause_of_one_database_leaves_the_others_alone_and_that_of_all_does_not(database: Database) -> None:
+    async with leases(database) as lending:
+        other = lending.pool_of(Database(database.host, database.port, "postgres"))
+        await lending.registry.pause(database.name)
+        assert await lending.value("SELECT 1", pool=other) == "1"
+        await lending.registry.pause(None)
+        new = lending.pool_of(Database(database.host, database.port, "template1"))
+        tasks = [asyncio.create_task(lending.value("SELECT 1", pool=pool)) for pool in (lending.pool, other, new)]
+        await until(lambda: all(pool.gate.waiting for pool in (lending.pool, other, new)))
+        assert lending.registry.resume(database.name)
+        assert lending.registry.is_paused(database.name), "all still are"
+        assert lending.registry.resume(None)
+        assert await asyncio.gather(*tasks) == ["1", "1", "1"]
+        assert not lending.registry.resume(None)
+
+
+async def test_pause_that_is_given_up_lets_everything_go_on(database: Database) -> None:
+    async with leases(database) as lending:
+        busy = await lending.lease()
+        pausing = asyncio.create_task(lending.registry.pause(None))
+        await until(lambda: lending.pool.gate.is_paused)
+        pausing.cancel()
+        await asyncio.wait({pausing})
+        assert not lending.pool.gate.is_paused
+        assert await lending.value("SELECT 1") == "1"
+        busy.release()
+
+
+async def test_pause_that_is_resumed_before_it_was_complete_is_over(database: Database) -> None:
+    async with leases(database) as lending:
+        busy = await lending.lease()
+        pausing = asyncio.create_task(lending.registry.pause(database.name))
+        await until(lambda: lending.pool.gate.is_paused)
+        lending.registry.resume(database.name)
+        await pausing
+        assert not lending.pool.gate.is_paused
+        busy.release()
+
+
+async def test_none_of_those_who_wait_through_a_pause_fails(database: Database) -> None:
+    """They wait for longer than `wait_timeout`, while what they wait for is down altogether."""
+    async with leases(database, pool={"max_size": 2, "wait_timeout": 0.2}) as lending:
+        await lending.registry.pause(None)
+        tasks = [asyncio.create_task(lending.lease_of_default_wait()) for _ in range(20)]
+        await asyncio.sleep(0.4)  # the subject is that this much time does not count
+        assert not any(task.done() for task in tasks)
+        lending.registry.resume(None)
+        for task in tasks:
+            (await task).release()
+
+
+async def test_pause_ends_a_connection_that_only_listens(database: Database) -> None:
+    async with leases(database) as lending, watching(database) as watch:
+        beside = lending.registry.listening_pool(lending.pool)
+        lease = await lending.lease(beside)
+        ended = asyncio.Event()
+
+        class Ear:
+            def receive(self, data: bytes) -> bytes | None:
+                return None
+
+        def lost(error: GatewayError | None) -> None:
+            lease.take_back()
+            lease.release()
+            ended.set()
+
+        lease.lend(Ear(), lost)
+        await lending.registry.pause(database.name)
+        assert ended.is_set()
+        assert await watch.backends() == 0
+        lending.registry.resume(database.name)
+        (await lending.lease(beside)).release()
+
+
+async def test_resumed_returns_at_once_or_after_the_pause_or_says_that_it_took_too_long(database: Database) -> None:
+    async with leases(database) as lending:
+        await lending.registry.resumed(database.name, timeout=1.0)
+        await lending.registry.pause(None)
+        error = await refusal(lending.registry.resumed(database.name, timeout=0.01))
+        assert "was not resumed within 0.01 s" in error.message
+        waiting = asyncio.create_task(lending.registry.resumed(database.name, timeout=10.0))
+        await asyncio.sleep(0)
+        lending.registry.resume(None)
+        await waiting
+
+
+async def test_reconnect_replaces_idle_connections_now_and_the_others_when_they_come_back(database: Database) -> None:
+    async with leases(database) as lending:
+        idle, busy = await lending.lease(), await lending.lease()
+        opening = asyncio.create_task(lending.lease())
+        await until(lambda: lending.pool.opening == 1)
+        old = {idle.backend.pid, busy.backend.pid}
+        idle.release()
+        await until(lambda: lending.pool.idle == 1)
+        lending.registry.reconnect(database.name)
+        await until(lambda: lending.pool.idle == 0)
+        assert (await run(busy, "SELECT 1"))[0].row_count == 1
+        third = await opening
+        old.add(third.backend.pid)
+        for lease in (busy, third):
+            lease.release()
+        await lending.settled()
+        assert lending.registry.connections == 0
+        assert int(await lending.value("SELECT pg_backend_pid()") or 0) not in old
+        await lending.settled()
+        assert lending.pool.idle == 1, "the new one stays"
+        assert {event.reason for event in lending.told(Closed)} == {"reconnect"}
+
+
+# ── who gets a connection when there are too few for all ─────────────────────────────────────────────────────────────
+
+
+async def test_crowd_of_one_role_leaves_another_role_its_share_of_the_budget(database: Database) -> None:
+    async with leases(database, pool={"max_size": 4, "max_total": 4}) as lending:
+        other = lending.pool_of(Database(database.host, database.port, "postgres"))
+        is_over = False
+
+        async def loop() -> None:
+            while not is_over:
+                await lending.value("SELECT pg_sleep(0.002)")
+
+        crowd = [asyncio.create_task(loop()) for _ in range(60)]
+        await until(lambda: lending.pool.gate.waiting > 40)
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        assert await lending.value("SELECT 1", pool=other) == "1"
+        waited = clock() - began
+        longest = clock() - (lending.pool.gate.waiting_since or clock())
+        is_over = True
+        await asyncio.gather(*crowd)
+        assert waited < 2.0, f"{waited:.3f} s, while the crowd's own waited {longest:.3f} s"
 
 
 # ── drain ────────────────────────────────────────────────────────────────────────────────────────────────────────────
