@@ -98,6 +98,11 @@ class Gateway:
         else:
             await self._starlette(scope, receive, send)
 
+    @property
+    def lane(self) -> SqlEndpoint | None:
+        """What answers `POST /sql` below ASGI, for requests that this application would send there in any case."""
+        return self._sql
+
     def begin_drain(self) -> None:
         """Say at /readyz that new work should go elsewhere; what comes all the same is still answered."""
         if self._readiness is not None:

@@ -20,6 +20,7 @@ from types import FrameType
 import uvicorn
 
 from sqlhttp_gateway.app import create_app
+from sqlhttp_gateway.endpoints.lane import http_protocol
 from sqlhttp_gateway.endpoints.upgrade import TunnelProtocol
 from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.observe.logs import configure_logging
@@ -115,7 +116,7 @@ class GatewayServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 self._gateway,
-                http="httptools",
+                http=http_protocol(),
                 loop="uvloop",
                 ws=TunnelProtocol,
                 ws_max_size=settings.tunnel.max_message_bytes,

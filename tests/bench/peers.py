@@ -115,7 +115,8 @@ def main() -> None:
     settings = load_settings(listen={"port": given.port})  # DATABASE_URL is in the environment
     assert settings.database_url is not None
     url = settings.database_url.get_secret_value()
-    server = GatewayServer(settings)  # loop, HTTP parser, headers, backlog and the rest are exactly the gateway's
+    server = GatewayServer(settings)  # loop, headers, backlog and the rest are exactly the gateway's
+    server.config.http = "httptools"
     match given.peer:
         case "constant":
             server.config.app = constant(given.body.read_bytes())

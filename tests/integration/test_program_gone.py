@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from itertools import product
 
 from tests.support.cluster import Database
 from tests.support.program import Program
@@ -19,8 +20,8 @@ async def test_statement_ends_when_its_program_hangs_up(
     program = start_program(pool={"max_size": 1})
     backend = program.value("SELECT pg_backend_pid()")
     async with watching(database) as watch:
-        for _ in range(3):
-            request = await begin(program, {"query": "SELECT pg_sleep(60)"})
+        for kept in (False, True, True):
+            request = await begin(program, {"query": "SELECT pg_sleep(60)"}, kept=kept)
             await watch.until(1, SLEEPING)
             began = time.monotonic()
             await request.hang_up()
@@ -42,8 +43,8 @@ async def test_insert_of_a_program_that_hung_up_is_not_there(
         {"query": "DO $$ BEGIN INSERT INTO kept VALUES (5); PERFORM pg_sleep(60); END $$"},
     ]
     async with watching(database) as watch:
-        for body in bodies:
-            request = await begin(program, body)
+        for body, kept in product(bodies, (False, True)):
+            request = await begin(program, body, kept=kept)
             await watch.until(1, SLEEPING)
             await request.hang_up()
             await watch.until(0, "state <> 'idle'")
@@ -56,6 +57,7 @@ async def test_half_a_body_does_nothing(start_program: Callable[..., Program], d
     body = b'{"query":"INSERT INTO kept VALUES (1)"}'
     for cut in (0, 1, len(body) - 1):
         await (await begin(program, body, cut=cut)).hang_up()
+        await (await begin(program, body, cut=cut, kept=True)).hang_up()
     assert program.rows("SELECT i FROM kept") == []
 
 
@@ -80,7 +82,7 @@ async def test_a_thousand_that_hang_up_leave_the_pool_whole_and_their_neighbours
 
     async def hang_up(number: int) -> None:
         async with turns:
-            request = await begin(program, kinds[number % len(kinds)])
+            request = await begin(program, kinds[number % len(kinds)], kept=number % 3 == 0)
             await asyncio.sleep(chance.choice((0, 0, 0.001, 0.005, 0.02, 0.05)))
             await request.hang_up()
 

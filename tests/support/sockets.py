@@ -35,6 +35,12 @@ class Request:
         self._writer = writer
 
     async def answer(self) -> Answer:
+        """The response, once it is there, and the connection's end."""
+        answer = await self.response()
+        await self.hang_up()
+        return answer
+
+    async def response(self) -> Answer:
         """The response, once it is there."""
         async with asyncio.timeout(TIMEOUT):
             head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -44,7 +50,6 @@ class Request:
                 name, _, value = line.partition(":")
                 headers[name.lower()] = value.strip()
             body = await self._reader.readexactly(int(headers["content-length"]))
-        await self.hang_up()
         return Answer(int(first.split(" ")[1]), headers, body)
 
     async def hang_up(self) -> None:
@@ -54,8 +59,11 @@ class Request:
             await self._writer.wait_closed()
 
 
-async def begin(program: Program, body: object, *, cut: int | None = None) -> Request:
-    """Send a request and do not wait for its answer. `cut` sends only so many bytes of the body."""
+async def begin(program: Program, body: object, *, cut: int | None = None, kept: bool = False) -> Request:
+    """Send a request and do not wait for its answer. `cut` sends only so many bytes of the body.
+
+    `kept` sends it over a connection that has had an answer, where the gateway knows the head from then.
+    """
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     where = urlsplit(program.endpoint)
     reader, writer = await asyncio.open_connection(where.hostname, where.port)
@@ -63,9 +71,13 @@ async def begin(program: Program, body: object, *, cut: int | None = None) -> Re
         f"POST /sql HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Length: {len(content)}\r\n"
         f"Neon-Connection-String: {program.connection_string}\r\nNeon-Array-Mode: true\r\n\r\n"
     )
+    request = Request(reader, writer)
+    if kept:
+        writer.write(head.replace(f"Length: {len(content)}", "Length: 20").encode() + b'{"query":"SELECT 1"}')
+        await request.response()
     writer.write(head.encode() + content[:cut])
     await writer.drain()
-    return Request(reader, writer)
+    return request
 
 
 async def post(program: Program, body: object) -> Answer:

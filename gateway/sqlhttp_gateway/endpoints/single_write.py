@@ -43,6 +43,7 @@ def _cycle_type() -> Any:
 
 
 _CYCLE = _cycle_type()
+_CLOSE = (b"connection", b"close")
 _STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
 
 
@@ -52,7 +53,7 @@ async def send_reply(send: Send, reply: Reply) -> None:
     if _CYCLE is not None and isinstance(cycle, _CYCLE) and _is_usual(cycle):
         cycle.response_started = True
         cycle.waiting_for_100_continue = False
-        cycle.transport.write(_bytes(reply))
+        cycle.transport.write(reply_bytes(reply))
         cycle.response_complete = True
         cycle.message_event.set()
         cycle.on_response()
@@ -85,8 +86,9 @@ def _head(status: int, headers: Headers) -> bytes:
     return b"%b%b%b: " % (_STATUS_LINES[status], lines, REQUEST_ID)
 
 
-def _bytes(reply: Reply) -> bytes:
-    head = _head(reply.status, reply.headers)
+def reply_bytes(reply: Reply, *, is_last: bool = False) -> bytes:
+    """A whole response as HTTP/1.1 has it; `is_last` says that the connection closes behind it."""
+    head = _head(reply.status, (*reply.headers, _CLOSE) if is_last else reply.headers)
     request_id, body = reply.request_id.encode(), reply.body
     if reply.timing:
         return b"%b%b\r\nserver-timing: %b\r\ncontent-length: %d\r\n\r\n%b" % (

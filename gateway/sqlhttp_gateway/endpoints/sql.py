@@ -5,7 +5,8 @@ own work. The rules of what is answered are in `service` and `neon`.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
@@ -24,7 +25,8 @@ class SqlEndpoint:
 
     def __init__(self, service: SqlService, settings: RequestSettings, observe: Observer) -> None:
         self._service = service
-        self._max_bytes = settings.max_bytes
+        self.max_bytes = settings.max_bytes
+        """The largest body that is read."""
         self._read_timeout = settings.read_timeout
         self._observe = observe
         self._watch = Watch(settings.read_timeout)
@@ -45,8 +47,7 @@ class SqlEndpoint:
             if body is None:
                 return
             watch.listen_later(task, receive)
-            client = scope.get("client")
-            reply = await self._service.answer(headers, body, peer=client[0] if client else "")
+            reply = await self.answer(headers, body, scope.get("client"))
         except GatewayError as error:
             reply = self._refusal(error)
         except asyncio.CancelledError:
@@ -67,6 +68,12 @@ class SqlEndpoint:
             watch.end(task)
         await send_reply(send, reply)
 
+    def answer(
+        self, headers: Mapping[bytes, bytes], body: bytes, client: tuple[str, int] | None
+    ) -> Coroutine[Any, Any, Reply]:
+        """The reply to a whole request from `client`, whichever way it came."""
+        return self._service.answer(headers, body, peer=client[0] if client else "")
+
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
         """The whole body; None if the program went away before it was complete.
 
@@ -74,13 +81,13 @@ class SqlEndpoint:
             RequestTooLarge: it has, or says that it has, more than `request.max_bytes`.
         """
         declared = headers.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self._max_bytes:
+        if declared.isdigit() and int(declared) > self.max_bytes:
             raise self._too_large()
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
         body: bytes = message.get("body", b"")
-        if len(body) > self._max_bytes:
+        if len(body) > self.max_bytes:
             raise self._too_large()
         if not message.get("more_body"):
             return body
@@ -91,13 +98,13 @@ class SqlEndpoint:
                 return None
             chunks.append(message.get("body", b""))
             size += len(chunks[-1])
-            if size > self._max_bytes:
+            if size > self.max_bytes:
                 raise self._too_large()
             if not message.get("more_body"):
                 return b"".join(chunks)
 
     def _too_large(self) -> RequestTooLarge:
-        return RequestTooLarge(f"request is too large (max is {self._max_bytes} bytes)")
+        return RequestTooLarge(f"request is too large (max is {self.max_bytes} bytes)")
 
     def _refusal(self, error: GatewayError) -> Reply:
         """The reply to a request that never reached the service."""

@@ -242,7 +242,7 @@ def test_all_that_is_touched_of_the_cycle_is_checked() -> None:
 def test_the_gateways_own_server_is_set_up_for_single_writes() -> None:
     config = GatewayServer(load_settings(database_url="postgres://app:secret@127.0.0.1:1/app")).config
     config.load()
-    assert config.http == "httptools"
+    assert issubclass(config.http_protocol_class, httptools_impl.HttpToolsProtocol)
     assert config.encoded_headers == [], "a header on all responses would send each of them in two writes"
 
 

@@ -1,0 +1,228 @@
+"""The short way of a kept connection: POST /sql from its bytes to the service and back, below ASGI.
+
+uvicorn's own way, with the ASGI endpoint, answers the first request of every connection and is the judge of what a
+request means. When that was a plain one, the lane remembers its head. A later request that comes whole in one piece
+and has the same head, but for the digits of Content-Length, means the same, so that nothing of it but the body is
+looked at again: no HTTP parser, no scope, no receive and send. Everything else, and whatever comes while the lane is
+in doubt, goes to uvicorn, whose parser stands between two requests whenever the lane answers one.
+
+Measured on two cores, a lookup by key over 64 connections: of 125 µs of CPU a request the lane saves 20 µs.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from sqlhttp_gateway.endpoints.single_write import reply_bytes
+from sqlhttp_gateway.endpoints.sql import SqlEndpoint
+from sqlhttp_gateway.neon.headers import ORIGIN
+
+CANCEL_AFTER = 0.02
+"""Seconds that a request may go on whose program has left: most are over by then, and a cancel costs a connection."""
+
+_START = b"POST /sql HTTP/1.1\r\n"
+_END = b"\r\n\r\n"
+_MOST_HEAD = 8192
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})(?=\r\n)", re.IGNORECASE)
+_UNUSUAL = frozenset(
+    {b"connection", b"expect", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"http2-settings"}
+)
+"""Headers about the connection or the body. Beside `Connection: keep-alive` a head with one is left to uvicorn."""
+
+_NEEDED = frozenset(
+    {"app", "client", "cycle", "flow", "headers", "loop", "parser", "pipeline", "server_state", "tasks", "transport"}
+)
+"""What the lane uses of uvicorn's protocol, all of it set by its constructor."""
+
+_log = logging.getLogger(__name__)
+
+
+class Head(NamedTuple):
+    """The head of a request that was answered, cut around the digits of its Content-Length."""
+
+    before: bytes
+    after: bytes
+    headers: Mapping[bytes, bytes]
+
+
+class OffersLane(Protocol):
+    """An application that has an endpoint for the lane; any other is served by uvicorn alone."""
+
+    @property
+    def lane(self) -> SqlEndpoint | None:
+        """What answers POST /sql, once the lifespan has begun."""
+
+
+class LaneProtocol(HttpToolsProtocol):
+    """To be given to uvicorn as its `http`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._endpoint: SqlEndpoint | None = None if self.access_log else getattr(self.app, "lane", None)
+        self._head: Head | None = None
+        self._is_between = True
+        """The parser has seen all of a request and nothing of the next."""
+        self._running: asyncio.Task[None] | None = None
+        self._ahead: list[bytes] = []
+        """What came while a request ran."""
+        self._is_last = False
+        """The connection closes behind the request that runs."""
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._idle_since = 0.0
+
+    # ── asyncio.Protocol ──
+
+    def data_received(self, data: bytes) -> None:
+        if self._running is not None:
+            self._ahead.append(data)
+            if sum(map(len, self._ahead)) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
+            return
+        head = self._head
+        if head is not None and self._is_between and data.startswith(head.before):
+            end = data.find(b"\r", len(head.before))
+            digits = data[len(head.before) : end]
+            begin = end + len(head.after)
+            if (
+                data.startswith(head.after, end)
+                and digits.isdigit()
+                and len(digits) < 10
+                and int(digits) == len(data) - begin
+                and self._is_free(len(data) - begin)
+            ):
+                self._begin(head, data[begin:])
+                return
+        looks_plain = self._endpoint is not None and self._is_between and data.startswith(_START)
+        super().data_received(data)
+        if looks_plain and self._is_between and not self.server_state.default_headers:
+            self._head = _head(data, self.headers)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._ahead.clear()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
+        if self._running is not None:
+            self.loop.call_later(CANCEL_AFTER, self._running.cancel)
+
+    # ── uvicorn's callbacks ──
+
+    def on_message_begin(self) -> None:
+        self._is_between = False
+        super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._is_between = True
+
+    def shutdown(self) -> None:
+        """Close now, or behind the request that runs; what the server does with those that take too long is cancel."""
+        if self._running is None:
+            super().shutdown()
+        else:
+            self._is_last = True
+            self.tasks.add(self._running)
+            self._running.add_done_callback(self.tasks.discard)
+
+    # ── one request ──
+
+    def _is_free(self, body_bytes: int) -> bool:
+        """uvicorn owes no answer, and the endpoint's own way has nothing to say first."""
+        endpoint = self._endpoint
+        return (
+            endpoint is not None
+            and body_bytes <= endpoint.max_bytes
+            and (self.cycle is None or self.cycle.response_complete)
+            and not self.pipeline
+            and not self.flow.write_paused
+            and not self.transport.is_closing()
+        )
+
+    def _begin(self, head: Head, body: bytes) -> None:
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+        self._running = self.loop.create_task(self._answer(head.headers, body))
+
+    async def _answer(self, headers: Mapping[bytes, bytes], body: bytes) -> None:
+        endpoint = self._endpoint
+        assert endpoint is not None
+        try:
+            reply = await endpoint.answer(headers, body, self.client)
+        except asyncio.CancelledError:
+            self.transport.close()
+            raise
+        except Exception:
+            _log.exception("a request failed")
+            self.transport.close()
+            return
+        finally:
+            self._running = None
+        transport = self.transport
+        if transport.is_closing():
+            return
+        self.server_state.total_requests += 1
+        transport.write(reply_bytes(reply, is_last=self._is_last))
+        if self._is_last:
+            transport.close()
+            return
+        self._idle_since = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._look_idle)
+        if self._ahead:
+            data = b"".join(self._ahead)
+            self._ahead.clear()
+            self.flow.resume_reading()
+            self.data_received(data)
+
+    def _look_idle(self) -> None:
+        """Close the connection if nothing came for `timeout_keep_alive`. One timer serves many requests."""
+        self._idle_timer = None
+        is_busy = self._running is not None or not self._is_between
+        if (
+            is_busy
+            or self.timeout_keep_alive_task is not None
+            or not (self.cycle is None or self.cycle.response_complete)
+        ):
+            return  # the next answer, or uvicorn, sets a timer again
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0.0:
+            self._idle_timer = self.loop.call_later(left, self._look_idle)
+        else:
+            self.timeout_keep_alive_handler()
+
+
+def _head(data: bytes, headers: list[tuple[bytes, bytes]]) -> Head | None:
+    """The head of one whole plain request, by which the next is known; None if there is any doubt.
+
+    `headers` are what uvicorn's parser has found in it.
+    """
+    named = dict(headers)
+    length = named.get(b"content-length")
+    end = data.find(_END) + len(_END)
+    if length is None or len(named) != len(headers) or not len(_END) <= end <= _MOST_HEAD:
+        return None
+    if ORIGIN in named or (not _UNUSUAL.isdisjoint(named) and not _keeps_alive(named)):
+        return None
+    found = _LENGTH.findall(data, 0, end)
+    match = _LENGTH.search(data, 0, end)
+    if match is None or len(found) != 1 or match[1] != length or len(data) != end + int(length):
+        return None
+    del named[b"content-length"]
+    return Head(data[: match.start(1)], data[match.end(1) : end], named)
+
+
+def _keeps_alive(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether the only thing said about the connection is that it shall be kept."""
+    return _UNUSUAL.intersection(headers) == {b"connection"} and headers[b"connection"].lower() == b"keep-alive"
+
+
+def http_protocol() -> type[asyncio.Protocol] | str:
+    """What to give uvicorn as its `http`: the lane where uvicorn is as this file knows it, else uvicorn's own."""
+    names = set(HttpToolsProtocol.__init__.__code__.co_names)
+    return LaneProtocol if names >= _NEEDED else "httptools"
