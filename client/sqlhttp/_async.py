@@ -155,6 +155,7 @@ class AsyncSql(AsyncRuns[Answer]):
         fetch_options: FetchOptions | None = None,
         timeout: float | Unset | None = UNSET,
         retry: Retry | Unset | None = UNSET,
+        idempotency_key: str | Unset | None = UNSET,
     ) -> Any:
         """Run one statement with its parameters in a sequence, and with options of its own.
 
@@ -172,6 +173,7 @@ class AsyncSql(AsyncRuns[Answer]):
             fetch_options=fetch_options,
             timeout=timeout,
             retry=retry,
+            idempotency_key=idempotency_key,
         )
         return await self._run(options, wanting(query_of(text, params), Wanted(array_mode, full_results, row, types)))
 
@@ -206,6 +208,7 @@ class AsyncSql(AsyncRuns[Answer]):
         fetch_options: FetchOptions | None = None,
         timeout: float | Unset | None = UNSET,
         retry: Retry | Unset | None = UNSET,
+        idempotency_key: str | Unset | None = UNSET,
     ) -> list[Any]:
         """Run the queries in one transaction and one round trip; either all take effect or none.
 
@@ -222,6 +225,7 @@ class AsyncSql(AsyncRuns[Answer]):
             fetch_options=fetch_options,
             timeout=timeout,
             retry=retry,
+            idempotency_key=idempotency_key,
         )
         wanted = list(queries(Transaction()) if callable(queries) else queries)
         return await self._drive(options, batch_call(options, wanted, await _token(options)))  # type: ignore[no-any-return]
@@ -341,6 +345,7 @@ class AsyncSql(AsyncRuns[Answer]):
         fetch_options: FetchOptions | None = None,
         timeout: float | Unset | None = UNSET,
         retry: Retry | Unset | None = UNSET,
+        idempotency_key: str | Unset | None = UNSET,
     ) -> "AsyncSql[Any]":
         """A client that differs in these options and shares the connections."""
         return AsyncSql(
@@ -354,6 +359,7 @@ class AsyncSql(AsyncRuns[Answer]):
                 fetch_options=fetch_options,
                 timeout=timeout,
                 retry=retry,
+                idempotency_key=idempotency_key,
             )
         )
 
@@ -445,6 +451,7 @@ def neon_async(
     types: Mapping[int, Decoder] | None = None,
     row: Callable[..., Any] | None = None,
     retry: Retry | None = Retry(),  # noqa: B008  a frozen value
+    idempotency_key: str | None = None,
     transport: "httpx.AsyncClient | None" = None,
 ) -> AsyncSql[Any]:
     """A client for the database of `url`, `DATABASE_URL` by default. Nothing is sent until it is used.
@@ -461,6 +468,7 @@ def neon_async(
         types: how values of a type are read, by its OID: `{1700: float}`.
         row: what a row becomes: dict, tuple, a class or a function that takes the columns as keyword arguments.
         retry: when another attempt is made; None for never.
+        idempotency_key: "auto" gives every call that may write a key, so that a retry cannot carry it out twice.
         transport: an `httpx.AsyncClient` to send with instead of the connections of this process.
 
     Raises:
@@ -489,6 +497,7 @@ def neon_async(
             read_only=read_only,
             deferrable=deferrable,
             fetch_options=options_of.without_tls(fetch_options),
+            idempotency_key=idempotency_key,
         )
     )
 

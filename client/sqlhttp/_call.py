@@ -11,7 +11,7 @@ from sqlhttp import _errors as errors
 from sqlhttp._endpoint import Endpoint
 from sqlhttp._http1 import Reply
 from sqlhttp._options import ClientOptions, Wanted, deadline_of, shaped
-from sqlhttp._request import Request, Statement, request
+from sqlhttp._request import Request, Statement, request, with_key
 from sqlhttp._response import FullResults, Shape, batch, single
 from sqlhttp._retry import Steps, attempts
 from sqlhttp._template import Query, statement_of
@@ -96,7 +96,9 @@ def batch_call(options: ClientOptions, queries: Sequence[Any], token: str | None
 
 
 def _call(options: ClientOptions, token: str | None, out: Request, read: Callable[[Reply, int], Any]) -> Call:
-    steps = attempts(read, retry=options.retry, reads_only=lambda: out.reads_only, deadline=deadline_of(options))
+    if options.idempotency_key is not None:
+        out = with_key(out, options.idempotency_key)
+    steps = attempts(read, retry=options.retry, is_repeatable=lambda: out.is_repeatable, deadline=deadline_of(options))
     where = options.destination
     return Call(out, where.endpoint_with_token if token else where.endpoint, steps)
 

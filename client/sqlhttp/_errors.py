@@ -194,6 +194,16 @@ class Refused(OperationalError):
     retryable = True
 
 
+class KeyInFlight(OperationalError):
+    """Another call with the same Idempotency-Key is being carried out (HTTP 409); this one did not run."""
+
+    retryable = True
+
+
+class KeyReused(ProgrammingError):
+    """The Idempotency-Key came with another request before (HTTP 422); this one did not run."""
+
+
 class OutcomeUnknown(OperationalError):
     """The whole request was sent and no whole answer came back: the statement may or may not have taken effect."""
 

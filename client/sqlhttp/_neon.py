@@ -48,6 +48,7 @@ class CallOptions(TypedDict, total=False):
     fetch_options: FetchOptions | None
     timeout: float | None
     retry: Retry | None
+    idempotency_key: str | None
 
 
 class NewClientOptions(CallOptions, total=False):
@@ -175,6 +176,7 @@ class Sql(Runs[Answer]):
         fetch_options: FetchOptions | None = None,
         timeout: float | Unset | None = UNSET,
         retry: Retry | Unset | None = UNSET,
+        idempotency_key: str | Unset | None = UNSET,
     ) -> Any:
         """Run one statement with its parameters in a sequence, and with options of its own.
 
@@ -192,6 +194,7 @@ class Sql(Runs[Answer]):
             fetch_options=fetch_options,
             timeout=timeout,
             retry=retry,
+            idempotency_key=idempotency_key,
         )
         return self._run(options, wanting(query_of(text, params), Wanted(array_mode, full_results, row, types)))
 
@@ -226,6 +229,7 @@ class Sql(Runs[Answer]):
         fetch_options: FetchOptions | None = None,
         timeout: float | Unset | None = UNSET,
         retry: Retry | Unset | None = UNSET,
+        idempotency_key: str | Unset | None = UNSET,
     ) -> list[Any]:
         """Run the queries in one transaction and one round trip; either all take effect or none.
 
@@ -242,6 +246,7 @@ class Sql(Runs[Answer]):
             fetch_options=fetch_options,
             timeout=timeout,
             retry=retry,
+            idempotency_key=idempotency_key,
         )
         wanted = list(queries(Transaction()) if callable(queries) else queries)
         return self._drive(options, batch_call(options, wanted, _token(options)))  # type: ignore[no-any-return]
@@ -355,6 +360,7 @@ class Sql(Runs[Answer]):
         fetch_options: FetchOptions | None = None,
         timeout: float | Unset | None = UNSET,
         retry: Retry | Unset | None = UNSET,
+        idempotency_key: str | Unset | None = UNSET,
     ) -> "Sql[Any]":
         """A client that differs in these options and shares the connections."""
         return Sql(
@@ -368,6 +374,7 @@ class Sql(Runs[Answer]):
                 fetch_options=fetch_options,
                 timeout=timeout,
                 retry=retry,
+                idempotency_key=idempotency_key,
             )
         )
 
@@ -459,6 +466,7 @@ def neon(
     types: Mapping[int, Decoder] | None = None,
     row: Callable[..., Any] | None = None,
     retry: Retry | None = Retry(),  # noqa: B008  a frozen value
+    idempotency_key: str | None = None,
     transport: "httpx.Client | None" = None,
 ) -> Sql[Any]:
     """A client for the database of `url`, `DATABASE_URL` by default. Nothing is sent until it is used.
@@ -475,6 +483,7 @@ def neon(
         types: how values of a type are read, by its OID: `{1700: float}`.
         row: what a row becomes: dict, tuple, a class or a function that takes the columns as keyword arguments.
         retry: when another attempt is made; None for never.
+        idempotency_key: "auto" gives every call that may write a key, so that a retry cannot carry it out twice.
         transport: an `httpx.Client` to send with instead of the connections of this process.
 
     Raises:
@@ -503,6 +512,7 @@ def neon(
             read_only=read_only,
             deferrable=deferrable,
             fetch_options=options_of.without_tls(fetch_options),
+            idempotency_key=idempotency_key,
         )
     )
 

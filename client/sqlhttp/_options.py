@@ -63,6 +63,8 @@ class ClientOptions(NamedTuple):
     """A moment on the monotonic clock at which every call ends, whatever its timeout."""
     ssl_context: "SSLContext | None" = None
     """The caller's own, for WebSockets; that of HTTP is the transport's."""
+    idempotency_key: str | None = None
+    """Under which the server carries a call out once; "auto" makes one for each call that may write."""
     tunnel: Any = None
     """Makes what carries a `Line` in place of a WebSocket, for tests; the arguments are those of `_tunnel.Tunnel`."""
 
@@ -100,6 +102,7 @@ def changed(
     fetch_options: FetchOptions | None = None,
     timeout: float | Unset | None = UNSET,
     retry: Retry | Unset | None = UNSET,
+    idempotency_key: str | Unset | None = UNSET,
 ) -> ClientOptions:
     """The options with those of one call, or of a derived client."""
     if any(wish is not None for wish in wanted):
@@ -124,6 +127,8 @@ def changed(
         options = options._replace(timeout=timeout)
     if retry is not UNSET:
         options = options._replace(retry=retry)
+    if idempotency_key is not UNSET:
+        options = options._replace(idempotency_key=idempotency_key)
     return options
 
 

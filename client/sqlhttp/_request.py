@@ -12,6 +12,9 @@ IsolationLevel = Literal["ReadUncommitted", "ReadCommitted", "RepeatableRead", "
 
 ISOLATION_LEVELS: tuple[str, ...] = get_args(IsolationLevel)
 
+MAX_KEY = 255
+"""Characters of an Idempotency-Key that the gateway takes."""
+
 _compact = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -43,6 +46,13 @@ class Request(NamedTuple):
     """The statements, for `reads_only` to look at."""
     read_only: bool = False
     """Whether the transaction is, whatever its statements look like."""
+    has_key: bool = False
+    """Whether the server carries it out once, however often it comes."""
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether it may be sent again although it may have been carried out."""
+        return self.has_key or self.reads_only
 
     @property
     def reads_only(self) -> bool:
@@ -79,6 +89,24 @@ def request(
     read_only = transaction is not None and bool(transaction.read_only)
     texts = tuple([statement.text for statement in statements])
     return Request(_headers(connection_string, token, transaction, extra), body, texts, read_only)
+
+
+def with_key(out: Request, key: str) -> Request:
+    """The request under an Idempotency-Key; `auto` makes one, unless the request changes nothing.
+
+    Raises:
+        InterfaceError: the key is empty, too long, or has other characters than printable ASCII.
+    """
+    if key == "auto":
+        if out.reads_only:
+            return out
+        from uuid import uuid4
+
+        key = str(uuid4())
+    if not (key.isascii() and key.isprintable() and 0 < len(key) <= MAX_KEY):
+        raise InterfaceError(f"idempotency_key= takes 1 to {MAX_KEY} printable ASCII characters, or auto")
+    quoted = key.replace("\\", "\\\\").replace('"', '\\"')
+    return out._replace(headers=(*out.headers, ("Idempotency-Key", f'"{quoted}"')), has_key=True)
 
 
 @lru_cache(maxsize=64)

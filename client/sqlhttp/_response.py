@@ -192,6 +192,10 @@ def postgres_error(fields: Mapping[str, str], *, query: str | None = None) -> er
 def _class(status: int, code: str, message: str) -> type[errors.NeonDbError]:
     if status in (429, 503):
         return errors.Refused
+    if status == 409 and code == "55P03":
+        return errors.KeyInFlight
+    if status == 422:
+        return errors.KeyReused
     if status == 413:
         return errors.RequestTooLarge
     if status == 507:

@@ -2,7 +2,7 @@
 
 What may be tried again never runs a statement twice: a request that did not reach the server whole, one that was
 refused, and a transaction that Postgres rolled back over a conflict. A request whose outcome is unknown is tried
-again only if it does nothing but read.
+again only if it does nothing but read, or has an Idempotency-Key.
 """
 
 from collections.abc import Callable, Generator
@@ -47,7 +47,7 @@ def attempts(
     read: Callable[[Any, int], Any],
     *,
     retry: Retry | None,
-    reads_only: Callable[[], bool],
+    is_repeatable: Callable[[], bool],
     deadline: float | None,
     is_possible: Callable[[], bool] = lambda: True,
     clock: Callable[[], float] = monotonic,
@@ -55,7 +55,7 @@ def attempts(
 ) -> Steps:
     """Ask for attempts until `read` accepts what one of them brought; `read` takes that and the number of attempts.
 
-    `reads_only` is asked only when the outcome of an attempt is unknown, `is_possible` before every further attempt.
+    `is_repeatable` is asked only when the outcome of an attempt is unknown, `is_possible` before every further attempt.
 
     Raises:
         NeonDbError: the last attempt's; `attempts` says how many there were.
@@ -69,7 +69,7 @@ def attempts(
             return read(reply, number)
         except NeonDbError as error:
             error.attempts = number
-            pause = _pause(error, retry, number, clock() - started, reads_only=reads_only, chance=chance)
+            pause = _pause(error, retry, number, clock() - started, is_repeatable=is_repeatable, chance=chance)
             if pause is None or not is_possible() or (deadline is not None and clock() + pause >= deadline):
                 raise
         yield Pause(pause)
@@ -81,11 +81,11 @@ def _pause(
     number: int,
     elapsed: float,
     *,
-    reads_only: Callable[[], bool],
+    is_repeatable: Callable[[], bool],
     chance: Callable[[], float],
 ) -> float | None:
     """Seconds until the next attempt; None when there is none."""
-    if retry is None or number >= retry.attempts or not may_retry(error, reads_only=reads_only):
+    if retry is None or number >= retry.attempts or not may_retry(error, is_repeatable=is_repeatable):
         return None
     # Full jitter: callers that were refused together do not come back together.
     pause = chance() * min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0**number)
@@ -94,8 +94,8 @@ def _pause(
     return pause if elapsed + pause < retry.budget else None
 
 
-def may_retry(error: NeonDbError, *, reads_only: Callable[[], bool]) -> bool:
+def may_retry(error: NeonDbError, *, is_repeatable: Callable[[], bool]) -> bool:
     """Whether another attempt can neither repeat an effect nor is bound to fail in the same way."""
     if isinstance(error, OutcomeUnknown):
-        return reads_only()
+        return is_repeatable()
     return error.retryable or (error.code in _CONFLICTS and not error.may_have_run)

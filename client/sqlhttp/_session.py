@@ -387,7 +387,7 @@ def retrying(
     return attempts(
         lambda brought, number: brought,
         retry=options.retry,
-        reads_only=lambda: bool(options.transaction.read_only),
+        is_repeatable=lambda: bool(options.transaction.read_only),
         deadline=deadline,
         is_possible=is_possible,
     )

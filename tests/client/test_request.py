@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sqlhttp import InterfaceError
-from sqlhttp._request import Statement, TransactionOptions, request
+from sqlhttp._request import Request, Statement, TransactionOptions, request, with_key
 
 ALWAYS = {
     "User-Agent": "sqlhttp",
@@ -70,3 +70,28 @@ def test_half_a_surrogate_pair_is_refused() -> None:
 def test_an_unknown_isolation_level_is_refused_with_the_known_ones() -> None:
     with pytest.raises(InterfaceError, match="ReadCommitted"):
         made(batch=True, transaction=TransactionOptions("serializable"))  # type: ignore[arg-type]
+
+
+# ── exactly once ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def written(text: str = "insert into t values (1)") -> Request:
+    return request((Statement(text),), batch=False, connection_string=None)
+
+
+def test_key_is_quoted_as_the_standard_has_it_and_makes_the_request_repeatable() -> None:
+    out = with_key(written(), 'a "b" \\')
+    assert dict(out.headers)["Idempotency-Key"] == '"a \\"b\\" \\\\"'
+    assert (written().is_repeatable, out.is_repeatable) == (False, True)
+
+
+def test_auto_makes_a_key_for_each_request_that_may_write_and_none_for_others() -> None:
+    keys = {dict(with_key(written(), "auto").headers)["Idempotency-Key"] for _ in range(3)}
+    assert len(keys) == 3
+    assert "Idempotency-Key" not in dict(with_key(written("select 1"), "auto").headers)
+
+
+@pytest.mark.parametrize("key", ["", "é", "a\nb", "k" * 256])
+def test_key_that_no_header_can_carry_is_refused(key: str) -> None:
+    with pytest.raises(InterfaceError, match="idempotency_key="):
+        with_key(written(), key)

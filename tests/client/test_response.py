@@ -130,6 +130,9 @@ CANCELLED = {"message": "Query cancelled, connection was terminated", "code": "0
         (failed(503, {"message": "m", "code": "53300"}), "Refused", False, True),
         (failed(503, b"upstream connect error"), "Refused", False, True),
         (failed(429, b""), "Refused", False, True),
+        (failed(409, {"message": "m", "code": "55P03"}), "KeyInFlight", False, True),
+        (failed(409, {"message": "m", "code": "40003"}), "StatementCompletionUnknown", True, False),
+        (failed(422, {"message": "m", "code": "22023"}), "KeyReused", False, False),
         (failed(413, {"message": "m", "code": "54000"}), "RequestTooLarge", False, False),
         (failed(507, {"message": "m", "code": "54000"}), "ResponseTooLarge", True, False),
         # without a code, as Neon's proxy answers

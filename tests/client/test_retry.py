@@ -36,7 +36,7 @@ def played(
         return number
 
     steps = attempts(
-        read, retry=retry, reads_only=lambda: reads_only, deadline=deadline, clock=lambda: now, chance=lambda: chance
+        read, retry=retry, is_repeatable=lambda: reads_only, deadline=deadline, clock=lambda: now, chance=lambda: chance
     )
     left, pauses = list(outcomes), []
     try:

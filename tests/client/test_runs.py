@@ -18,7 +18,7 @@ def decided(count: int) -> Any:
     return attempts(
         lambda brought, number: (brought, number),
         retry=Retry(attempts=count),
-        reads_only=lambda: False,
+        is_repeatable=lambda: False,
         deadline=None,
         chance=lambda: 0.0,
     )
