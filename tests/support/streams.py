@@ -2,7 +2,8 @@
 
 import asyncio
 
-from sqlhttp_gateway.tunnel.stream import StreamClosed, StreamMisused
+from sqlhttp_gateway.tunnel.pumps import Pumps
+from sqlhttp_gateway.tunnel.stream import Flow, Sink, StreamClosed, StreamMisused
 
 
 class FakeStream:
@@ -63,6 +64,9 @@ class FakeStream:
         if self.closed is not None:
             raise StreamClosed
         self.sent.append(data)
+
+    def flow(self, sink: Sink) -> Flow:
+        return Pumps(sink, receive=self.receive, send=self.send)
 
     async def start_tls(self) -> None:
         self.is_secure = True

@@ -13,7 +13,7 @@ from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.pools.targets import DEFAULT
 from sqlhttp_gateway.settings import ListenSettings
 from sqlhttp_gateway.tunnel.login import Address
-from sqlhttp_gateway.tunnel.stream import StreamClosed, StreamMisused
+from sqlhttp_gateway.tunnel.stream import Sink, StreamClosed, StreamMisused
 from sqlhttp_gateway.tunnel.tunnels import Tunnels
 
 _READ_AHEAD = 64 * 1024
@@ -114,6 +114,8 @@ class SocketStream(asyncio.Protocol):
         self._writable.set()
         self._lost = asyncio.Event()
         self._is_over = False
+        self._sink: Sink | None = None
+        self._has_room = True
 
     @property
     def offers_tls(self) -> bool:
@@ -142,6 +144,12 @@ class SocketStream(asyncio.Protocol):
             raise StreamClosed
         self._transport.write(data)
         await self._writable.wait()
+
+    def flow(self, sink: Sink) -> "SocketStream":
+        """The stream itself is the flow."""
+        self._sink = sink
+        asyncio.get_running_loop().call_soon(self._hand_over)
+        return self
 
     async def start_tls(self) -> None:
         """The server's side of the TLS handshake."""
@@ -173,6 +181,49 @@ class SocketStream(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    # ── Flow ──
+
+    def write(self, data: bytes) -> bool:
+        """Send bytes."""
+        if self._transport is not None and not self._is_over:
+            self._transport.write(data)
+        return self._has_room
+
+    def pause_reading(self) -> None:
+        """Let the program wait."""
+        if self._transport is not None and not self._is_over:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """The opposite."""
+        if self._transport is not None and not self._is_over:
+            self._transport.resume_reading()
+
+    async def stop(self) -> None:
+        """The sink is told of nothing more."""
+        self._sink = None
+
+    def _hand_over(self) -> None:
+        """What came before the sink did."""
+        sink = self._sink
+        if sink is None:
+            return
+        if self._arrived:
+            data = b"".join(self._arrived)
+            self._arrived.clear()
+            if self._waiting > _READ_AHEAD:
+                self.resume_reading()
+            self._waiting = 0
+            sink.take(data)
+        if self._is_over:
+            self._leave()
+
+    def _leave(self) -> None:
+        """The program has gone; told once."""
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.leave(None)
+
     # ── asyncio.Protocol ──
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -187,6 +238,9 @@ class SocketStream(asyncio.Protocol):
             begin(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._sink is not None and not self._arrived:
+            self._sink.take(data)
+            return
         self._arrived.append(data)
         self._waiting += len(data)
         if self._waiting > _READ_AHEAD and self._transport is not None:
@@ -196,6 +250,8 @@ class SocketStream(asyncio.Protocol):
     def eof_received(self) -> bool:
         self._is_over = True
         self._wake.set()
+        if not self._arrived:
+            self._leave()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -203,12 +259,18 @@ class SocketStream(asyncio.Protocol):
         self._wake.set()
         self._writable.set()
         self._lost.set()
+        if not self._arrived:
+            self._leave()
 
     def pause_writing(self) -> None:
+        self._has_room = False
         self._writable.clear()
 
     def resume_writing(self) -> None:
+        self._has_room = True
         self._writable.set()
+        if self._sink is not None:
+            self._sink.go_on()
 
 
 def is_loopback(address: str) -> bool:

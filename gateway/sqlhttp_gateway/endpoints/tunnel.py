@@ -9,7 +9,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from sqlhttp_gateway.endpoints.upgrade import ABORT
 from sqlhttp_gateway.tunnel.login import Address
-from sqlhttp_gateway.tunnel.stream import StreamClosed, StreamMisused
+from sqlhttp_gateway.tunnel.pumps import Pumps
+from sqlhttp_gateway.tunnel.stream import Flow, Sink, StreamClosed, StreamMisused
 from sqlhttp_gateway.tunnel.tunnels import Tunnels
 
 PATHS = frozenset({"/", "/sql", "/v1", "/v2"})
@@ -48,6 +49,10 @@ class WebSocketStream:
     async def send(self, data: bytes) -> None:
         """One binary message."""
         await self._send_or_close({"type": "websocket.send", "bytes": data})
+
+    def flow(self, sink: Sink) -> Flow:
+        """By two tasks, as ASGI has it."""
+        return Pumps(sink, receive=self.receive, send=self.send)
 
     async def start_tls(self) -> None:
         """Never offered."""

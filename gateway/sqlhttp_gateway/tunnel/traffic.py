@@ -5,7 +5,7 @@ are bounded, and a program that vanishes leaves nothing behind. Which time limit
 """
 
 import asyncio
-from collections import deque
+import contextlib
 
 from sqlhttp_gateway.errors import (
     BadRequest,
@@ -25,7 +25,7 @@ from sqlhttp_gateway.tunnel.listeners import Listeners
 from sqlhttp_gateway.tunnel.login import LoggedIn
 from sqlhttp_gateway.tunnel.outbox import Outbox
 from sqlhttp_gateway.tunnel.pins import Pins
-from sqlhttp_gateway.tunnel.stream import Stream, StreamClosed, StreamMisused
+from sqlhttp_gateway.tunnel.stream import Stream, StreamMisused
 from sqlhttp_gateway.wire.backend import encode_error_response
 from sqlhttp_gateway.wire.effects import Pin
 from sqlhttp_gateway.wire.pipeline import MAX_MESSAGE, Failed, Listen, Pinned, Pipeline, Residue, Unlisten, Unpinned
@@ -66,48 +66,64 @@ class Traffic:
         self._observe = observe
         self._loop = asyncio.get_running_loop()
         self._clocks = Clocks(settings, self._loop.time())
-        self._inbox: deque[bytes] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._inbox: list[bytes] = []
         self._inbox_size = 0
         self._fed = 0
         """Bytes that the pipeline got since it last had something to say."""
-        self._room = asyncio.Event()
-        self._wake = asyncio.Event()
-        self._gone: asyncio.Future[None] = self._loop.create_future()
+        self._is_held_back = False
+        """The program is not read from for now."""
+        self._has_left = False
+        self._flow = stream.flow(self)
         self._outbox = Outbox(
-            stream,
+            self._flow,
             limit=settings.buffer_bytes,
             send_timeout=settings.send_timeout,
             on_full=self._hold_backend,
             on_room=self._resume_backend,
+            on_stuck=self._give_up,
         )
         self._greeting = logged_in.greeting
         self._has_spoken = False
         self._lease: Lease | None = None
         self._last_words = b""
-        self._interrupt: asyncio.Future[None] | None = None
-        """To be done when the program cancels while it waits for a backend."""
+        self._leasing: asyncio.Task[Lease] | None = None
+        """Waits in line for a backend."""
+        self._is_interrupted = False
+        """The program does not want the backend any more that it waits for."""
         self._cancelling: asyncio.Task[None] | None = None
         self._is_in_doubt = False
         """A signal may still be on its way to the backend."""
+        self._draining: asyncio.Task[None] | None = None
+        """Waits until Postgres takes more."""
         self._error: GatewayError | None = None
         self._is_draining = False
         self._is_pinned = False
+        self._is_advancing = False
         self._listening: asyncio.Task[None] | None = None
+        self._over: asyncio.Future[None] = self._loop.create_future()
+        """Done when nothing is to be moved any more."""
         self.ended: asyncio.Future[None] = self._loop.create_future()
-        """Done when it is over."""
-        if logged_in.rest:
-            self._take_in(logged_in.rest)
+        """Done when it is over and nothing is left."""
+        self._rest = logged_in.rest
 
     async def run(self) -> GatewayError | None:
         """Move messages until the end; why it ended, or None for an orderly goodbye or a program that just left."""
-        receiver = self._loop.create_task(self._receive())
-        sender = self._loop.create_task(self._send())
         try:
-            await self._serve()
-            if not self._gone.done():
+            if self._rest:
+                self.take(self._rest)
+            self._advance()
+            await self._over
+            if not self._has_left:
                 await self._send_rest()
         finally:
-            tasks = [task for task in (receiver, sender, self._listening) if task is not None]
+            if not self._over.done():
+                self._over.set_result(None)
+            await self._flow.stop()
+            self._outbox.close()
+            if self._timer is not None:
+                self._timer.cancel()
+            tasks = [task for task in (self._leasing, self._listening, self._draining) if task is not None]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -130,30 +146,67 @@ class Traffic:
 
     def cancel(self) -> None:
         """The program wants what runs, or waits to run, to be cancelled. Harmless when nothing does."""
-        if self._interrupt is not None and not self._interrupt.done():
-            self._interrupt.set_result(None)
+        if self._leasing is not None:
+            self._is_interrupted = True
+            self._leasing.cancel()
         elif self._lease is not None and self._pipeline.is_busy and self._cancelling is None:
             self._cancelling = self._loop.create_task(self._cancel(self._lease))
 
     def drain(self) -> None:
         """End it as soon as no transaction is open."""
         self._is_draining = True
-        self._wake.set()
+        self._advance()
 
     def abort(self) -> None:
         """End it now."""
         self._fail(_shutdown())
 
+    # ── Sink ──
+
+    def take(self, data: bytes) -> None:
+        """What the program sent."""
+        if self._over.done():
+            return
+        if not self._has_spoken:
+            self._has_spoken = True
+            if self._greeting and data.startswith(_TERMINATE):
+                self.leave(None)  # it said goodbye before it was let in: there is no need to wait for a backend
+                return
+        self._inbox.append(data)
+        self._inbox_size += len(data) + _PIECE_COST
+        self._advance()
+        if self._inbox_size > self._settings.buffer_bytes and not self._is_held_back:
+            self._is_held_back = True
+            self._flow.pause_reading()
+
+    def leave(self, error: StreamMisused | None) -> None:
+        """Nothing more comes from the program."""
+        if error is not None:
+            self._fail(BadRequest(str(error)))
+        elif not self._has_left:
+            self._has_left = True
+            self._finish()
+
+    def go_on(self) -> None:
+        """There is room for what the program is to be sent."""
+        self._outbox.go_on()
+
     # ── Reader ──
 
     def receive(self, data: bytes) -> bytes | None:
         """What the backend sent."""
+        if self._over.done():
+            return None
         self._last_words = data
         try:
             self._pipeline.receive_backend(data)
+            self._flush()
         except RemoteProtocolError as error:
+            self._flush()
             self._fail(error)
-        self._flush()
+        except Exception as bug:
+            self._crash(bug)
+        self._advance()
         return None
 
     # ── Hearer ──
@@ -169,20 +222,42 @@ class Traffic:
 
     # ── inside ──
 
-    async def _serve(self) -> None:
-        pipeline = self._pipeline
-        while self._error is None and not self._gone.done():
+    def _advance(self) -> None:
+        """Do all that can be done now. Whatever changes something calls this."""
+        if self._is_advancing or self._over.done():
+            return
+        self._is_advancing = True
+        try:
+            while self._step():
+                pass
+            self._set_timer()
+        except Exception as bug:
+            self._crash(bug)
+        finally:
+            self._is_advancing = False
+
+    def _step(self) -> bool:
+        """One step; False when nothing can be done until something happens."""
+        pipeline, lease = self._pipeline, self._lease
+        if self._inbox:
             self._feed()
-            if pipeline.is_finished or self._error is not None:
-                break
-            if pipeline.needs_backend and self._lease is None:
-                await self._borrow()
-            elif self._lease is not None and pipeline.may_release:
-                await self._give_back()
-            elif self._is_draining and not pipeline.is_busy and not pipeline.in_transaction:
-                self._fail(_shutdown())
-            elif not self._inbox or not self._may_feed:
-                await self._sleep()
+        if pipeline.is_finished or self._error is not None:
+            self._finish()
+            return False
+        if lease is None:
+            if pipeline.needs_backend:
+                return self._leasing is None and self._borrow()
+        elif pipeline.may_release:
+            if self._cancelling is not None:
+                return False  # its signal could meet the next user: its end calls again
+            self._give_back(lease)
+            return True
+        elif lease.backend.is_backed_up and self._inbox and self._draining is None:
+            self._draining = self._loop.create_task(self._drain_backend(lease))
+        if self._is_draining and not pipeline.is_busy and not pipeline.in_transaction:
+            self._fail(_shutdown())
+            return False
+        return bool(self._inbox) and self._may_feed
 
     @property
     def _may_feed(self) -> bool:
@@ -203,7 +278,9 @@ class Traffic:
                 data = self._inbox[0] if len(self._inbox) == 1 else b"".join(self._inbox)
                 self._inbox.clear()
                 self._inbox_size = 0
-                self._room.set()
+                if self._is_held_back:
+                    self._is_held_back = False
+                    self._flow.resume_reading()
                 self._clocks.touch(self._loop.time())
                 self._fed += len(data)
                 self._pipeline.receive_frontend(data)
@@ -249,7 +326,6 @@ class Traffic:
             in_transaction=pipeline.in_transaction,
             is_pinned=self._is_pinned,
         )
-        self._wake.set()
 
     async def _listen(self, channels: tuple[bytes, ...]) -> None:
         try:
@@ -259,6 +335,7 @@ class Traffic:
             return
         self._pipeline.listening(channels)
         self._flush()
+        self._advance()
 
     def _pin(self, pin: Pin) -> None:
         self._observe(TunnelPinned(str(self._pool.key), pin))
@@ -280,19 +357,45 @@ class Traffic:
 
     # ── backends ──
 
-    async def _borrow(self) -> None:
-        """Get a backend, waiting in line for it as long as the program is there."""
-        try:
-            lease = self._registry.try_lease(self._pool) or await self._wait_in_line()
-        except GatewayError as error:
-            if self._greeting:
-                self._fail(error)
-            else:
-                self._pipeline.decline(error)
-                self._flush()
-            return
+    def _borrow(self) -> bool:
+        """Get a backend at once, or begin to wait in line for one."""
+        lease = self._registry.try_lease(self._pool)
         if lease is None:
+            self._is_interrupted = False
+            self._leasing = self._loop.create_task(self._registry.lease(self._pool, lambda: self._password))
+            self._leasing.add_done_callback(self._end_wait)
+            return False
+        self._use(lease)
+        return True
+
+    def _end_wait(self, leasing: "asyncio.Task[Lease]") -> None:
+        """There is a backend, or there will be none."""
+        self._leasing = None
+        if leasing.cancelled():
+            if self._is_interrupted:
+                self._decline(RequestCancelled("canceling statement due to user request"))
+        elif (error := leasing.exception()) is None:
+            if self._over.done():
+                leasing.result().release()
+                return
+            self._use(leasing.result())
+        elif isinstance(error, GatewayError):
+            self._decline(error)
+        else:
+            self._crash(error)
+        self._advance()
+
+    def _decline(self, error: GatewayError) -> None:
+        """There is no backend to be had."""
+        if self._over.done():
             return
+        if self._greeting:
+            self._fail(error)
+        else:
+            self._pipeline.decline(error)
+            self._flush()
+
+    def _use(self, lease: Lease) -> None:
         self._pool = lease.pool  # another object than before, if nobody had needed it for long
         self._lease = lease
         lease.lend(self, self._lose)
@@ -303,44 +406,8 @@ class Traffic:
             self._pin(min(self._pipeline.pins))
         self._flush()
 
-    async def _wait_in_line(self) -> Lease | None:
-        """A lease; None when the program has gone meanwhile.
-
-        Raises:
-            RequestCancelled: the program has thought better of it.
-            GatewayError: there is none to be had.
-        """
-        leasing = self._loop.create_task(self._registry.lease(self._pool, lambda: self._password))
-        self._interrupt = interrupt = self._loop.create_future()
-        try:
-            await asyncio.wait((leasing, self._gone, interrupt), return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            leasing.add_done_callback(_release)
-            leasing.cancel()
-            raise
-        finally:
-            self._interrupt = None
-        if not leasing.done():
-            leasing.cancel()
-            await asyncio.wait({leasing})
-        if leasing.cancelled():
-            if interrupt.done():
-                raise RequestCancelled("canceling statement due to user request")
-            return None
-        lease = leasing.result()
-        if self._gone.done():
-            lease.release()
-            return None
-        return lease
-
-    async def _give_back(self) -> None:
+    def _give_back(self, lease: Lease) -> None:
         """The transaction is over and nothing holds the backend."""
-        if self._cancelling is not None:
-            await asyncio.shield(self._cancelling)  # or its signal could meet the next user
-            if not self._pipeline.may_release:
-                return
-        lease = self._lease
-        assert lease is not None
         self._lease = None
         self._last_words = b""
         residue = self._pipeline.detach()
@@ -376,7 +443,7 @@ class Traffic:
             return
         if _FATAL in self._last_words:
             self._error = self._error or error  # Postgres has said why itself
-            self._wake.set()
+            self._finish()
         else:
             self._fail(error)
 
@@ -387,100 +454,71 @@ class Traffic:
     def _resume_backend(self) -> None:
         if self._lease is not None:
             self._lease.backend.resume_reading()
-        self._wake.set()
+        self._advance()
+
+    async def _drain_backend(self, lease: Lease) -> None:
+        await lease.backend.drain()
+        self._draining = None
+        self._advance()
 
     async def _cancel(self, lease: Lease) -> None:
         if not await lease.request_cancel():
             self._is_in_doubt = True
         self._cancelling = None
+        self._advance()
 
     # ── the end ──
 
     def _fail(self, error: GatewayError) -> None:
         """End the tunnel and say why."""
-        if self._error is None:
+        if self._error is None and not self._over.done():
             self._error = error
             self._outbox.put(self._greeting + encode_error_response(error, severity="FATAL"))
             self._greeting = b""
-        self._wake.set()
+        self._finish()
 
-    def _go(self) -> None:
-        if not self._gone.done():
-            self._gone.set_result(None)
-        self._wake.set()
+    def _crash(self, bug: BaseException) -> None:
+        """`run` is to raise it: whoever called is the event loop or a backend, and neither is to suffer."""
+        if not self._over.done():
+            self._over.set_exception(bug)
+
+    def _finish(self) -> None:
+        if not self._over.done():
+            self._over.set_result(None)
+
+    def _give_up(self) -> None:
+        """The program takes nothing."""
+        self._error = self._error or SendTimeout(
+            f"the program took no answer for {self._settings.send_timeout:g} s (tunnel.send_timeout)"
+        )
+        self._stream.abort()
+        self.leave(None)
 
     async def _send_rest(self) -> None:
         """What was put last has to reach the transport, if the program reads at all."""
-        emptied = self._loop.create_task(self._outbox.wait_empty())
-        try:
-            await asyncio.wait(
-                (emptied, self._gone), timeout=self._settings.send_timeout, return_when=asyncio.FIRST_COMPLETED
-            )
-        finally:
-            emptied.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.send_timeout):
+                await self._outbox.wait_empty()
 
-    async def _sleep(self) -> None:
-        """Wait until something happens, or has not happened for too long."""
-        lease = self._lease
-        drained: asyncio.Task[None] | None = None
-        if lease is not None and lease.backend.is_backed_up:
-            drained = self._loop.create_task(lease.backend.drain())
-            drained.add_done_callback(lambda _: self._wake.set())
-        try:
-            async with asyncio.timeout_at(self._clocks.deadline()):
-                await self._wake.wait()
-        except TimeoutError:
-            error = self._clocks.passed(self._loop.time())
-            if error is not None:
-                self._fail(error)
-        finally:
-            if drained is not None:
-                drained.cancel()
-        self._wake.clear()
+    # ── clocks ──
 
-    # ── the two pumps ──
-
-    def _take_in(self, data: bytes) -> None:
-        if not self._has_spoken and self._greeting and data.startswith(_TERMINATE):
-            self._go()  # it said goodbye before it was let in: there is no need to wait for a backend
+    def _set_timer(self) -> None:
+        """One timer, which is only ever moved forward: when it comes too early it is set anew."""
+        when = self._clocks.deadline()
+        if when is None or (self._timer is not None and self._timer.when() <= when):
             return
-        self._has_spoken = True
-        self._inbox.append(data)
-        self._inbox_size += len(data) + _PIECE_COST
-        self._wake.set()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._look_at_clocks)
 
-    async def _receive(self) -> None:
-        try:
-            while True:
-                data = await self._stream.receive()
-                if data:
-                    self._take_in(data)
-                while self._inbox_size > self._settings.buffer_bytes:
-                    self._room.clear()
-                    await self._room.wait()
-        except StreamMisused as error:
-            self._fail(BadRequest(str(error)))
-        except StreamClosed:
-            self._go()
-
-    async def _send(self) -> None:
-        try:
-            await self._outbox.run()
-        except StreamClosed:
-            self._go()
-        except TimeoutError:
-            self._error = self._error or SendTimeout(
-                f"the program took no answer for {self._settings.send_timeout:g} s (tunnel.send_timeout)"
-            )
-            self._stream.abort()
-            self._go()
+    def _look_at_clocks(self) -> None:
+        self._timer = None
+        error = self._clocks.passed(self._loop.time())
+        if error is not None:
+            self._fail(error)
+        elif not self._over.done():
+            self._set_timer()
 
 
 def _shutdown() -> ShuttingDown:
     return ShuttingDown("terminating connection due to administrator command")
-
-
-def _release(leasing: "asyncio.Task[Lease]") -> None:
-    """A lease that came in the tick in which nobody wanted it any more."""
-    if not leasing.cancelled() and leasing.exception() is None:
-        leasing.result().release()

@@ -1,119 +1,147 @@
 """What waits to be sent to a program."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
-import pytest
 
 from sqlhttp_gateway.tunnel.outbox import MAX_PIECE, Outbox
-from sqlhttp_gateway.tunnel.stream import StreamClosed
-from tests.support.streams import FakeStream
 
 
-def outbox(
-    stream: FakeStream, *, limit: int = 100, send_timeout: float = 10.0, told: list[str] | None = None
-) -> Outbox:
+class FakeFlow:
+    """A transport that has room for so many pieces."""
+
+    def __init__(self, room: int = 1_000_000) -> None:
+        self.room = room
+        self.sent: list[bytes] = []
+
+    def write(self, data: bytes) -> bool:
+        assert self.room > 0, "there was no room, and it was not waited for"
+        self.room -= 1
+        self.sent.append(data)
+        return self.room > 0
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+def outbox(flow: FakeFlow, *, limit: int = 100, send_timeout: float = 10.0, told: list[str] | None = None) -> Outbox:
     heard = told if told is not None else []
     return Outbox(
-        stream,
+        flow,
         limit=limit,
         send_timeout=send_timeout,
         on_full=lambda: heard.append("full"),
         on_room=lambda: heard.append("room"),
+        on_stuck=lambda: heard.append("stuck"),
     )
 
 
-@asynccontextmanager
-async def running(box: Outbox) -> AsyncIterator[None]:
-    task = asyncio.create_task(box.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+def make_room(box: Outbox, flow: FakeFlow, pieces: int) -> None:
+    flow.room = pieces
+    box.go_on()
 
 
-async def test_what_is_put_in_one_turn_travels_together() -> None:
-    stream = FakeStream()
-    box = outbox(stream)
-    async with running(box):
-        box.put(b"a")
-        box.put(b"")
-        box.put(b"b")
-        await box.wait_empty()
-        box.put(b"c")
-        await box.wait_empty()
-    assert stream.sent == [b"ab", b"c"]
+async def test_what_is_put_is_sent_at_once_where_there_is_room() -> None:
+    flow = FakeFlow()
+    box = outbox(flow)
+    box.put(b"a")
+    box.put(b"")
+    box.put(b"b")
+    assert (flow.sent, box.size) == ([b"a", b"b"], 0)
+
+
+async def test_what_had_to_wait_travels_together() -> None:
+    flow = FakeFlow(1)
+    box = outbox(flow)
+    for piece in (b"a", b"b", b"c"):
+        box.put(piece)
+    assert (flow.sent, box.size) == ([b"a"], 3)
+    make_room(box, flow, 5)
+    assert (flow.sent, box.size) == ([b"a", b"bc"], 0)
 
 
 async def test_cut_keeps_apart_what_was_put_before_and_after() -> None:
-    stream = FakeStream()
-    box = outbox(stream)
-    box.put(b"greeting")
-    box.cut()
-    box.put(b"answer")
-    box.cut()
-    async with running(box):
-        await box.wait_empty()
-    assert stream.sent == [b"greeting", b"answer"]
+    flow = FakeFlow(1)
+    box = outbox(flow)
+    box.put(b"first")
+    for piece in (b"greeting", b"answer"):
+        box.put(piece)
+        box.cut()
+    box.put(b"next")
+    make_room(box, flow, 5)
+    assert flow.sent == [b"first", b"greeting", b"answer", b"next"]
 
 
 async def test_long_pieces_are_sent_in_parts_so_that_a_slow_way_is_no_dead_one() -> None:
-    stream = FakeStream()
-    box = outbox(stream, limit=10 * MAX_PIECE)
+    flow = FakeFlow(1)
+    box = outbox(flow, limit=10 * MAX_PIECE)
     data = bytes(range(256)) * (MAX_PIECE // 100)
     box.put(data)
-    async with running(box):
-        await box.wait_empty()
-    assert stream.all_sent == data
-    assert max(map(len, stream.sent)) == MAX_PIECE
+    while box.size:
+        assert sum(map(len, flow.sent)) + box.size == len(data) + len(flow.sent[-1])
+        make_room(box, flow, 1)
+    assert b"".join(flow.sent) == data
+    assert max(map(len, flow.sent)) == MAX_PIECE
 
 
 async def test_whoever_fills_it_is_held_back_above_the_limit_and_let_go_below_half_of_it() -> None:
     told: list[str] = []
-    stream = FakeStream()
-    box = outbox(stream, told=told)
+    flow = FakeFlow(1)
+    box = outbox(flow, told=told)
     box.put(b"x" * 100)
     assert (told, box.is_full) == ([], False)
     box.put(b"x")
     box.put(b"x")
     assert (told, box.is_full) == (["full"], True)
-    async with running(box):
-        await box.wait_empty()
-    assert (told, box.is_full) == (["full", "room"], False)
+    make_room(box, flow, 1)
+    assert (told, box.is_full, box.size) == (["full", "room"], False, 2)
 
 
-async def test_program_that_takes_nothing_for_too_long_is_given_up() -> None:
-    stream = FakeStream()
-    stream.is_reading = False
-    box = outbox(stream, send_timeout=0.01)
+async def test_program_that_takes_nothing_for_too_long_is_told_of() -> None:
+    told: list[str] = []
+    box = outbox(FakeFlow(1), send_timeout=0.01, told=told)
     box.put(b"x")
-    with pytest.raises(TimeoutError):
-        await box.run()
+    async with asyncio.timeout(5):
+        while not told:  # noqa: ASYNC110 - nobody tells the test
+            await asyncio.sleep(0)
+    assert told == ["stuck"]
 
 
-async def test_program_that_has_gone_ends_it() -> None:
-    stream = FakeStream()
-    await stream.close(1000, "")
-    box = outbox(stream)
+async def test_program_that_takes_a_piece_in_time_may_go_on() -> None:
+    told: list[str] = []
+    flow = FakeFlow(1)
+    box = outbox(flow, send_timeout=0.01, told=told)
     box.put(b"x")
-    with pytest.raises(StreamClosed):
-        await box.run()
+    make_room(box, flow, 1)
+    await asyncio.sleep(0.03)  # three times what it had
+    assert told == []
 
 
 async def test_it_is_empty_only_when_everything_was_handed_over() -> None:
-    stream = FakeStream()
-    stream.is_reading = False
-    box = outbox(stream)
+    flow = FakeFlow(1)
+    box = outbox(flow)
     await box.wait_empty()
     box.put(b"x")
+    box.put(b"y")
     waiting = asyncio.create_task(box.wait_empty())
-    async with running(box):
-        await turns()
-        assert not waiting.done()
-        stream.is_reading = True
-        await waiting
+    await turns()
+    make_room(box, flow, 1)
+    await turns()
+    assert not waiting.done()
+    make_room(box, flow, 1)
+    await waiting
+
+
+async def test_after_its_end_nothing_waits_and_nobody_is_told() -> None:
+    told: list[str] = []
+    flow = FakeFlow(1)
+    box = outbox(flow, send_timeout=0.01, told=told)
+    box.put(b"x")
+    box.put(b"y")
+    box.close()
+    await asyncio.sleep(0.03)  # three times what it had
+    assert (told, box.size, flow.sent) == ([], 0, [b"x"])
 
 
 async def turns() -> None:
