@@ -473,6 +473,12 @@ class TunnelSettings(Section):
     send_timeout: Seconds = Field(
         default=30.0, gt=0, description="Seconds after which a program that does not read its answers is cut off."
     )
+    linger: Seconds = Field(
+        default=0.05,
+        ge=0,
+        description="Seconds that a connection which nobody else wants stays with the program that used it last, whose "
+        "next transaction then needs no hand-over; 0: none.",
+    )
     max_message_bytes: Bytes = Field(
         default=67_108_864, description="Most bytes of one WebSocket message; longer traffic is sent in several."
     )

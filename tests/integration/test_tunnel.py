@@ -1,11 +1,13 @@
 """Programs over a WebSocket: the gateway as it runs, on a real Postgres."""
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from struct import pack
+from urllib.request import Request, urlopen
 
 import pytest
 from websockets.asyncio.client import connect
@@ -265,7 +267,7 @@ async def test_large_answer_comes_whole(gateway: Gateway, database: Database) ->
 
 
 async def test_start_up_parameters_hold_on_every_backend(start_gateway: StartGateway, database: Database) -> None:
-    gateway = start_gateway(pool={"max_size": 2})
+    gateway = start_gateway(pool={"max_size": 2}, tunnel={"linger": 0})
     wanted = {
         "search_path": "pg_catalog",
         "statement_timeout": "7777",
@@ -753,3 +755,66 @@ def resident_bytes() -> int:
     """Of this process, in which the gateway runs."""
     pages = Path("/proc/self/statm").read_text().split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+# ── who lingers ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_backend_that_lingers_is_clean_for_whoever_wants_it(
+    start_gateway: StartGateway, database: Database
+) -> None:
+    """Nobody waits for the end of the lingering, and what no text tells of is gone when the backend changes hands."""
+    gateway = start_gateway(pool={"max_size": 1, "wait_timeout": 5}, tunnel={"linger": 60})
+    database.psql(
+        "CREATE FUNCTION hide() RETURNS text LANGUAGE plpgsql AS $$ BEGIN"
+        " PERFORM set_config('my.own', 'secret', false), pg_advisory_lock(4711);"
+        " CREATE TEMP TABLE hidden (n int); RETURN current_setting('my.own'); END $$"
+    )
+    look = "SELECT current_setting('my.own', true), to_regclass('hidden')"
+    async with logged_in(gateway, database) as program, logged_in(gateway, database) as other:
+        pid = await program.value("SELECT pg_backend_pid()")
+        assert await program.value("SELECT hide()") == "secret"
+        assert (await program.query(look)).rows == [["secret", "hidden"]]  # as with a connection of one's own
+        assert [backend for backend, *_ in await activity(database)] == [int(str(pid))]
+        assert (await other.query(look)).rows[0][0] in (None, "")
+        assert (await other.query(look)).rows[0][1] is None
+        assert await other.value("SELECT pg_backend_pid()") == pid
+        assert (await program.query(look)).rows[0][1] is None
+        answer = await asyncio.to_thread(post_statement, gateway, database, "SELECT pg_try_advisory_lock(4711)")
+        assert b'"t"' in answer or b"true" in answer
+
+
+async def test_backend_that_lingers_makes_room_for_another_pool(
+    start_gateway: StartGateway, database: Database
+) -> None:
+    gateway = start_gateway(pool={"max_size": 1, "max_total": 1, "wait_timeout": 5}, tunnel={"linger": 60})
+    database.psql("CREATE ROLE lingers_beside LOGIN PASSWORD 'secret'")
+    try:
+        async with logged_in(gateway, database) as program:
+            assert await program.value("SELECT 1") == "1"
+            async with logged_in(gateway, database.as_role("lingers_beside", "secret")) as other:
+                assert await other.value("SELECT current_user") == "lingers_beside"
+                assert await program.value("SELECT current_user") == "postgres"
+    finally:
+        await eventually(database, "usename = 'lingers_beside'", 0)
+        database.psql("DROP ROLE lingers_beside")
+
+
+async def test_backend_that_dies_while_it_lingers_is_nobodys_loss(
+    start_gateway: StartGateway, database: Database
+) -> None:
+    gateway = start_gateway(pool={"max_size": 1}, tunnel={"linger": 60})
+    async with logged_in(gateway, database) as program:
+        pid = await program.value("SELECT pg_backend_pid()")
+        database.psql(f"SELECT pg_terminate_backend({pid})")
+        await eventually(database, "true", 0)
+        assert await program.value("SELECT pg_backend_pid()") != pid
+
+
+def post_statement(gateway: Gateway, database: Database, text: str) -> bytes:
+    """One statement over HTTP."""
+    request = Request(
+        gateway.sql, json.dumps({"query": text, "params": []}).encode(), {"Neon-Connection-String": database.url}
+    )
+    with urlopen(request, timeout=10) as response:
+        return bytes(response.read())

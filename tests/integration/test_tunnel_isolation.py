@@ -4,6 +4,8 @@ import asyncio
 import random
 from collections.abc import Callable
 
+import pytest
+
 from tests.support.cluster import Database
 from tests.support.gateway import Gateway
 from tests.support.wire_program import SYNC, WireProgram, bound, encode_parse, extended, logged_in
@@ -98,8 +100,11 @@ class Tagged:
         assert (answers[0].value, answers[2].value) == (self._tag, "7")
 
 
-async def test_nobody_sees_what_another_program_left(start_gateway: Callable[..., Gateway], database: Database) -> None:
-    gateway = start_gateway(pool={"max_size": 12, "wait_timeout": 30}, tunnel={"max_pinned": 10})
+@pytest.mark.parametrize("linger", [0.05, 0.0])
+async def test_nobody_sees_what_another_program_left(
+    start_gateway: Callable[..., Gateway], database: Database, linger: float
+) -> None:
+    gateway = start_gateway(pool={"max_size": 12, "wait_timeout": 30}, tunnel={"max_pinned": 10, "linger": linger})
     tags = [f"p{number}" for number in range(PROGRAMS)]
     made = "CREATE SCHEMA schema_{0}; CREATE TABLE schema_{0}.mine AS SELECT '{0}' AS who, 0 AS n;"
     database.psql("".join(made.format(tag) for tag in tags))

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlhttp_gateway.errors import ConnectionBroken, GatewayError
 from sqlhttp_gateway.pools.backend import Done, Reader
+from sqlhttp_gateway.pools.lingering import Lingering
 from sqlhttp_gateway.wire.session import BackendSession
 
 REPORTED = {"client_encoding": "UTF8", "server_version": "18.0"}
@@ -124,5 +125,10 @@ class FakeRegistry:
 
 class _Pool:
     def __init__(self, max_size: int) -> None:
+        self.lingering = Lingering(asyncio.get_running_loop())
+        self.lets_linger = False
         self.key = SimpleNamespace(database="app", role="ada", target="default")
         self.upstream = SimpleNamespace(pool=SimpleNamespace(max_size=max_size), is_pooler=False)
+
+    def may_linger(self, backend: Any) -> bool:
+        return self.lets_linger

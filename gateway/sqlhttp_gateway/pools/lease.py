@@ -186,6 +186,9 @@ class Lease:
         if not self._released:
             self._released = True
             self._pool.leased.pop(self.backend, None)
+            if self.backend.is_lost:
+                self._pool.discard(self.backend, reason)
+                return
             self.backend.abandon()
             self._pool.spawn(self._cancel_and_discard(reason))
 

@@ -23,6 +23,7 @@ from sqlhttp_gateway.pools.connect import connect
 from sqlhttp_gateway.pools.deadlines import Deadlines
 from sqlhttp_gateway.pools.gate import Gate
 from sqlhttp_gateway.pools.line import Line, Place, Turn
+from sqlhttp_gateway.pools.lingering import Lingering
 from sqlhttp_gateway.pools.targets import Upstream
 
 CLOSE_TIMEOUT = 10.0
@@ -33,6 +34,8 @@ _REPLACED = -math.inf
 """The time at which a connection expires that is to be replaced whatever its age."""
 _RETURNING_WAIT = 0.02
 """Seconds that a request waits for a scrub to end before it opens a connection; a scrub takes some 50 µs."""
+_FRESH = 0.002
+"""Seconds after a transaction within which the next one of the same program is likely to come."""
 _RETURN_TIMEOUT = 30.0
 """Seconds after which a connection that does not come clean is dropped; a network that swallows packets does that."""
 
@@ -73,6 +76,8 @@ class Pool:
         self.loop = asyncio.get_running_loop()
         self.overdue: Deadlines[Overdue] = Deadlines(self.loop, lambda statement: statement.deadline_passed())
         """The statements that run here, and when the gateway's own clock ends them."""
+        self.lingering = Lingering(self.loop)
+        """Tunnels that keep a connection which they do not use, and which is had for the asking."""
         self._settings = settings
         self._budget = budget
         self._observe = observe
@@ -137,6 +142,9 @@ class Pool:
         timeout = self._settings.wait_timeout if timeout is None else timeout
         gate = self.gate
         deadline = self.loop.time() - gate.stood_still + timeout
+        if not self._idle:
+            # One that was used a moment ago is left where it is as long as another may be opened beside it.
+            self.lingering.reclaim(older_than=_FRESH if gate.in_use < self._settings.max_size else 0.0)
         while True:
             await gate.enter(max(0.0, deadline - self.loop.time() + gate.stood_still), tenant)
             if not self._idle:
@@ -191,6 +199,19 @@ class Pool:
         self._ending.add(backend)
         self.spawn(self._close_and_leave(backend, reason))
 
+    def may_linger(self, backend: Backend) -> bool:
+        """Whether whoever gave this connection back now could keep it as well: nobody waits for one."""
+        return (
+            not self.gate.waiting
+            and not self.reserving
+            and not self._expecting
+            and not self._turns_away
+            and not backend.closing
+            and self.loop.time() < backend.expires_at
+            and not self._owes_permit()
+            and not self._owes_budget()
+        )
+
     def evict_oldest(self) -> bool:
         """Begin to close the connection that is idle longest; False when none is idle or others have a right to it."""
         if not self._idle or not self.gate.try_enter():
@@ -241,6 +262,7 @@ class Pool:
         if not self._draining:
             self._turns_away = "pause"
         self.gate.pause()
+        self.lingering.reclaim_all()
         self._close_idle("pause")
 
     def resume(self) -> None:
@@ -254,6 +276,7 @@ class Pool:
         self._generation += 1
         for backend in self._backends:
             backend.expires_at = _REPLACED
+        self.lingering.reclaim_all()
         self._close_idle("reconnect")
 
     def reconfigure(self, upstream: Upstream) -> None:
@@ -264,6 +287,7 @@ class Pool:
         """
         before, self.upstream = self.upstream, upstream
         settings = self._settings = upstream.pool
+        self.lingering.reclaim_all()
         if _way_to(before) != _way_to(upstream):
             self.reconnect()
         while len(self._idle) + self.gate.in_use > settings.max_size and self._idle and self.gate.try_keep():
@@ -275,6 +299,7 @@ class Pool:
         self._draining = True
         self._turns_away = "drain"
         self.gate.stop()
+        self.lingering.reclaim_all()
         for turn in self.reserving:
             if not turn.done():
                 turn.set_exception(_shutting_down())

@@ -188,7 +188,10 @@ class PoolRegistry:
     def _evict(self) -> bool:
         """Begin to close the connection that is idle longest, of any pool."""
         candidates = sorted((pool for pool in self.pools if pool.idle), key=lambda pool: pool.oldest_idle_since or 0.0)
-        return any(pool.evict_oldest() for pool in candidates)
+        if any(pool.evict_oldest() for pool in candidates):
+            return True
+        # What is given back while another pool waits is closed.
+        return any(pool.lingering.reclaim() for pool in self.pools)
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

@@ -17,6 +17,7 @@ class PoolSnapshot:
     max_size: int
     leased: int
     idle: int
+    """Lent to nobody, or to a tunnel that gives it back as soon as another wants it."""
     returning: int
     """Given back by their holder and being made clean."""
     opening: int
@@ -34,6 +35,7 @@ class PoolSnapshot:
 def snapshot(pool: Pool, now: float) -> PoolSnapshot:
     """The pool as it is; `now` is the loop's time."""
     key, target = pool.key, pool.upstream.target
+    lingering = len(pool.lingering)
     waits = [since for since in (pool.gate.waiting_since, next(iter(pool.reserving.values()), None)) if since]
     return PoolSnapshot(
         target=key.target,
@@ -42,8 +44,8 @@ def snapshot(pool: Pool, now: float) -> PoolSnapshot:
         database=key.database,
         role=key.role,
         max_size=pool.upstream.pool.max_size,
-        leased=len(pool.leased),
-        idle=pool.idle,
+        leased=len(pool.leased) - lingering,
+        idle=pool.idle + lingering,
         returning=len(pool.returning),
         opening=pool.opening,
         waiting=pool.gate.waiting + len(pool.reserving),

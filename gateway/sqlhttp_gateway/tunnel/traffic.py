@@ -86,6 +86,8 @@ class Traffic:
         self._greeting = logged_in.greeting
         self._has_spoken = False
         self._lease: Lease | None = None
+        self._is_lingering = False
+        """It keeps a backend that it does not use, and gives it back as soon as somebody wants it."""
         self._last_words = b""
         self._leasing: asyncio.Task[Lease] | None = None
         """Waits in line for a backend."""
@@ -135,14 +137,14 @@ class Traffic:
     @property
     def state(self) -> str:
         """What it does: active with a backend, waiting for one, or idle."""
-        if self._lease is not None:
+        if self._lease is not None and not self._is_lingering:
             return "active"
         return "waiting" if self._pipeline.needs_backend else "idle"
 
     @property
     def backend_pid(self) -> int:
-        """That of the backend it has; 0 for none."""
-        return self._lease.backend.pid if self._lease is not None else 0
+        """That of the backend it uses; 0 for none."""
+        return self._lease.backend.pid if self._lease is not None and not self._is_lingering else 0
 
     def cancel(self) -> None:
         """The program wants what runs, or waits to run, to be cancelled. Harmless when nothing does."""
@@ -197,6 +199,9 @@ class Traffic:
         """What the backend sent."""
         if self._over.done():
             return None
+        if self._is_lingering:
+            self._part()  # nothing was asked, so it is the server's business, and most likely its end
+            return None
         self._last_words = data
         try:
             self._pipeline.receive_backend(data)
@@ -240,6 +245,8 @@ class Traffic:
         """One step; False when nothing can be done until something happens."""
         pipeline, lease = self._pipeline, self._lease
         if self._inbox:
+            if self._is_lingering:
+                self._stay()
             self._feed()
         if pipeline.is_finished or self._error is not None:
             self._finish()
@@ -250,6 +257,8 @@ class Traffic:
         elif pipeline.may_release:
             if self._cancelling is not None:
                 return False  # its signal could meet the next user: its end calls again
+            if not self._is_draining and (self._is_lingering or self._linger(lease)):
+                return False
             self._give_back(lease)
             return True
         elif lease.backend.is_backed_up and self._inbox and self._draining is None:
@@ -408,6 +417,8 @@ class Traffic:
 
     def _give_back(self, lease: Lease) -> None:
         """The transaction is over and nothing holds the backend."""
+        if self._is_lingering:
+            self._stay()
         self._lease = None
         self._last_words = b""
         residue = self._pipeline.detach()
@@ -419,15 +430,49 @@ class Traffic:
             lease.release()
         self._clocks.see(self._loop.time(), is_busy=False, in_transaction=False, is_pinned=self._is_pinned)
 
+    # ── Holder ──
+
+    def let_go(self) -> None:
+        """Somebody else wants the backend, or it was not used for long."""
+        assert self._lease is not None
+        self._give_back(self._lease)
+
+    def _linger(self, lease: Lease) -> bool:
+        """Keep the backend for the next transaction, as long as nobody else wants it; False if somebody does."""
+        seconds = self._settings.linger
+        if not seconds or self._is_draining or self._is_in_doubt or not self._pool.may_linger(lease.backend):
+            return False
+        self._is_lingering = True
+        self._pool.lingering.enter(self, seconds)
+        return True
+
+    def _stay(self) -> None:
+        """The next transaction begins on the same backend."""
+        self._is_lingering = False
+        self._pool.lingering.leave(self)
+
+    def _part(self) -> None:
+        """The backend that it lingers on is not what it was: nobody is to have it."""
+        self._stay()
+        lease, self._lease = self._lease, None
+        assert lease is not None
+        self._pipeline.detach()
+        lease.drop("lost")
+
     async def _leave(self) -> None:
         """The program is gone or refused: nothing of it may stay, and what it runs must stop."""
         self._unpin()
-        lease, self._lease = self._lease, None
         if self._cancelling is not None:
             await asyncio.shield(self._cancelling)
+        lease = self._lease
         if lease is None:
             return
-        if self._pipeline.is_busy or self._is_in_doubt or isinstance(self._error, RemoteProtocolError):
+        is_in_step = not isinstance(self._error, RemoteProtocolError)
+        if is_in_step and self._pipeline.may_release:
+            self._give_back(lease)
+            return
+        self._lease = None
+        if self._pipeline.is_busy or self._is_in_doubt or not is_in_step:
             lease.drop("abandoned")
             return
         in_transaction = self._pipeline.in_transaction
@@ -439,7 +484,10 @@ class Traffic:
 
     def _lose(self, error: GatewayError | None) -> None:
         """The backend's connection is gone."""
-        if error is None:
+        if error is None or self._lease is None:
+            return
+        if self._is_lingering:
+            self._part()  # and nobody need know
             return
         if _FATAL in self._last_words:
             self._error = self._error or error  # Postgres has said why itself

@@ -132,6 +132,83 @@ async def test_backend_is_lent_for_a_transaction_and_given_back_after_it() -> No
         assert len(it.registry.leases) == 2
 
 
+@asynccontextmanager
+async def lingering(**given: Any) -> AsyncIterator[tuple[Scene, FakeLease]]:
+    """A program that has done one transaction, on a backend that nobody else wants."""
+    async with scene(**({"linger": 10} | given)) as it:
+        await it.greeted()
+        it.registry.pool.lets_linger = True
+        lease = await it.sends(SELECT)
+        lease.say(DONE + READY)
+        assert len(it.registry.pool.lingering) == 1
+        yield it, lease
+
+
+async def test_backend_that_nobody_wants_stays_for_the_next_transaction() -> None:
+    async with lingering() as (it, lease):
+        assert (lease.ends, it.traffic.state, it.traffic.backend_pid) == ([], "idle", 0)
+        it.stream.put(SELECT)
+        await it.until(lambda: lease.backend.written == SELECT * 2)
+        assert len(it.registry.pool.lingering) == 0
+        assert not it.registry.pool.lingering.reclaim()
+        lease.say(DONE + READY)
+        assert len(it.registry.pool.lingering) == 1
+        assert lease.ends == []
+
+
+async def test_backend_that_lingers_is_given_back_when_somebody_wants_it() -> None:
+    async with lingering() as (it, lease):
+        assert it.registry.pool.lingering.reclaim()
+        assert lease.ends == ["take_back", "release"]
+        second = await it.sends(SELECT)
+        assert second.backend.written == SELECT
+
+
+async def test_backend_that_lingers_is_given_back_after_a_while() -> None:
+    async with lingering(linger=0.01) as (it, lease):
+        await it.until(lambda: lease.ends == ["take_back", "release"])
+        assert len(it.registry.pool.lingering) == 0
+
+
+async def test_program_that_goes_while_it_lingers_leaves_the_backend_as_usable_as_before() -> None:
+    async with lingering() as (it, lease):
+        it.stream.put(TERMINATE)
+        assert await it.ended() is None
+        assert (lease.ends, len(it.registry.pool.lingering)) == (["take_back", "release"], 0)
+
+
+async def test_backend_that_is_lost_while_it_lingers_is_nobodys_loss() -> None:
+    async with lingering() as (it, lease):
+        lease.say(FATAL)
+        lease.break_off()
+        assert (lease.ends, len(it.registry.pool.lingering)) == (["drop lost"], 0)
+        second = await it.sends(SELECT)
+        second.say(DONE + READY)
+        await it.until(lambda: it.stream.all_sent.endswith(DONE + READY))
+        assert FATAL not in it.stream.all_sent
+
+
+async def test_drain_does_not_wait_for_what_lingers() -> None:
+    async with lingering() as (it, lease):
+        it.traffic.drain()
+        error = await it.ended()
+        assert error is not None
+        assert (error.sqlstate, lease.ends) == ("57P01", ["take_back", "release"])
+
+
+async def test_cancel_while_it_lingers_cancels_nothing() -> None:
+    async with lingering() as (it, lease):
+        it.traffic.cancel()
+        await turns()
+        assert lease.cancels == 0
+
+
+async def test_nothing_lingers_where_the_settings_want_none() -> None:
+    async with scene(linger=0) as it:
+        it.registry.pool.lets_linger = True
+        await it.greeted()
+
+
 async def test_goodbye_ends_it_without_an_error() -> None:
     async with scene() as it:
         await it.greeted()
