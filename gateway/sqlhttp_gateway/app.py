@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -23,7 +23,8 @@ from sqlhttp_gateway.endpoints.sql import SqlEndpoint
 from sqlhttp_gateway.endpoints.status import Status, status
 from sqlhttp_gateway.endpoints.tunnel import PATHS as TUNNEL_PATHS
 from sqlhttp_gateway.endpoints.tunnel import TunnelEndpoint
-from sqlhttp_gateway.events import Observer, each
+from sqlhttp_gateway.errors import ConfigurationError
+from sqlhttp_gateway.events import Observer, Reloaded, each, unobserved
 from sqlhttp_gateway.execute import Limits
 from sqlhttp_gateway.idempotency.store import KeyStore
 from sqlhttp_gateway.neon.headers import REQUEST_ID
@@ -31,7 +32,7 @@ from sqlhttp_gateway.neon.response import NOT_SUPPORTED
 from sqlhttp_gateway.observe.activity import Activity
 from sqlhttp_gateway.observe.audit import audit_observer
 from sqlhttp_gateway.observe.build import build_version
-from sqlhttp_gateway.observe.logs import log_observer
+from sqlhttp_gateway.observe.logs import LogLines
 from sqlhttp_gateway.observe.metrics import Metrics
 from sqlhttp_gateway.observe.reporter import Place, Reporter
 from sqlhttp_gateway.observe.trace import Traces
@@ -40,6 +41,7 @@ from sqlhttp_gateway.observe.webhook import Webhook, post_to
 from sqlhttp_gateway.pools.passwords import Passwords
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.targets import Targets
+from sqlhttp_gateway.reload import changes, in_effect
 from sqlhttp_gateway.reply import new_request_id
 from sqlhttp_gateway.service import SqlService
 from sqlhttp_gateway.settings import Settings, per_worker, shown
@@ -60,16 +62,21 @@ class Gateway:
         """
         self._settings = settings
         self._targets = Targets(settings)
+        self._take_up: list[Callable[[Settings], None]] = []
+        """What owners do with settings that were read again. Must not fail, or half of them would be in effect."""
         self._place = place
         self._metrics = Metrics(settings.metrics.max_labels, before=place.before() if place else None)
         self._traces = Traces() if settings.trace.opentelemetry else None
-        observers: list[Observer] = [observe or log_observer(settings.log), self._metrics]
+        log = LogLines(settings.log)
+        self._take_up.append(lambda new: log.reconfigure(new.log))
+        observers: list[Observer] = [observe or log, self._metrics]
         if self._traces is not None:
             observers.append(self._traces)
         if settings.audit.statements != "off":
             observers.append(audit_observer(settings.audit))
         self._observe = each(*observers)
         self._origins = Origins(settings.request.allow_origins)
+        self._take_up.append(lambda new: self._origins.reconfigure(new.request.allow_origins))
         self._sql: SqlEndpoint | None = None
         self._tunnel: TunnelEndpoint | None = None
         self._tunnels: Tunnels | None = None
@@ -103,6 +110,11 @@ class Gateway:
         """What answers `POST /sql` below ASGI, for requests that this application would send there in any case."""
         return self._sql
 
+    @property
+    def settings(self) -> Settings:
+        """Those that are in effect."""
+        return self._settings
+
     def begin_drain(self) -> None:
         """Say at /readyz that new work should go elsewhere; what comes all the same is still answered."""
         if self._readiness is not None:
@@ -115,6 +127,26 @@ class Gateway:
         if self._tunnels is not None:
             await self._tunnels.drain(self._settings.drain.grace)
 
+    async def reload(self, read: Callable[[], Settings]) -> None:
+        """Take up what `read` finds, if it can be used as a whole; requests that run go on.
+
+        What came of it is told by one worker for all. `read` raises ConfigurationError when there is nothing to find.
+        """
+        observe = self._observe if self._place is None or not self._place.number else unobserved
+        try:
+            wanted = await asyncio.to_thread(read)  # thousands of keys take a while
+            settings = in_effect(self._settings, wanted)
+            targets = Targets(settings)
+        except ConfigurationError as error:
+            observe(Reloaded(faults=tuple(str(error).splitlines())))
+            return
+        found = changes(self._settings, wanted)
+        self._settings = settings
+        self._targets.become(targets)
+        for take_up in self._take_up:
+            take_up(settings)
+        observe(Reloaded(live=found.live, restart=found.restart))
+
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[dict[str, Any]]:
         settings = self._settings
@@ -123,7 +155,6 @@ class Gateway:
             max_total=pool.max_total, cancel_timeout=settings.statement.cancel_timeout, observe=self._observe
         )
         passwords = Passwords(settings.auth, registry)
-        limits = Limits(max_bytes=settings.response.max_bytes, statement_timeout=settings.statement.timeout)
         credentials = Credentials(settings, self._targets, registry, passwords)
         authenticator = credentials.authenticator
         service = SqlService(
@@ -131,22 +162,17 @@ class Gateway:
             registry=registry,
             claims=credentials.claims,
             keys=KeyStore(OwnAccess(registry), settings.idempotency),
-            limits=limits,
+            limits=_limits(settings),
             observe=self._observe,
-            telling=Telling(
-                server_timing=settings.trace.server_timing,
-                slow_statement=settings.log.slow_statement,
-                trace_comment=settings.trace.comment,
-                audit=settings.audit.statements != "off",
-            ),
+            telling=_telling(settings),
         )
-        self._sql = SqlEndpoint(service, settings.request, self._observe)
+        self._sql = sql = SqlEndpoint(service, settings.request, self._observe)
         self._tunnels = tunnels = Tunnels(
             authenticator=authenticator, registry=registry, settings=settings.tunnel, observe=self._observe
         )
         self._tunnel = TunnelEndpoint(tunnels)
         self._listener = listener = Listener(tunnels, settings.listen)
-        self._readiness = Readiness(registry, self._targets.default)
+        self._readiness = Readiness(registry, self._targets)
         watch = self._make_watch()
         reporter = Reporter(
             metrics=self._metrics,
@@ -158,16 +184,33 @@ class Gateway:
         tunnels.open_console(
             Sources(
                 version=build_version(),
-                database=self._targets.default.admin.database,
-                roles=frozenset((self._targets.default.admin.role, *settings.admin.roles)),
+                database=lambda: self._targets.default.admin.database,
+                roles=lambda: frozenset((self._targets.default.admin.role, *self._settings.admin.roles)),
                 report=reporter.whole,
                 now=time.time,
                 registry=registry,
                 clients=tunnels.clients,
-                settings=lambda: shown(settings),
+                settings=lambda: shown(self._settings),
             )
         )
         access = Access(settings.admin.allow_from)
+        self._take_up += [
+            lambda new: registry.apply(
+                self._targets.by_name, max_total=per_worker(new.pool, new.listen.workers).max_total
+            ),
+            lambda new: passwords.reconfigure(new.auth),
+            credentials.reconfigure,
+            lambda new: service.reconfigure(limits=_limits(new), telling=_telling(new)),
+            lambda new: sql.reconfigure(new.request),
+            lambda new: tunnels.reconfigure(new.tunnel),
+            lambda new: listener.reconfigure(new.listen),
+            lambda new: reporter.reconfigure(
+                per_worker(new.pool, new.listen.workers).max_total * new.listen.workers,
+            ),
+            lambda new: access.reconfigure(new.admin.allow_from),
+        ]
+        if watch is not None:
+            self._take_up.append(lambda new: watch.reconfigure(new.watch))
         registry.start()
         credentials.start()
         reporter.start()
@@ -187,7 +230,7 @@ class Gateway:
             await self.drain_tunnels()
             await listener.stop()
             await credentials.stop()
-            await registry.drain(settings.drain.grace)
+            await registry.drain(self._settings.drain.grace)
             if watch is not None:
                 await watch.stop()
             await reporter.stop()
@@ -208,6 +251,19 @@ class Gateway:
             self._targets.default, long_query=settings.long_query, keep=settings.interval, observe=self._observe
         )
         return Watch(settings, activity, webhook=webhook, observe=self._observe)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(max_bytes=settings.response.max_bytes, statement_timeout=settings.statement.timeout)
+
+
+def _telling(settings: Settings) -> Telling:
+    return Telling(
+        server_timing=settings.trace.server_timing,
+        slow_statement=settings.log.slow_statement,
+        trace_comment=settings.trace.comment,
+        audit=settings.audit.statements != "off",
+    )
 
 
 def create_app(settings: Settings, *, observe: Observer | None = None, place: Place | None = None) -> Gateway:

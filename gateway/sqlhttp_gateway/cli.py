@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
             return _check(settings, arguments)
         if arguments.command == "dev":
             return _dev(settings, arguments.data)
-        return _serve(settings)
+        return _serve(settings, read=lambda: _settings(arguments))
     except ConfigurationError as error:
         _complain(str(error))
         return 2
@@ -70,12 +71,12 @@ def _dev(settings: Settings, folder: Path) -> int:
         return 1
 
 
-def _serve(settings: Settings) -> int:
+def _serve(settings: Settings, read: Callable[[], Settings]) -> int:
     from sqlhttp_gateway.serve import serve
 
     if settings.database_url is None:
         raise ConfigurationError("database_url: not set, so there is no Postgres to serve. Set DATABASE_URL.")
-    return serve(settings)
+    return serve(settings, read=read)
 
 
 def _check(settings: Settings, arguments: argparse.Namespace) -> int:

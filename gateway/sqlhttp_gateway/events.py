@@ -166,6 +166,16 @@ class KeyShown:
 
 
 @dataclass(frozen=True, slots=True)
+class Reloaded:
+    """The settings were read again. `faults` is why nothing of them was taken up, a line each, and else empty; `live`
+    are the names of those that changed, `restart` of those that changed and need a restart."""
+
+    faults: tuple[str, ...] = ()
+    live: tuple[str, ...] = ()
+    restart: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Bug:
     """Something that is nobody's fault but ours; the text is a traceback and goes to the log only."""
 
@@ -187,6 +197,7 @@ Event = (
     | TunnelClosed
     | TunnelPinned
     | KeyShown
+    | Reloaded
     | Bug
 )
 Observer = Callable[[Event], None]

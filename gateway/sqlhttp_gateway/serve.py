@@ -26,17 +26,20 @@ from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.observe.logs import configure_logging
 from sqlhttp_gateway.observe.reporter import Place
 from sqlhttp_gateway.observe.slots import Slots
+from sqlhttp_gateway.reload import in_effect
 from sqlhttp_gateway.settings import ListenSettings, Settings
 
 STARTUP_FAILURE = 3  # uvicorn's exit status when the application could not start; a new try would fail as well
 RESPAWN_PAUSE = 1.0  # seconds before a worker that died is replaced, so that one that always dies does no harm
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+RELOAD_SIGNAL = signal.SIGHUP
+_SIGNALS = (*STOP_SIGNALS, RELOAD_SIGNAL)
 
 log = logging.getLogger(__name__)
 
 
-def serve(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT, then drain; the process's exit status.
+def serve(settings: Settings, *, read: Callable[[], Settings]) -> int:
+    """Serve until SIGTERM or SIGINT, then drain; the process's exit status. At SIGHUP the settings are `read` again.
 
     Raises:
         ConfigurationError: the address cannot be had, or a connection string in the settings cannot be used.
@@ -45,9 +48,9 @@ def serve(settings: Settings) -> int:
     sockets = bind(settings.listen)
     log.info("listening on %s, %d worker(s), pid %d", address(sockets[0]), len(sockets), os.getpid())
     if len(sockets) == 1:
-        return GatewayServer(settings).serve_on(sockets[0])
+        return GatewayServer(settings, read=read).serve_on(sockets[0])
     create_app(settings)  # so that a wrong connection string is one message here, not one from each worker
-    return Workers(settings, sockets).supervise()
+    return Workers(settings, sockets, read=read).supervise()
 
 
 def bind(listen: ListenSettings) -> list[socket.socket]:
@@ -106,10 +109,15 @@ def address(bound: socket.socket) -> str:
 
 class GatewayServer(uvicorn.Server):
     """uvicorn, set up for the gateway. `ready` is called once, when requests are answered; `place` is that of a worker
-    among several."""
+    among several; with `read` there is something to do at SIGHUP."""
 
     def __init__(
-        self, settings: Settings, *, ready: Callable[[], None] = lambda: None, place: Place | None = None
+        self,
+        settings: Settings,
+        *,
+        ready: Callable[[], None] = lambda: None,
+        place: Place | None = None,
+        read: Callable[[], Settings] | None = None,
     ) -> None:
         listen = settings.listen
         self._gateway = create_app(settings, place=place)
@@ -135,19 +143,27 @@ class GatewayServer(uvicorn.Server):
             )
         )
         self._ready = ready
+        self._read = read
+        self._wants_reload = False
         self._notice = settings.drain.notice
         self._parent = os.getppid()
 
     def serve_on(self, bound: socket.socket) -> int:
         """Serve until a signal or `should_exit`; the exit status. Signals that come after the end are ignored."""
-        for number in STOP_SIGNALS:
-            # uvicorn puts its own handlers in place and, once done, raises what it got for those that were there.
-            signal.signal(number, self.handle_exit)
+        self.take_signals()
         try:
             self.run([bound])
         except SystemExit as stopped:  # uvicorn's way to say that the application did not start
             return int(stopped.code or 0)
         return 0
+
+    def take_signals(self) -> None:
+        """Be the one that signals go to."""
+        for number in STOP_SIGNALS:
+            # uvicorn puts its own handlers in place and, once done, raises what it got for those that were there.
+            signal.signal(number, self.handle_exit)
+        if self._read is not None:
+            signal.signal(RELOAD_SIGNAL, self._want_reload)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -166,14 +182,22 @@ class GatewayServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second; a worker whose parent was killed ends too, or it would hold the port for ever."""
+        if self._wants_reload and self._read is not None:
+            self._wants_reload = False
+            await self._gateway.reload(self._read)
+            configure_logging(self._gateway.settings.log)
         return os.getppid() != self._parent or await super().on_tick(counter)
+
+    def _want_reload(self, number: int, frame: FrameType | None) -> None:
+        self._wants_reload = True
 
 
 class Workers:
-    """The parent of several worker processes: replaces one that dies, and hands on the signal to stop."""
+    """The parent of several worker processes: replaces one that dies, and hands on the signals that it gets."""
 
-    def __init__(self, settings: Settings, sockets: list[socket.socket]) -> None:
+    def __init__(self, settings: Settings, sockets: list[socket.socket], *, read: Callable[[], Settings]) -> None:
         self._settings = settings
+        self._read = read
         self._sockets = sockets
         self._slots = Slots(len(sockets))
         self._running: dict[int, int] = {}  # each worker's number, by its pid
@@ -184,6 +208,7 @@ class Workers:
         """Run one worker on each socket until a signal comes and all have drained; the exit status."""
         for number in STOP_SIGNALS:
             signal.signal(number, self._stop)
+        signal.signal(RELOAD_SIGNAL, self._reload)
         for worker in range(len(self._sockets)):
             self._spawn(worker)
         while self._running:
@@ -192,7 +217,7 @@ class Workers:
         return self._status
 
     def _spawn(self, number: int) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # a stop between fork and entry would miss this worker
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # a stop between fork and entry would miss this worker
         try:
             if self._stopping:
                 return
@@ -201,15 +226,14 @@ class Workers:
                 self._work(number)
             self._running[pid] = number
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
     def _work(self, number: int) -> None:
         status = 1
         try:
-            server = GatewayServer(self._settings, place=Place(self._slots, number))
-            for signal_number in STOP_SIGNALS:
-                signal.signal(signal_number, server.handle_exit)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+            server = GatewayServer(self._settings, place=Place(self._slots, number), read=self._read)
+            server.take_signals()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             status = server.serve_on(self._sockets[number])
         except BaseException:
             log.exception("worker %d failed", os.getpid())
@@ -230,10 +254,19 @@ class Workers:
         time.sleep(RESPAWN_PAUSE)
         self._spawn(number)
 
+    def _reload(self, number: int, frame: FrameType | None) -> None:
+        """Each worker reads for itself, and the first tells; here it is only for workers that are yet to come."""
+        with contextlib.suppress(ConfigurationError):
+            self._settings = in_effect(self._settings, self._read())
+        self._send(RELOAD_SIGNAL)
+
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
         for bound in self._sockets:
             bound.close()
+        self._send(signal.SIGTERM)
+
+    def _send(self, number: signal.Signals) -> None:
         for pid in list(self._running):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+                os.kill(pid, number)

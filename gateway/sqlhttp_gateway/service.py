@@ -100,6 +100,11 @@ class SqlService:
         self._observe = observe
         self._telling = telling
 
+    def reconfigure(self, *, limits: Limits, telling: Telling) -> None:
+        """Go by these from the next request on."""
+        self._limits = limits
+        self._telling = telling
+
     async def answer(self, headers: Mapping[bytes, bytes], body: bytes, *, peer: str = "") -> Reply:
         """The reply to one request from the address `peer`, an error's included; never raises but for cancellation."""
         story = Story(self._telling, traceparent=headers.get(TRACEPARENT), bytes_in=len(body))

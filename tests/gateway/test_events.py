@@ -8,7 +8,7 @@ import pytest
 
 from sqlhttp_gateway import events
 from sqlhttp_gateway.events import Bug, Closed, Event, Leaked, Opened, each, unobserved
-from sqlhttp_gateway.observe.logs import log_observer
+from sqlhttp_gateway.observe.logs import LogLines
 from sqlhttp_gateway.observe.metrics import Metrics
 from sqlhttp_gateway.settings import LogSettings
 
@@ -49,7 +49,7 @@ def test_event_cannot_be_changed_by_whoever_is_told_first(kind: type) -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_observer_takes_every_event(kind: type) -> None:
-    for observe in (unobserved, log_observer(LogSettings(requests="all")), Metrics(10)):
+    for observe in (unobserved, LogLines(LogSettings(requests="all")), Metrics(10)):
         observe(made(kind))
 
 

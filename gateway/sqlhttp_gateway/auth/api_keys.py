@@ -138,6 +138,12 @@ class ApiKeys:
         if self._source is not None:
             self._refreshing = asyncio.get_running_loop().create_task(self._keep_reading())
 
+    def reconfigure(self, fixed: Mapping[str, KeyRecord], *, refresh: float) -> None:
+        """Take other keys for those of the settings; the table's stay as they were read."""
+        self._fixed = dict(fixed)
+        self._refresh = refresh
+        self._on_change()
+
     async def stop(self) -> None:
         """Read it no more."""
         for task in (self._refreshing, self._reading):

@@ -78,15 +78,24 @@ class Authenticator:
         self._targets = targets
         self._registry = registry
         self._passwords = passwords
-        self._keys = keys if keys is not None and keys.is_used else None
-        self._tokens = tokens if tokens is not None and tokens.is_used else None
-        self._logins = logins or Logins({})
-        self._belief = belief
-        self._sets_any_role = sets_any_role
+        self._known: dict[bytes, Caller] = {}
+        self.reconfigure(
+            keys=keys, tokens=tokens, logins=logins or Logins({}), belief=belief, sets_any_role=sets_any_role
+        )
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._key = secrets.token_bytes(32)
-        self._known: dict[bytes, Caller] = {}
+
+    def reconfigure(
+        self, *, keys: ApiKeys | None, tokens: Tokens | None, logins: Logins, belief: float, sets_any_role: bool
+    ) -> None:
+        """Go by these from now on, and recall nobody who was proven by others."""
+        self._keys = keys if keys is not None and keys.is_used else None
+        self._tokens = tokens if tokens is not None and tokens.is_used else None
+        self._logins = logins
+        self._belief = belief
+        self._sets_any_role = sets_any_role
+        self.forget()
 
     def recall(self, connection_string: bytes, authorization: bytes | None = None) -> Caller | None:
         """The caller with this connection string and header, if it was proven a short while ago."""

@@ -1,5 +1,8 @@
 """What the settings say of keys and tokens, as the owners that answer for them, started and stopped together."""
 
+import asyncio
+from typing import NamedTuple
+
 from sqlhttp_gateway.auth import key_table
 from sqlhttp_gateway.auth.api_keys import ApiKeys, KeyRecord, records_from_settings
 from sqlhttp_gateway.auth.authenticate import Authenticator
@@ -31,14 +34,14 @@ class Credentials:
             on_change=lambda: self.authenticator.forget(),
         )
         self.claims = Claims(own, auth.claims)
-        self._sets: list[KeySet] = []
-        issuers = [self._issuer(name, each, auth) for name, each in settings.issuers.items()]
+        self._sets: dict[str, _Held] = {}
+        self._stopping: set[asyncio.Task[None]] = set()
         self.authenticator = Authenticator(
             targets,
             registry,
             passwords,
             keys=self._keys,
-            tokens=Tokens(issuers, leeway=auth.jwt_leeway),
+            tokens=self._tokens(settings),
             logins=Logins(settings.logins),
             belief=auth.proof_lifetime,
             sets_any_role=auth.set_role == "any",
@@ -48,42 +51,93 @@ class Credentials:
         """Begin to refresh what has to be."""
         self._keys.start()
 
+    def reconfigure(self, settings: Settings) -> None:
+        """Go by these settings. The keys of an issuer that is as it was are used on, and fetched again behind that."""
+        auth = settings.auth
+        self._keys.reconfigure(records_from_settings(settings.keys), refresh=auth.keys_refresh)
+        self.claims.reconfigure(auth.claims)
+        before = self._sets.values()
+        tokens = self._tokens(settings)
+        for held in before:
+            if held not in self._sets.values():
+                stopping = asyncio.get_running_loop().create_task(held.keys.stop())
+                self._stopping.add(stopping)
+                stopping.add_done_callback(self._stopping.discard)
+            else:
+                held.keys.renew()
+        self.authenticator.reconfigure(
+            keys=self._keys,
+            tokens=tokens,
+            logins=Logins(settings.logins),
+            belief=auth.proof_lifetime,
+            sets_any_role=auth.set_role == "any",
+        )
+
     async def stop(self) -> None:
         """Refresh no more."""
         await self._keys.stop()
-        for each in self._sets:
-            await each.stop()
+        for held in self._sets.values():
+            await held.keys.stop()
 
-    def _issuer(self, name: str, settings: IssuerSettings, auth: AuthSettings) -> Issuer:
-        keys = None
-        if settings.secret is None:
-            if settings.jwks_file is not None:
-                fetch = read_file(settings.jwks_file)
-            else:
-                assert settings.jwks_url is not None  # the settings have made sure of one source
-                fetch = fetch_url(settings.jwks_url, timeout=auth.jwks_timeout)
-            keys = KeySet(
-                name,
-                fetch,
-                timeout=auth.jwks_timeout,
-                max_age=auth.jwks_max_age,
-                pause=auth.jwks_pause,
-                max_stale=auth.jwks_max_stale,
-                on_change=lambda: self.authenticator.forget(),
-            )
-            self._sets.append(keys)
-        return Issuer(
-            name=name,
-            keys=keys,
-            roles=frozenset(settings.roles),
-            target=settings.target,
-            secret=settings.secret.get_secret_value().encode() if settings.secret is not None else b"",
-            issuer=settings.issuer,
-            audience=settings.audience,
-            databases=frozenset(settings.databases),
-            role_claim=settings.role_claim,
-            login=settings.login,
-            algorithms=settings.algorithms,
-            read_only=settings.read_only,
-            statements=None if settings.statements is None else frozenset(map(bytes.fromhex, settings.statements)),
+    # ── inside ──
+
+    def _tokens(self, settings: Settings) -> Tokens:
+        """The issuers of the settings, with the key sets that there are already where nothing about them changed."""
+        auth = settings.auth
+        before, self._sets = self._sets, {}
+        for name, each in settings.issuers.items():
+            if each.secret is None:
+                made_from = (each.jwks_url, each.jwks_file, *(getattr(auth, setting) for setting in _OF_KEY_SETS))
+                held = before.get(name)
+                if held is None or held.made_from != made_from:
+                    held = _Held(made_from, self._key_set(name, each, auth))
+                self._sets[name] = held
+        issuers = [
+            _issuer(name, each, self._sets[name].keys if name in self._sets else None)
+            for name, each in settings.issuers.items()
+        ]
+        return Tokens(issuers, leeway=auth.jwt_leeway)
+
+    def _key_set(self, name: str, settings: IssuerSettings, auth: AuthSettings) -> KeySet:
+        if settings.jwks_file is not None:
+            fetch = read_file(settings.jwks_file)
+        else:
+            assert settings.jwks_url is not None  # the settings have made sure of one source
+            fetch = fetch_url(settings.jwks_url, timeout=auth.jwks_timeout)
+        return KeySet(
+            name,
+            fetch,
+            timeout=auth.jwks_timeout,
+            max_age=auth.jwks_max_age,
+            pause=auth.jwks_pause,
+            max_stale=auth.jwks_max_stale,
+            on_change=lambda: self.authenticator.forget(),
         )
+
+
+class _Held(NamedTuple):
+    """An issuer's keys, and the settings that they depend on."""
+
+    made_from: tuple[object, ...]
+    keys: KeySet
+
+
+_OF_KEY_SETS = ("jwks_timeout", "jwks_max_age", "jwks_pause", "jwks_max_stale")
+
+
+def _issuer(name: str, settings: IssuerSettings, keys: KeySet | None) -> Issuer:
+    return Issuer(
+        name=name,
+        keys=keys,
+        roles=frozenset(settings.roles),
+        target=settings.target,
+        secret=settings.secret.get_secret_value().encode() if settings.secret is not None else b"",
+        issuer=settings.issuer,
+        audience=settings.audience,
+        databases=frozenset(settings.databases),
+        role_claim=settings.role_claim,
+        login=settings.login,
+        algorithms=settings.algorithms,
+        read_only=settings.read_only,
+        statements=None if settings.statements is None else frozenset(map(bytes.fromhex, settings.statements)),
+    )

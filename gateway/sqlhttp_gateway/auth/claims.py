@@ -56,6 +56,10 @@ class Claims:
         self._clock = clock
         self._known: dict[tuple[str, str], _Means] = {}
 
+    def reconfigure(self, choice: Choice) -> None:
+        """Another choice, from the next request on."""
+        self._choice = choice
+
     async def ready(self, grant: Grant, pool: Pool) -> MakePrologue:
         """How to make the prologue of a caller of this pool, once its backend is known. That may raise ClaimsFailed.
 

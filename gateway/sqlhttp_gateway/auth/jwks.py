@@ -138,6 +138,11 @@ class KeySet:
         """Whether a key has this id, for whatever algorithm, as far as was fetched."""
         return any(known == name for known, _ in self._keys)
 
+    def renew(self) -> None:
+        """Fetch in the background, whatever the age of the keys, which are used until then."""
+        if self._fetched_at is not None:
+            self._start()
+
     async def stop(self) -> None:
         """Fetch no more."""
         if self._fetching is not None:

@@ -14,6 +14,10 @@ class Access:
     """The networks from which /metrics and /status may be read."""
 
     def __init__(self, allow_from: Iterable[str]) -> None:
+        self.reconfigure(allow_from)
+
+    def reconfigure(self, allow_from: Iterable[str]) -> None:
+        """Other networks."""
         self._networks = [ip_network(network) for network in allow_from]
 
     def refusal(self, request: Request) -> Response | None:

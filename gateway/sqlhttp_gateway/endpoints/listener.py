@@ -38,6 +38,10 @@ class Listener:
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
 
+    def reconfigure(self, settings: ListenSettings) -> None:
+        """Serve by these settings whoever comes from now on; the address stays as it is."""
+        self._settings = settings
+
     @property
     def port(self) -> int:
         """The port, once it is open."""

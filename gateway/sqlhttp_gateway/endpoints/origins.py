@@ -25,6 +25,10 @@ class Origins:
     """The pages of `request.allow_origins`."""
 
     def __init__(self, allowed: Iterable[str]) -> None:
+        self.reconfigure(allowed)
+
+    def reconfigure(self, allowed: Iterable[str]) -> None:
+        """Other pages."""
         self._allowed = tuple(allowed)
         self._is_any = ANY in self._allowed
 

@@ -10,7 +10,7 @@ from sqlhttp_gateway.model import PoolKey
 from sqlhttp_gateway.neon.headers import REQUEST_ID
 from sqlhttp_gateway.pools.ask import ask
 from sqlhttp_gateway.pools.registry import PoolRegistry
-from sqlhttp_gateway.pools.targets import Upstream
+from sqlhttp_gateway.pools.targets import Targets
 from sqlhttp_gateway.reply import new_request_id
 
 _BELIEVED_FOR = 1.0
@@ -20,9 +20,9 @@ _BELIEVED_FOR = 1.0
 class Readiness:
     """Whether new work is welcome."""
 
-    def __init__(self, registry: PoolRegistry, upstream: Upstream) -> None:
+    def __init__(self, registry: PoolRegistry, targets: Targets) -> None:
         self._registry = registry
-        self._upstream = upstream
+        self._targets = targets
         self._believed_until = 0.0
         self._asking: asyncio.Task[None] | None = None
         self.is_draining = False
@@ -42,8 +42,9 @@ class Readiness:
         await asyncio.shield(self._asking)
 
     async def _ask(self) -> None:
-        admin = self._upstream.admin
-        pool = self._registry.pool(PoolKey(self._upstream.target.name, admin.database, admin.role), self._upstream)
+        upstream = self._targets.default
+        admin = upstream.admin
+        pool = self._registry.pool(PoolKey(upstream.target.name, admin.database, admin.role), upstream)
         lease = self._registry.try_lease(pool) or await self._registry.lease(pool, lambda: admin.password or b"")
         try:
             await ask(lease, "SELECT 1")

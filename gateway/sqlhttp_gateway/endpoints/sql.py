@@ -25,11 +25,15 @@ class SqlEndpoint:
 
     def __init__(self, service: SqlService, settings: RequestSettings, observe: Observer) -> None:
         self._service = service
-        self.max_bytes = settings.max_bytes
-        """The largest body that is read."""
-        self._read_timeout = settings.read_timeout
         self._observe = observe
         self._watch = Watch(settings.read_timeout)
+        self.reconfigure(settings)
+
+    def reconfigure(self, settings: RequestSettings) -> None:
+        """Read by these settings from the next request on."""
+        self.max_bytes = settings.max_bytes
+        """The largest body that is read."""
+        self._read_timeout = self._watch.read_timeout = settings.read_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer POST and OPTIONS."""

@@ -31,7 +31,7 @@ class Watch:
     def __init__(self, read_timeout: float) -> None:
         """`read_timeout` is in seconds."""
         self._loop = asyncio.get_running_loop()
-        self._read_timeout = read_timeout
+        self.read_timeout = read_timeout
         self._deadlines: Deadlines[_Task] = Deadlines(self._loop, self._look)
         self._receives: dict[_Task, Receive] = {}
         self._listeners: dict[_Task, asyncio.Task[None]] = {}
@@ -41,7 +41,7 @@ class Watch:
         """The running task's body has to arrive in time from now on."""
         task = asyncio.current_task(self._loop)
         assert task is not None
-        self._deadlines.set(task, self._loop.time() + self._read_timeout)
+        self._deadlines.set(task, self._loop.time() + self.read_timeout)
         return task
 
     def listen_later(self, task: _Task, receive: Receive) -> None:

@@ -48,6 +48,10 @@ class Activity:
         """Begin to look after the connection; it is opened by the first look."""
         self._registry.start()
 
+    def reconfigure(self, long_query: float) -> None:
+        """Another length in seconds from which on a query is long."""
+        self._long_query = f"{long_query:g}".encode()
+
     async def look(self) -> Sample:
         """How it is now; a sample with an error when Postgres cannot be asked."""
         at = time.time()

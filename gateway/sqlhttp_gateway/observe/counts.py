@@ -73,6 +73,7 @@ class Counts:
     keys_unknown: int = 0
     leaked: int = 0
     slow: int = 0
+    reloads: dict[str, int] = field(default_factory=dict)
     bugs: int = 0
     cpu_seconds: float = 0.0
 

@@ -82,6 +82,9 @@ def put_report(families: Families, report: Report, *, version: str, max_labels: 
         _put_alerts(families, report)
     families.put(names.BUILD, 1, version, platform.python_version())
     families.put(names.START, report.started)
+    families.put(names.SETTINGS_TIME, report.settings_at)
+    for outcome, number in report.counts.reloads.items():
+        families.put(names.RELOADS, number, outcome)
     families.put(names.WORKERS, report.workers)
     families.put(names.CPU_SECONDS, report.counts.cpu_seconds)
     if report.resident_bytes:

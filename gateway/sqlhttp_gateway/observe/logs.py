@@ -19,9 +19,9 @@ from sqlhttp_gateway.events import (
     Closed,
     Event,
     Leaked,
-    Observer,
     Opened,
     Paused,
+    Reloaded,
     Slow,
 )
 from sqlhttp_gateway.neon.traceparent import trace_id
@@ -71,15 +71,22 @@ def configure_logging(settings: LogSettings) -> None:
     logging.getLogger("asyncio").setLevel(logging.WARNING)
 
 
-def log_observer(settings: LogSettings) -> Observer:
+class LogLines:
     """An observer that logs what `settings.requests` asks for."""
-    wants_all = settings.requests == "all"
-    wants_errors = settings.requests != "off"
 
-    def observe(event: Event) -> None:
+    def __init__(self, settings: LogSettings) -> None:
+        self.reconfigure(settings)
+
+    def reconfigure(self, settings: LogSettings) -> None:
+        """Log by these settings from the next event on."""
+        self._wants_all = settings.requests == "all"
+        self._wants_errors = settings.requests != "off"
+
+    def __call__(self, event: Event) -> None:
+        """Log it, if that is wanted."""
         match event:
             case Answered():
-                if wants_all or (wants_errors and event.outcome != "ok"):
+                if self._wants_all or (self._wants_errors and event.outcome != "ok"):
                     _log_answer(event)
             case Opened():
                 _LOG.debug("connection opened", extra=_extra(pool=event.pool, seconds=round(event.seconds, 6)))
@@ -95,10 +102,10 @@ def log_observer(settings: LogSettings) -> Observer:
                 _LOG.error("lease leaked", extra=_extra(pool=event.pool))
             case AlertChanged():
                 _log_alert(event)
+            case Reloaded():
+                _log_reload(event)
             case Bug():
                 _LOG.error("bug\n%s", event.traceback.rstrip(), extra=_extra(request_id=event.request_id))
-
-    return observe
 
 
 def _log_answer(event: Answered) -> None:
@@ -122,6 +129,16 @@ def _log_answer(event: Answered) -> None:
         if event.outcome != _QUOTING_KIND:
             fields["error"] = event.message
     _LOG.log(level, "request answered", extra=_extra(**fields))
+
+
+def _log_reload(event: Reloaded) -> None:
+    for fault in event.faults:
+        _LOG.error("settings not reloaded, all stays as it was: %s", fault)
+    if event.faults:
+        return
+    _LOG.info("settings reloaded", extra=_extra(changed=",".join(event.live) or "nothing"))
+    if event.restart:
+        _LOG.warning("changed settings that need a restart", extra=_extra(settings=",".join(event.restart)))
 
 
 def _log_slow(event: Slow) -> None:

@@ -15,6 +15,7 @@ from sqlhttp_gateway.events import (
     KeyShown,
     Leaked,
     Opened,
+    Reloaded,
     Slow,
     TunnelClosed,
     TunnelOpened,
@@ -69,6 +70,8 @@ class Metrics:
                 counts.slow += 1
             case Leaked():
                 counts.leaked += 1
+            case Reloaded():
+                _count(counts.reloads, "failed" if event.faults else "ok")
             case Bug():
                 counts.bugs += 1
 

@@ -160,6 +160,12 @@ ALERT = Metric("sqlhttp_alert_firing", "gauge", ("alert", "severity"), "1 while 
 
 BUILD = Metric("sqlhttp_build_info", "gauge", ("version", "python"), "Always 1; the labels say what runs.")
 START = Metric("sqlhttp_start_time_seconds", "gauge", (), "When the oldest worker started, in Unix time.")
+RELOADS = Metric(
+    "sqlhttp_reloads_total", "counter", ("outcome",), "Times that the settings were read again: ok, or failed."
+)
+SETTINGS_TIME = Metric(
+    "sqlhttp_settings_time_seconds", "gauge", (), "When the settings in effect were read, in Unix time."
+)
 WORKERS = Metric("sqlhttp_workers", "gauge", (), "Worker processes that reported within the last seconds.")
 CPU_SECONDS = Metric("process_cpu_seconds_total", "counter", (), "CPU time of all workers, user and system.")
 RESIDENT = Metric("process_resident_memory_bytes", "gauge", (), "Resident memory of all workers.")

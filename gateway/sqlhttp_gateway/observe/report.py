@@ -35,6 +35,8 @@ class Report:
     connections_limit: int
     resident_bytes: int
     open_files: int
+    settings_at: float = 0.0
+    """Unix time at which the settings in effect were read; of all workers, the oldest."""
     sample: Sample | None = None
     """What the worker that looks at Postgres saw last."""
     firing: tuple[Change, ...] = ()
@@ -79,6 +81,7 @@ def merged(reports: Sequence[Report], *, now: float) -> Report:
         connections_limit=max(report.connections_limit for report in fresh),
         resident_bytes=sum(report.resident_bytes for report in fresh),
         open_files=sum(report.open_files for report in fresh),
+        settings_at=min(report.settings_at for report in fresh),
         sample=looking.sample,
         firing=looking.firing,
     )

@@ -56,7 +56,7 @@ class Reporter:
         self._connections_limit = connections_limit
         self._watch = watch
         self._place = place
-        self._started = time.time()
+        self._started = self._settings_at = time.time()
         self._publishing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -72,6 +72,11 @@ class Reporter:
                 await self._publishing
             self._tell(self._place)
 
+    def reconfigure(self, connections_limit: int) -> None:
+        """The settings were read again, and this is the limit that they set."""
+        self._connections_limit = connections_limit
+        self._settings_at = time.time()
+
     def own(self) -> Report:
         """This worker, now. Pools in which nothing is and nobody waits are left out."""
         now = asyncio.get_running_loop().time()
@@ -86,6 +91,7 @@ class Reporter:
             connections_limit=self._connections_limit,
             resident_bytes=_resident_bytes(),
             open_files=_open_files(),
+            settings_at=self._settings_at,
             sample=self._watch.sample if self._watch else None,
             firing=self._watch.firing if self._watch else (),
         )

@@ -44,6 +44,11 @@ class Watch:
             self._webhook.start()
         self._task = asyncio.get_running_loop().create_task(self._run(pools))
 
+    def reconfigure(self, settings: WatchSettings) -> None:
+        """Judge by these thresholds from the next look on."""
+        self._settings = settings
+        self._activity.reconfigure(settings.long_query)
+
     async def look(self, pools: Iterable[PoolSnapshot]) -> None:
         """Once: take a sample, judge, and tell what has changed."""
         self.sample = await self._activity.look()

@@ -94,6 +94,11 @@ class Passwords:
         proofs[digest] = expiry = proven_at + self._settings.proof_lifetime
         return expiry
 
+    def reconfigure(self, settings: AuthSettings) -> None:
+        """Prove what comes by these settings. What was proven counts for the time that it was given then."""
+        self._settings = settings
+        self._by_login_until.clear()
+
     def close(self) -> None:
         """Let go of the threads."""
         for task in self._running.values():

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from dataclasses import replace
 
 from sqlhttp_gateway.errors import WaitTimeout
@@ -23,6 +24,8 @@ class PoolRegistry:
     def __init__(self, *, max_total: int, cancel_timeout: float, observe: Observer) -> None:
         self._pools: dict[PoolKey, Pool] = {}
         self._listening: dict[PoolKey, Pool] = {}
+        self._leaving: set[PoolKey] = set()
+        """Pools whose target is there no more."""
         self._budget = Budget(max_total, self._evict)
         self._cancel_timeout = cancel_timeout
         self._observe = observe
@@ -51,14 +54,31 @@ class PoolRegistry:
             pool = self._pools[key] = self._made(Pool(key, upstream, self._budget, self._observe))
         return pool
 
+    def apply(self, upstreams: Mapping[str, Upstream], *, max_total: int) -> None:
+        """Lead and bound every pool as these say from now on, and drop nothing that runs.
+
+        Pools of a target that is there no more close their connections as they come free.
+        """
+        for key, pool in self._pools.items():
+            upstream = upstreams.get(key.target)
+            if upstream is None:
+                pool.reconnect()
+                self._leaving.add(key)
+            else:
+                pool.reconfigure(upstream)
+                self._leaving.discard(key)
+        for key, pool in self._listening.items():
+            if (upstream := upstreams.get(key.target)) is not None:
+                pool.reconfigure(_single(upstream))
+        self._budget.resize(max_total)
+
     def listening_pool(self, pool: Pool) -> Pool:
         """One connection beside `pool`, with the same key, for whoever listens on behalf of all: it takes no place of
         theirs, and counts in the budget.
         """
         beside = self._listening.get(pool.key)
         if beside is None:
-            single = pool.upstream.pool.model_copy(update={"max_size": 1, "min_size": 0})
-            beside = self._made(Pool(pool.key, replace(pool.upstream, pool=single), self._budget, self._observe))
+            beside = self._made(Pool(pool.key, _single(pool.upstream), self._budget, self._observe))
             self._listening[pool.key] = beside
         return beside
 
@@ -201,6 +221,13 @@ class PoolRegistry:
             for pools in (self._pools, self._listening):
                 for key, pool in list(pools.items()):
                     pool.sweep(now)
+                    if key in self._leaving:
+                        pool.reconnect()
                     if pool.is_unused and now - pool.last_used > pool.upstream.pool.idle_timeout:
                         del pools[key]
                         pool.is_retired = True
+                        self._leaving.discard(key)
+
+
+def _single(upstream: Upstream) -> Upstream:
+    return replace(upstream, pool=upstream.pool.model_copy(update={"max_size": 1, "min_size": 0}))

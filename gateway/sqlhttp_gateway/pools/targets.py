@@ -80,6 +80,12 @@ class Targets:
             self._by_host.setdefault(target.host.lower(), upstream)
         self.default = self.by_name[DEFAULT]
 
+    def become(self, other: "Targets") -> None:
+        """Know what `other` knows, from now on; whoever chooses sees all of the old or all of the new."""
+        self.by_name, self._by_host, self.default, self._refuse_unknown = (
+            *(other.by_name, other._by_host, other.default, other._refuse_unknown),
+        )
+
     def choose(self, dsn: Dsn) -> Upstream:
         """The upstream that the host and port of a caller's connection string mean.
 

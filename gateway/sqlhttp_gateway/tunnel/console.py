@@ -66,9 +66,9 @@ class Sources:
     """Where the console looks. Clients and servers are those of this worker, all else is of all workers together."""
 
     version: str
-    database: str
+    database: Callable[[], str]
     """A real one, in which who is asking can prove it."""
-    roles: frozenset[str]
+    roles: Callable[[], frozenset[str]]
     """Who may ask."""
     report: Callable[[], Report]
     now: Callable[[], float]

@@ -10,6 +10,10 @@ class Pins:
         self._max_pinned = max_pinned
         self._pinned: dict[Pool, int] = {}
 
+    def reconfigure(self, max_pinned: int) -> None:
+        """Another limit; what is pinned stays so."""
+        self._max_pinned = max_pinned
+
     def limit(self, pool: Pool) -> int:
         """How many connections of this pool may be pinned."""
         return min(self._max_pinned, max(1, pool.upstream.pool.max_size - 1))

@@ -68,6 +68,11 @@ class Tunnels:
             for traffic, (door, stream, logged_in) in self._open.items()
         ]
 
+    def reconfigure(self, settings: TunnelSettings) -> None:
+        """Serve by these settings whoever comes from now on."""
+        self._settings = settings
+        self._pins.reconfigure(settings.max_pinned)
+
     def open_console(self, sources: Sources) -> None:
         """From now on there is a console, on the TCP door's database `console.DATABASE`."""
         self._console = sources
@@ -94,7 +99,7 @@ class Tunnels:
                 self._authenticator,
                 self._keys,
                 # Who is asking is found out in a database that exists.
-                stands_for={DATABASE: console.database} if console is not None else {},
+                stands_for={DATABASE: console.database()} if console is not None else {},
             )
             logged_in = await login.run(self._settings.startup_timeout, address=address)
             error = login.error
@@ -148,7 +153,7 @@ class Tunnels:
         return None
 
     async def _run_console(self, stream: Stream, logged_in: LoggedIn, sources: Sources) -> GatewayError | None:
-        if logged_in.caller.role not in sources.roles:
+        if logged_in.caller.role not in sources.roles():
             error = ScopeRefused(
                 f'role "{logged_in.caller.role}" may not use the console', hint="Name it in admin.roles."
             )

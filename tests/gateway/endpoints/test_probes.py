@@ -24,7 +24,7 @@ class Place:
 
     def __init__(self, lending: Leases, monkeypatch: pytest.MonkeyPatch) -> None:
         self.lending = lending
-        self.readiness = Readiness(lending.registry, lending.upstream)
+        self.readiness = Readiness(lending.registry, lending.targets)
         self.asked = 0
         self.fails: Exception | None = None
         self._app = Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz)])

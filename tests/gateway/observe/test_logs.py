@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from sqlhttp_gateway.events import AlertChanged, Bug, Cancelled, Closed, Event, Leaked, Opened
-from sqlhttp_gateway.observe.logs import NAME, JsonFormatter, TextFormatter, configure_logging, log_observer
+from sqlhttp_gateway.observe.logs import NAME, JsonFormatter, LogLines, TextFormatter, configure_logging
 from sqlhttp_gateway.settings import LogSettings
 from tests.support.answered import answered
 from tests.support.cluster import Cluster, Database
@@ -38,7 +38,7 @@ def lines(capsys: pytest.CaptureFixture[str], *events: Event, **settings: object
     """What is written for `events`."""
     given = LogSettings(**{"level": "debug", **settings})  # type: ignore[arg-type]
     configure_logging(given)
-    observe = log_observer(given)
+    observe = LogLines(given)
     for event in events:
         observe(event)
     captured = capsys.readouterr()

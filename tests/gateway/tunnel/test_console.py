@@ -30,8 +30,8 @@ def sources() -> Sources:
     )
     return Sources(
         version="1.2.3",
-        database="main",
-        roles=frozenset({"ada"}),
+        database=lambda: "main",
+        roles=lambda: frozenset({"ada"}),
         report=lambda: report(counts=counts, pools=(pool(waiting=4, longest_wait=2.25),), started=1000.0),
         now=lambda: 1010.0,
         registry=registry,

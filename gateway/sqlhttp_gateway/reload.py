@@ -1,0 +1,73 @@
+"""Settings that were read again while the gateway runs: what is different, and what of that takes effect at once.
+
+Pure. Who reads them and when is the business of `serve`; how a change takes effect, that of its owner's `reconfigure`.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from sqlhttp_gateway.settings import Section, Settings
+
+LIVE = frozenset(
+    {
+        *("database_url", "aliases", "unknown_host", "targets", "logins", "keys", "issuers"),
+        *("pool", "request", "response", "statement", "auth", "drain", "log"),
+        "listen.cleartext_password",
+        *("admin.allow_from", "admin.roles"),
+        *("trace.server_timing", "trace.comment"),
+        *("watch.connections_warning", "watch.connections_critical", "watch.idle_in_transaction"),
+        *("watch.waiting", "watch.long_query", "watch.pool_wait"),
+        "tunnel",
+    }
+)
+"""What takes effect without a restart: whole sections, and single settings. All else is as it was at the start."""
+_BUT = frozenset({"auth.keys_table"})
+"""Settings of those sections that do need one."""
+
+
+class Changes(NamedTuple):
+    """The names of the settings that differ, such as `pool.max_size` and `keys.0123456789ab`."""
+
+    live: tuple[str, ...]
+    restart: tuple[str, ...]
+    """Those that need a restart."""
+
+
+def changes(old: Settings, new: Settings) -> Changes:
+    """What differs, in the order of the settings. Never a value, which may be a secret."""
+    names = tuple(_different(old, new))
+    return Changes(tuple(filter(is_live, names)), tuple(name for name in names if not is_live(name)))
+
+
+def in_effect(old: Settings, new: Settings) -> Settings:
+    """The new settings, but for those that need a restart, which are the old ones."""
+    update: dict[str, object] = {}
+    for name in changes(old, new).restart:
+        section, _, leaf = name.partition(".")
+        if leaf:
+            before = update.get(section, getattr(new, section))
+            assert isinstance(before, Section)
+            update[section] = before.model_copy(update={leaf: getattr(getattr(old, section), leaf)})
+        else:
+            update[section] = getattr(old, section)
+    return new.model_copy(update=update)
+
+
+def is_live(name: str) -> bool:
+    """Whether a change of this setting takes effect without a restart."""
+    return name not in _BUT and (name in LIVE or name.partition(".")[0] in LIVE)
+
+
+def _different(old: Settings, new: Settings) -> Iterator[str]:
+    for name in Settings.model_fields:
+        before, after = getattr(old, name), getattr(new, name)
+        if before == after:
+            continue
+        if isinstance(before, Section):
+            leaves = type(before).model_fields
+            yield from (f"{name}.{leaf}" for leaf in leaves if getattr(before, leaf) != getattr(after, leaf))
+        elif isinstance(before, dict):
+            # By their names: one that was added, changed or removed.
+            yield from (f"{name}.{key}" for key in {**before, **after} if before.get(key) != after.get(key))
+        else:
+            yield name
