@@ -1,6 +1,7 @@
 """The one place where everything is put together: owners made in order, handed over, and closed in reverse."""
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,7 +15,8 @@ from starlette.websockets import WebSocketClose
 
 from sqlhttp_gateway.auth.build import Credentials
 from sqlhttp_gateway.auth.own_access import OwnAccess
-from sqlhttp_gateway.endpoints.access import Access
+from sqlhttp_gateway.endpoints.access import ADMIN_SOCKET, Access
+from sqlhttp_gateway.endpoints.certificate import Certificate, load
 from sqlhttp_gateway.endpoints.listener import Listener
 from sqlhttp_gateway.endpoints.metrics import Scrape, metrics
 from sqlhttp_gateway.endpoints.origins import Origins, refuse_page
@@ -55,12 +57,21 @@ SQL_PATH = "/sql"
 class Gateway:
     """The ASGI application: `/sql` straight to its endpoint, everything else through Starlette."""
 
-    def __init__(self, settings: Settings, *, observe: Observer | None = None, place: Place | None = None) -> None:
-        """
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        observe: Observer | None = None,
+        place: Place | None = None,
+        postgres_unix: socket.socket | None = None,
+    ) -> None:
+        """`postgres_unix` is the TCP door's Unix socket.
+
         Raises:
-            ConfigurationError: a connection string in the settings cannot be used, or an extra is missing.
+            ConfigurationError: a connection string or a certificate cannot be used, or an extra is missing.
         """
         self._settings = settings
+        self._postgres_unix = postgres_unix
         self._targets = Targets(settings)
         self._take_up: list[Callable[[Settings], None]] = []
         """What owners do with settings that were read again. Must not fail, or half of them would be in effect."""
@@ -82,15 +93,16 @@ class Gateway:
         self._tunnels: Tunnels | None = None
         self._listener: Listener | None = None
         self._readiness: Readiness | None = None
-        routes = [
-            Route("/livez", livez),
-            Route("/readyz", readyz),
-            Route("/metrics", metrics),
-            Route("/status", status),
-        ]
-        self._starlette = Starlette(routes=routes, lifespan=self._lifespan)
-        self._starlette.router.redirect_slashes = False
-        self._starlette.router.default = _unsupported
+        self.certificate = (
+            Certificate(settings.listen, self._observe) if settings.listen.tls_certificate is not None else None
+        )
+        """That of both ports; None: they speak no TLS."""
+        self._drain_until: float | None = None
+        probes = [Route("/livez", livez), Route("/readyz", readyz)]
+        inside = [Route("/metrics", metrics), Route("/status", status)]
+        has_own_address = settings.admin.port is not None or settings.admin.unix_socket is not None
+        self._starlette = _starlette(probes if has_own_address else probes + inside, lifespan=self._lifespan)
+        self._admin = _starlette(probes + inside)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan" and not self._origins.admits(scope):
@@ -104,6 +116,11 @@ class Gateway:
             await self._tunnel(scope, receive, send)
         else:
             await self._starlette(scope, receive, send)
+
+    async def admin(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI application of the admin address."""
+        scope[ADMIN_SOCKET] = scope.get("client") is None
+        await self._admin(scope, receive, send)
 
     @property
     def lane(self) -> SqlEndpoint | None:
@@ -120,12 +137,23 @@ class Gateway:
         if self._readiness is not None:
             self._readiness.is_draining = True
 
+    def begin_grace(self) -> Callable[[], float]:
+        """From now on what runs has `drain.grace` seconds, all in all; how many of them are left is the answer's."""
+        self._drain_until = asyncio.get_running_loop().time() + self._settings.drain.grace
+        return self._grace_left
+
     async def drain_tunnels(self) -> None:
-        """Let programs in a transaction finish it, for as long as `drain.grace`, and end all tunnels."""
+        """Let programs in a transaction finish it, for as long as there is grace, and end all tunnels."""
         if self._listener is not None:
             self._listener.close()
         if self._tunnels is not None:
-            await self._tunnels.drain(self._settings.drain.grace)
+            await self._tunnels.drain(self._grace_left())
+
+    def _grace_left(self) -> float:
+        if self._drain_until is None:
+            self.begin_grace()
+        assert self._drain_until is not None
+        return max(0.0, self._drain_until - asyncio.get_running_loop().time())
 
     async def reload(self, read: Callable[[], Settings]) -> None:
         """Take up what `read` finds, if it can be used as a whole; requests that run go on.
@@ -137,12 +165,15 @@ class Gateway:
             wanted = await asyncio.to_thread(read)  # thousands of keys take a while
             settings = in_effect(self._settings, wanted)
             targets = Targets(settings)
+            loaded = await asyncio.to_thread(load, settings.listen) if self.certificate is not None else None
         except ConfigurationError as error:
             observe(Reloaded(faults=tuple(str(error).splitlines())))
             return
         found = changes(self._settings, wanted)
         self._settings = settings
         self._targets.become(targets)
+        if self.certificate is not None and loaded is not None:
+            self.certificate.take(loaded, settings.listen)
         for take_up in self._take_up:
             take_up(settings)
         observe(Reloaded(live=found.live, restart=found.restart))
@@ -171,7 +202,9 @@ class Gateway:
             authenticator=authenticator, registry=registry, settings=settings.tunnel, observe=self._observe
         )
         self._tunnel = TunnelEndpoint(tunnels)
-        self._listener = listener = Listener(tunnels, settings.listen)
+        self._listener = listener = Listener(
+            tunnels, settings.listen, certificate=self.certificate, unix=self._postgres_unix
+        )
         self._readiness = Readiness(registry, self._targets)
         watch = self._make_watch()
         reporter = Reporter(
@@ -180,6 +213,7 @@ class Gateway:
             connections_limit=pool.max_total * settings.listen.workers,
             watch=watch,
             place=self._place,
+            certificate_expires_at=lambda: self.certificate.expires_at if self.certificate is not None else 0.0,
         )
         tunnels.open_console(
             Sources(
@@ -214,6 +248,8 @@ class Gateway:
         registry.start()
         credentials.start()
         reporter.start()
+        if self.certificate is not None:
+            self.certificate.start()
         if self._traces is not None:
             self._traces.start()
         if watch is not None:
@@ -230,7 +266,10 @@ class Gateway:
             await self.drain_tunnels()
             await listener.stop()
             await credentials.stop()
-            await registry.drain(self._settings.drain.grace)
+            # What was cancelled at the end of the grace time has to hear so from Postgres.
+            await registry.drain(max(self._grace_left(), self._settings.statement.cancel_timeout))
+            if self.certificate is not None:
+                await self.certificate.stop()
             if watch is not None:
                 await watch.stop()
             await reporter.stop()
@@ -266,13 +305,27 @@ def _telling(settings: Settings) -> Telling:
     )
 
 
-def create_app(settings: Settings, *, observe: Observer | None = None, place: Place | None = None) -> Gateway:
+def _starlette(routes: list[Route], *, lifespan: Any = None) -> Starlette:
+    made = Starlette(routes=routes, lifespan=lifespan)
+    made.router.redirect_slashes = False
+    made.router.default = _unsupported
+    return made
+
+
+def create_app(
+    settings: Settings,
+    *,
+    observe: Observer | None = None,
+    place: Place | None = None,
+    postgres_unix: socket.socket | None = None,
+) -> Gateway:
     """The gateway as an ASGI application. `place` says which of several workers this is; None: the only one.
+    `postgres_unix` is the TCP door's Unix socket.
 
     Raises:
-        ConfigurationError: a connection string in the settings cannot be used.
+        ConfigurationError: a connection string or a certificate in the settings cannot be used.
     """
-    return Gateway(settings, observe=observe, place=place)
+    return Gateway(settings, observe=observe, place=place, postgres_unix=postgres_unix)
 
 
 async def _unsupported(scope: Scope, receive: Receive, send: Send) -> None:

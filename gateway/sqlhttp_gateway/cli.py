@@ -72,7 +72,7 @@ def _dev(settings: Settings, folder: Path) -> int:
 
 
 def _serve(settings: Settings, read: Callable[[], Settings]) -> int:
-    from sqlhttp_gateway.serve import serve
+    from sqlhttp_gateway.workers import serve
 
     if settings.database_url is None:
         raise ConfigurationError("database_url: not set, so there is no Postgres to serve. Set DATABASE_URL.")

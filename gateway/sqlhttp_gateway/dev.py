@@ -6,7 +6,6 @@ The role, password and database are those of the local recipes that people alrea
 import asyncio
 import os
 import signal
-import socket
 import sys
 import threading
 from pathlib import Path
@@ -18,8 +17,9 @@ from pydantic import SecretStr
 from sqlhttp_gateway.embedded import PostgresFailed, PrivatePostgres
 from sqlhttp_gateway.endpoints.origins import LOCAL
 from sqlhttp_gateway.observe.logs import configure_logging
-from sqlhttp_gateway.serve import GatewayServer, address, bind
+from sqlhttp_gateway.serve import GatewayServer
 from sqlhttp_gateway.settings import Settings
+from sqlhttp_gateway.sockets import Sockets, address, bind_all
 
 ROLE = "postgres"
 PASSWORD = "postgres"
@@ -37,23 +37,26 @@ def dev(settings: Settings, folder: Path) -> int:
         PostgresFailed: the private Postgres cannot be started.
     """
     settings = _for_development(settings)
-    [bound] = bind(settings.listen)  # first, since it is quick to fail
+    with bind_all(settings) as [sockets]:  # first, since it is quick to fail
+        return _run(settings, sockets, folder)
+
+
+def _run(settings: Settings, sockets: Sockets, folder: Path) -> int:
+    url = address(sockets.http, "https" if settings.listen.tls_certificate and settings.listen.https else "http")
     try:
         if settings.database_url is not None:
             dsn = without_password(settings.database_url.get_secret_value())
-            return _serve(settings, bound, banner(address(bound), dsn, "The database is that of DATABASE_URL."))
+            return _serve(settings, sockets, banner(url, dsn, "The database is that of DATABASE_URL."))
         _end_like_ctrl_c()
         _say("Starting a private Postgres …")
         with PrivatePostgres(folder, PASSWORD) as postgres:
             _ensure_database(postgres)
-            url = postgres.url(DATABASE)
-            about = f"Data and Postgres's log are in {_short(folder)}; Postgres itself is at {url}."
-            settings = settings.model_copy(update={"database_url": SecretStr(url)})
-            return _serve(settings, bound, banner(address(bound), DSN, about), postgres)
+            database_url = postgres.url(DATABASE)
+            about = f"Data and Postgres's log are in {_short(folder)}; Postgres itself is at {database_url}."
+            settings = settings.model_copy(update={"database_url": SecretStr(database_url)})
+            return _serve(settings, sockets, banner(url, DSN, about), postgres)
     except KeyboardInterrupt:
         return 0
-    finally:
-        bound.close()
 
 
 def _for_development(settings: Settings) -> Settings:
@@ -64,13 +67,13 @@ def _for_development(settings: Settings) -> Settings:
     return settings.model_copy(update=changes)
 
 
-def _serve(settings: Settings, bound: socket.socket, text: str, postgres: PrivatePostgres | None = None) -> int:
+def _serve(settings: Settings, sockets: Sockets, text: str, postgres: PrivatePostgres | None = None) -> int:
     configure_logging(settings.log)
-    server = GatewayServer(settings, ready=lambda: _say(text))
+    server = GatewayServer(settings, sockets, ready=lambda: _say(text))
     lost = threading.Event()
     if postgres is not None:
         threading.Thread(target=_watch, args=(postgres, server, lost), daemon=True).start()
-    status = server.serve_on(bound)
+    status = server.serve_until_told()
     if lost.is_set() and postgres is not None:
         raise PostgresFailed(f"The private Postgres ended by itself; {_short(postgres.log)} says why.")
     return status

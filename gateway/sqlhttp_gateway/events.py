@@ -176,6 +176,15 @@ class Reloaded:
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateLoaded:
+    """The certificate in use is good until `expires_at`, in Unix time. With a `fault` it is the old one, as the new one
+    cannot be used."""
+
+    expires_at: float
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Bug:
     """Something that is nobody's fault but ours; the text is a traceback and goes to the log only."""
 
@@ -198,6 +207,7 @@ Event = (
     | TunnelPinned
     | KeyShown
     | Reloaded
+    | CertificateLoaded
     | Bug
 )
 Observer = Callable[[Event], None]

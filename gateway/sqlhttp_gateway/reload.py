@@ -12,7 +12,7 @@ LIVE = frozenset(
     {
         *("database_url", "aliases", "unknown_host", "targets", "logins", "keys", "issuers"),
         *("pool", "request", "response", "statement", "auth", "drain", "log"),
-        "listen.cleartext_password",
+        *("listen.cleartext_password", "listen.tls_certificate", "listen.tls_key", "listen.tls_refresh"),
         *("admin.allow_from", "admin.roles"),
         *("trace.server_timing", "trace.comment"),
         *("watch.connections_warning", "watch.connections_critical", "watch.idle_in_transaction"),
@@ -36,7 +36,8 @@ class Changes(NamedTuple):
 def changes(old: Settings, new: Settings) -> Changes:
     """What differs, in the order of the settings. Never a value, which may be a secret."""
     names = tuple(_different(old, new))
-    return Changes(tuple(filter(is_live, names)), tuple(name for name in names if not is_live(name)))
+    live = tuple(name for name in names if is_live(name) and not _begins_or_ends_tls(name, old, new))
+    return Changes(live, tuple(name for name in names if name not in live))
 
 
 def in_effect(old: Settings, new: Settings) -> Settings:
@@ -56,6 +57,12 @@ def in_effect(old: Settings, new: Settings) -> Settings:
 def is_live(name: str) -> bool:
     """Whether a change of this setting takes effect without a restart."""
     return name not in _BUT and (name in LIVE or name.partition(".")[0] in LIVE)
+
+
+def _begins_or_ends_tls(name: str, old: Settings, new: Settings) -> bool:
+    """A port speaks TLS for as long as it is open, or never."""
+    is_certificate = name in {"listen.tls_certificate", "listen.tls_key"}
+    return is_certificate and (old.listen.tls_certificate is None) != (new.listen.tls_certificate is None)
 
 
 def _different(old: Settings, new: Settings) -> Iterator[str]:

@@ -58,17 +58,45 @@ class ListenSettings(Section):
         description="Port for Postgres's own wire, 6432 by custom, for programs that speak no WebSocket; unset: none.",
         examples=[6432],
     )
+    unix_socket: Path | None = Field(
+        default=None,
+        description="A Unix socket for HTTP, beside the port.",
+        examples=["/run/sqlhttp/http.sock"],
+    )
+    postgres_socket_directory: Path | None = Field(
+        default=None,
+        description="Directory for a Unix socket beside listen.postgres, named as libpq expects: psql -h DIRECTORY.",
+        examples=["/run/sqlhttp"],
+    )
+    unix_socket_mode: str = Field(
+        default="0770", pattern="^0?[0-7]{3}$", description="Who may connect to the Unix sockets, as for chmod."
+    )
     tls_certificate: Path | None = Field(
         default=None,
-        description="PEM file with the certificate of that port, and those above it.",
+        description="PEM file with the certificate of both ports, and those above it. Unset: no TLS.",
         examples=["tls.crt"],
     )
     tls_key: Path | None = Field(
         default=None, description="PEM file with its key, if that is a file of its own.", examples=["tls.key"]
     )
-    cleartext_password: bool = Field(
-        default=False, description="Whether that port takes passwords without TLS from other machines, too."
+    tls_refresh: Seconds = Field(
+        default=60.0, ge=0, description="Seconds between two looks whether those files changed; 0: only at SIGHUP."
     )
+    https: bool = Field(
+        default=True,
+        description="Whether the HTTP port speaks TLS where there is a certificate; not where a balancer does it.",
+    )
+    cleartext_password: bool = Field(
+        default=False, description="Whether listen.postgres takes passwords without TLS from other machines, too."
+    )
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.tls_key is not None and self.tls_certificate is None:
+            raise ValueError("tls_key is of no use without tls_certificate")
+        if self.postgres_socket_directory is not None and not self.postgres:
+            raise ValueError("postgres_socket_directory needs listen.postgres, whose number is in the socket's name")
+        return self
 
 
 class PoolSettings(Section):
@@ -371,8 +399,22 @@ class AuditSettings(Section):
 
 
 class AdminSettings(Section):
-    """Who may see how the gateway does: /metrics and /status."""
+    """Who may see how the gateway does: /metrics and /status; and where, if not on the public port."""
 
+    port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="A port of their own for /metrics, /status and the probes, in plain HTTP; the public port then has "
+        "the probes alone.",
+        examples=[9127],
+    )
+    host: str = Field(default="127.0.0.1", description="Address of that port.")
+    unix_socket: Path | None = Field(
+        default=None,
+        description="The same on a Unix socket; whoever may connect to it may see it all.",
+        examples=["/run/sqlhttp/admin.sock"],
+    )
     allow_from: tuple[str, ...] = Field(
         default=("127.0.0.0/8", "::1/128"),
         description="Networks that may; a request that came through a proxy (X-Forwarded-For and the like) may not.",

@@ -19,8 +19,9 @@ from typing import Any, Self
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
-from sqlhttp_gateway.serve import GatewayServer, address, bind
+from sqlhttp_gateway.serve import GatewayServer
 from sqlhttp_gateway.settings import Settings, load_settings
+from sqlhttp_gateway.sockets import Sockets, address, bind_all
 
 READY_TIMEOUT = 20.0  # seconds; a start takes a few tenths of one
 
@@ -31,6 +32,7 @@ class Gateway:
 
     url: str
     settings: Settings
+    sockets: Sockets
 
     @property
     def sql(self) -> str:
@@ -46,14 +48,18 @@ class Gateway:
 def gateway_in_thread(database_url: str, settings: Mapping[str, Any]) -> Iterator[Gateway]:
     """A gateway on an event loop of its own. `settings` are sections: `{"pool": {"max_size": 5}}`."""
     loaded = load_settings(**{"database_url": database_url, "listen": {"port": 0}, **settings})
-    [bound] = bind(loaded.listen)
-    running = threading.Event()
-    server = GatewayServer(loaded, ready=running.set)
-    url = address(bound)
+    with bind_all(loaded) as [sockets]:
+        running = threading.Event()
+        server = GatewayServer(loaded, sockets, ready=running.set)
+        with _in_thread(server, running):
+            yield Gateway(address(sockets.http, server.scheme), loaded, sockets)
 
+
+@contextmanager
+def _in_thread(server: GatewayServer, running: threading.Event) -> Iterator[None]:
     def run() -> None:
         try:
-            server.run([bound])
+            server.serve_until_told()
         finally:
             running.set()
 
@@ -62,10 +68,10 @@ def gateway_in_thread(database_url: str, settings: Mapping[str, Any]) -> Iterato
     try:
         assert running.wait(READY_TIMEOUT), "the gateway did not start"
         assert server.started, "the gateway ended at its start"
-        yield Gateway(url, loaded)
+        yield
     finally:
         server.should_exit = True
-        thread.join(READY_TIMEOUT + loaded.drain.grace)
+        thread.join(READY_TIMEOUT + 30)
         assert not thread.is_alive(), "the gateway did not end"
 
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import cast
 
+from sqlhttp_gateway.endpoints.certificate import Certificate
 from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.pools.targets import DEFAULT
 from sqlhttp_gateway.settings import ListenSettings
@@ -25,17 +26,23 @@ _LOG = logging.getLogger(__name__)
 
 
 class Listener:
-    """Accepts programs on `listen.postgres` and serves them."""
+    """Accepts programs on `listen.postgres`, and on a Unix socket beside it, and serves them."""
 
-    def __init__(self, tunnels: Tunnels, settings: ListenSettings) -> None:
-        """
-        Raises:
-            ConfigurationError: the certificate cannot be used.
-        """
+    def __init__(
+        self,
+        tunnels: Tunnels,
+        settings: ListenSettings,
+        *,
+        certificate: Certificate | None = None,
+        unix: socket.socket | None = None,
+    ) -> None:
+        """`unix` is the bound Unix socket, if there is one."""
         self._tunnels = tunnels
         self._settings = settings
-        self._tls = tls_context(settings)
+        self._tls = certificate.context if certificate is not None else None
+        self._unix = unix
         self._server: asyncio.Server | None = None
+        self._unix_server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
 
     def reconfigure(self, settings: ListenSettings) -> None:
@@ -70,12 +77,17 @@ class Listener:
             raise ConfigurationError(
                 f"listen.postgres: cannot listen on {settings.host} port {settings.postgres}: {error.strerror}"
             ) from None
+        if self._unix is not None:
+            self._unix_server = await asyncio.get_running_loop().create_unix_server(
+                self._accept, sock=self._unix, backlog=settings.backlog
+            )
         _LOG.info("listening for Postgres's own wire on %s port %d", settings.host, self.port)
 
     def close(self) -> None:
         """Accept no more; programs that are connected stay."""
-        if self._server is not None:
-            self._server.close()
+        for server in (self._server, self._unix_server):
+            if server is not None:
+                server.close()
 
     async def stop(self) -> None:
         """End whoever is still connected."""
@@ -235,8 +247,10 @@ class SocketStream(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if isinstance(peer, tuple) else ""
-        self.is_secure = self._takes_cleartext or is_loopback(self.peer)
-        keep_alive(transport.get_extra_info("socket"))
+        connected: socket.socket | None = transport.get_extra_info("socket")
+        is_unix = connected is not None and connected.family == socket.AF_UNIX
+        self.is_secure = self._takes_cleartext or is_unix or is_loopback(self.peer)
+        keep_alive(connected)
         if self._begin is not None:
             begin, self._begin = self._begin, None
             begin(self)
@@ -291,22 +305,3 @@ def keep_alive(connected: socket.socket | None) -> None:
     """Let the system find out when the program's machine is gone."""
     if connected is not None and connected.family in (socket.AF_INET, socket.AF_INET6):
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-
-
-def tls_context(settings: ListenSettings) -> ssl.SSLContext | None:
-    """What TLS needs to know; None where there is no certificate.
-
-    Raises:
-        ConfigurationError: the files are missing, or do not fit together.
-    """
-    if settings.tls_certificate is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            f"listen.tls_certificate: {settings.tls_certificate} cannot be used: {error}"
-        ) from None
-    return context

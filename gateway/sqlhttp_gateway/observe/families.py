@@ -83,6 +83,8 @@ def put_report(families: Families, report: Report, *, version: str, max_labels: 
     families.put(names.BUILD, 1, version, platform.python_version())
     families.put(names.START, report.started)
     families.put(names.SETTINGS_TIME, report.settings_at)
+    if report.certificate_expires_at:
+        families.put(names.CERTIFICATE_EXPIRES, report.certificate_expires_at)
     for outcome, number in report.counts.reloads.items():
         families.put(names.RELOADS, number, outcome)
     families.put(names.WORKERS, report.workers)

@@ -16,6 +16,7 @@ from sqlhttp_gateway.events import (
     Answered,
     Bug,
     Cancelled,
+    CertificateLoaded,
     Closed,
     Event,
     Leaked,
@@ -104,6 +105,8 @@ class LogLines:
                 _log_alert(event)
             case Reloaded():
                 _log_reload(event)
+            case CertificateLoaded():
+                _log_certificate(event)
             case Bug():
                 _LOG.error("bug\n%s", event.traceback.rstrip(), extra=_extra(request_id=event.request_id))
 
@@ -139,6 +142,14 @@ def _log_reload(event: Reloaded) -> None:
     _LOG.info("settings reloaded", extra=_extra(changed=",".join(event.live) or "nothing"))
     if event.restart:
         _LOG.warning("changed settings that need a restart", extra=_extra(settings=",".join(event.restart)))
+
+
+def _log_certificate(event: CertificateLoaded) -> None:
+    expires = datetime.fromtimestamp(event.expires_at, UTC).isoformat()
+    if event.fault:
+        _LOG.error("certificate not reloaded, the last one stays", extra=_extra(expires=expires, error=event.fault))
+    else:
+        _LOG.info("certificate loaded", extra=_extra(expires=expires))
 
 
 def _log_slow(event: Slow) -> None:

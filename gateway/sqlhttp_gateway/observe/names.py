@@ -166,6 +166,9 @@ RELOADS = Metric(
 SETTINGS_TIME = Metric(
     "sqlhttp_settings_time_seconds", "gauge", (), "When the settings in effect were read, in Unix time."
 )
+CERTIFICATE_EXPIRES = Metric(
+    "sqlhttp_tls_certificate_expiry_time_seconds", "gauge", (), "When the certificate in use ends, in Unix time."
+)
 WORKERS = Metric("sqlhttp_workers", "gauge", (), "Worker processes that reported within the last seconds.")
 CPU_SECONDS = Metric("process_cpu_seconds_total", "counter", (), "CPU time of all workers, user and system.")
 RESIDENT = Metric("process_resident_memory_bytes", "gauge", (), "Resident memory of all workers.")

@@ -37,6 +37,8 @@ class Report:
     open_files: int
     settings_at: float = 0.0
     """Unix time at which the settings in effect were read; of all workers, the oldest."""
+    certificate_expires_at: float = 0.0
+    """Unix time; 0 where there is no certificate."""
     sample: Sample | None = None
     """What the worker that looks at Postgres saw last."""
     firing: tuple[Change, ...] = ()
@@ -82,6 +84,7 @@ def merged(reports: Sequence[Report], *, now: float) -> Report:
         resident_bytes=sum(report.resident_bytes for report in fresh),
         open_files=sum(report.open_files for report in fresh),
         settings_at=min(report.settings_at for report in fresh),
+        certificate_expires_at=min(report.certificate_expires_at for report in fresh),
         sample=looking.sample,
         firing=looking.firing,
     )

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sqlhttp_gateway.observe.counts import Counts
@@ -46,6 +47,7 @@ class Reporter:
         connections_limit: int,
         watch: Watch | None = None,
         place: Place | None = None,
+        certificate_expires_at: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """`connections_limit` is that of all workers together. Without a `place` this is the only worker.
 
@@ -56,6 +58,7 @@ class Reporter:
         self._connections_limit = connections_limit
         self._watch = watch
         self._place = place
+        self._certificate_expires_at = certificate_expires_at
         self._started = self._settings_at = time.time()
         self._publishing: asyncio.Task[None] | None = None
 
@@ -92,6 +95,7 @@ class Reporter:
             resident_bytes=_resident_bytes(),
             open_files=_open_files(),
             settings_at=self._settings_at,
+            certificate_expires_at=self._certificate_expires_at(),
             sample=self._watch.sample if self._watch else None,
             firing=self._watch.firing if self._watch else (),
         )

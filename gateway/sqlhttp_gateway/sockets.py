@@ -1,0 +1,186 @@
+"""What the gateway listens on: sockets bound before anything is served, so that a taken address is one message.
+
+A worker has a set of its own. On Linux the kernel spreads connections over sockets that share a port (SO_REUSEPORT),
+and evenly, which matters as every worker has its share of the pool's bound; elsewhere, and on a Unix socket, the
+workers accept from one socket. The TCP door's port is bound by `endpoints.listener`.
+"""
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from sqlhttp_gateway.errors import ConfigurationError
+from sqlhttp_gateway.settings import AdminSettings, ListenSettings, Settings
+
+_LONGEST_PATH = 107
+"""Bytes of a Unix socket's path; sun_path has 108 on Linux, one of which ends it."""
+
+
+class Sockets(NamedTuple):
+    """All that one worker accepts from, but for the TCP door's port."""
+
+    http: socket.socket
+    http_unix: socket.socket | None = None
+    postgres_unix: socket.socket | None = None
+    admin: socket.socket | None = None
+    admin_unix: socket.socket | None = None
+
+    def close(self) -> None:
+        """Accept nothing in this process any more."""
+        for bound in self:
+            if bound is not None:
+                bound.close()
+
+
+@contextmanager
+def bind_all(settings: Settings) -> Iterator[list[Sockets]]:
+    """The sockets of each worker. At the end they are closed and the files of Unix sockets removed.
+
+    Raises:
+        ConfigurationError: an address is taken, not this machine's, or not allowed.
+    """
+    listen, admin = settings.listen, settings.admin
+    with ExitStack() as bound:
+        unix = (
+            _entered(bound, "listen.unix_socket", listen.unix_socket, listen),
+            _entered(bound, "listen.postgres_socket_directory", postgres_socket(listen), listen),
+            _entered(bound, "admin.unix_socket", admin.unix_socket, listen),
+        )
+        http = bind(listen)
+        admins = _bind_admin(admin, listen.workers)
+        sockets = [Sockets(each, unix[0], unix[1], admins[number], unix[2]) for number, each in enumerate(http)]
+        for each in sockets:
+            bound.callback(each.close)
+        yield sockets
+
+
+def bind(listen: ListenSettings) -> list[socket.socket]:
+    """A bound socket for each worker, all on the one HTTP port.
+
+    Raises:
+        ConfigurationError: the address is taken, not this machine's, or not allowed.
+    """
+    return _bind_each(listen.host, listen.port, "listen", listen.workers)
+
+
+def address(bound: socket.socket, scheme: str = "http") -> str:
+    """The URL of a bound socket."""
+    host, port = bound.getsockname()[:2]
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def postgres_socket(listen: ListenSettings) -> Path | None:
+    """Where libpq looks in a directory for the socket of a port."""
+    folder = listen.postgres_socket_directory
+    return folder / f".s.PGSQL.{listen.postgres}" if folder is not None else None
+
+
+def _bind_admin(admin: AdminSettings, workers: int) -> list[socket.socket | None]:
+    if admin.port is None:
+        return [None] * workers
+    return [*_bind_each(admin.host, admin.port, "admin", workers)]
+
+
+def _bind_each(host: str, port: int, section: str, workers: int) -> list[socket.socket]:
+    first = _bound(host, port, section)
+    if workers == 1:
+        return [first]
+    if not sys.platform.startswith("linux"):
+        return [first] * workers
+    port = first.getsockname()[1]
+    first.close()  # it had the port to itself, so no other gateway is there with which to share it by mistake
+    return [_bound(host, port, section, socket.SO_REUSEPORT) for _ in range(workers)]
+
+
+def _bound(host: str, port: int, section: str, *options: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as error:
+        raise ConfigurationError(f"{section}.host: {host!r} is no address of this machine ({error.strerror})") from None
+    bound = socket.socket(family, kind, protocol)
+    try:
+        for option in (socket.SO_REUSEADDR, *options):
+            bound.setsockopt(socket.SOL_SOCKET, option, 1)
+        bound.bind(where)
+    except OSError as error:
+        bound.close()
+        raise ConfigurationError(_why_not(host, port, section, error)) from None
+    return bound
+
+
+def _why_not(host: str, port: int, section: str, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        taken = f"{section}.port: {host} port {port} is in use by another program. Choose another port: "
+        if section == "listen":
+            taken += "make run PORT=…, --port, "
+        return f"{taken}SQLHTTP_{section.upper()}__PORT, or port under [{section}] in the settings file."
+    if error.errno == errno.EACCES:
+        return f"{section}.port: this user may not listen on port {port}; ports from 1024 up are open to all."
+    return f"{section}.host: cannot listen on {host} port {port}: {error.strerror}"
+
+
+# ── Unix sockets ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _entered(bound: ExitStack, setting: str, path: Path | None, listen: ListenSettings) -> socket.socket | None:
+    if path is None:
+        return None
+    return bound.enter_context(unix_socket(setting, path, mode=int(listen.unix_socket_mode, 8)))
+
+
+@contextmanager
+def unix_socket(setting: str, path: Path, *, mode: int) -> Iterator[socket.socket]:
+    """A socket bound to `path`, which is removed at the end if it is still this one's.
+
+    Raises:
+        ConfigurationError: it is in use, something else is in its place, or it may not be made there.
+    """
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        raise ConfigurationError(f"{setting}: {path} is longer than the {_LONGEST_PATH} bytes of a Unix socket's path")
+    _clear(setting, path)
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)  # nobody connects before the mode is what it should be
+    try:
+        bound.bind(os.fspath(path))
+    except OSError as error:
+        bound.close()
+        raise ConfigurationError(f"{setting}: cannot listen on {path}: {error.strerror}") from None
+    finally:
+        os.umask(before)
+    path.chmod(mode)
+    inode = path.lstat().st_ino
+    try:
+        yield bound
+    finally:
+        bound.close()
+        with contextlib.suppress(OSError):
+            if path.lstat().st_ino == inode:
+                path.unlink()
+
+
+def _clear(setting: str, path: Path) -> None:
+    """Remove what a gateway left behind that was killed; nothing else."""
+    try:
+        is_socket = stat.S_ISSOCK(path.lstat().st_mode)
+    except OSError:
+        return
+    if not is_socket:
+        raise ConfigurationError(f"{setting}: {path} is there, and no socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(os.fspath(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except OSError as error:
+            raise ConfigurationError(f"{setting}: {path} cannot be used: {error.strerror}") from None
+    raise ConfigurationError(f"{setting}: {path} is in use by another program")

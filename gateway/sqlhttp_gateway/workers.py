@@ -1,0 +1,123 @@
+"""From the settings to processes that serve: one, or several under a parent that replaces those that die."""
+
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from types import FrameType
+
+from sqlhttp_gateway.app import create_app
+from sqlhttp_gateway.errors import ConfigurationError
+from sqlhttp_gateway.observe.logs import configure_logging
+from sqlhttp_gateway.observe.reporter import Place
+from sqlhttp_gateway.observe.slots import Slots
+from sqlhttp_gateway.reload import in_effect
+from sqlhttp_gateway.serve import RELOAD_SIGNAL, STOP_SIGNALS, GatewayServer
+from sqlhttp_gateway.settings import Settings
+from sqlhttp_gateway.sockets import Sockets, address, bind_all
+
+STARTUP_FAILURE = 3  # uvicorn's exit status when the application could not start; a new try would fail as well
+RESPAWN_PAUSE = 1.0  # seconds before a worker that died is replaced, so that one that always dies does no harm
+_SIGNALS = (*STOP_SIGNALS, RELOAD_SIGNAL)
+
+log = logging.getLogger(__name__)
+
+
+def serve(settings: Settings, *, read: Callable[[], Settings]) -> int:
+    """Serve until SIGTERM or SIGINT, then drain; the process's exit status. At SIGHUP the settings are `read` again.
+
+    Raises:
+        ConfigurationError: an address cannot be had, or a connection string or certificate cannot be used.
+    """
+    configure_logging(settings.log)
+    with bind_all(settings) as sockets:
+        scheme = "https" if settings.listen.tls_certificate is not None and settings.listen.https else "http"
+        url = address(sockets[0].http, scheme)
+        log.info("listening on %s, %d worker(s), pid %d", url, len(sockets), os.getpid())
+        if len(sockets) == 1:
+            return GatewayServer(settings, sockets[0], read=read).serve_until_told()
+        create_app(settings)  # so that a wrong connection string is one message here, not one from each worker
+        return Workers(settings, sockets, read=read).supervise()
+
+
+class Workers:
+    """The parent of several worker processes: replaces one that dies, and hands on the signals that it gets."""
+
+    def __init__(self, settings: Settings, sockets: list[Sockets], *, read: Callable[[], Settings]) -> None:
+        self._settings = settings
+        self._sockets = sockets
+        self._read = read
+        self._slots = Slots(len(sockets))
+        self._running: dict[int, int] = {}  # each worker's number, by its pid
+        self._stopping = False
+        self._status = 0
+
+    def supervise(self) -> int:
+        """Run one worker on each set of sockets until a signal comes and all have drained; the exit status."""
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._stop)
+        signal.signal(RELOAD_SIGNAL, self._reload)
+        for worker in range(len(self._sockets)):
+            self._spawn(worker)
+        while self._running:
+            pid, status = os.wait()
+            self._ended(pid, os.waitstatus_to_exitcode(status))
+        return self._status
+
+    def _spawn(self, number: int) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # a stop between fork and entry would miss this worker
+        try:
+            if self._stopping:
+                return
+            pid = os.fork()
+            if pid == 0:
+                self._work(number)
+            self._running[pid] = number
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+    def _work(self, number: int) -> None:
+        status = 1
+        try:
+            place = Place(self._slots, number)
+            server = GatewayServer(self._settings, self._sockets[number], place=place, read=self._read)
+            server.take_signals()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            status = server.serve_until_told()
+        except BaseException:
+            log.exception("worker %d failed", os.getpid())
+        finally:
+            logging.shutdown()
+            os._exit(status)  # what the parent has open is the parent's to close
+
+    def _ended(self, pid: int, status: int) -> None:
+        number = self._running.pop(pid, None)
+        if number is None or self._stopping:
+            return
+        if status == STARTUP_FAILURE:
+            log.error("worker %d could not start; stopping", pid)
+            self._status = STARTUP_FAILURE
+            self._stop(signal.SIGTERM, None)
+            return
+        log.error("worker %d ended with status %d; starting another", pid, status)
+        time.sleep(RESPAWN_PAUSE)
+        self._spawn(number)
+
+    def _reload(self, number: int, frame: FrameType | None) -> None:
+        """Each worker reads for itself, and the first tells; here it is only for workers that are yet to come."""
+        with contextlib.suppress(ConfigurationError):
+            self._settings = in_effect(self._settings, self._read())
+        self._send(RELOAD_SIGNAL)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self._stopping = True
+        for each in self._sockets:
+            each.close()
+        self._send(signal.SIGTERM)
+
+    def _send(self, number: signal.Signals) -> None:
+        for pid in list(self._running):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)

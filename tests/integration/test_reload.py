@@ -1,0 +1,187 @@
+"""SIGHUP: the settings file is read again under load, and what can change does so without dropping a request."""
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import httpx
+import pytest
+
+from sqlhttp_gateway.auth.api_keys import hash_of, new_key
+from tests.support.cluster import Cluster, Database
+from tests.support.gateway import GatewayProcess, free_port
+from tests.support.loading import Load, loading
+
+
+class Served:
+    """A gateway process with a settings file of its own."""
+
+    def __init__(self, process: GatewayProcess, port: int, file: Path, dsn: str) -> None:
+        self.process, self.port, self.file, self.dsn = process, port, file, dsn
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def metric(self, name: str) -> float:
+        with urlopen(f"{self.url}/metrics") as response:
+            lines = response.read().decode().splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+    def reload(self, text: str, *, outcome: str = "ok") -> None:
+        """Write the file, send SIGHUP, and wait until that has had its effect."""
+        series = f'sqlhttp_reloads_total{{outcome="{outcome}"}}'
+        before = self.metric(series)
+        self.file.write_text(text)
+        self.process.send(signal.SIGHUP)
+        until(lambda: self.metric(series) == before + 1)
+
+    def ask(self, query: str, **headers: str) -> tuple[int, dict[str, Any]]:
+        given = headers or {"Neon-Connection-String": self.dsn}
+        response = httpx.post(f"{self.url}/sql", json={"query": query}, headers=given)
+        return response.status_code, response.json()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 15
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def serve(postgres: Cluster, database: Database, tmp_path: Path) -> Iterator[Callable[..., Served]]:
+    processes: list[GatewayProcess] = []
+
+    def start(text: str, *arguments: str) -> Served:
+        port, file = free_port(), tmp_path / "sqlhttp.toml"
+        file.write_text(text)
+        process = GatewayProcess(
+            "serve", "--config", str(file), "--port", str(port), *arguments, environment={"DATABASE_URL": database.url}
+        )
+        processes.append(process)
+        process.wait_until_ready(f"http://127.0.0.1:{port}")
+        return Served(process, port, file, database.url)
+
+    yield start
+    for process in processes:
+        with process:
+            process.stop()
+
+
+WORKERS = pytest.mark.parametrize("workers", ["1", "2"])
+
+
+@WORKERS
+def test_pools_grow_and_shrink_under_load_without_one_failed_request(
+    serve: Callable[..., Served], database: Database, workers: str
+) -> None:
+    served = serve("[pool]\nmax_size = 2\n", "--workers", workers)
+    load = Load(served.port, served.dsn, query="SELECT pg_sleep(0.005)")
+    with loading(load, programs=8):
+        load.wait_for(50)
+        for size in (8, 2, 6, 4):
+            served.reload(f"[pool]\nmax_size = {size}\nmax_total = {size + 4}\n")
+            load.wait_for(50)
+            count = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database.name}' AND query ~ 'pg_sleep'"
+            until(lambda count=count, size=size: int(database.psql(count)) - 1 <= size)
+    assert load.failed == {}
+    # The watch's connection, and that of the gateway's own role, are beside them.
+
+
+def test_a_tenant_is_added_and_removed_without_a_restart(serve: Callable[..., Served], database: Database) -> None:
+    key = new_key()
+    served = serve("")
+    header = {"Authorization": f"Bearer {key.text}"}
+    assert served.ask("SELECT 1", **header)[0] == 400
+    with loading(Load(served.port, served.dsn), programs=2) as load:
+        served.reload(
+            f'[targets.acme]\nurl = "{database.url}?application_name=acme"\n'
+            f'[keys.{key.id}]\nhash = "{hash_of(key)}"\ntarget = "acme"\n'
+            f'database = "{database.name}"\nrole = "postgres"\n'
+        )
+        status, body = served.ask("SELECT current_setting('application_name') AS name", **header)
+        assert (status, body["rows"]) == (200, [{"name": "acme"}])
+        served.reload("")
+        status, body = served.ask("SELECT 1", **header)
+        assert status == 400
+        # Its connections go, too.
+        until(lambda: database.psql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'acme'") == "0\n")
+    assert load.failed == {}
+
+
+def test_a_target_that_leads_elsewhere_is_gone_to_without_a_failed_request(
+    serve: Callable[..., Served], database: Database
+) -> None:
+    text = 'database_url = "{}?application_name={}"\n'
+    served = serve("")
+    served.process.stop()
+    # DATABASE_URL in the environment would win over the file.
+    port = free_port()
+    served.file.write_text(text.format(database.url, "old"))
+    with GatewayProcess("serve", "--config", str(served.file), "--port", str(port), environment={}) as process:
+        served = Served(process, port, served.file, database.url)
+        process.wait_until_ready(served.url)
+        with loading(Load(port, database.url), programs=4) as load:
+            load.wait_for(50)
+            served.reload(text.format(database.url, "new"))
+            load.wait_for(50)
+            seen = "SELECT DISTINCT current_setting('application_name') AS name"
+            assert served.ask(seen)[1]["rows"] == [{"name": "new"}]
+            until(lambda: database.psql("SELECT count(*) FROM pg_stat_activity WHERE application_name='old'") == "0\n")
+        assert load.failed == {}
+        assert process.stop() == 0
+
+
+@WORKERS
+def test_a_faulty_file_changes_nothing_and_says_every_fault_on_a_line(
+    serve: Callable[..., Served], workers: str
+) -> None:
+    served = serve("[log]\nformat = 'json'\n", "--workers", workers)
+    served.reload('[pool]\nmax_sise = 3\nmin_size = -1\n[log]\nformat = "text"\n', outcome="failed")
+    served.reload('[targets.x]\nurl = "postgres://u:hidden@h/d?no_such=1"\n', outcome="failed")
+    assert served.ask("SELECT 1")[0] == 200
+    served.process.stop()
+    faults = [
+        json.loads(line)["message"] for line in served.process.output.splitlines() if "settings not reloaded" in line
+    ]
+    assert len(faults) == 3
+    assert any("pool.max_sise: there is no such setting" in fault for fault in faults)
+    assert any("pool.min_size" in fault for fault in faults)
+    assert any("targets.x.url" in fault and "no_such" in fault for fault in faults)
+    assert "hidden" not in served.process.output
+
+
+def test_what_needs_a_restart_is_named_and_the_log_changes_at_once(serve: Callable[..., Served]) -> None:
+    served = serve("")
+    served.reload('[listen]\nbacklog = 7\nworkers = 3\n[log]\nformat = "json"\nrequests = "all"\n')
+    served.ask("SELECT 1")
+    served.process.stop()
+    lines = served.process.output.splitlines()
+    [warning] = [line for line in lines if "need a restart" in line]
+    assert "listen.workers,listen.backlog" in warning
+    assert any('"message":"request answered"' in line for line in lines)
+
+
+@WORKERS
+def test_limits_of_statements_and_answers_change_on_every_worker(serve: Callable[..., Served], workers: str) -> None:
+    served = serve("", "--workers", workers)
+    served.reload("[response]\nmax_bytes = 10\n")
+
+    def is_small_everywhere() -> bool:
+        return {served.ask("SELECT repeat('x', 100)")[0] for _ in range(8)} == {507}
+
+    until(is_small_everywhere)
+
+
+def test_admin_networks_change(serve: Callable[..., Served]) -> None:
+    served = serve("")
+    with urlopen(Request(f"{served.url}/status")) as response:
+        assert response.status == 200
+    served.file.write_text('[admin]\nallow_from = ["192.0.2.0/24"]\n')
+    served.process.send(signal.SIGHUP)
+    until(lambda: httpx.get(f"{served.url}/status").status_code == 403)
