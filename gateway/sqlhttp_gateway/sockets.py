@@ -11,7 +11,7 @@ import os
 import socket
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -34,9 +34,7 @@ class Sockets(NamedTuple):
 
     def close(self) -> None:
         """Accept nothing in this process any more."""
-        for bound in self:
-            if bound is not None:
-                bound.close()
+        _close(self)
 
 
 @contextmanager
@@ -54,10 +52,10 @@ def bind_all(settings: Settings) -> Iterator[list[Sockets]]:
             _entered(bound, "admin.unix_socket", admin.unix_socket, listen),
         )
         http = bind(listen)
+        bound.callback(_close, http)
         admins = _bind_admin(admin, listen.workers)
+        bound.callback(_close, admins)
         sockets = [Sockets(each, unix[0], unix[1], admins[number], unix[2]) for number, each in enumerate(http)]
-        for each in sockets:
-            bound.callback(each.close)
         yield sockets
 
 
@@ -74,6 +72,12 @@ def address(bound: socket.socket, scheme: str = "http") -> str:
     """The URL of a bound socket."""
     host, port = bound.getsockname()[:2]
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def _close(sockets: Iterable[socket.socket | None]) -> None:
+    for each in sockets:
+        if each is not None:
+            each.close()
 
 
 def postgres_socket(listen: ListenSettings) -> Path | None:

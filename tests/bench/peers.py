@@ -22,8 +22,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sqlhttp_gateway.serve import GatewayServer, bind
+from sqlhttp_gateway.serve import GatewayServer
 from sqlhttp_gateway.settings import load_settings
+from sqlhttp_gateway.sockets import bind_all
 from tests.bench.direct import POOL_SIZE, decode_as_text
 
 
@@ -115,7 +116,12 @@ def main() -> None:
     settings = load_settings(listen={"port": given.port})  # DATABASE_URL is in the environment
     assert settings.database_url is not None
     url = settings.database_url.get_secret_value()
-    server = GatewayServer(settings)  # loop, headers, backlog and the rest are exactly the gateway's
+    with bind_all(settings) as [sockets]:
+        raise SystemExit(_serve(given, GatewayServer(settings, sockets), url))
+
+
+def _serve(given: argparse.Namespace, server: GatewayServer, url: str) -> int:
+    # Loop, headers, backlog and the rest are exactly the gateway's.
     server.config.http = "httptools"
     match given.peer:
         case "constant":
@@ -124,8 +130,7 @@ def main() -> None:
             server.config.app = plain(url)
         case "asyncpg":
             server.config.app = asyncpg_text(url)
-    [bound] = bind(settings.listen)
-    raise SystemExit(server.serve_on(bound))
+    return server.serve_until_told()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """The command line: what becomes a setting, and what is refused with which exit status."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from sqlhttp_gateway import cli, dev, serve
+from sqlhttp_gateway import cli, dev, workers
 from sqlhttp_gateway.embedded import PostgresFailed
 from sqlhttp_gateway.settings import Settings
 
@@ -16,11 +17,12 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """What `serve` was called with, in place of serving."""
     calls: list[Settings] = []
 
-    def record(settings: Settings) -> int:
+    def record(settings: Settings, *, read: Callable[[], Settings]) -> int:
+        assert read() == settings
         calls.append(settings)
         return 0
 
-    monkeypatch.setattr(serve, "serve", record)
+    monkeypatch.setattr(workers, "serve", record)
     monkeypatch.setenv("DATABASE_URL", URL)
     return calls
 

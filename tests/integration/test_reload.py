@@ -3,6 +3,7 @@
 import json
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ class Served:
 
     def __init__(self, process: GatewayProcess, port: int, file: Path, dsn: str) -> None:
         self.process, self.port, self.file, self.dsn = process, port, file, dsn
+        self._reloads: Counter[str] = Counter()
 
     @property
     def url(self) -> str:
@@ -35,10 +37,10 @@ class Served:
     def reload(self, text: str, *, outcome: str = "ok") -> None:
         """Write the file, send SIGHUP, and wait until that has had its effect."""
         series = f'sqlhttp_reloads_total{{outcome="{outcome}"}}'
-        before = self.metric(series)
+        self._reloads[outcome] += 1
         self.file.write_text(text)
         self.process.send(signal.SIGHUP)
-        until(lambda: self.metric(series) == before + 1)
+        until(lambda: self.metric(series) == self._reloads[outcome])
 
     def ask(self, query: str, **headers: str) -> tuple[int, dict[str, Any]]:
         given = headers or {"Neon-Connection-String": self.dsn}

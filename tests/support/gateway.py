@@ -32,7 +32,7 @@ class Gateway:
 
     url: str
     settings: Settings
-    sockets: Sockets
+    sockets: Sockets | None = None
 
     @property
     def sql(self) -> str:

@@ -65,8 +65,10 @@ def full_report() -> Report:
     main = counts.databases["default", "main"] = DatabaseCounts(outcomes={"ok": 5, "pool": 4}, statements=5, reused=2)
     for seconds in (0.0004, 0.002, 0.002, 70.0):
         main.wait_seconds.observe(seconds)
+    counts.reloads = {"ok": 1}
     return report(
         counts=counts,
+        certificate_expires_at=1_800_000_000.0,
         pools=(pool(waiting=7, longest_wait=1.5),),
         sample=sample(by_state={"active": 70, "idle": 5}, waiting={"Lock": 3}),
         firing=(Change(Alert("connections", Severity.WARNING, 0.78, 0.7, "76 of 97."), is_over=False, since=90.0),),

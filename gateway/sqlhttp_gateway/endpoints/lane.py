@@ -140,6 +140,7 @@ class LaneProtocol(HttpToolsProtocol):
             and body_bytes <= endpoint.max_bytes
             and (self.cycle is None or self.cycle.response_complete)
             and not self.pipeline
+            and not self.server_state.default_headers  # such as Connection: close, once the drain has begun
             and not self.flow.write_paused
             and not self.transport.is_closing()
         )

@@ -20,6 +20,7 @@ from sqlhttp_gateway.neon.headers import JSON_HEADERS
 from sqlhttp_gateway.reply import Reply
 from sqlhttp_gateway.serve import GatewayServer
 from sqlhttp_gateway.settings import RequestSettings, load_settings
+from sqlhttp_gateway.sockets import bind_all
 
 ID = "11111111-2222-4333-a444-555555555555"
 MAX = 200_000
@@ -415,6 +416,8 @@ def test_a_uvicorn_without_one_of_the_attributes_is_left_alone(lost: str, monkey
 
 
 def test_the_gateways_own_server_has_the_lane() -> None:
-    config = GatewayServer(load_settings(database_url="postgres://app:secret@127.0.0.1:1/app")).config
+    settings = load_settings(database_url="postgres://app:secret@127.0.0.1:1/app", listen={"port": 0})
+    with bind_all(settings) as [sockets]:
+        config = GatewayServer(settings, sockets).config
     config.load()
     assert config.http_protocol_class is LaneProtocol

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from sqlhttp_gateway.endpoints.listener import Listener, SocketStream, is_loopback, tls_context
+from sqlhttp_gateway.endpoints.certificate import Certificate
+from sqlhttp_gateway.endpoints.listener import Listener, SocketStream, is_loopback
 from sqlhttp_gateway.errors import ConfigurationError
+from sqlhttp_gateway.events import unobserved
 from sqlhttp_gateway.pools.targets import DEFAULT
 from sqlhttp_gateway.settings import ListenSettings
 from sqlhttp_gateway.tunnel.login import Address
@@ -54,7 +56,9 @@ class Door:
 @asynccontextmanager
 async def door(**settings: Any) -> AsyncIterator[Door]:
     tunnels = Tunnels()
-    listener = Listener(tunnels, ListenSettings(postgres=0, **settings))  # type: ignore[arg-type]
+    listen = ListenSettings(postgres=0, **settings)
+    certificate = Certificate(listen, unobserved) if listen.tls_certificate else None
+    listener = Listener(tunnels, listen, certificate=certificate)  # type: ignore[arg-type]
     await listener.start()
     opened = Door(listener, tunnels)
     try:
@@ -229,9 +233,3 @@ async def test_closed_door_lets_nobody_in_and_nobody_out() -> None:
         assert await stream.receive() == b"still here"
         await it.listener.stop()
         assert it.tunnels.cancelled == 1
-
-
-def test_certificate_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"listen\.tls_certificate: .*missing\.pem"):
-        tls_context(ListenSettings(tls_certificate=tmp_path / "missing.pem"))
-    assert tls_context(ListenSettings()) is None

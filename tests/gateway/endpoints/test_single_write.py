@@ -22,6 +22,7 @@ from sqlhttp_gateway.neon.headers import CORS_PREFLIGHT, JSON_HEADERS
 from sqlhttp_gateway.reply import Reply, error_reply
 from sqlhttp_gateway.serve import GatewayServer
 from sqlhttp_gateway.settings import load_settings
+from sqlhttp_gateway.sockets import bind_all
 
 ID = "11111111-2222-4333-a444-555555555555"
 REPLY = Reply(200, JSON_HEADERS, ID, b'{"rows":[]}')
@@ -240,7 +241,9 @@ def test_all_that_is_touched_of_the_cycle_is_checked() -> None:
 
 
 def test_the_gateways_own_server_is_set_up_for_single_writes() -> None:
-    config = GatewayServer(load_settings(database_url="postgres://app:secret@127.0.0.1:1/app")).config
+    settings = load_settings(database_url="postgres://app:secret@127.0.0.1:1/app", listen={"port": 0})
+    with bind_all(settings) as [sockets]:
+        config = GatewayServer(settings, sockets).config
     config.load()
     assert issubclass(config.http_protocol_class, httptools_impl.HttpToolsProtocol)
     assert config.encoded_headers == [], "a header on all responses would send each of them in two writes"
