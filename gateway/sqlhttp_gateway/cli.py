@@ -43,6 +43,8 @@ def main(argv: list[str] | None = None) -> int:
         settings = _settings(arguments)
         if arguments.command == "keys":
             return _keys(settings, arguments)
+        if arguments.command == "tenants":
+            return _tenants(settings, arguments)
         if arguments.command == "auth":
             return _auth(settings, arguments)
         if arguments.command == "idempotency":
@@ -90,6 +92,12 @@ def _keys(settings: Settings, arguments: argparse.Namespace) -> int:
     from sqlhttp_gateway.auth.commands import keys
 
     return keys(settings, arguments)
+
+
+def _tenants(settings: Settings, arguments: argparse.Namespace) -> int:
+    from sqlhttp_gateway.auth.tenant_commands import tenants
+
+    return tenants(settings, arguments)
 
 
 def _auth(settings: Settings, arguments: argparse.Namespace) -> int:

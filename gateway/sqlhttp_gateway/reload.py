@@ -10,7 +10,7 @@ from sqlhttp_gateway.settings import Section, Settings
 
 LIVE = frozenset(
     {
-        *("database_url", "aliases", "unknown_host", "targets", "logins", "keys", "issuers"),
+        *("database_url", "aliases", "unknown_host", "targets", "tenants", "logins", "keys", "issuers"),
         *("pool", "request", "response", "statement", "auth", "drain", "log"),
         *("listen.cleartext_password", "listen.tls_certificate", "listen.tls_key", "listen.tls_refresh"),
         *("admin.allow_from", "admin.roles"),
@@ -21,7 +21,7 @@ LIVE = frozenset(
     }
 )
 """What takes effect without a restart: whole sections, and single settings. All else is as it was at the start."""
-_BUT = frozenset({"auth.keys_table"})
+_BUT = frozenset({"auth.keys_table", "auth.tenants_table"})
 """Settings of those sections that do need one."""
 
 

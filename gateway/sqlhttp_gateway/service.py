@@ -24,6 +24,7 @@ from sqlhttp_gateway.neon.fields import fields_from_description
 from sqlhttp_gateway.neon.headers import (
     AUTHORIZATION,
     CONNECTION_STRING,
+    HOST,
     IDEMPOTENCY_KEY,
     IS_REPLAYED,
     JSON_HEADERS,
@@ -114,9 +115,10 @@ class SqlService:
             options = options_from_headers(headers)
             connection_string = headers.get(CONNECTION_STRING, b"")
             authorization = headers.get(AUTHORIZATION)
-            caller = self._authenticator.recall(connection_string, authorization)
+            host = headers.get(HOST, b"") if self._authenticator.heeds_host else b""
+            caller = self._authenticator.recall(connection_string, authorization, host)
             if caller is None:
-                caller, request = await self._meet(connection_string, authorization, body, story)
+                caller, request = await self._meet(connection_string, authorization, host, body, story)
             else:
                 request = story.asked = decode_request(body)
             story.target, story.database, story.role, pool, _, grant = caller
@@ -145,7 +147,7 @@ class SqlService:
         return reply
 
     async def _meet(
-        self, connection_string: bytes, authorization: bytes | None, body: bytes, story: Story
+        self, connection_string: bytes, authorization: bytes | None, host: bytes, body: bytes, story: Story
     ) -> tuple[Caller, Statement | Batch]:
         """Who asks for what, when it is nobody who was here a short while ago."""
         dsn = None
@@ -153,7 +155,7 @@ class SqlService:
             dsn = dsn_from_header(connection_string or None)
             story.database, story.role = dsn.database, dsn.role
         request = story.asked = decode_request(body)
-        return await self._authenticator.authenticate(dsn, connection_string, authorization), request
+        return await self._authenticator.authenticate(dsn, connection_string, authorization, host), request
 
     async def _run(self, access: Access, request: Statement | Batch, options: Options, story: Story) -> Reply:
         """The reply with the results. The lease is given back before they are encoded."""

@@ -185,8 +185,12 @@ class AuthSettings(Section):
         default=False,
         description="Whether API keys are also kept in sqlhttp.api_keys, a table in the default target's database.",
     )
+    tenants_table: bool = Field(
+        default=False,
+        description="Whether tenants are also kept in sqlhttp.tenants, a table in the default target's database.",
+    )
     keys_refresh: Seconds = Field(
-        default=10.0, gt=0, description="Seconds between two looks at that table; a revoked key may work that long."
+        default=10.0, gt=0, description="Seconds between two looks at these tables; a revoked key may work that long."
     )
     jwt_leeway: Seconds = Field(
         default=30.0, ge=0, description="Seconds that a token's exp and nbf may be off, for clocks that differ."
@@ -321,6 +325,9 @@ class IssuerSettings(Section):
     )
     target: str = Field(default="default", description="The target its tokens open.")
     databases: tuple[str, ...] = Field(default=(), description="Databases its tokens open; none: any.")
+    database_claim: str | None = Field(
+        default=None, description="The claim that names the database; without it, the connection string does."
+    )
     algorithms: tuple[Algorithm, ...] = Field(
         default=("RS256", "RS384", "RS512", "ES256", "ES384", "EdDSA"),
         description="Algorithms it signs with; with a secret, HS256 alone.",
@@ -355,6 +362,37 @@ class TargetSettings(Section):
     aliases: tuple[str, ...] = Field(
         default=(), description="Host or host:port of connection strings that mean this target."
     )
+
+
+class TenantSettings(Section):
+    """Names by which callers mean a database that is called otherwise, or is on another target.
+
+    In `target` and `database` stands {name} for what * stood for, else for the first label of the host, or for the
+    name of the database.
+    """
+
+    hosts: tuple[str, ...] = Field(
+        default=(),
+        description="Hosts, of requests or in connection strings, that mean it; *.db.example is every one with one "
+        "label in front.",
+        examples=[["acme.example", "*.db.example"]],
+    )
+    databases: tuple[str, ...] = Field(
+        default=(), description="Names in connection strings that mean its database.", examples=[["acme"]]
+    )
+    target: str = Field(default="default", description="The target it is on; {name} in it is the name that was used.")
+    database: str | None = Field(
+        default=None,
+        description="The database, with {name} as in target; without it, as the connection string has it.",
+        examples=["tenant_{name}"],
+    )
+
+    @model_validator(mode="after")
+    def _are_names(self) -> Self:
+        for host in self.hosts:
+            if not re.fullmatch(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", host):
+                raise ValueError(f"{host} is neither a host without a port nor *. and one")
+        return self
 
 
 class DrainSettings(Section):
@@ -566,6 +604,9 @@ class Settings(BaseSettings):
     )
     keys: dict[str, KeySettings] = Field(default={}, description="API keys by their ids.")
     issuers: dict[str, IssuerSettings] = Field(default={}, description="Issuers of tokens (JWT), under any name.")
+    tenants: dict[str, TenantSettings] = Field(
+        default={}, description="Tenants: hosts and databases that lead to a target and a database, by name."
+    )
     unknown_host: Literal["default", "refuse"] = Field(
         default="default",
         description="What a connection string with a host that is no target's gets: the default, or an error.",
@@ -598,6 +639,9 @@ class Settings(BaseSettings):
                         f"{section}.{name}.login needs statements beside it, since whoever sends SQL can leave a role "
                         "that was set (or set auth.set_role)"
                     )
+        for name, tenant in self.tenants.items():
+            if "{name}" not in tenant.target and tenant.target not in targets:
+                raise ValueError(f"tenants.{name}.target: there is no target {tenant.target!r}")
         for name, issuer in self.issuers.items():
             if (issuer.jwks_url or "").startswith("http:") and not self.auth.jwks_insecure:
                 raise ValueError(f"issuers.{name}.jwks_url must begin with https:// (or set auth.jwks_insecure)")
@@ -660,7 +704,7 @@ def load_settings(*, file: Path | None = None, **given: Any) -> Settings:
         _toml_file = None
 
 
-_BY_NAME = frozenset({"targets", "logins", "keys", "issuers"})
+_BY_NAME = frozenset({"targets", "tenants", "logins", "keys", "issuers"})
 """Settings that are sections of their own under names that the user chooses."""
 
 

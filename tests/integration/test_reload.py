@@ -116,6 +116,18 @@ def test_a_tenant_is_added_and_removed_without_a_restart(serve: Callable[..., Se
     assert load.failed == {}
 
 
+def test_a_host_leads_to_a_tenant_from_the_reload_that_names_it_to_the_one_that_does_not(
+    serve: Callable[..., Served], database: Database
+) -> None:
+    served = serve("")
+    asked = {"Neon-Connection-String": database.url.replace(database.name, "any"), "Host": "acme.example"}
+    assert served.ask("SELECT 1", **asked)[1]["code"] == "3D000"
+    served.reload(f'[tenants.acme]\nhosts = ["*.example"]\ndatabase = "{database.name}"\n')
+    assert served.ask("SELECT 1 AS a", **asked)[1]["rows"] == [{"a": 1}]
+    served.reload("")
+    assert served.ask("SELECT 1", **asked)[1]["code"] == "3D000"
+
+
 def test_a_target_that_leads_elsewhere_is_gone_to_without_a_failed_request(
     serve: Callable[..., Served], database: Database
 ) -> None:

@@ -24,7 +24,7 @@ EXAMPLE = ROOT / "deploy" / "sqlhttp.example.toml"
 README = ROOT / "gateway" / "README.md"
 PACKAGE = ROOT / "gateway" / "sqlhttp_gateway"
 
-EXAMPLE_NAMES = {"targets": "reports", "logins": "app", "keys": "0123456789ab", "issuers": "mine"}
+EXAMPLE_NAMES = {"targets": "reports", "tenants": "acme", "logins": "app", "keys": "0123456789ab", "issuers": "mine"}
 """A name in the place of the one that the user chooses."""
 
 HEAD = """\

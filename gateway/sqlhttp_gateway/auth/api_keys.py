@@ -4,11 +4,8 @@ A key is `sk_`, twelve hex digits that name it, and forty characters that are th
 chance in it a plain SHA-256 is all the hashing it needs. What is kept is the hash alone.
 """
 
-import asyncio
-import contextlib
 import hashlib
 import hmac
-import logging
 import secrets
 import string
 import time
@@ -16,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from sqlhttp_gateway.auth.credentials import ApiKey
+from sqlhttp_gateway.auth.reread import Reread
 from sqlhttp_gateway.errors import GatewayError, InvalidKey, KeysUnreadable
 from sqlhttp_gateway.settings import KeySettings
 
@@ -26,7 +24,6 @@ _REFUSAL = "invalid API key"
 _STALE_AFTER = 6
 """Refreshes in a row that may fail before the table's keys are believed no longer."""
 _LEAST_STALE = 30.0
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,19 +97,18 @@ class ApiKeys:
     ) -> None:
         """`on_change` is called when a key that was valid may be so no longer."""
         self._fixed = dict(fixed)
-        self._source = source
-        self._refresh = refresh
+        self._stale_after = max(_LEAST_STALE, _STALE_AFTER * refresh)
         self._clock = clock
         self._on_change = on_change
         self._table: dict[str, KeyRecord] = {}
-        self._read_at: float | None = None
-        self._reading: asyncio.Task[None] | None = None
-        self._refreshing: asyncio.Task[None] | None = None
+        self._rereading: Reread[list[KeyRecord]] | None = None
+        if source is not None:
+            self._rereading = Reread(source, self._take, what="API keys", every=refresh, clock=clock)
 
     @property
     def is_used(self) -> bool:
         """Whether a key could be valid at all."""
-        return bool(self._fixed) or self._source is not None
+        return bool(self._fixed) or self._rereading is not None
 
     async def find(self, key: ApiKey) -> KeyRecord:
         """The record of a key, if that is what it says it is.
@@ -122,8 +118,8 @@ class ApiKeys:
             KeysUnreadable: the table has not been read for too long.
         """
         record = self._fixed.get(key.id)
-        if record is None and self._source is not None:
-            await self._ensure_read()
+        if record is None and self._rereading is not None:
+            await self._ensure_read(self._rereading)
             record = self._table.get(key.id)
         # Known or not, the same work is done, and the comparison takes the same time wherever they differ.
         expected = record.hash if record is not None else HASH_PREFIX + _NOBODY
@@ -135,22 +131,21 @@ class ApiKeys:
 
     def start(self) -> None:
         """Begin to read the table now and then."""
-        if self._source is not None:
-            self._refreshing = asyncio.get_running_loop().create_task(self._keep_reading())
+        if self._rereading is not None:
+            self._rereading.start()
 
     def reconfigure(self, fixed: Mapping[str, KeyRecord], *, refresh: float) -> None:
         """Take other keys for those of the settings; the table's stay as they were read."""
         self._fixed = dict(fixed)
-        self._refresh = refresh
+        self._stale_after = max(_LEAST_STALE, _STALE_AFTER * refresh)
+        if self._rereading is not None:
+            self._rereading.every = refresh
         self._on_change()
 
     async def stop(self) -> None:
         """Read it no more."""
-        for task in (self._refreshing, self._reading):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, GatewayError):
-                    await task
+        if self._rereading is not None:
+            await self._rereading.stop()
 
     async def read(self) -> None:
         """Read the table now; many who want it at once share one look.
@@ -158,39 +153,23 @@ class ApiKeys:
         Raises:
             GatewayError: it cannot be read; the keys are those of the last time.
         """
-        if self._reading is None:
-            self._reading = asyncio.get_running_loop().create_task(self._read())
-            self._reading.add_done_callback(self._done)
-        await asyncio.shield(self._reading)
+        assert self._rereading is not None
+        await self._rereading.read()
 
     # ── inside ──
 
-    def _done(self, reading: "asyncio.Task[None]") -> None:
-        self._reading = None
-        if not reading.cancelled():
-            reading.exception()  # whoever waited has it; nobody else needs to hear of it
-
-    async def _ensure_read(self) -> None:
-        if self._read_at is None:
+    async def _ensure_read(self, table: Reread[list[KeyRecord]]) -> None:
+        age = table.age
+        if age is None:
             try:
-                await self.read()
+                await table.read()
             except GatewayError as error:
                 raise KeysUnreadable(f"the table of API keys cannot be read: {error.message}", retry_after=1) from None
-        elif self._clock() - self._read_at > max(_LEAST_STALE, _STALE_AFTER * self._refresh):
+        elif age > self._stale_after:
             raise KeysUnreadable("the table of API keys has not been readable for too long", retry_after=1)
 
-    async def _read(self) -> None:
-        assert self._source is not None
-        records = {record.id: record for record in await self._source()}
-        if any(records.get(key_id) != record for key_id, record in self._table.items()):
+    def _take(self, records: list[KeyRecord]) -> None:
+        found = {record.id: record for record in records}
+        if any(found.get(key_id) != record for key_id, record in self._table.items()):
             self._on_change()
-        self._table = records
-        self._read_at = self._clock()
-
-    async def _keep_reading(self) -> None:
-        while True:
-            try:
-                await self.read()
-            except GatewayError as error:
-                _LOG.warning("the table of API keys cannot be read: %s", error.message)
-            await asyncio.sleep(self._refresh)
+        self._table = found

@@ -1,4 +1,4 @@
-"""The arguments of `sqlhttp keys`, `sqlhttp lock` and `sqlhttp auth`. What these do is in `auth.commands`."""
+"""The arguments of `sqlhttp keys`, `lock`, `auth` and `tenants`. What these do is in `auth.commands` and its like."""
 
 import argparse
 import re
@@ -54,7 +54,32 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     install.add_argument("--target", default="default", help="the target (default)")
     install.add_argument("--database", help="the database; without it, that of the target's connection string")
     install.add_argument("--new-secret", action="store_true", help="make what was signed so far worthless")
-    return [create, listing, revoke, install]
+    return [create, listing, revoke, install, *_add_tenants(commands)]
+
+
+def _add_tenants(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> list[argparse.ArgumentParser]:
+    tenants = commands.add_parser("tenants", help="add, list and remove tenants: names that lead to a database")
+    actions = tenants.add_subparsers(dest="action", required=True, metavar="ACTION")
+    add = actions.add_parser(
+        "add",
+        help="add a tenant, or change one",
+        description="Keep a tenant in sqlhttp.tenants, a table in the default target's database, which the gateway\n"
+        "reads with auth.tenants_table. {name} in --target and --database is what * stood for, or the name itself.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add.add_argument("name", help="what it is called")
+    add.add_argument(
+        "--host-name", action="append", default=[], metavar="HOST", help="a host that means it, or *.HOST; repeatable"
+    )
+    add.add_argument(
+        "--database-name", action="append", default=[], metavar="NAME", help="a database's name that means it"
+    )
+    add.add_argument("--target", default="default", help="the target it is on (default)")
+    add.add_argument("--database", help="the database; without it, as the connection string has it")
+    listing = actions.add_parser("list", help="list the tenants of the table")
+    remove = actions.add_parser("remove", help="forget a tenant; its database stays")
+    remove.add_argument("name", help="what it is called")
+    return [add, listing, remove]
 
 
 def expiry(text: str, *, now: datetime | None = None) -> datetime:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from sqlhttp_gateway.auth.api_keys import ApiKeys
+from sqlhttp_gateway.auth.api_keys import ApiKeys, KeyRecord
 from sqlhttp_gateway.auth.credentials import (
     BEARER_REQUIRED,
     PASSWORD_REQUIRED,
@@ -24,6 +24,7 @@ from sqlhttp_gateway.auth.grant import Grant
 from sqlhttp_gateway.auth.jwt import Tokens
 from sqlhttp_gateway.auth.own_access import Logins
 from sqlhttp_gateway.auth.rls import NO_ROLE
+from sqlhttp_gateway.auth.tenants import Tenants
 from sqlhttp_gateway.errors import (
     CredentialsMissing,
     InvalidConnectionString,
@@ -68,6 +69,7 @@ class Authenticator:
         keys: ApiKeys | None = None,
         tokens: Tokens | None = None,
         logins: Logins | None = None,
+        tenants: Tenants | None = None,
         belief: float = 30.0,
         sets_any_role: bool = False,
         clock: Callable[[], float] = time.time,
@@ -80,26 +82,41 @@ class Authenticator:
         self._passwords = passwords
         self._known: dict[bytes, Caller] = {}
         self.reconfigure(
-            keys=keys, tokens=tokens, logins=logins or Logins({}), belief=belief, sets_any_role=sets_any_role
+            keys=keys,
+            tokens=tokens,
+            logins=logins or Logins({}),
+            tenants=tenants,
+            belief=belief,
+            sets_any_role=sets_any_role,
         )
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._key = secrets.token_bytes(32)
 
     def reconfigure(
-        self, *, keys: ApiKeys | None, tokens: Tokens | None, logins: Logins, belief: float, sets_any_role: bool
+        self,
+        *,
+        keys: ApiKeys | None,
+        tokens: Tokens | None,
+        logins: Logins,
+        tenants: Tenants | None,
+        belief: float,
+        sets_any_role: bool,
     ) -> None:
         """Go by these from now on, and recall nobody who was proven by others."""
         self._keys = keys if keys is not None and keys.is_used else None
         self._tokens = tokens if tokens is not None and tokens.is_used else None
         self._logins = logins
+        self._tenants = tenants if tenants is not None and tenants.is_used else None
+        self.heeds_host = self._tenants is not None
+        """Whether the host that a request came to says where it leads."""
         self._belief = belief
         self._sets_any_role = sets_any_role
         self.forget()
 
-    def recall(self, connection_string: bytes, authorization: bytes | None = None) -> Caller | None:
+    def recall(self, connection_string: bytes, authorization: bytes | None = None, host: bytes = b"") -> Caller | None:
         """The caller with this connection string and header, if it was proven a short while ago."""
-        caller = self._known.get(self._digest(connection_string, authorization))
+        caller = self._known.get(self._digest(connection_string, authorization, host))
         if caller is None or caller.pool.is_retired or self._loop.time() >= caller.proven_until:
             return None
         return caller
@@ -109,12 +126,17 @@ class Authenticator:
         self._known.clear()
 
     async def authenticate(
-        self, dsn: Dsn | None, connection_string: bytes | None = None, authorization: bytes | None = None
+        self,
+        dsn: Dsn | None,
+        connection_string: bytes | None = None,
+        authorization: bytes | None = None,
+        host: bytes = b"",
     ) -> Caller:
         """The caller of `dsn`; under its `connection_string`, if there is one, it can be recalled for a while.
 
         With an `authorization` header that counts, and no password of `dsn`. An API key needs no `dsn` beside it. The
-        caller's grant, if it has one, must still admit the place from which the request came.
+        caller's grant, if it has one, must still admit the place from which the request came. The request's `host` is
+        given where `heeds_host` says so.
 
         Raises:
             CredentialsMissing, PasswordFailed, InvalidKey, InvalidToken, ScopeRefused: it may not come in.
@@ -123,14 +145,14 @@ class Authenticator:
         if authorization is not None:
             if self._keys is None and self._tokens is None:
                 raise CredentialsMissing(PASSWORD_REQUIRED)
-            caller = await self._with(credentials_from_header(authorization), dsn)
+            caller = await self._with(credentials_from_header(authorization), dsn, host)
         else:
             assert dsn is not None
-            caller = await self._with_password(dsn)
+            caller = await self._with_password(dsn, host)
         if connection_string is not None:
             if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()
-            self._known[self._digest(connection_string, authorization)] = caller
+            self._known[self._digest(connection_string, authorization, host)] = caller
         return caller
 
     async def authenticate_password(self, dsn: Dsn, *, peer: str, origin: str | None = None) -> Caller:
@@ -147,33 +169,39 @@ class Authenticator:
 
     # ── inside ──
 
-    async def _with_password(self, dsn: Dsn) -> Caller:
+    async def _leads_to(self, dsn: Dsn, host: bytes) -> tuple[Dsn, Upstream]:
+        """The target that a connection string means, and the string with its database's real name."""
+        if self._tenants is None:
+            return dsn, self._targets.choose(dsn)
+        return await self._tenants.resolve(dsn, host.decode("latin-1"), self._targets)
+
+    async def _with_password(self, dsn: Dsn, host: bytes) -> Caller:
         if dsn.password is None:
             raise CredentialsMissing(PASSWORD_REQUIRED if self._tokens is None else BEARER_REQUIRED)
         if self._keys is not None or self._tokens is not None:
             shown = credentials_from_password(dsn.password)
             owner = self._keys if isinstance(shown, ApiKey) else self._tokens
             if shown is not None and owner is not None:
-                return await self._with(shown, dsn)
-        upstream = self._targets.choose(dsn)
+                return await self._with(shown, dsn, host)
+        dsn, upstream = await self._leads_to(dsn, host)
         key = PoolKey(upstream.target.name, dsn.database, dsn.role)
         until = await self._passwords.prove(dsn, key, upstream)
         pool = self._registry.pool(key, upstream)  # only now: a name that anybody can make up gets no pool
         return Caller(key.target, dsn.database, dsn.role, pool, until)
 
-    async def _with(self, shown: ApiKey | Token, dsn: Dsn | None) -> Caller:
+    async def _with(self, shown: ApiKey | Token, dsn: Dsn | None, host: bytes) -> Caller:
         if isinstance(shown, ApiKey):
             if self._keys is None:
                 raise CredentialsMissing(BEARER_REQUIRED)
-            return await self._with_key(shown, dsn, self._keys)
+            return await self._with_key(shown, dsn, host, self._keys)
         if self._tokens is None:
             raise InvalidKey("invalid API key")
         if dsn is None:
             raise InvalidConnectionString("invalid header: neon-connection-string")
-        return await self._with_token(shown, dsn, self._tokens)
+        return await self._with_token(shown, dsn, host, self._tokens)
 
-    async def _with_token(self, token: Token, dsn: Dsn, tokens: Tokens) -> Caller:
-        upstream = self._targets.choose(dsn)
+    async def _with_token(self, token: Token, dsn: Dsn, host: bytes, tokens: Tokens) -> Caller:
+        dsn, upstream = await self._leads_to(dsn, host)
         found = await tokens.verify(token.text, target=upstream.target.name, database=dsn.database, role=dsn.role)
         issuer = found.issuer
         login = self._login(issuer.login, found.role, issuer.statements)
@@ -186,21 +214,14 @@ class Authenticator:
             claims=found.claims,
             set_role=found.role if login != found.role else None,
         )
-        return self._granted(grant, upstream, database=dsn.database, role=found.role, login=login)
+        return self._granted(grant, upstream, database=found.database, role=found.role, login=login)
 
-    async def _with_key(self, key: ApiKey, dsn: Dsn | None, keys: ApiKeys) -> Caller:
+    async def _with_key(self, key: ApiKey, dsn: Dsn | None, host: bytes, keys: ApiKeys) -> Caller:
         record = await keys.find(key)
         upstream = self._targets.by_name.get(record.target)
         if upstream is None:
             raise TargetMisconfigured(f"API key {record.id} is for target {record.target}, which the gateway lacks")
-        if dsn is not None:
-            named = self._targets.find(dsn)
-            if named is not None and named is not upstream:
-                raise ScopeRefused("the API key is for another host than the connection string names")
-            if dsn.database != record.database:
-                raise ScopeRefused("the API key is for another database than the connection string names")
-            if dsn.role != record.role:
-                raise ScopeRefused("the API key is for another role than the connection string names")
+        await self._check_scope(record, upstream, dsn, host)
         login = self._login(record.login, record.role, record.statements)
         grant = Grant(
             tenant=f"key:{record.id}",
@@ -213,6 +234,24 @@ class Authenticator:
             set_role=record.role if login != record.role else None,
         )
         return self._granted(grant, upstream, database=record.database, role=record.role, login=login)
+
+    async def _check_scope(self, record: KeyRecord, upstream: Upstream, dsn: Dsn | None, host: bytes) -> None:
+        """Whether all that a request says of where it leads agrees with its key, which alone decides."""
+        if dsn is None:
+            meant = await self._tenants.find(host.decode("latin-1")) if self._tenants is not None else None
+            place = (record.target, record.database)
+            if meant is not None and (meant.target, meant.database(record.database)) != place:
+                raise ScopeRefused("the API key is for another database than the request's host means")
+            return
+        named = self._targets.find(dsn)
+        if self._tenants is not None:
+            dsn, named = await self._tenants.resolve(dsn, host.decode("latin-1"), self._targets)
+        if named is not None and named is not upstream:
+            raise ScopeRefused("the API key is for another host than the connection string names")
+        if dsn.database != record.database:
+            raise ScopeRefused("the API key is for another database than the connection string names")
+        if dsn.role != record.role:
+            raise ScopeRefused("the API key is for another role than the connection string names")
 
     def _login(self, login: str | None, role: str, statements: frozenset[bytes] | None) -> str:
         """The role to log in as."""
@@ -235,8 +274,10 @@ class Authenticator:
         pool = self._registry.pool(key, upstream)
         return Caller(key.target, database, role, pool, self._loop.time() + belief, grant)
 
-    def _digest(self, connection_string: bytes, authorization: bytes | None) -> bytes:
-        if authorization is not None:
+    def _digest(self, connection_string: bytes, authorization: bytes | None, host: bytes) -> bytes:
+        if host:
+            connection_string = b"%b\n%b\n%b" % (host, authorization or b"", connection_string)
+        elif authorization is not None:
             # No header has a line feed in it, so no connection string alone can look like this.
             connection_string = b"%b\n%b" % (authorization, connection_string)
         return hashlib.blake2b(connection_string, key=self._key, digest_size=16).digest()

@@ -3,13 +3,14 @@
 import asyncio
 from typing import NamedTuple
 
-from sqlhttp_gateway.auth import key_table
+from sqlhttp_gateway.auth import key_table, tenant_table
 from sqlhttp_gateway.auth.api_keys import ApiKeys, KeyRecord, records_from_settings
 from sqlhttp_gateway.auth.authenticate import Authenticator
 from sqlhttp_gateway.auth.claims import Claims
 from sqlhttp_gateway.auth.jwks import KeySet, fetch_url, read_file
 from sqlhttp_gateway.auth.jwt import Issuer, Tokens
 from sqlhttp_gateway.auth.own_access import Logins, OwnAccess
+from sqlhttp_gateway.auth.tenants import Tenant, Tenants, tenants_from_settings
 from sqlhttp_gateway.pools.passwords import Passwords
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.targets import Targets
@@ -26,6 +27,10 @@ class Credentials:
             async with own.lease(targets.default) as lease:
                 return [record for record, _ in await key_table.read(lease)]
 
+        async def read_tenants() -> list[Tenant]:
+            async with own.lease(targets.default) as lease:
+                return await tenant_table.read(lease)
+
         auth = settings.auth
         self._keys = ApiKeys(
             records_from_settings(settings.keys),
@@ -36,6 +41,12 @@ class Credentials:
         self.claims = Claims(own, auth.claims)
         self._sets: dict[str, _Held] = {}
         self._stopping: set[asyncio.Task[None]] = set()
+        self._tenants = Tenants(
+            tenants_from_settings(settings.tenants),
+            read_tenants if auth.tenants_table else None,
+            refresh=auth.keys_refresh,
+            on_change=lambda: self.authenticator.forget(),
+        )
         self.authenticator = Authenticator(
             targets,
             registry,
@@ -43,6 +54,7 @@ class Credentials:
             keys=self._keys,
             tokens=self._tokens(settings),
             logins=Logins(settings.logins),
+            tenants=self._tenants,
             belief=auth.proof_lifetime,
             sets_any_role=auth.set_role == "any",
         )
@@ -50,11 +62,13 @@ class Credentials:
     def start(self) -> None:
         """Begin to refresh what has to be."""
         self._keys.start()
+        self._tenants.start()
 
     def reconfigure(self, settings: Settings) -> None:
         """Go by these settings. The keys of an issuer that is as it was are used on, and fetched again behind that."""
         auth = settings.auth
         self._keys.reconfigure(records_from_settings(settings.keys), refresh=auth.keys_refresh)
+        self._tenants.reconfigure(tenants_from_settings(settings.tenants), refresh=auth.keys_refresh)
         self.claims.reconfigure(auth.claims)
         before = self._sets.values()
         tokens = self._tokens(settings)
@@ -69,6 +83,7 @@ class Credentials:
             keys=self._keys,
             tokens=tokens,
             logins=Logins(settings.logins),
+            tenants=self._tenants,
             belief=auth.proof_lifetime,
             sets_any_role=auth.set_role == "any",
         )
@@ -76,6 +91,7 @@ class Credentials:
     async def stop(self) -> None:
         """Refresh no more."""
         await self._keys.stop()
+        await self._tenants.stop()
         for held in self._sets.values():
             await held.keys.stop()
 
@@ -136,6 +152,7 @@ def _issuer(name: str, settings: IssuerSettings, keys: KeySet | None) -> Issuer:
         audience=settings.audience,
         databases=frozenset(settings.databases),
         role_claim=settings.role_claim,
+        database_claim=settings.database_claim,
         login=settings.login,
         algorithms=settings.algorithms,
         read_only=settings.read_only,

@@ -9,7 +9,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -41,7 +40,7 @@ _OF_TYPE = {
 Keys = dict[tuple[str, str], Any]
 """(key id, algorithm) → public key."""
 Fetch = Callable[[], bytes]
-"""Gets a key set. Runs in a thread; raises OSError, HTTPException or ValueError."""
+"""Gets a key set. Runs in a thread; whatever it raises means that there is none."""
 
 
 def keys_from_jwks(data: bytes) -> Keys:
@@ -188,7 +187,7 @@ class KeySet:
         try:
             async with asyncio.timeout(self._timeout):
                 keys = keys_from_jwks(await asyncio.to_thread(self._fetch))
-        except (OSError, HTTPException, ValueError) as error:  # a TimeoutError is an OSError
+        except Exception as error:  # what a stranger's server can bring about is nobody's to foresee, and ends nothing
             reason = str(error) if isinstance(error, NotFetched) else type(error).__name__
             _LOG.warning("the keys of issuer %s could not be fetched: %s", self._name, reason)
             return

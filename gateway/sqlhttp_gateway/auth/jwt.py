@@ -42,6 +42,8 @@ class Issuer:
     audience: str | None = None
     databases: frozenset[str] = frozenset()
     """Databases it may open; empty: any."""
+    database_claim: str | None = None
+    """The claim that names the database; the one in the connection string then does not count."""
     role_claim: str | None = None
     """The claim that names the role; the one in the connection string then does not count."""
     login: str | None = None
@@ -56,6 +58,7 @@ class Verified:
     """A token that passed."""
 
     issuer: Issuer
+    database: str
     role: str
     subject: str
     expires_at: float | None
@@ -108,6 +111,7 @@ class Tokens:
         subject = parts.claims.get("sub")
         return Verified(
             issuer=issuer,
+            database=_database(parts.claims, issuer, database),
             role=_role(parts.claims, issuer, role),
             subject=subject if isinstance(subject, str) else "",
             expires_at=expires_at,
@@ -125,7 +129,7 @@ class Tokens:
             for each in self._issuers
             if each.target == target
             and _role(parts.claims, each, role) in each.roles
-            and (not each.databases or database in each.databases)
+            and _opens(each, _database(parts.claims, each, database))
             and (each.keys is None) == (algorithm == SYMMETRIC)
         ]
         if key_id is None and not any(each.keys is None for each in candidates):
@@ -169,6 +173,18 @@ def _role(claims: dict[str, Any], issuer: Issuer, role: str) -> str:
         return role
     named = claims.get(issuer.role_claim)
     return named if isinstance(named, str) else ""
+
+
+def _database(claims: dict[str, Any], issuer: Issuer, database: str) -> str:
+    """The database that a token is for, in the same way."""
+    if issuer.database_claim is None:
+        return database
+    named = claims.get(issuer.database_claim)
+    return named if isinstance(named, str) else ""
+
+
+def _opens(issuer: Issuer, database: str) -> bool:
+    return database in issuer.databases if issuer.databases else bool(database)
 
 
 def _moment(claims: dict[str, Any], name: str) -> int | None:

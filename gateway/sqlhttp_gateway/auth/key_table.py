@@ -1,7 +1,6 @@
 """The table `sqlhttp.api_keys`: its definition, reading it, adding to it, revoking in it.
 
-It holds hashes, never a key. It is believed only when it belongs to the gateway's own role, or to a superuser: else
-anybody who may create a schema could make keys for every role the gateway can log in as.
+It holds hashes, never a key. It is believed only when it belongs to the gateway's own role, or to a superuser.
 """
 
 import re
@@ -9,10 +8,12 @@ import re
 import orjson
 
 from sqlhttp_gateway.auth.api_keys import KeyRecord
-from sqlhttp_gateway.errors import PostgresError, TargetMisconfigured
+from sqlhttp_gateway.auth.own_table import is_there
+from sqlhttp_gateway.errors import PostgresError
 from sqlhttp_gateway.pools.ask import ask
 from sqlhttp_gateway.pools.lease import Lease
 
+TABLE = "api_keys"
 CREATE = (
     "CREATE SCHEMA IF NOT EXISTS sqlhttp",
     "CREATE TABLE IF NOT EXISTS sqlhttp.api_keys ("
@@ -22,11 +23,6 @@ CREATE = (
     " created_at timestamptz NOT NULL DEFAULT pg_catalog.now(), revoked_at timestamptz)",
     "ALTER TABLE sqlhttp.api_keys ADD COLUMN IF NOT EXISTS login text",
     "REVOKE ALL ON sqlhttp.api_keys FROM PUBLIC",
-)
-_OWNER = (
-    "SELECT r.rolname = current_user OR r.rolsuper FROM pg_catalog.pg_class c"
-    " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_roles r ON r.oid = c.relowner"
-    " WHERE n.nspname = 'sqlhttp' AND c.relname = 'api_keys' AND c.relkind = 'r'"
 )
 _COLUMNS = (
     "SELECT pg_catalog.json_build_object('id', id, 'hash', hash, 'name', name, 'target', target,"
@@ -58,21 +54,7 @@ async def create(lease: Lease) -> None:
     """
     for statement in CREATE:
         await ask(lease, statement)
-    await is_there(lease)
-
-
-async def is_there(lease: Lease) -> bool:
-    """Whether there is a table of keys to believe.
-
-    Raises:
-        TargetMisconfigured: there is one, and it is somebody else's.
-    """
-    owners = await ask(lease, _OWNER)
-    if any(owner != (b"t",) for owner in owners):
-        raise TargetMisconfigured(
-            "sqlhttp.api_keys belongs neither to the gateway's own role nor to a superuser, and is not believed"
-        )
-    return bool(owners)
+    await is_there(lease, TABLE)
 
 
 async def read(lease: Lease, *, revoked: bool = False) -> list[tuple[KeyRecord, bool]]:
@@ -81,7 +63,7 @@ async def read(lease: Lease, *, revoked: bool = False) -> list[tuple[KeyRecord, 
     Raises:
         GatewayError: it cannot be read.
     """
-    if not await is_there(lease):
+    if not await is_there(lease, TABLE):
         return []
     found: list[tuple[KeyRecord, bool]] = []
     last = b""

@@ -96,3 +96,15 @@ def test_auth_install_says_what_is_there_now_and_may_be_run_again(
 def test_auth_install_names_a_target_that_is_not_there(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(database, "auth", "install", "--target", "gone") == 2
     assert "'gone'" in capsys.readouterr().err
+
+
+def test_key_with_a_login_of_its_own_needs_a_list(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = [*CREATE, "--print", "--login", "authenticator"]
+    assert cli.main(words) == 2
+    assert "--lock" in capsys.readouterr().err
+    file = tmp_path / "top.sql"
+    file.write_text("SELECT 1")
+    assert cli.main([*words, "--lock", str(file)]) == 0
+    shown = capsys.readouterr().out
+    assert 'login = "authenticator"' in shown
+    assert 'holds no password for role "authenticator"' in shown

@@ -290,3 +290,16 @@ async def test_failure_is_logged_without_the_url(caplog: pytest.LogCaptureFixtur
     assert "mine" in caplog.text
     assert "status 500" in caplog.text
     assert "hunter2" not in caplog.text
+
+
+@pytest.mark.parametrize("fault", [RecursionError("deep"), TypeError("odd"), UnicodeError("torn")])
+async def test_fault_that_nobody_foresaw_is_one_fetch_that_failed(
+    fault: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fetch() -> bytes:
+        raise fault
+
+    keys = KeySet("mine", fetch)
+    with pytest.raises(KeySetUnavailable):
+        await keys.key("one", "ES256")
+    assert type(fault).__name__ in caplog.text

@@ -264,7 +264,7 @@ async def test_two_issuers_of_one_role_are_told_apart_by_the_key() -> None:
 
 def test_nothing_of_a_secret_or_of_claims_is_shown() -> None:
     assert "0123456789" not in repr(issuer(keys=None, secret=SECRET))
-    assert "ann" not in repr(Verified(issuer(), "web", "", None, b'{"sub":"ann"}'))
+    assert "ann" not in repr(Verified(issuer(), "main", "web", "", None, b'{"sub":"ann"}'))
 
 
 def test_fresh_keys_differ() -> None:

@@ -21,6 +21,7 @@ FULL = KeyRecord(
     addresses=("127.0.0.1",),
     read_only=True,
     statements=frozenset({b"\xab" * 32}),
+    login="authenticator",
 )
 PLAIN = KeyRecord("ba9876543210", "sha256:" + 64 * "1", "default", "main", "app")
 
@@ -31,6 +32,17 @@ async def test_keys_come_back_as_they_were_kept(database: Database) -> None:
         await key_table.create(lease)  # the second key finds the table there
         await key_table.add(lease, FULL)
         await key_table.add(lease, PLAIN)
+        assert await key_table.read(lease) == [(FULL, False), (PLAIN, False)]
+
+
+async def test_table_of_an_older_version_is_read_and_brought_up_to_date(database: Database) -> None:
+    async with own_lease(database) as lease:
+        await key_table.create(lease)
+        await key_table.add(lease, PLAIN)
+        database.psql("ALTER TABLE sqlhttp.api_keys DROP COLUMN login")
+        assert await key_table.read(lease) == [(PLAIN, False)]
+        await key_table.create(lease)
+        await key_table.add(lease, FULL)
         assert await key_table.read(lease) == [(FULL, False), (PLAIN, False)]
 
 

@@ -1,0 +1,101 @@
+"""The table `sqlhttp.tenants`: its definition, reading it, adding to it, removing from it."""
+
+import orjson
+
+from sqlhttp_gateway.auth.own_table import is_there
+from sqlhttp_gateway.auth.tenants import Tenant
+from sqlhttp_gateway.errors import PostgresError
+from sqlhttp_gateway.pools.ask import ask
+from sqlhttp_gateway.pools.lease import Lease
+
+TABLE = "tenants"
+CREATE = (
+    "CREATE SCHEMA IF NOT EXISTS sqlhttp",
+    "CREATE TABLE IF NOT EXISTS sqlhttp.tenants ("
+    "name text PRIMARY KEY, hosts text[] NOT NULL DEFAULT '{}', databases text[] NOT NULL DEFAULT '{}',"
+    " target text NOT NULL DEFAULT 'default', database text)",
+    "REVOKE ALL ON sqlhttp.tenants FROM PUBLIC",
+)
+_PAGE = 500
+_READ = (
+    "SELECT pg_catalog.json_build_object('name', name, 'hosts', hosts, 'databases', databases, 'target', target,"
+    f" 'database', database) FROM sqlhttp.tenants WHERE name > $1 ORDER BY name LIMIT {_PAGE}"
+)
+_INSERT = (
+    "INSERT INTO sqlhttp.tenants (name, hosts, databases, target, database) VALUES ($1,"
+    " ARRAY(SELECT pg_catalog.json_array_elements_text($2::json)),"
+    " ARRAY(SELECT pg_catalog.json_array_elements_text($3::json)), $4, $5)"
+    " ON CONFLICT (name) DO UPDATE SET hosts = excluded.hosts, databases = excluded.databases,"
+    " target = excluded.target, database = excluded.database"
+)
+_REMOVE = "DELETE FROM sqlhttp.tenants WHERE name = $1 RETURNING name"
+
+
+async def create(lease: Lease) -> None:
+    """Make the table where it is missing.
+
+    Raises:
+        TargetMisconfigured: there is one that somebody else made.
+        GatewayError: the role may not.
+    """
+    for statement in CREATE:
+        await ask(lease, statement)
+    await is_there(lease, TABLE)
+
+
+async def read(lease: Lease) -> list[Tenant]:
+    """The tenants by their names' order; none where there is no table.
+
+    Raises:
+        GatewayError: it cannot be read.
+    """
+    if not await is_there(lease, TABLE):
+        return []
+    found: list[Tenant] = []
+    last = b""
+    while True:
+        page = await ask(lease, _READ, (last,))
+        found += [_tenant(row[0] or b"") for row in page]
+        if len(page) < _PAGE:
+            return found
+        last = found[-1].name.encode()
+
+
+async def add(lease: Lease, tenant: Tenant) -> None:
+    """Keep one more, or one anew.
+
+    Raises:
+        GatewayError: it cannot be written.
+    """
+    await ask(
+        lease,
+        _INSERT,
+        (
+            tenant.name.encode(),
+            orjson.dumps(tenant.hosts),
+            orjson.dumps(tenant.databases),
+            tenant.target.encode(),
+            None if tenant.database is None else tenant.database.encode(),
+        ),
+    )
+
+
+async def remove(lease: Lease, name: str) -> bool:
+    """Forget one; False when there is none of this name.
+
+    Raises:
+        GatewayError: it cannot be written.
+    """
+    try:
+        return bool(await ask(lease, _REMOVE, (name.encode(),)))
+    except PostgresError as error:
+        if error.code in {"42P01", "3F000"}:  # neither table nor schema
+            return False
+        raise
+
+
+def _tenant(text: bytes) -> Tenant:
+    row = orjson.loads(text)
+    hosts = tuple(host.lower() for host in row["hosts"] if host)
+    databases = tuple(database for database in row["databases"] if database)
+    return Tenant(row["name"], hosts, databases, row["target"], row["database"])

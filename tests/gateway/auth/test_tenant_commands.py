@@ -1,0 +1,21 @@
+"""`sqlhttp tenants`, as a person runs it."""
+
+import pytest
+
+from sqlhttp_gateway import cli
+from tests.support.cluster import Database
+
+
+def run(database: Database, *words: str) -> int:
+    return cli.main([*words, "--set", f"database_url={database.url}"])
+
+
+def test_tenant_is_added_listed_and_removed(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(database, "tenants", "list") == 0
+    words = ["--host-name", "Acme.example", "--host-name", "*.acme.example", "--database", "acme_{name}"]
+    assert run(database, "tenants", "add", "acme", *words) == 0
+    capsys.readouterr()
+    assert run(database, "tenants", "list") == 0
+    assert capsys.readouterr().out == "acme\tacme.example, *.acme.example\tdefault/acme_{name}\n"
+    assert run(database, "tenants", "remove", "acme") == 0
+    assert run(database, "tenants", "remove", "acme") == 1
