@@ -78,6 +78,7 @@ ACTIONS = st.one_of(
     st.builds(query, TEXTS),
     st.builds(extended, NAMES, TEXTS),
     st.builds(lambda name: bind("", name) + execute("") + SYNC, NAMES),
+    st.builds(lambda name: bind("", name) + describe("P", "") + execute("") + SYNC, NAMES),
     st.builds(lambda name, text: parse(name, text) + describe("S", name) + SYNC, NAMES, TEXTS),
     st.lists(MESSAGES, max_size=6).map(b"".join),
     st.builds(lambda data, end: query("copy") + data + end, COPY_DATA, COPY_ENDS),

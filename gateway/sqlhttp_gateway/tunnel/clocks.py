@@ -36,7 +36,19 @@ class Clocks:
 
     def deadline(self) -> float | None:
         """When the next limit is passed if nothing happens until then."""
-        return min((since + limit for since, limit, *_ in self._running()), default=None)
+        settings, when = self._settings, None
+        if self._transaction_since is not None and settings.transaction_timeout:
+            when = self._transaction_since + settings.transaction_timeout
+        if self._is_busy:
+            return when
+        if self._in_transaction:
+            limit = settings.idle_in_transaction_timeout
+        else:
+            limit = (self._is_pinned and settings.pinned_idle_timeout) or settings.client_idle_timeout
+        if not limit:
+            return when
+        idle = self._last_active + limit
+        return idle if when is None or idle < when else when
 
     def passed(self, now: float) -> GatewayError | None:
         """The limit that is passed, if one is."""

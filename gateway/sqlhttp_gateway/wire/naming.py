@@ -9,7 +9,7 @@ sent in is not answered, the backend is taught again, or the program has to wait
 import re
 
 from sqlhttp_gateway.wire import owed
-from sqlhttp_gateway.wire.effects import ALL, Effects, Pin
+from sqlhttp_gateway.wire.effects import ALL, NO_EFFECTS, Effects, Pin
 from sqlhttp_gateway.wire.frontend import FLUSH, encode_close_statement, encode_parse
 from sqlhttp_gateway.wire.owed import Kind, Look, Owed
 from sqlhttp_gateway.wire.prepared import (
@@ -151,6 +151,21 @@ class Naming:
         self._is_learning = True
         frames, entry = self._teach_named(prepared)
         return frames + self._look_at(entry, prepared) + FLUSH
+
+    def ready(self, name: bytes) -> bytes | None:
+        """How the backend calls the statement `name`, if a message may use it as it is: nothing has to be asked, sent
+        first, or looked at in its text. To be asked only where nothing is outstanding."""
+        program = self.program
+        prepared = program.get(name)
+        if prepared is None or prepared.source.effects is not NO_EFFECTS or program.is_in_doubt(name):
+            return None
+        statements = self._here().statements
+        if self._is_learning or not statements.size or statements.has_closing:
+            return None
+        entry = statements.find(self._key(prepared.source))
+        if entry is None or entry.shape != prepared.shape:
+            return None
+        return entry.name if entry.shape is not None or entry.generation == prepared.generation else None
 
     def use(self, name: bytes) -> tuple[bytes, bytes]:
         """A message names the statement `name`: what goes first, and how the backend calls it."""

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, auto
+from re import Pattern
 
 from sqlhttp_gateway.wire.prepared import Source, Undo
 
@@ -83,10 +84,12 @@ OUR_PARSE, OUR_CLOSE = Entry(Kind.PARSE, is_ours=True), Entry(Kind.CLOSE, is_our
 class Owed:
     """The queue of entries, and the two states of the protocol that decide what becomes of it."""
 
-    __slots__ = ("_queue", "in_copy", "is_skipping")
+    __slots__ = ("_queue", "answers", "in_copy", "is_skipping")
 
     def __init__(self) -> None:
         self._queue: deque[Entry] = deque()
+        self.answers: Pattern[bytes] | None = None
+        """The orders of tags in which all that is owed may be given, where `add_all` has said so."""
         self.is_skipping = False
         """After an error: what is sent before the next Sync, the backend passes over."""
         self.in_copy = False
@@ -101,18 +104,26 @@ class Owed:
         return self._queue[0] if self._queue else None
 
     def clear(self) -> None:
-        """Forget everything; another backend comes."""
+        """Forget everything: all is answered, or another backend comes."""
         self._queue.clear()
+        self.answers = None
         self.is_skipping = self.in_copy = False
 
     def add(self, entry: Entry) -> None:
         """One more message is on its way."""
         self._queue.append(entry)
+        self.answers = None
+
+    def add_all(self, entries: tuple[Entry, ...], answers: Pattern[bytes]) -> None:
+        """Several messages are on their way, and nothing else is; `answers` are tags as these are answered."""
+        self._queue.extend(entries)
+        self.answers = answers
 
     def pop(self) -> bytes:
         """The first is answered. What we have to say ourselves before the next answer comes back."""
         queue = self._queue
         queue.popleft()
+        self.answers = None
         if queue and queue[0].kind >= Kind.LOCAL:
             return self._take_local()
         return b""
@@ -129,6 +140,7 @@ class Owed:
         Answers how many ReadyForQuery will not come because of that.
         """
         dropped = []
+        self.answers = None
         while self._queue and self._queue[0].kind is not Kind.SYNC:
             dropped.append(self._queue.popleft())
         self.in_copy = False
@@ -148,6 +160,7 @@ class Owed:
         ends = [at for at, entry in enumerate(following) if entry.kind is Kind.COPY_END]
         cut = ends[0] if ends else len(following)
         first = self._queue[0]
+        self.answers = None
         self._queue.clear()
         self._queue.append(first)
         self._queue.extend(entry for entry in following[:cut] if entry.kind is not Kind.SYNC)

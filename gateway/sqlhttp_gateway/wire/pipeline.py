@@ -201,8 +201,9 @@ class Pipeline:
 
     def next_event(self) -> Event | None:
         """What else has happened, oldest first."""
-        if self._told_pins != self._session.pins:
-            before, self._told_pins = self._told_pins, self._session.pins
+        pins = self._session.pins
+        if pins is not self._told_pins:
+            before, self._told_pins = self._told_pins, pins
             self._events += [Pinned(pin) for pin in sorted(self._told_pins - before)]
             self._events += [Unpinned(pin) for pin in sorted(before - self._told_pins)]
         return self._events.popleft() if self._events else None
@@ -338,6 +339,20 @@ class Pipeline:
         if local:
             self._frontend.append(local)
 
+    def read_whole(self, answer: bytes) -> bool:
+        """All that is owed, and nothing to be told of: `read_ready` of the last message."""
+        if self._channels.pending:
+            return False  # they belong between the answer and its ReadyForQuery
+        self._status = answer[-1]
+        self._owed.clear()
+        self._requests.is_open = False
+        self._names.settle()
+        self._frontend.append(answer)
+        if self._status == _IDLE:
+            self._end_transaction()
+            self._ask()
+        return True
+
     def read_error(self, frame: bytes, entry: Entry | None) -> None:
         """ErrorResponse."""
         self._channels.transaction_ends(commits=False)
@@ -394,7 +409,8 @@ class Pipeline:
         gone = self._channels.settle()
         if gone:
             self._events.append(Unlisten(gone))
-        self._frontend += self._channels.take_held()
+        if self._channels.pending:
+            self._frontend += self._channels.take_held()
 
     # ── what we ask and set ourselves ────────────────────────────────────────────────────────────────────────────────
 
@@ -490,6 +506,8 @@ class Pipeline:
 
 
 def _take(parts: list[bytes]) -> bytes:
+    if not parts:
+        return b""
     data = parts[0] if len(parts) == 1 else b"".join(parts)
     parts.clear()
     return data

@@ -134,7 +134,8 @@ class ProgramStatements:
 
     def is_in_doubt(self, name: bytes) -> bool:
         """Whether what `name` stands for hangs on the outcome of an earlier batch."""
-        return any(self.is_pending(change.batch) for change in self._changes.get(name, ()))
+        changes = self._changes.get(name)
+        return changes is not None and any(self.is_pending(change.batch) for change in changes)
 
     def is_fresh(self, name: bytes) -> bool:
         """Whether nothing but one definition is in doubt: if it came to nothing, the backend says so itself."""
@@ -303,6 +304,11 @@ class BackendStatements:
     def close_later(self, name: bytes) -> None:
         """The server may have, or keep, a statement `name` that nobody is going to use."""
         self._closing.append(name)
+
+    @property
+    def has_closing(self) -> bool:
+        """Whether `take_closing` has anything to say."""
+        return bool(self._closing)
 
     def take_closing(self) -> list[bytes]:
         """Names to close, now that no portal can depend on them."""

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from sqlhttp_gateway.errors import RemoteProtocolError
 from sqlhttp_gateway.wire.owed import Entry, Kind, Look, Owed
+from sqlhttp_gateway.wire.runs import tags_of
 
 _INT16_AT = Struct("!H").unpack_from
 _INT32_AT = Struct("!I").unpack_from
@@ -17,6 +18,7 @@ _SIZE_AT = Struct("!i").unpack_from
 
 _PARSE_COMPLETE, _BIND_COMPLETE, _CLOSE_COMPLETE, _NO_DATA, _ROW_DESCRIPTION, _DATA_ROW = b"123nTD"
 _COMMAND_COMPLETE, _EMPTY_QUERY, _SUSPENDED, _ERROR, _READY = b"CIsEZ"
+_READY_HEAD = b"Z\0\0\0\x05"
 _COPY_IN, _COPY_BOTH, _STATUS, _NOTIFICATION = b"GWSA"
 _STREAMED = frozenset(b"DdtV")
 """Messages that may be long, and after which nothing is to be done."""
@@ -56,6 +58,9 @@ class Reader(Protocol):
     def read_command(self, tag: bytes) -> None:
         """CommandComplete, which is passed on without the reader."""
 
+    def read_whole(self, answer: bytes) -> bool:
+        """All that is owed, with ReadyForQuery at its end. False if it has to be read message by message."""
+
 
 class Replies:
     """One backend's messages at a time. `to_frontend` is where the bytes go."""
@@ -82,6 +87,11 @@ class Replies:
         Raises:
             RemoteProtocolError: it answers what nobody asked. Neither side can be trusted to be in step any more.
         """
+        answers = self._owed.answers
+        if answers is not None and not self._passing and not self._backlog and data[-6:-1] == _READY_HEAD:
+            tags = tags_of(data)
+            if tags is not None and answers.fullmatch(tags) is not None and self._reader.read_whole(data):
+                return
         if self._backlog:
             data, self._backlog = self._backlog + data, b""
         end, position = len(data), min(self._passing, len(data))

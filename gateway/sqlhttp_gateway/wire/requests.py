@@ -17,11 +17,15 @@ from sqlhttp_gateway.wire.effects import NO_EFFECTS, Effects, effects_of
 from sqlhttp_gateway.wire.naming import Naming
 from sqlhttp_gateway.wire.owed import Entry, Kind, Owed
 from sqlhttp_gateway.wire.prepared import Undo
+from sqlhttp_gateway.wire.runs import BEHIND_BIND, LONGEST
 
 MAX_STATEMENTS = 10_000
 """Prepared statements one program may keep."""
 _MAX_NAMES = 8192
 """Bytes within which the two names at the head of a Bind have to end."""
+
+_SHORTEST = 12
+"""Bytes of the shortest Bind with anything behind it."""
 
 _INT32 = Struct("!I").pack
 _INT32_AT = Struct("!I").unpack_from
@@ -137,7 +141,7 @@ class Requests:
         Raises:
             BadRequest: it breaks the protocol.
         """
-        if self.is_terminated or not data:
+        if self.is_terminated or not data or (not self._inbox and self._pass_whole(data)):
             return
         self._inbox.append(data)
         self._inbox_size += len(data)
@@ -153,6 +157,36 @@ class Requests:
         rest = data[position:] if position else data
         self._inbox = [rest] if rest else []
         self._inbox_size = len(rest)
+
+    def _pass_whole(self, data: bytes) -> bool:
+        """Pass `data` on if it is one of `runs` and nothing is outstanding: what `_read` does, in one look."""
+        waiting = self._owed
+        if (
+            data[0] != _BIND
+            or self.is_held
+            or not self.has_backend
+            or self._passing
+            or self._portals
+            or self._is_plain
+            or waiting
+            or waiting.is_skipping
+            or len(data) < _SHORTEST
+        ):
+            return False
+        following = 1 + _INT32_AT(data, 1)[0]
+        if data[5] or len(data) - following > LONGEST:
+            return False  # a portal that has a name, or more behind it
+        run = BEHIND_BIND.get(data[following:])
+        name_end = data.find(b"\0", 6, following)
+        backend_name = self._names.ready(data[6:name_end]) if run is not None and name_end > 6 else None
+        if run is None or backend_name is None:
+            return False
+        size = following - 1 + len(backend_name) - (name_end - 6)
+        self._out.append(b"B%b\0%b%b" % (_INT32(size), backend_name, data[name_end:]))
+        waiting.add_all(run.entries, run.answers)
+        self._names.program.batch_sent()
+        self.is_open = True
+        return True
 
     def settle(self) -> None:
         """No transaction is open, and nothing is outstanding."""

@@ -89,7 +89,7 @@ class Session:
     def __init__(self, parameters: Mapping[str, str], *, pins: Iterable[Pin] = ()) -> None:
         self._startup = {name.lower(): value.encode() for name, value in parameters.items()}
         self._wanted = dict(self._startup)
-        self._pins = set(pins)
+        self._pins = frozenset(pins)
         self._sets: dict[str, None] = {}
         self._resets: dict[str, bytes | None] = {}  # with the value before
         self._asked: tuple[str, ...] = ()  # set, but the value is still being asked for
@@ -103,7 +103,7 @@ class Session:
     @property
     def pins(self) -> frozenset[Pin]:
         """Why the backend has to be kept; empty when it need not be."""
-        return frozenset(self._pins)
+        return self._pins
 
     @property
     def is_pinned(self) -> bool:
@@ -117,7 +117,7 @@ class Session:
 
     def pin(self, pin: Pin) -> None:
         """Keep the backend from now on."""
-        self._pins.add(pin)
+        self._pins |= {pin}
 
     # ── what a backend has to be told ──
 
@@ -160,7 +160,7 @@ class Session:
         if effects.is_local or not MEANING.isdisjoint(effects.sets + effects.resets):
             self._transaction = object()  # until its end, no text is sure to mean what it means elsewhere
         self._ask |= effects.ask
-        self._pins.update(effects.pins)
+        self._pins |= set(effects.pins)
         self._is_suspect = True
 
     def reported(self, name: str, value: bytes) -> None:
@@ -205,14 +205,14 @@ class Session:
         """
         self._asked = ()
         if values is None or len(values) != len(question.pins) + len(question.names):
-            self._pins.add(Pin.UNSURE)
+            self._pins |= {Pin.UNSURE}
             return ()
         self._needed = None
         for pin, value in zip(question.pins, values, strict=False):
             if value == b"t":
-                self._pins.add(pin)
+                self._pins |= {pin}
             else:
-                self._pins.discard(pin)
+                self._pins -= {pin}
         restored = []
         for name, value in zip(question.names, values[len(question.pins) :], strict=True):
             if name not in question.resets or value == question.resets[name]:  # set, or the RESET was rolled back
@@ -229,7 +229,7 @@ class Session:
         if value is None or (name == "role" and value == b"none"):
             return  # the server knows no such parameter, or this is how no role is written
         if len(self._wanted) >= MAX_PARAMETERS:
-            self._pins.add(Pin.PARAMETER)
+            self._pins |= {Pin.PARAMETER}
         else:
             self._wanted[name] = value
 
