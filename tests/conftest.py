@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.cluster import Cluster, Database, running_cluster
+from tests.support.fleet import Fleet, running_fleet
 from tests.support.node import NOT_TRIED, NodeMissing, node_with_drivers
 
 if TYPE_CHECKING:  # the test of a codec need not wait for the whole gateway to be imported
@@ -29,6 +30,13 @@ def postgres() -> Iterator[Cluster]:
     """
     with running_cluster() as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Iterator[Fleet]:
+    """A primary and two replicas for the session; a test that stops or promotes one takes a `running_fleet()`."""
+    with running_fleet() as fleet:
+        yield fleet
 
 
 @pytest.fixture

@@ -2,8 +2,10 @@
 
 from sqlhttp_gateway import errors
 from sqlhttp_gateway.neon import headers
+from sqlhttp_gateway.neon.bookmark import BOOKMARK
 from sqlhttp_gateway.neon.timing import SERVER_TIMING
 from sqlhttp_gateway.neon.traceparent import TRACEPARENT
+from sqlhttp_gateway.pools.route import SERVED_BY
 from tests.support import documents
 
 
@@ -14,8 +16,10 @@ def lower(names: dict[str, str]) -> set[bytes]:
 def test_every_header_that_is_read_or_sent_is_explained() -> None:
     batch = {headers.BATCH_ISOLATION_LEVEL, headers.BATCH_READ_ONLY, headers.BATCH_DEFERRABLE}
     read = {headers.CONNECTION_STRING, headers.RAW_TEXT_OUTPUT, headers.ARRAY_MODE, headers.AUTHORIZATION}
-    assert read | batch | {TRACEPARENT, headers.IDEMPOTENCY_KEY} <= lower(headers.REQUEST_HEADERS)
-    said = {headers.REQUEST_ID, headers.IS_REPLAYED[0], SERVER_TIMING, b"retry-after"}
+    assert read | batch | {TRACEPARENT, headers.IDEMPOTENCY_KEY, headers.READ_ONLY, BOOKMARK} <= lower(
+        headers.REQUEST_HEADERS
+    )
+    said = {headers.REQUEST_ID, headers.IS_REPLAYED[0], SERVER_TIMING, b"retry-after", BOOKMARK, SERVED_BY}
     assert lower(headers.RESPONSE_HEADERS) == said | batch
 
 

@@ -41,6 +41,7 @@ from sqlhttp_gateway.observe.trace import Traces
 from sqlhttp_gateway.observe.watch import Watch
 from sqlhttp_gateway.observe.webhook import Webhook, post_to
 from sqlhttp_gateway.pools.passwords import Passwords
+from sqlhttp_gateway.pools.probe import Probes
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.targets import Targets
 from sqlhttp_gateway.reload import changes, in_effect
@@ -108,7 +109,7 @@ class Gateway:
         if scope["type"] != "lifespan" and not self._origins.admits(scope):
             await refuse_page(scope, receive, send)
             return
-        if scope["type"] == "http" and scope["path"] == SQL_PATH and scope["method"] in {"POST", "OPTIONS"}:
+        if scope["type"] == "http" and scope["path"] == SQL_PATH and scope["method"] in {"POST", "QUERY", "OPTIONS"}:
             assert self._sql is not None, "the lifespan has not begun"
             await self._sql(scope, receive, send)
         elif scope["type"] == "websocket" and scope["path"] in TUNNEL_PATHS:
@@ -188,11 +189,13 @@ class Gateway:
         passwords = Passwords(settings.auth, registry)
         credentials = Credentials(settings, self._targets, registry, passwords)
         authenticator = credentials.authenticator
+        probes = Probes(self._targets.groups, self._observe)
         service = SqlService(
             authenticator=authenticator,
             registry=registry,
             claims=credentials.claims,
             keys=KeyStore(OwnAccess(registry), settings.idempotency),
+            probes=probes,
             limits=_limits(settings),
             observe=self._observe,
             telling=_telling(settings),
@@ -230,8 +233,9 @@ class Gateway:
         access = Access(settings.admin.allow_from)
         self._take_up += [
             lambda new: registry.apply(
-                self._targets.by_name, max_total=per_worker(new.pool, new.listen.workers).max_total
+                self._targets.by_server, max_total=per_worker(new.pool, new.listen.workers).max_total
             ),
+            lambda new: probes.follow(self._targets.groups),
             lambda new: passwords.reconfigure(new.auth),
             credentials.reconfigure,
             lambda new: service.reconfigure(limits=_limits(new), telling=_telling(new)),
@@ -246,6 +250,7 @@ class Gateway:
         if watch is not None:
             self._take_up.append(lambda new: watch.reconfigure(new.watch))
         registry.start()
+        probes.start()
         credentials.start()
         reporter.start()
         if self.certificate is not None:
@@ -268,6 +273,7 @@ class Gateway:
             await credentials.stop()
             # What was cancelled at the end of the grace time has to hear so from Postgres.
             await registry.drain(max(self._grace_left(), self._settings.statement.cancel_timeout))
+            await probes.stop()
             if self.certificate is not None:
                 await self.certificate.stop()
             if watch is not None:

@@ -171,6 +171,19 @@ class TargetUnavailable(GatewayError):
     status, sqlstate, kind, retryable = 500, "08001", "backend", True
 
 
+class BookmarkLost(GatewayError):
+    """What the bookmark stands for is not in the primary's history: it was written before a failover, and not copied
+    in time. Nothing was run; every server has older data than the program has seen."""
+
+    status, sqlstate, kind = 409, "58000", "backend"
+
+
+class BookmarkAhead(GatewayError):
+    """The bookmark is from a promotion that this gateway has not seen yet; nothing was run."""
+
+    status, sqlstate, kind, retryable = 503, "57P03", "backend", True
+
+
 class TargetMisconfigured(GatewayError):
     """The gateway's own access to Postgres is not as it must be; the operator has to mend it."""
 

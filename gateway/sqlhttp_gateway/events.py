@@ -158,6 +158,14 @@ class TunnelPinned:
     reason: str
 
 
+class Routed(NamedTuple):
+    """A request went to one of several servers of its target; `reason` is one of `pools.routing.Reason`."""
+
+    target: str
+    server: str
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class KeyShown:
     """A CancelRequest came; `known` is whether its key is that of an open tunnel."""
@@ -205,6 +213,7 @@ Event = (
     | TunnelOpened
     | TunnelClosed
     | TunnelPinned
+    | Routed
     | KeyShown
     | Reloaded
     | CertificateLoaded

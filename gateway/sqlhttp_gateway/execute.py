@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 from sqlhttp_gateway.errors import ClaimsFailed, ConnectionBroken, GatewayError, PostgresError, ResponseTooLarge
 from sqlhttp_gateway.model import Batch, Options, Prologue, Result, Statement, TransactionOptions
 from sqlhttp_gateway.pools.lease import Lease
+from sqlhttp_gateway.pools.positions import Positions
 from sqlhttp_gateway.pools.scrub import INSIDE, ROLLBACK
 from sqlhttp_gateway.wire.exchange import IDLE, Exchange, copy_refused
 from sqlhttp_gateway.wire.frontend import DESCRIBE_PORTAL, EXECUTE, FLUSH, SYNC, encode_bind, encode_parse
+from sqlhttp_gateway.wire.surrounded import SurroundedExchange
 
 _PLAIN = re.compile(r"\s*(?:select|insert|update|delete|with|values|merge|table)\b", re.IGNORECASE)
 """What begins like this cannot leave a transaction open, so its scrub may travel in the same write."""
@@ -48,9 +50,16 @@ class Limits:
 
 
 async def execute(
-    lease: Lease, request: Statement | Batch, options: Options, limits: Limits, prologue: Prologue | None = None
+    lease: Lease,
+    request: Statement | Batch,
+    options: Options,
+    limits: Limits,
+    prologue: Prologue | None = None,
+    positions: Positions | None = None,
 ) -> list[Result]:
     """The results of the caller's statements, in order. With a `prologue`, a single one has a transaction, too.
+
+    What `positions` asks is answered in it, whatever becomes of the request.
 
     Raises:
         ClaimsFailed: the prologue failed; nothing of the caller's was run.
@@ -60,16 +69,21 @@ async def execute(
         ConnectionBroken: nobody knows.
         NothingRan: the connection was over before it began.
     """
-    exchange = await _attempt(lease, request, options, limits, prologue, reuse=True)
+    exchange = await _attempt(lease, request, options, limits, prologue, positions, reuse=True)
     if isinstance(exchange.error, _StaleStatement):
         if exchange.status != IDLE:
             await lease.run(ROLLBACK, Exchange())
-        exchange = await _attempt(lease, request, options, limits, prologue, reuse=False)
+        exchange = await _attempt(lease, request, options, limits, prologue, positions, reuse=False)
     if exchange.error is None:
         return exchange.results
     if exchange.fatal_first:
         raise NothingRan(exchange.error)
     raise with_outcome(exchange, lease, limits, in_transaction=isinstance(request, Batch) or prologue is not None)
+
+
+def is_plain(request: Statement) -> bool:
+    """Whether the statement ends as a whole or not at all: no CALL or DO, which may commit on the way."""
+    return _PLAIN.match(request.text) is not None
 
 
 class NothingRan(Exception):
@@ -90,6 +104,7 @@ async def _attempt(
     options: Options,
     limits: Limits,
     prologue: Prologue | None,
+    positions: Positions | None,
     *,
     reuse: bool,
 ) -> Exchange:
@@ -105,7 +120,7 @@ async def _attempt(
     """Statements of the gateway's own in front of the caller's."""
     if isinstance(request, Statement) and prologue is None:
         texts: Sequence[Statement] = (request,)
-        plain = _PLAIN.match(request.text) is not None
+        plain = is_plain(request)
         count_names = not _is_array_mode(request, options)
     else:
         asked = request.statements if isinstance(request, Batch) else (request,)
@@ -140,8 +155,17 @@ async def _attempt(
     scrubs_inside = is_pooler and (plain or len(texts) > 1)
     if scrubs_inside and len(texts) == 1:
         parts.append(INSIDE)
-    parts.append(SYNC)
-    exchange = Exchange(max_bytes=limits.max_bytes, count_names=count_names)
+    if positions is None:
+        parts.append(SYNC)
+        exchange = Exchange(max_bytes=limits.max_bytes, count_names=count_names)
+    else:
+        exchange = SurroundedExchange(
+            max_bytes=limits.max_bytes,
+            count_names=count_names,
+            before=positions.asks_before,
+            behind=positions.asks_behind and plain,
+        )
+        positions.surround(exchange, head, parts, statements, in_transaction=len(texts) > 1)
     try:
         await lease.run(
             b"".join(head),
@@ -156,6 +180,8 @@ async def _attempt(
     finally:
         for text, name in new[: exchange.parsed]:
             statements.add(text, name)
+    if positions is not None and isinstance(exchange, SurroundedExchange):
+        positions.settle(exchange, statements, statements_sent=len(texts))
     if scrubs_inside:
         lease.was_scrubbed()
     if exchange.error is not None:

@@ -77,6 +77,20 @@ class Options:
     raw_text: bool = False
     array_mode: bool = False
     transaction: TransactionOptions = TransactionOptions()
+    read_only: bool = False
+    """Whether the whole request only reads, a single statement or a batch, and may not change its mind."""
+
+
+class Bookmark(NamedTuple):
+    """How much a program has seen of a target: the log of `system` up to `position`, as it is on `timeline`.
+
+    `system` is Postgres's system identifier, the same for a primary and all its replicas. Each promotion begins a
+    timeline, on which positions that were beyond its beginning mean something else.
+    """
+
+    system: int
+    timeline: int
+    position: int
 
 
 class Result(NamedTuple):

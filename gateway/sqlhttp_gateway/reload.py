@@ -10,8 +10,9 @@ from sqlhttp_gateway.settings import Section, Settings
 
 LIVE = frozenset(
     {
-        *("database_url", "aliases", "unknown_host", "targets", "tenants", "logins", "keys", "issuers"),
-        *("pool", "request", "response", "statement", "auth", "drain", "log"),
+        *("database_url", "replicas", "aliases", "unknown_host", "targets", "tenants"),
+        *("logins", "keys", "issuers"),
+        *("pool", "replica", "request", "response", "statement", "auth", "drain", "log"),
         *("listen.cleartext_password", "listen.tls_certificate", "listen.tls_key", "listen.tls_refresh"),
         *("admin.allow_from", "admin.roles"),
         *("trace.server_timing", "trace.comment"),

@@ -5,20 +5,21 @@ in, a Reply goes out, and what happened is told to the observer.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TypeVar
 
 from sqlhttp_gateway.auth.allowed import check_statements
 from sqlhttp_gateway.auth.authenticate import Authenticator, Caller, password_of
-from sqlhttp_gateway.auth.claims import Claims, MakePrologue
+from sqlhttp_gateway.auth.claims import Claims, MakePrologue, read_only
 from sqlhttp_gateway.auth.grant import Grant
-from sqlhttp_gateway.errors import ClaimsFailed, GatewayError, PasswordFailed, TargetMisconfigured
+from sqlhttp_gateway.errors import ClaimsFailed, GatewayError, PasswordFailed, PostgresError, TargetMisconfigured
 from sqlhttp_gateway.events import Observer
-from sqlhttp_gateway.execute import Limits, NothingRan, execute
+from sqlhttp_gateway.execute import Limits, NothingRan, execute, is_plain
 from sqlhttp_gateway.idempotency.run import Answered, TableGone, run_once
 from sqlhttp_gateway.idempotency.store import KeyStore
-from sqlhttp_gateway.model import ArrayType, Batch, Options, Result, Statement
+from sqlhttp_gateway.model import ArrayType, Batch, IsolationLevel, Options, Result, Statement
+from sqlhttp_gateway.neon.bookmark import BOOKMARK, decode_bookmark
 from sqlhttp_gateway.neon.dsn import dsn_from_header
 from sqlhttp_gateway.neon.fields import fields_from_description
 from sqlhttp_gateway.neon.headers import (
@@ -41,7 +42,9 @@ from sqlhttp_gateway.pools.catalog import learn_array_types
 from sqlhttp_gateway.pools.connect import password_failed
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.pool import Password, Pool
+from sqlhttp_gateway.pools.probe import Probes
 from sqlhttp_gateway.pools.registry import PoolRegistry
+from sqlhttp_gateway.pools.route import Route
 from sqlhttp_gateway.reply import Headers, Reply
 from sqlhttp_gateway.story import Story, Telling
 
@@ -66,6 +69,8 @@ class Access:
     password: Password
     prologue_on: MakePrologue = _no_prologue
     grant: Grant | None = None
+    route: Route | None = None
+    """Where to go, if the target has several servers."""
 
     def refused(self) -> GatewayError:
         """What it means that Postgres refuses the password."""
@@ -89,6 +94,7 @@ class SqlService:
         registry: PoolRegistry,
         claims: Claims,
         keys: KeyStore,
+        probes: Probes,
         limits: Limits,
         observe: Observer,
         telling: Telling,
@@ -97,6 +103,7 @@ class SqlService:
         self._registry = registry
         self._claims = claims
         self._keys = keys
+        self._probes = probes
         self._limits = limits
         self._observe = observe
         self._telling = telling
@@ -131,6 +138,10 @@ class SqlService:
                 story.is_proven = True
                 check_statements(grant, request)
                 access = Access(pool, lambda: grant.password, await self._claims.ready(grant, pool), grant)
+            if options.read_only:
+                access = replace(access, prologue_on=_read_only_on(access.prologue_on))
+            if pool.upstream.group is not None:
+                access = self._routed(access, headers, request, options, story)
             key = headers.get(IDEMPOTENCY_KEY)
             if key is None or _reads_only(request, options, grant):
                 reply = await self._run(access, request, options, story)
@@ -141,6 +152,9 @@ class SqlService:
         except Exception as error:
             reply = story.broke(error, self._observe)
         finally:
+            if story.route is not None:
+                story.route.close(self._observe)
+                reply = story.routed(reply, story.route) if reply is not None else None
             if reply is not None and story.waited and self._telling.server_timing:
                 reply = Reply(reply.status, reply.headers, reply.request_id, reply.body, story.timing)
             story.tell(reply, self._telling, self._observe)
@@ -157,12 +171,41 @@ class SqlService:
         request = story.asked = decode_request(body)
         return await self._authenticator.authenticate(dsn, connection_string, authorization, host), request
 
+    def _routed(
+        self,
+        access: Access,
+        headers: Mapping[bytes, bytes],
+        request: Statement | Batch,
+        options: Options,
+        story: Story,
+    ) -> Access:
+        """The same access to a target of several servers, by a route of the request's own."""
+        bookmark = headers.get(BOOKMARK)
+        reads = _reads_only(request, options, access.grant)
+        story.route = Route(
+            access.pool,
+            registry=self._registry,
+            probes=self._probes,
+            reads=reads,
+            bookmark=decode_bookmark(bookmark) if bookmark is not None else None,
+            # What a standby does not have.
+            needs_primary=options.transaction.isolation_level is IsolationLevel.SERIALIZABLE,
+            is_repeatable=isinstance(request, Batch) or is_plain(request),
+        )
+        serving = self._registry.pool(access.pool.key, access.pool.upstream)  # who was met before may know another
+        prologue_on = access.prologue_on
+        if reads and not options.read_only:
+            prologue_on = _read_only_on(prologue_on)
+        return replace(access, pool=serving, route=story.route, prologue_on=prologue_on)
+
     async def _run(self, access: Access, request: Statement | Batch, options: Options, story: Story) -> Reply:
         """The reply with the results. The lease is given back before they are encoded."""
         commented = _commented(request, story.comment) if story.comment else request
 
         async def work(lease: Lease) -> tuple[list[Result], Mapping[int, ArrayType]]:
-            results = await execute(lease, commented, options, self._limits, access.prologue_on(lease.backend))
+            prologue = access.prologue_on(lease.backend)
+            positions = access.route.positions if access.route is not None else None
+            results = await execute(lease, commented, options, self._limits, prologue, positions)
             return results, await _array_types(lease, results, options)
 
         results, array_types = await self._on_lease(access, story, work)
@@ -197,6 +240,8 @@ class SqlService:
 
     async def _on_lease(self, access: Access, story: Story, work: Callable[[Lease], Awaitable[Done]]) -> Done:
         """What `work` made of a connection; of another one, if that turns out to have been closed before it began."""
+        if access.route is not None:
+            return await self._on_server(access.route, access, story, work)
         pool = access.pool
         for attempt in range(_ATTEMPTS):
             asked = perf_counter()
@@ -222,6 +267,52 @@ class SqlService:
                 story.reused += lease.reused
                 lease.release()
         raise AssertionError("unreachable")
+
+    async def _on_server(
+        self, route: Route, access: Access, story: Story, work: Callable[[Lease], Awaitable[Done]]
+    ) -> Done:
+        """The same at one of several servers, and at another one where that does not do."""
+        while True:
+            asked = perf_counter()
+            try:
+                pool = await route.pool()
+                lease = self._registry.try_lease(pool) or await self._registry.lease(pool, access.password)
+            except GatewayError as error:
+                if await route.failed(error, ran=False):
+                    continue
+                if isinstance(error, PasswordFailed):
+                    raise access.refused() from None
+                raise
+            finally:
+                leased = perf_counter()
+                story.waited += leased - asked
+            refusal: GatewayError | None = None
+            ran = True
+            try:
+                done = await work(lease)
+                if not route.is_behind():
+                    await route.settle(lease)
+                    return done
+            except ClaimsFailed:
+                self._claims.forget(access.pool)
+                raise
+            except NothingRan as error:
+                refusal, ran = error.reason, False
+            except Answered:
+                await route.settle(lease)
+                raise
+            except GatewayError as error:
+                refusal = error
+                if isinstance(error, PostgresError):
+                    await route.settle(lease)
+            finally:
+                story.executed += perf_counter() - leased
+                story.connected += lease.connected
+                story.parsed += lease.parsed
+                story.reused += lease.reused
+                lease.release()
+            if refusal is not None and not await route.failed(refusal, ran=ran):
+                raise refusal
 
 
 async def _array_types(lease: Lease, results: list[Result], options: Options) -> Mapping[int, ArrayType]:
@@ -272,7 +363,13 @@ def _headers_of(request: Statement | Batch, options: Options) -> Headers:
 
 def _reads_only(request: Statement | Batch, options: Options, grant: Grant | None) -> bool:
     """Whether Postgres itself lets the request change nothing."""
-    return (isinstance(request, Batch) and options.transaction.read_only) or (grant is not None and grant.read_only)
+    if options.read_only or (grant is not None and grant.read_only):
+        return True
+    return isinstance(request, Batch) and options.transaction.read_only
+
+
+def _read_only_on(prologue_on: MakePrologue) -> MakePrologue:
+    return lambda backend: read_only(prologue_on(backend))
 
 
 def _text(value: bytes | None) -> str | None:

@@ -362,6 +362,26 @@ class TargetSettings(Section):
     aliases: tuple[str, ...] = Field(
         default=(), description="Host or host:port of connection strings that mean this target."
     )
+    replicas: tuple[SecretStr, ...] = Field(default=(), description="More of its servers, as for replicas above.")
+
+
+class ReplicaSettings(Section):
+    """Targets of several servers: how they are looked at, and what a replica gets."""
+
+    probe_interval: Seconds = Field(
+        default=0.3, gt=0, le=60, description="Seconds between two looks at each server of a target that has several."
+    )
+    probe_timeout: Seconds = Field(default=1.0, gt=0, description="Seconds that a look may take until it has failed.")
+    max_lag: Seconds = Field(
+        default=10.0, ge=0, description="Seconds that a replica may be behind; one that is more gets nothing; 0: any."
+    )
+    bookmark_wait: Seconds = Field(
+        default=1.0, ge=0, description="Seconds that a read waits for a replica to reach its bookmark."
+    )
+    failures: int = Field(
+        default=3, ge=1, description="Failures in a row after which a server gets no reads for a while."
+    )
+    failure_pause: Seconds = Field(default=5.0, gt=0, description="That while, in seconds.")
 
 
 class TenantSettings(Section):
@@ -598,6 +618,12 @@ class Settings(BaseSettings):
     aliases: tuple[str, ...] = Field(
         default=(), description="Hosts of connection strings that mean the default target by name."
     )
+    replicas: tuple[SecretStr, ...] = Field(
+        default=(),
+        description="Connection strings of more servers of the default target, a primary or replicas of it; "
+        "database_url may also name several hosts.",
+        examples=[["postgres://role:password@replica/database"]],
+    )
     targets: dict[str, TargetSettings] = Field(default={}, description="More targets, by name.")
     logins: dict[str, LoginSettings] = Field(
         default={}, description="Roles whose password the gateway holds, under any name."
@@ -618,6 +644,7 @@ class Settings(BaseSettings):
     statement: StatementSettings = StatementSettings()
     auth: AuthSettings = AuthSettings()
     idempotency: IdempotencySettings = IdempotencySettings()
+    replica: ReplicaSettings = ReplicaSettings()
     drain: DrainSettings = DrainSettings()
     log: LogSettings = LogSettings()
     audit: AuditSettings = AuditSettings()

@@ -13,6 +13,7 @@ from sqlhttp_gateway.events import Answered, Audited, Bug, Observer, Slow
 from sqlhttp_gateway.model import Batch, Result, Statement
 from sqlhttp_gateway.neon.timing import encode_server_timing
 from sqlhttp_gateway.neon.traceparent import decode_traceparent
+from sqlhttp_gateway.pools.route import Route
 from sqlhttp_gateway.reply import Reply, error_reply, new_request_id
 
 CLOSED_REQUEST = 499
@@ -53,6 +54,7 @@ class Story:
         "request_id",
         "reused",
         "role",
+        "route",
         "row_counts",
         "sqlstate",
         "target",
@@ -71,6 +73,8 @@ class Story:
         self.asked: Statement | Batch | None = None
         self.target = self.database = self.role = self.tenant = ""
         self.is_proven = False
+        self.route: Route | None = None
+        """Its way to one of several servers."""
         self.waited = self.connected = self.executed = self.encoded = 0.0
         self.parsed = self.reused = 0
         self.bytes_in = bytes_in
@@ -111,6 +115,10 @@ class Story:
         fault = GatewayError(f"internal error; the gateway's log has more under the request id {self.request_id}")
         self.outcome, self.sqlstate, self.message = "bug", fault.sqlstate, fault.message
         return error_reply(fault, self.request_id)
+
+    def routed(self, reply: Reply, route: Route) -> Reply:
+        """The reply with what its route has to say."""
+        return reply._replace(headers=(*reply.headers, *route.headers()))
 
     def tell(self, reply: Reply | None, telling: Telling, observe: Observer) -> None:
         """Say what happened; without a `reply`, that the program left before it had one."""

@@ -30,6 +30,13 @@ _READ_ONLY = Prologue((Statement("SELECT"),), read_only=True)
 _SESSION_JWT = "SELECT auth.jwt_session_init($1)"
 
 
+def read_only(prologue: Prologue | None) -> Prologue:
+    """The same in front of a transaction that is READ ONLY and stays so."""
+    if prologue is None:
+        return _READ_ONLY
+    return Prologue((*prologue.statements, *_READ_ONLY.statements), read_only=True)
+
+
 @dataclass(frozen=True, slots=True)
 class _Means:
     """By what a database can be told claims that its callers cannot forge."""

@@ -1,4 +1,4 @@
-"""POST and OPTIONS /sql: reads the body, counted; asks the service; notices a program that goes away.
+"""POST, QUERY and OPTIONS /sql: reads the body, counted; asks the service; notices a program that goes away.
 
 A bare ASGI callable, since most of the gateway's requests come here and a Starlette Request costs as much as all of our
 own work. The rules of what is answered are in `service` and `neon`.
@@ -14,7 +14,7 @@ from sqlhttp_gateway.endpoints.single_write import send_reply
 from sqlhttp_gateway.endpoints.watch import Verdict, Watch
 from sqlhttp_gateway.errors import BadRequest, GatewayError, RequestTooLarge, RequestTooSlow
 from sqlhttp_gateway.events import Answered, Observer
-from sqlhttp_gateway.neon.headers import AUTHORIZATION, CONNECTION_STRING, CORS_PREFLIGHT, ORIGIN
+from sqlhttp_gateway.neon.headers import AUTHORIZATION, CONNECTION_STRING, CORS_PREFLIGHT, ORIGIN, READ_ONLY
 from sqlhttp_gateway.reply import Reply, error_reply, new_request_id
 from sqlhttp_gateway.service import SqlService
 from sqlhttp_gateway.settings import RequestSettings
@@ -36,12 +36,14 @@ class SqlEndpoint:
         self._read_timeout = self._watch.read_timeout = settings.read_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer POST and OPTIONS."""
+        """Answer POST, QUERY and OPTIONS."""
         if scope["method"] == "OPTIONS":
             await send_reply(send, Reply(200, CORS_PREFLIGHT, new_request_id(), b""))
             return
         headers = dict(scope["headers"])
         is_doubtful = len(headers) != len(scope["headers"])
+        if scope["method"] == "QUERY":
+            headers[READ_ONLY] = b"true"  # safe by its definition, RFC 10008: whatever is in the body, it only reads
         watch = self._watch
         task = watch.begin()
         try:

@@ -20,6 +20,7 @@ AUTHORIZATION = b"authorization"
 ORIGIN = b"origin"
 HOST = b"host"
 TIMEOUT = b"sqlhttp-timeout"
+READ_ONLY = b"sqlhttp-read-only"
 IDEMPOTENCY_KEY = b"idempotency-key"
 REQUEST_ID = b"neon-request-id"
 
@@ -42,16 +43,18 @@ def options_from_headers(headers: Mapping[bytes, bytes]) -> Options:
         get(BATCH_ISOLATION_LEVEL),
         get(BATCH_READ_ONLY) == _TRUE,
         get(BATCH_DEFERRABLE) == _TRUE,
+        get(READ_ONLY) == _TRUE,
     )
 
 
-@lru_cache(maxsize=128)  # room for all the 80 there are; a value that raises is not kept
+@lru_cache(maxsize=256)  # room for all the 160 there are; a value that raises is not kept
 def _options(
     raw_text: bool,
     array_mode: bool,
     isolation_level: bytes | None,
-    read_only: bool,
+    batch_read_only: bool,
     deferrable: bool,
+    read_only: bool,
 ) -> Options:
     level = None
     if isolation_level is not None:
@@ -61,7 +64,10 @@ def _options(
     return Options(
         raw_text=raw_text,
         array_mode=array_mode,
-        transaction=TransactionOptions(isolation_level=level, read_only=read_only, deferrable=deferrable),
+        transaction=TransactionOptions(
+            isolation_level=level, read_only=batch_read_only or read_only, deferrable=deferrable
+        ),
+        read_only=read_only,
     )
 
 
@@ -99,6 +105,8 @@ REQUEST_HEADERS: dict[str, str] = {
     "Neon-Batch-Isolation-Level": "ReadUncommitted, ReadCommitted, RepeatableRead or Serializable, for the batch.",
     "Neon-Batch-Deferrable": "true: the batch's transaction is DEFERRABLE.",
     "Idempotency-Key": "Carries a write out once, however often it comes: its first answer is the answer of all.",
+    "Sqlhttp-Read-Only": "true: the transaction is READ ONLY, a single statement's too, so that a replica may run it.",
+    "Sqlhttp-Bookmark": "That of an earlier answer: this one shows nothing older. Of several, the greatest as text.",
     "Sqlhttp-Timeout": "Nothing yet.",
     "Traceparent": "The trace that the request belongs to, as W3C's Trace Context has it.",
 }
@@ -107,6 +115,8 @@ REQUEST_HEADERS: dict[str, str] = {
 RESPONSE_HEADERS: dict[str, str] = {
     "Neon-Request-Id": "A UUID for this request, which the log has, too.",
     "Server-Timing": "Milliseconds of queue, connect, execute and encode, once there was a connection.",
+    "Sqlhttp-Bookmark": "How far a target of several servers had come by then; to be sent with later requests.",
+    "Sqlhttp-Served-By": "Which server of a target that has several.",
     "Retry-After": "Seconds after which the same request may succeed; with 503, mostly.",
     "Idempotent-Replayed": "true: the answer was given before, to the same Idempotency-Key; nothing was run.",
     "Neon-Batch-Read-Only": "How a batch's transaction began, if it was asked for.",
@@ -119,7 +129,8 @@ ALLOWED_REQUEST_HEADERS = tuple(REQUEST_HEADERS)
 """Every request header that a page in a browser may send; one that is not listed fails its preflight."""
 
 CORS_PREFLIGHT: tuple[tuple[bytes, bytes], ...] = (
-    (b"allow", b"OPTIONS, POST"),
+    (b"allow", b"OPTIONS, POST, QUERY"),
+    (b"access-control-allow-methods", b"POST, QUERY"),
     (b"access-control-allow-origin", b"*"),
     (b"access-control-allow-headers", ", ".join(ALLOWED_REQUEST_HEADERS).encode()),
     (b"access-control-max-age", b"86400"),

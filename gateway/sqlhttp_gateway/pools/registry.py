@@ -48,7 +48,14 @@ class PoolRegistry:
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
 
     def pool(self, key: PoolKey, upstream: Upstream) -> Pool:
-        """The pool of `key`, made if need be."""
+        """The pool of `key`, made if need be; of a target with several servers, that at the one which serves now."""
+        if upstream.group is not None:
+            upstream = upstream.group.serving
+            key = replace(key, target=upstream.target.name)
+        return self.server_pool(key, upstream)
+
+    def server_pool(self, key: PoolKey, upstream: Upstream) -> Pool:
+        """The pool of `key` at that very server, made if need be."""
         pool = self._pools.get(key)
         if pool is None:
             pool = self._pools[key] = self._made(Pool(key, upstream, self._budget, self._observe))

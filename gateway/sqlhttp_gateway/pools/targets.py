@@ -1,15 +1,21 @@
 """The Postgres servers the gateway knows, and which of them a connection string means.
 
 A caller's host and port only choose among these: a host that nobody configured never becomes an address to connect to.
+A target may be several servers, a primary and its replicas; its first one stands for all of them here.
 """
 
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from pydantic import SecretStr
 
 from sqlhttp_gateway.errors import ConfigurationError, InvalidConnectionString
 from sqlhttp_gateway.model import Dsn, Target
 from sqlhttp_gateway.neon.dsn import dsn_from_url
+from sqlhttp_gateway.neon.hosts import Wanted, split_hosts
+from sqlhttp_gateway.pools.group import Group
 from sqlhttp_gateway.settings import PoolSettings, Settings, per_worker
 
 DEFAULT = "default"
@@ -17,10 +23,7 @@ SslChoice = ssl.SSLContext | str | bool
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _LIBPQ_ROOT = Path("~/.postgresql/root.crt")
 """Where libpq looks for who may have signed the server's certificate; without it here the system's store is asked."""
-_REFUSED = {
-    "channel_binding": "only prefer and disable are possible here",
-    "target_session_attrs": "only any is possible with a single server",
-}
+_REFUSED = {"channel_binding": "only prefer and disable are possible here"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,13 @@ class Upstream:
     """The server is itself a transaction pooler: no named statements, no start-up parameters."""
     session_jwt: bool = False
     """Connections are opened with a key for pg_session_jwt, in case that is installed."""
+    group: Group | None = None
+    """All servers of the target, this one among them; None for a target with one."""
+
+    @property
+    def servers(self) -> "list[Upstream]":
+        """All servers of the target, in the order of the settings."""
+        return [self] if self.group is None else list(self.group.upstreams.values())
 
 
 class Targets:
@@ -60,14 +70,34 @@ class Targets:
         named: dict[str, str] = {}
         self._refuse_unknown = settings.unknown_host == "refuse"
         urls = {DEFAULT: settings.database_url} | {name: each.url for name, each in settings.targets.items()}
+        replicas = {DEFAULT: settings.replicas} | {name: each.replicas for name, each in settings.targets.items()}
         aliases = {DEFAULT: settings.aliases} | {name: each.aliases for name, each in settings.targets.items()}
+        self.groups: list[Group] = []
+        """The targets that have several servers."""
         for name, url in urls.items():
-            upstream = upstream_from_url(
-                name, url.get_secret_value(), pool=pool, workers=settings.listen.workers, statement_timeout=timeout
-            )
-            if session_jwt and not upstream.is_pooler:
-                upstream = replace(upstream, session_jwt=True)
-            self.by_name[name] = upstream
+            wanted, servers = server_urls(name, url.get_secret_value(), replicas[name])
+            group = Group(name, wanted, settings.replica) if len(servers) > 1 or wanted is not Wanted.ANY else None
+            for server, server_url in servers.items():
+                upstream = upstream_from_url(
+                    server,
+                    server_url,
+                    pool=pool,
+                    workers=settings.listen.workers,
+                    statement_timeout=timeout,
+                    of_target=name,
+                )
+                if session_jwt and not upstream.is_pooler:
+                    upstream = replace(upstream, session_jwt=True)
+                if group is not None:
+                    upstream = replace(upstream, group=group)
+                    group.join(upstream)
+                if server == name:
+                    self.by_name[name] = upstream
+                elif server in urls:
+                    raise ConfigurationError(f"there is a target {server}, as a server of target {name} is called")
+            if group is not None:
+                self.groups.append(group)
+            upstream = self.by_name[name]
             for host in {name.lower(), *(alias.lower() for alias in aliases[name])}:
                 if host in named:
                     raise ConfigurationError(f"targets {named[host]} and {name} both go by the name {host}")
@@ -75,9 +105,10 @@ class Targets:
                 self._by_host[host] = upstream
         # Names and aliases come first: two targets may well be the same server, seen by two of its connection strings.
         for upstream in self.by_name.values():
-            target = upstream.target
-            self._by_host.setdefault(f"{target.host}:{target.port}".lower(), upstream)
-            self._by_host.setdefault(target.host.lower(), upstream)
+            for each in upstream.servers:
+                target = each.target
+                self._by_host.setdefault(f"{target.host}:{target.port}".lower(), upstream)
+                self._by_host.setdefault(target.host.lower(), upstream)
         self.default = self.by_name[DEFAULT]
 
     def become(self, other: "Targets") -> None:
@@ -85,6 +116,12 @@ class Targets:
         self.by_name, self._by_host, self.default, self._refuse_unknown = (
             *(other.by_name, other._by_host, other.default, other._refuse_unknown),
         )
+        self.groups = other.groups
+
+    @property
+    def by_server(self) -> "dict[str, Upstream]":
+        """All servers of all targets, by their own names."""
+        return {each.target.name: each for upstream in self.by_name.values() for each in upstream.servers}
 
     def choose(self, dsn: Dsn) -> Upstream:
         """The upstream that the host and port of a caller's connection string mean.
@@ -110,13 +147,37 @@ class Targets:
         return self._by_host.get(f"{host}:{dsn.port}") or self._by_host.get(host)
 
 
-def upstream_from_url(name: str, url: str, *, pool: PoolSettings, workers: int, statement_timeout: float) -> Upstream:
+def server_urls(name: str, url: str, replicas: Sequence[SecretStr]) -> tuple[Wanted, dict[str, str]]:
+    """The servers of a target, each with a name and a connection string of its own, and which of them are wanted.
+
+    The first has the target's name, the others that and their number.
+
+    Raises:
+        ConfigurationError: a list of hosts and ports is malformed.
+    """
+    try:
+        urls, wanted = split_hosts(url)
+        for each in replicas:
+            more, _ = split_hosts(each.get_secret_value())
+            urls += more
+    except InvalidConnectionString as error:
+        raise ConfigurationError(f"{_where(name)}: {error}") from None
+    return wanted, {name if not number else f"{name}-{number + 1}": each for number, each in enumerate(urls)}
+
+
+def _where(name: str) -> str:
+    return "database_url" if name == DEFAULT else f"targets.{name}.url"
+
+
+def upstream_from_url(
+    name: str, url: str, *, pool: PoolSettings, workers: int, statement_timeout: float, of_target: str | None = None
+) -> Upstream:
     """An upstream from its connection string; parameters with libpq's and Prisma's names are honoured or refused.
 
     Raises:
         ConfigurationError: the string, one of its parameters or a parameter's value cannot be used.
     """
-    where = "database_url" if name == DEFAULT else f"targets.{name}.url"
+    where = _where(of_target or name)
     try:
         dsn = dsn_from_url(url)
     except Exception as error:
@@ -152,8 +213,6 @@ def upstream_from_url(name: str, url: str, *, pool: PoolSettings, workers: int, 
         changes["statement_cache_size"] = 0
     if given.get("channel_binding") in {"prefer", "disable"}:
         del given["channel_binding"]
-    if given.get("target_session_attrs") == "any":
-        del given["target_session_attrs"]
     for parameter in given:
         reason = _REFUSED.get(parameter, "the gateway does not know it")
         raise ConfigurationError(f"{where}: the parameter {parameter} cannot be honoured: {reason}")

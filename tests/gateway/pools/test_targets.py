@@ -8,6 +8,7 @@ import pytest
 
 from sqlhttp_gateway.errors import ConfigurationError, InvalidConnectionString
 from sqlhttp_gateway.model import Dsn, Target
+from sqlhttp_gateway.neon.hosts import Wanted
 from sqlhttp_gateway.pools import targets as targets_module
 from sqlhttp_gateway.pools.targets import Targets, Upstream
 from sqlhttp_gateway.settings import load_settings
@@ -155,7 +156,7 @@ def test_pooler_gets_no_named_statements_and_no_start_up_parameters() -> None:
         ("?sslrootcert=/nowhere/at/all.pem&sslmode=verify-full", "sslrootcert"),
         ("?sslrootcert=/dev/null&sslmode=verify-full", "sslrootcert"),
         ("?channel_binding=require", "channel_binding"),
-        ("?target_session_attrs=read-write", "target_session_attrs"),
+        ("?target_session_attrs=leader", "target_session_attrs"),
         ("?connection_limit=0", "connection_limit"),
         ("?connection_limit=many", "connection_limit"),
         ("?connection_limit=-1", "connection_limit"),
@@ -231,3 +232,49 @@ def test_root_certificate_of_libpq_is_found(monkeypatch: pytest.MonkeyPatch, tmp
     context = default("?sslmode=verify-ca").ssl
     assert isinstance(context, ssl.SSLContext)
     assert context.cert_store_stats()["x509"] == 1
+
+
+# ── several servers ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_target_of_several_servers_is_known_by_its_first() -> None:
+    several = targets("postgres://a:b@one,two:7000/main")
+    assert [group.name for group in several.groups] == ["default"]
+    assert [each.target for each in several.default.servers] == [
+        Target("default", "one", 5432),
+        Target("default-2", "two", 7000),
+    ]
+    assert several.choose(dsn("two", 7000)) is several.default
+    assert several.default.group is several.groups[0]
+
+
+def test_replicas_may_be_servers_with_roles_of_their_own() -> None:
+    several = targets(replicas=["postgres://reader:other@replica/main"])
+    assert [(each.target.name, each.admin.role) for each in several.default.servers] == [
+        ("default", "admin"),
+        ("default-2", "reader"),
+    ]
+
+
+def test_single_server_is_no_group_and_is_never_looked_at() -> None:
+    single = targets(targets={"reports": {"url": "postgres://a:b@r1,r2/main"}})
+    assert single.default.group is None
+    assert single.default.servers == [single.default]
+    assert [group.name for group in single.groups] == ["reports"]
+
+
+def test_single_server_that_must_be_of_a_kind_is_looked_at() -> None:
+    [group] = targets(URL + "?target_session_attrs=standby").groups
+    assert group.wanted is Wanted.STANDBY
+
+
+def test_name_of_a_server_is_nobody_elses() -> None:
+    with pytest.raises(ConfigurationError, match="default-2"):
+        targets("postgres://a:b@one,two/main", targets={"default-2": {"url": URL}})
+
+
+def test_fault_in_a_list_of_hosts_is_told_without_the_password() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        targets("postgres://a:secret@one,,two/main")
+    assert "database_url" in str(caught.value)
+    assert "secret" not in str(caught.value)
