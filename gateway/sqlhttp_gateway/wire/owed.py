@@ -63,6 +63,8 @@ class Entry:
     source: Source | None = None
     """What a Parse of the program's is about."""
     reply: bytes = b""
+    instead: bytes = b""
+    """What the program is told in place of the ErrorResponse that this one is sure to get."""
 
 
 PARSE, BIND, CLOSE, DESCRIBE, EXECUTE, SYNC, QUERY, COPY_END = (

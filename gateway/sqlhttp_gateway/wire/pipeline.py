@@ -22,7 +22,7 @@ from enum import Enum, auto
 from functools import cache
 from struct import pack
 
-from sqlhttp_gateway.errors import GatewayError, PostgresError, RemoteProtocolError
+from sqlhttp_gateway.errors import ClaimsFailed, GatewayError, PostgresError, RemoteProtocolError, StatementRefused
 from sqlhttp_gateway.wire.backend import (
     decode_error,
     encode_error_response,
@@ -31,6 +31,8 @@ from sqlhttp_gateway.wire.backend import (
 )
 from sqlhttp_gateway.wire.channels import Channels
 from sqlhttp_gateway.wire.effects import Effects, Pin
+from sqlhttp_gateway.wire.fence import Check, Fence, MakePrologue, Verdict
+from sqlhttp_gateway.wire.fenced import FencedRequests
 from sqlhttp_gateway.wire.frontend import EXECUTE, SYNC, encode_bind, encode_parse
 from sqlhttp_gateway.wire.naming import Naming
 from sqlhttp_gateway.wire.owed import Batch, Entry, Kind, Owed
@@ -104,13 +106,16 @@ class Pipeline:
         pins: Iterable[Pin] = (),
         shares_listen: bool = True,
         max_message: int = MAX_MESSAGE,
+        is_fenced: bool = False,
+        check: Check | None = None,
     ) -> None:
         """`parameters` are those of the start-up message; `key_data` is the BackendKeyData that the program gets.
 
-        With `shares_listen`, LISTEN is an event and notifications come by `notify`; else it pins the backend.
+        With `shares_listen`, LISTEN is an event and notifications come by `notify`; else it pins the backend. Where it
+        `is_fenced`, the `check` lets each text pass, and transactions begin with what `attach` is given.
         """
         self._session = Session(parameters, pins=pins)
-        self._is_plain = Pin.SESSION in self._session.pins
+        self._is_plain = Pin.SESSION in self._session.pins and not is_fenced
         self._sources = sources
         self._key_data = key_data
         self._shares_listen = shares_listen
@@ -122,15 +127,28 @@ class Pipeline:
         self._backward: list[bytes] = []
         self._owed = Owed()
         self._names = Naming(sources, self._session, self._owed)
-        self._requests = Requests(
-            waiting=self._owed,
-            names=self._names,
-            texts=self,
-            to_backend=self._backward,
-            to_frontend=self._frontend,
-            max_message=max_message,
-            is_plain=self._is_plain,
-        )
+        self._fence: Fence | None = None
+        if is_fenced:
+            self._fence = Fence(check=check, waiting=self._owed, names=self._names, sources=sources)
+            self._requests: Requests = FencedRequests(
+                self._fence,
+                waiting=self._owed,
+                names=self._names,
+                texts=self,
+                to_backend=self._backward,
+                to_frontend=self._frontend,
+                max_message=max_message,
+            )
+        else:
+            self._requests = Requests(
+                waiting=self._owed,
+                names=self._names,
+                texts=self,
+                to_backend=self._backward,
+                to_frontend=self._frontend,
+                max_message=max_message,
+                is_plain=self._is_plain,
+            )
         self._requests.needs_backend = True  # to learn what the server reports, and to check the parameters
         self._replies = Replies(waiting=self._owed, reader=self, to_frontend=self._frontend)
 
@@ -234,10 +252,16 @@ class Pipeline:
             self._replies.receive(data)
             self._go_on()  # something may have waited for this
 
-    def attach(self, backend: BackendSession) -> None:
-        """Use this backend from now on. It has to be clean: nothing open, no parameter set."""
+    def attach(self, backend: BackendSession, make_prologue: MakePrologue | None = None) -> None:
+        """Use this backend from now on. It has to be clean: nothing open, no parameter set.
+
+        `make_prologue` is what a fenced program's transactions begin with on it.
+        """
         assert self._backend is None
         self._backend = backend
+        if self._fence is not None:
+            assert make_prologue is not None, "a fenced program without what its transactions begin with"
+            self._fence.attach(make_prologue)
         self._names.attach(backend)
         self._requests.attach()
         needed = self._session.needed(backend.defaults)
@@ -257,6 +281,8 @@ class Pipeline:
         self._status = _IDLE
         self._owed.clear()
         self._names.detach()
+        if self._fence is not None:
+            self._fence.detach()
         self._replies.reset()
         self._requests.detach()
         pins = self._session.pins
@@ -330,18 +356,14 @@ class Pipeline:
             self._names.settle()
         if entry.batch is not None:
             entry.batch.finish()
-        else:
-            if is_over and status == _IDLE:
-                self._end_transaction()
-            self._frontend.append(frame)
-            if is_over and status == _IDLE:
-                self._ask()
+        elif self._fence is None or self._is_within(self._fence, status):
+            self._end_batch(frame, is_idle=is_over and status == _IDLE)
         if local:
             self._frontend.append(local)
 
     def read_whole(self, answer: bytes) -> bool:
         """All that is owed, and nothing to be told of: `read_ready` of the last message."""
-        if self._channels.pending:
+        if self._fence is not None or self._channels.pending:
             return False  # they belong between the answer and its ReadyForQuery
         self._status = answer[-1]
         self._owed.clear()
@@ -353,9 +375,21 @@ class Pipeline:
             self._ask()
         return True
 
+    def _end_batch(self, frame: bytes, *, is_idle: bool) -> None:
+        """Pass on a ReadyForQuery; at the end of a transaction, with what belongs there."""
+        if is_idle:
+            self._end_transaction()
+        self._frontend.append(frame)
+        if is_idle:
+            self._ask()
+
     def read_error(self, frame: bytes, entry: Entry | None) -> None:
         """ErrorResponse."""
         self._channels.transaction_ends(commits=False)
+        if self._fence is not None:
+            self._fence.error()
+            if entry is not None and entry.instead:
+                frame = entry.instead
         if entry is not None and entry.batch is not None:
             entry.batch.error = frame
         else:
@@ -392,6 +426,8 @@ class Pipeline:
         """CopyInResponse."""
         if entry is None:
             raise RemoteProtocolError("unexpected CopyInResponse from the server")
+        if self._fence is not None:
+            raise RemoteProtocolError("CopyInResponse to a program that cannot have asked for it")
         for _ in range(self._owed.enter_copy()):
             self._names.program.batch_answered()
         self._frontend.append(frame)
@@ -411,6 +447,35 @@ class Pipeline:
             self._events.append(Unlisten(gone))
         if self._channels.pending:
             self._frontend += self._channels.take_held()
+
+    # ── the fence ──
+
+    def _is_within(self, fence: Fence, status: int) -> bool:
+        """Whether a batch has ended as it should, so that its ReadyForQuery is the program's."""
+        match fence.settle(status):
+            case Verdict.FINE:
+                return True
+            case Verdict.ROLL_BACK:
+                self._roll_back(fence)
+            case Verdict.REFUSED:
+                fields = decode_error((fence.refusal or b"")[5:])
+                self._end(ClaimsFailed(f"the claims could not be set: {fields.get('M', '')}"))
+            case Verdict.BROKEN:
+                self._end(StatementRefused("a transaction was begun in a way that these credentials do not allow"))
+        return False
+
+    def _roll_back(self, fence: Fence) -> None:
+        def done(values: Sequence[bytes | None] | None) -> None:
+            if values is None:
+                self._end(ClaimsFailed("the transaction could not be ended"))
+                return
+            fence.rolled_back()
+            self._end_batch(encode_ready_for_query(b"I"), is_idle=True)
+
+        batch = Batch(done)
+        self._names.unnamed_is_ours()
+        self._send(batch, encode_parse(b"", b"ROLLBACK"), b"", ())
+        self._send_sync(batch)
 
     # ── what we ask and set ourselves ────────────────────────────────────────────────────────────────────────────────
 
@@ -473,8 +538,10 @@ class Pipeline:
     def _fail(self, error_response: bytes | None) -> None:
         """Without its parameters the session must not go on: what follows could run as somebody else."""
         fields = decode_error(error_response[5:]) if error_response else {"M": "a parameter could not be set"}
-        error = PostgresError(fields | {"S": "FATAL", "V": "FATAL"})
-        self._frontend.append(encode_error_response(error))
+        self._end(PostgresError(fields | {"S": "FATAL", "V": "FATAL"}))
+
+    def _end(self, error: GatewayError) -> None:
+        self._frontend.append(encode_error_response(error, severity="FATAL"))
         self._events.append(Failed(error))
         self._requests.is_terminated = self._is_dead = True
 

@@ -30,7 +30,7 @@ _SHORTEST = 12
 _INT32 = Struct("!I").pack
 _INT32_AT = Struct("!I").unpack_from
 
-_BIND, _CLOSE, _COPY_DATA, _COPY_DONE, _COPY_FAIL, _DESCRIBE, _EXECUTE = b"BCdcfDE"
+_BIND, CLOSE, _COPY_DATA, _COPY_DONE, _COPY_FAIL, _DESCRIBE, _EXECUTE = b"BCdcfDE"
 _FLUSH, _FUNCTION_CALL, _PARSE, _QUERY, _SYNC, _TERMINATE = b"HFPQSX"
 _TAGS = frozenset(b"BCdcfDEHFPQSX")
 _STREAMED = frozenset((_BIND, _COPY_DATA, _FUNCTION_CALL))
@@ -54,11 +54,13 @@ class Texts(Protocol):
         """Answer a Sync that no backend has to see."""
 
 
-class _Wait(Enum):
+class Wait(Enum):
+    """The only answer beside an Edit."""
+
     WAIT = auto()
 
 
-_WAIT = _Wait.WAIT
+WAIT = Wait.WAIT
 """The message, and all after it, stay until `advance` is called again."""
 
 Edit = tuple[bytes, int] | None
@@ -106,9 +108,9 @@ class Requests:
         """Messages were sent that no ReadyForQuery has answered yet."""
         self.is_terminated = False
         """The program said goodbye; what comes after that is not looked at."""
-        self._handlers: dict[int, Callable[[bytes, int, int], Edit | _Wait]] = {
+        self._handlers: dict[int, Callable[[bytes, int, int], Edit | Wait]] = {
             _BIND: self._read_bind,
-            _CLOSE: self._read_close,
+            CLOSE: self._read_close,
             _COPY_DATA: self._pass,
             _COPY_DONE: self._read_copy_end,
             _COPY_FAIL: self._read_copy_end,
@@ -232,7 +234,7 @@ class Requests:
                         out += (data[start:position], closing)
                         start = position
                 edit = self._edit(tag, data, position, following)
-                if edit is _WAIT:
+                if edit is WAIT:
                     if self._lesson:
                         out += (data[start:position], self._lesson)
                         start, self._lesson = position, b""
@@ -277,7 +279,7 @@ class Requests:
         self._wanted = have + 1
         return False
 
-    def _edit(self, tag: int, data: bytes, position: int, following: int) -> Edit | _Wait:
+    def _edit(self, tag: int, data: bytes, position: int, following: int) -> Edit | Wait:
         handler = self._handlers.get(tag)
         if handler is None:
             raise BadRequest(f"invalid frontend message type {tag}")
@@ -294,7 +296,7 @@ class Requests:
                 return b"", following
             if not self._needs_none(tag, data, position, following):
                 self.needs_backend = True
-                return _WAIT
+                return WAIT
         return handler(data, position, following)
 
     def _needs_none(self, tag: int, data: bytes, position: int, following: int) -> bool:
@@ -303,11 +305,11 @@ class Requests:
         So a driver that prepares many statements at once waits for no backend. Should the statement have become
         wrong since, its Bind says so.
         """
-        if tag == _CLOSE:
+        if tag == CLOSE:
             return data[position + 5 : position + 6] == b"S" and not self._is_plain
         if tag != _PARSE or self._is_plain:
             return False
-        name_end = _string_end(data, position + 5, following)
+        name_end = string_end(data, position + 5, following)
         return self._names.is_known_elsewhere(data[position + 5 : name_end], data[name_end + 1 : following])
 
     def _has_to_learn(self, name: bytes) -> bool:
@@ -340,7 +342,7 @@ class Requests:
             self._owed.add(owed.COPY_END)
         return None
 
-    def _read_query(self, data: bytes, position: int, following: int) -> Edit | _Wait:
+    def _read_query(self, data: bytes, position: int, following: int) -> Edit | Wait:
         if self._is_plain:
             self._owed.add(owed.QUERY)
             return None
@@ -348,23 +350,23 @@ class Requests:
         if effects is NO_EFFECTS:
             first, undo = b"", None
         elif self._texts.has_to_wait(effects):
-            return _WAIT
+            return WAIT
         else:
             first, undo = self._texts.run(effects)
-        undo = _both(undo, self._names.query())
+        undo = both(undo, self._names.query())
         self._owed.add(Entry(Kind.QUERY, undo=undo) if undo is not None else owed.QUERY)
         self._names.program.batch_sent()
         return (first, position) if first else None
 
-    def _read_parse(self, data: bytes, position: int, following: int) -> Edit | _Wait:
-        name_end = _string_end(data, position + 5, following)
+    def _read_parse(self, data: bytes, position: int, following: int) -> Edit | Wait:
+        name_end = string_end(data, position + 5, following)
         if self._is_plain:
             self._owed.add(owed.PARSE)
             return None
-        _string_end(data, name_end + 1, following)
+        string_end(data, name_end + 1, following)
         name, tail = data[position + 5 : name_end], data[name_end + 1 : following]
         if name and self._names.program.is_in_doubt(name):
-            return _WAIT
+            return WAIT
         if len(self._names.program) >= MAX_STATEMENTS:
             raise BadRequest(f"more than {MAX_STATEMENTS} prepared statements on one connection")
         if not self.has_backend:
@@ -379,15 +381,15 @@ class Requests:
             return first + head, name_end + 1
         return first + head + tail + behind, following
 
-    def _read_bind(self, data: bytes, position: int, following: int) -> Edit | _Wait:
-        portal_end = _string_end(data, position + 5, following)
-        name_end = _string_end(data, portal_end + 1, following)
+    def _read_bind(self, data: bytes, position: int, following: int) -> Edit | Wait:
+        portal_end = string_end(data, position + 5, following)
+        name_end = string_end(data, portal_end + 1, following)
         if self._is_plain:
             self._owed.add(owed.BIND)
             return None
         name = data[portal_end + 1 : name_end]
         if self._names.is_in_doubt(name) or self._has_to_learn(name):
-            return _WAIT
+            return WAIT
         prepared = self._names.program.get(name)
         effects = prepared.source.effects if prepared is not None else NO_EFFECTS
         if effects is not NO_EFFECTS or self._portals:
@@ -400,40 +402,40 @@ class Requests:
         head = b"B%b%b%b\0" % (_INT32(size), data[position + 5 : portal_end + 1], backend_name)
         return first + head, name_end + 1
 
-    def _read_describe(self, data: bytes, position: int, following: int) -> Edit | _Wait:
+    def _read_describe(self, data: bytes, position: int, following: int) -> Edit | Wait:
         if data[position + 5 : position + 6] != b"S" or self._is_plain:
             self._owed.add(owed.DESCRIBE)
             return None
-        name = data[position + 6 : _string_end(data, position + 6, following)]
+        name = data[position + 6 : string_end(data, position + 6, following)]
         if self._names.is_in_doubt(name) or self._has_to_learn(name):
-            return _WAIT
+            return WAIT
         first, backend_name = self._names.use(name)
         self._owed.add(owed.DESCRIBE)
         if backend_name == name:
             return (first, position) if first else None
         return first + b"D%bS%b\0" % (_INT32(6 + len(backend_name)), backend_name), following
 
-    def _read_execute(self, data: bytes, position: int, following: int) -> Edit | _Wait:
+    def _read_execute(self, data: bytes, position: int, following: int) -> Edit | Wait:
         effects = NO_EFFECTS
         if self._portals:
-            portal = data[position + 5 : _string_end(data, position + 5, following)]
+            portal = data[position + 5 : string_end(data, position + 5, following)]
             effects = self._portals.get(portal, NO_EFFECTS)
         if effects is NO_EFFECTS:
             self._owed.add(owed.EXECUTE)
             return None
         if self._texts.has_to_wait(effects):
-            return _WAIT
+            return WAIT
         first, undo = self._texts.run(effects)
         self._owed.add(Entry(Kind.EXECUTE, undo=undo) if undo is not None else owed.EXECUTE)
         return (first, position) if first else None
 
-    def _read_close(self, data: bytes, position: int, following: int) -> Edit | _Wait:
+    def _read_close(self, data: bytes, position: int, following: int) -> Edit | Wait:
         if data[position + 5 : position + 6] != b"S" or self._is_plain:
             self._owed.add(owed.CLOSE)
             return None
-        name = data[position + 6 : _string_end(data, position + 6, following)]
+        name = data[position + 6 : string_end(data, position + 6, following)]
         if self._names.is_in_doubt(name):
-            return _WAIT
+            return WAIT
         sent, undo = self._names.close(name)
         if sent is not None:
             self._owed.add(Entry(Kind.CLOSE, undo=undo))
@@ -445,7 +447,8 @@ class Requests:
         return b"", following
 
 
-def _both(one: Undo | None, other: Undo | None) -> Undo | None:
+def both(one: Undo | None, other: Undo | None) -> Undo | None:
+    """An Undo that does what two would do."""
     if one is None or other is None:
         return one or other
 
@@ -456,7 +459,12 @@ def _both(one: Undo | None, other: Undo | None) -> Undo | None:
     return undo
 
 
-def _string_end(data: bytes, start: int, end: int) -> int:
+def string_end(data: bytes, start: int, end: int) -> int:
+    """Where the string that begins at `start` has its NUL.
+
+    Raises:
+        BadRequest: nowhere before `end`.
+    """
     at = data.find(b"\0", start, end)
     if at < 0:
         raise BadRequest("invalid string in message")
