@@ -202,7 +202,11 @@ class Gateway:
         )
         self._sql = sql = SqlEndpoint(service, settings.request, self._observe)
         self._tunnels = tunnels = Tunnels(
-            authenticator=authenticator, registry=registry, settings=settings.tunnel, observe=self._observe
+            authenticator=authenticator,
+            registry=registry,
+            claims=credentials.claims,
+            settings=settings.tunnel,
+            observe=self._observe,
         )
         self._tunnel = TunnelEndpoint(tunnels)
         self._listener = listener = Listener(

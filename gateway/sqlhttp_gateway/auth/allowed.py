@@ -15,14 +15,23 @@ def check_statements(grant: Grant, request: Statement | Batch) -> None:
         StatementRefused: one is not on the grant's list, or would end the transaction that its bounds hold in.
     """
     for statement in request.statements if isinstance(request, Batch) else (request,):
-        if grant.statements is not None and digest_of(statement.text) not in grant.statements:
-            raise StatementRefused(
-                "the statement is not on the list of this key",
-                hint="Only statements whose SHA-256 is listed run; sqlhttp lock prints it for saved files.",
-            )
+        check_listed(grant, statement.text)
         if (grant.read_only or grant.set_role is not None) and ends_transaction(statement.text.encode()):
             what = "a read-only key" if grant.read_only else "a caller with a role for the transaction"
             raise StatementRefused(f"{what} cannot end the transaction that its statements run in")
+
+
+def check_listed(grant: Grant, text: str) -> None:
+    """Let a statement pass that is on the grant's list, if there is one.
+
+    Raises:
+        StatementRefused: it is not.
+    """
+    if grant.statements is not None and digest_of(text) not in grant.statements:
+        raise StatementRefused(
+            "the statement is not on the list of this key",
+            hint="Only statements whose SHA-256 is listed run; sqlhttp lock prints it for saved files.",
+        )
 
 
 def digest_of(text: str) -> bytes:

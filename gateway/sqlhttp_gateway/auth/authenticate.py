@@ -81,6 +81,8 @@ class Authenticator:
         self._registry = registry
         self._passwords = passwords
         self._known: dict[bytes, Caller] = {}
+        self.on_forget: Callable[[], None] = _nobody
+        """Told when keys or tokens have to be looked at again, for callers that stay connected."""
         self.reconfigure(
             keys=keys,
             tokens=tokens,
@@ -124,6 +126,7 @@ class Authenticator:
     def forget(self) -> None:
         """Recall nobody: something that was proven may be so no longer."""
         self._known.clear()
+        self.on_forget()
 
     async def authenticate(
         self,
@@ -281,6 +284,10 @@ class Authenticator:
             # No header has a line feed in it, so no connection string alone can look like this.
             connection_string = b"%b\n%b" % (authorization, connection_string)
         return hashlib.blake2b(connection_string, key=self._key, digest_size=16).digest()
+
+
+def _nobody() -> None:
+    """There is nobody to be told."""
 
 
 def password_of(connection_string: bytes) -> bytes:

@@ -1,11 +1,13 @@
 """A program's way in: start-up, password, and who that is. What follows is the work of `traffic`."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from sqlhttp_gateway.auth.authenticate import Authenticator, Caller
-from sqlhttp_gateway.errors import BadRequest, CredentialsMissing, GatewayError, ScopeRefused
+from sqlhttp_gateway.auth.credentials import MAX_LENGTH
+from sqlhttp_gateway.errors import BadRequest, CredentialsMissing, GatewayError
 from sqlhttp_gateway.model import Dsn
 from sqlhttp_gateway.tunnel.keys import CancelKeys
 from sqlhttp_gateway.tunnel.stream import Stream, StreamMisused
@@ -36,6 +38,8 @@ class LoggedIn(NamedTuple):
     """AuthenticationOk; to be sent together with what the backend reports."""
     rest: bytes
     """What the program sent behind its password."""
+    renew: Callable[[], Awaitable[Caller]]
+    """Looks at what the program has shown once more."""
 
 
 class Login:
@@ -54,7 +58,7 @@ class Login:
         self._authenticator = authenticator
         self._keys = keys
         self._stands_for = stands_for or {}
-        self._handshake = Handshake(offers_tls=stream.offers_tls)
+        self._handshake = Handshake(offers_tls=stream.offers_tls, max_password=MAX_LENGTH)
         self.error: GatewayError | None = None
         """Why the program was refused, if it was."""
         self.cancelled: bool | None = None
@@ -109,7 +113,12 @@ class Login:
                         return None
                     handshake.accept()
                     return LoggedIn(
-                        caller, startup, _password(caller, event), handshake.to_send(), handshake.take_rest()
+                        caller,
+                        startup,
+                        _password(caller, event),
+                        handshake.to_send(),
+                        handshake.take_rest(),
+                        partial(self._authenticate, startup, event.password, address),
                     )
                 case Refused():
                     self.error = event.error
@@ -123,13 +132,7 @@ class Login:
     async def _authenticate(self, startup: Startup, password: bytes, address: Address) -> Caller:
         database = self._stands_for.get(startup.database, startup.database)
         dsn = Dsn(address.host, address.port, database, startup.role, password)
-        caller = await self._authenticator.authenticate_password(
-            dsn, peer=self._stream.peer, origin=self._stream.origin
-        )
-        grant = caller.grant
-        if grant is not None and (grant.read_only or grant.statements is not None or grant.claims is not None):
-            raise ScopeRefused("this API key is bound to single requests: use it over HTTP")
-        return caller
+        return await self._authenticator.authenticate_password(dsn, peer=self._stream.peer, origin=self._stream.origin)
 
     async def _refuse(self, error: GatewayError) -> None:
         self.error = error

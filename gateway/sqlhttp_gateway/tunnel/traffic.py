@@ -6,6 +6,7 @@ are bounded, and a program that vanishes leaves nothing behind. Which time limit
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 
 from sqlhttp_gateway.errors import (
     BadRequest,
@@ -17,10 +18,12 @@ from sqlhttp_gateway.errors import (
     ShuttingDown,
 )
 from sqlhttp_gateway.events import Observer, TunnelPinned
+from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.settings import TunnelSettings
 from sqlhttp_gateway.tunnel.clocks import Clocks
+from sqlhttp_gateway.tunnel.granted import Granted
 from sqlhttp_gateway.tunnel.listeners import Listeners
 from sqlhttp_gateway.tunnel.login import LoggedIn
 from sqlhttp_gateway.tunnel.outbox import Outbox
@@ -28,6 +31,7 @@ from sqlhttp_gateway.tunnel.pins import Pins
 from sqlhttp_gateway.tunnel.stream import Stream, StreamMisused
 from sqlhttp_gateway.wire.backend import encode_error_response
 from sqlhttp_gateway.wire.effects import Pin
+from sqlhttp_gateway.wire.fence import MakePrologue
 from sqlhttp_gateway.wire.pipeline import MAX_MESSAGE, Failed, Listen, Pinned, Pipeline, Residue, Unlisten, Unpinned
 
 _PIECE_COST = 64
@@ -54,7 +58,9 @@ class Traffic:
         listeners: Listeners,
         settings: TunnelSettings,
         observe: Observer,
+        granted: Granted | None = None,
     ) -> None:
+        """`granted` is what a program has that showed a key or a token."""
         self._stream = stream
         self._password = logged_in.password
         self._pool = logged_in.caller.pool
@@ -62,6 +68,9 @@ class Traffic:
         self._registry = registry
         self._pins = pins
         self._listeners = listeners
+        self._granted = granted
+        self._prologues: Callable[[Backend], MakePrologue] | None = None
+        """What makes a granted program's transactions begin as they must, on any backend."""
         self._settings = settings
         self._observe = observe
         self._loop = asyncio.get_running_loop()
@@ -99,7 +108,8 @@ class Traffic:
         self._draining: asyncio.Task[None] | None = None
         """Waits until Postgres takes more."""
         self._error: GatewayError | None = None
-        self._is_draining = False
+        self._farewell: GatewayError | None = None
+        """Why it has to end as soon as no transaction is open."""
         self._is_pinned = False
         self._is_advancing = False
         self._listening: asyncio.Task[None] | None = None
@@ -111,6 +121,7 @@ class Traffic:
 
     async def run(self) -> GatewayError | None:
         """Move messages until the end; why it ended, or None for an orderly goodbye or a program that just left."""
+        watching = self._loop.create_task(self._watch(self._granted)) if self._granted is not None else None
         try:
             if self._rest:
                 self.take(self._rest)
@@ -125,7 +136,7 @@ class Traffic:
             self._outbox.close()
             if self._timer is not None:
                 self._timer.cancel()
-            tasks = [task for task in (self._leasing, self._listening, self._draining) if task is not None]
+            tasks = [task for task in (self._leasing, self._listening, self._draining, watching) if task is not None]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -156,7 +167,7 @@ class Traffic:
 
     def drain(self) -> None:
         """End it as soon as no transaction is open."""
-        self._is_draining = True
+        self._farewell = _shutdown()
         self._advance()
 
     def abort(self) -> None:
@@ -257,14 +268,14 @@ class Traffic:
         elif pipeline.may_release:
             if self._cancelling is not None:
                 return False  # its signal could meet the next user: its end calls again
-            if not self._is_draining and (self._is_lingering or self._linger(lease)):
+            if self._farewell is None and (self._is_lingering or self._linger(lease)):
                 return False
             self._give_back(lease)
             return True
         elif lease.backend.is_backed_up and self._inbox and self._draining is None:
             self._draining = self._loop.create_task(self._drain_backend(lease))
-        if self._is_draining and not pipeline.is_busy and not pipeline.in_transaction:
-            self._fail(_shutdown())
+        if self._farewell is not None and not pipeline.is_busy and not pipeline.in_transaction:
+            self._fail(self._farewell)
             return False
         return bool(self._inbox) and self._may_feed
 
@@ -318,7 +329,7 @@ class Traffic:
         while (event := pipeline.next_event()) is not None:
             match event:
                 case Failed():
-                    self._error = self._error or event.error
+                    self._error = self._error or self._explained(event.error)
                 case Pinned() if not self._is_pinned:
                     self._pin(event.pin)
                 case Unpinned() if not pipeline.pins:
@@ -364,18 +375,38 @@ class Traffic:
             self._is_pinned = False
             self._pins.leave(self._pool)
 
+    def _secret(self) -> bytes:
+        return self._password
+
+    async def _watch(self, granted: Granted) -> None:
+        self._farewell = await granted.watch()
+        self._advance()
+
+    def _explained(self, error: GatewayError) -> GatewayError:
+        return self._granted.explained(error, self._pool) if self._granted is not None else error
+
     # ── backends ──
 
     def _borrow(self) -> bool:
         """Get a backend at once, or begin to wait in line for one."""
-        lease = self._registry.try_lease(self._pool)
+        granted = self._granted
+        lease = self._registry.try_lease(self._pool) if granted is None else None
         if lease is None:
             self._is_interrupted = False
-            self._leasing = self._loop.create_task(self._registry.lease(self._pool, lambda: self._password))
+            waiting = (
+                self._registry.lease(self._pool, lambda: self._password) if granted is None else self._get(granted)
+            )
+            self._leasing = self._loop.create_task(waiting)
             self._leasing.add_done_callback(self._end_wait)
             return False
         self._use(lease)
         return True
+
+    async def _get(self, granted: Granted) -> Lease:
+        """A backend for a program with a grant, and how its transactions begin there."""
+        self._prologues = await granted.ready(self._pool)
+        lease = self._registry.try_lease(self._pool)
+        return lease or await self._registry.lease(self._pool, self._secret, tenant=granted.grant.tenant)
 
     def _end_wait(self, leasing: "asyncio.Task[Lease]") -> None:
         """There is a backend, or there will be none."""
@@ -398,6 +429,7 @@ class Traffic:
         """There is no backend to be had."""
         if self._over.done():
             return
+        error = self._explained(error)
         if self._greeting:
             self._fail(error)
         else:
@@ -410,7 +442,8 @@ class Traffic:
         lease.lend(self, self._lose)
         if self._outbox.is_full:
             self._hold_backend()
-        self._pipeline.attach(lease.backend.tunnels)
+        prologues = self._prologues
+        self._pipeline.attach(lease.backend.tunnels, prologues(lease.backend) if prologues is not None else None)
         if not self._is_pinned and self._pipeline.pins:
             self._pin(min(self._pipeline.pins))
         self._flush()
@@ -440,7 +473,7 @@ class Traffic:
     def _linger(self, lease: Lease) -> bool:
         """Keep the backend for the next transaction, as long as nobody else wants it; False if somebody does."""
         seconds = self._settings.linger
-        if not seconds or self._is_draining or self._is_in_doubt or not self._pool.may_linger(lease.backend):
+        if not seconds or self._farewell is not None or self._is_in_doubt or not self._pool.may_linger(lease.backend):
             return False
         self._is_lingering = True
         self._pool.lingering.enter(self, seconds)

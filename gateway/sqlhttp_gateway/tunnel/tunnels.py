@@ -4,12 +4,14 @@ import asyncio
 import traceback
 
 from sqlhttp_gateway.auth.authenticate import Authenticator
+from sqlhttp_gateway.auth.claims import Claims
 from sqlhttp_gateway.errors import GatewayError, InvalidParameter, ScopeRefused, ShuttingDown, TunnelsExhausted
 from sqlhttp_gateway.events import Bug, KeyShown, Observer, TunnelClosed, TunnelOpened
 from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.settings import TunnelSettings
 from sqlhttp_gateway.tunnel.console import DATABASE, Client, Console, Sources
+from sqlhttp_gateway.tunnel.granted import Granted
 from sqlhttp_gateway.tunnel.keys import CancelKeys
 from sqlhttp_gateway.tunnel.listeners import Listeners
 from sqlhttp_gateway.tunnel.login import Address, LoggedIn, Login
@@ -33,9 +35,16 @@ class Tunnels:
     """The owner of every tunnel."""
 
     def __init__(
-        self, *, authenticator: Authenticator, registry: PoolRegistry, settings: TunnelSettings, observe: Observer
+        self,
+        *,
+        authenticator: Authenticator,
+        registry: PoolRegistry,
+        claims: Claims,
+        settings: TunnelSettings,
+        observe: Observer,
     ) -> None:
         self._authenticator = authenticator
+        self._claims = claims
         self._registry = registry
         self._settings = settings
         self._observe = observe
@@ -44,9 +53,11 @@ class Tunnels:
         self._listeners = Listeners(registry)
         self._sources = prepared.Sources()
         self._open: dict[Traffic, tuple[str, Stream, LoggedIn]] = {}
+        self._granted: set[Granted] = set()
         self._console: Sources | None = None
         self._connected = 0
         self._is_draining = False
+        authenticator.on_forget = self._look_again
 
     @property
     def connected(self) -> int:
@@ -168,14 +179,23 @@ class Tunnels:
         mode = startup.pool_mode or pool_mode or self._mode_of(pool)
         # Behind a pooler of its own a backend is nobody's for longer than a transaction: ours must not be either.
         pins = (Pin.SESSION,) if mode == "session" or pool.upstream.is_pooler else ()
+        granted = self._granted_to(logged_in)
+        if granted is not None and (refused := granted.refusal(startup.parameters)) is not None:
+            await stream.send(logged_in.greeting + encode_error_response(refused, severity="FATAL"))
+            return refused
+        is_fenced = granted is not None and granted.is_fenced
         traffic: Traffic | None = None
         key = self._keys.issue(lambda: traffic.cancel() if traffic is not None else None)
         try:
+            if granted is not None:
+                self._granted.add(granted)
             pipeline = Pipeline(
                 startup.parameters,
                 self._sources,
                 key_data=encode_backend_key_data(key.process_id, key.secret),
                 pins=pins,
+                is_fenced=is_fenced,
+                check=granted.check if granted is not None else None,
             )
             traffic = Traffic(
                 stream,
@@ -186,6 +206,7 @@ class Tunnels:
                 listeners=self._listeners,
                 settings=self._settings,
                 observe=self._observe,
+                granted=granted,
             )
             if self._is_draining:
                 traffic.drain()
@@ -196,6 +217,18 @@ class Tunnels:
                 del self._open[traffic]
         finally:
             self._keys.revoke(key)
+            if granted is not None:
+                self._granted.discard(granted)
+
+    def _granted_to(self, logged_in: LoggedIn) -> Granted | None:
+        grant = logged_in.caller.grant
+        if grant is None:
+            return None
+        return Granted(logged_in.caller, grant, claims=self._claims, renew=logged_in.renew)
+
+    def _look_again(self) -> None:
+        for granted in self._granted:
+            granted.look_again()
 
     def _mode_of(self, pool: Pool) -> str:
         """What the settings say of this role, else of this database, else of all."""

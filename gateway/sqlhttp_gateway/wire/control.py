@@ -22,11 +22,14 @@ class Control(Enum):
     END = auto()
     CHAIN = auto()
     """One ends and another begins."""
+    ALONE = auto()
+    """DISCARD ALL, which runs nothing of anybody's, and only outside of one."""
 
 
 _BLANK = rb"(?:[ \t\n\r\f\v;]++|--[^\n\r]*+)*+"
 _SUSPECT = re.compile(
-    _BLANK + rb"(?:/\*|(?:begin|start|set|commit|end|rollback|abort|prepare)(?![A-Za-z0-9_$\x80-\xff]))", re.IGNORECASE
+    _BLANK + rb"(?:/\*|(?:begin|start|set|commit|end|rollback|abort|prepare|discard)(?![A-Za-z0-9_$\x80-\xff]))",
+    re.IGNORECASE,
 )
 """Nearly no statement begins like this, or with a comment; those that do are looked at."""
 _OPTIONAL = (b"work", b"transaction")
@@ -44,6 +47,8 @@ def control_of(text: bytes) -> Control:
             return Control.SET
         case [b"prepare", b"transaction", *_]:
             return Control.END
+        case [b"discard", b"all"]:
+            return Control.ALONE
         case [b"commit" | b"rollback", b"prepared", *_]:
             return Control.NONE  # of a transaction that was prepared earlier, and never within a block
         case [b"commit" | b"end" | b"rollback" | b"abort", *rest]:

@@ -1,4 +1,4 @@
-"""What a program sends that may run nothing outside a `Fence`: as in `requests`, but the fence is asked about each message.
+"""What a program sends that may run nothing outside a `Fence`: as in `requests`, with the fence asked each time.
 
 Names of statements hold across backends here even in session pooling, since every text has to be known.
 """

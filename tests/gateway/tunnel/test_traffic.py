@@ -32,6 +32,10 @@ FATAL = b"E\0\0\0\x20SFATAL\0VFATAL\0C57P01\0Mgone\0\0"
 GREETING = b"<ok>"
 
 
+async def _never() -> Any:
+    raise AssertionError("nobody asked for it")
+
+
 class Scene:
     """One tunnel and everything around it."""
 
@@ -50,7 +54,7 @@ class Scene:
         caller: Any = SimpleNamespace(pool=self.registry.pool)
         self.traffic = Traffic(
             self.stream,
-            LoggedIn(caller, Startup("ada", "app", {}), b"sesam", GREETING, rest),
+            LoggedIn(caller, Startup("ada", "app", {}), b"sesam", GREETING, rest, renew=_never),
             Pipeline(parameters or {}, Sources(), key_data=b"<key>", pins=pins),
             registry=self.registry,  # type: ignore[arg-type]
             pins=Pins(max_pinned),

@@ -24,6 +24,13 @@ PASSWORD = frame(b"p", b"sesam\0")
 BEGUN = b"C\0\0\0\x0aBEGIN\0Z\0\0\0\x05T"
 
 
+class Claims:
+    """Nothing goes in front of anything."""
+
+    async def ready(self, grant: Any, pool: Any) -> Any:
+        return lambda backend: None
+
+
 class Scene:
     """The owner of tunnels, before backends that the test plays."""
 
@@ -34,9 +41,12 @@ class Scene:
         self.tunnels = Tunnels(
             authenticator=self,  # type: ignore[arg-type]
             registry=self.registry,  # type: ignore[arg-type]
+            claims=Claims(),  # type: ignore[arg-type]
             settings=TunnelSettings(**settings),
             observe=self.events.append,
         )
+
+    on_forget: Callable[[], None]
 
     async def authenticate_password(self, dsn: Any, *, peer: str, origin: str | None = None) -> Any:
         if dsn.password != b"sesam":
