@@ -3,14 +3,19 @@
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from sqlhttp_gateway import cli
+from sqlhttp_gateway.auth.api_keys import hash_of, new_key
 from tests.support.cluster import Cluster, Database
 from tests.support.gateway import Gateway
+from tests.support.issuer import Issuer
+from tests.support.program import scratch_role
 
 SCRIPTS = Path(__file__).parent / "drivers"
 TIMEOUT = 120.0  # seconds; a script takes one to three
@@ -35,14 +40,14 @@ class Run:
         )
 
 
-def run(node: str, script: str, gateway: Gateway, database: Database) -> Run:
-    """Let one script work on a database of its own through the gateway."""
+def run(node: str, script: str, gateway: Gateway, database: Database, **variables: str) -> Run:
+    """Let one script work on a database of its own through the gateway, with more `variables` in its environment."""
     # Prisma's adapter takes every timestamptz for UTC, and a cluster's own zone is that of its machine.
     database.psql(f"ALTER DATABASE {database.name} SET timezone TO 'UTC'")
     environment = {name: os.environ[name] for name in ("PATH", "HOME", "TZ") if name in os.environ}
     done = subprocess.run(
         [node, str(SCRIPTS / script)],
-        env={**environment, "GATEWAY_URL": gateway.url, "DATABASE_URL": database.url},
+        env={**environment, "GATEWAY_URL": gateway.url, "DATABASE_URL": database.url, **variables},
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
@@ -75,6 +80,40 @@ def test_driver_finds_the_same_where_no_statement_is_named(
     """As behind a transaction pooler, where a named statement may meet another backend."""
     gateway = start_gateway(database_url=f"{postgres.maintenance.url}?pgbouncer=true", pool={"max_size": 2})
     judge(run(node, "serverless.mjs", gateway, database), "serverless.mjs", least=130)
+
+
+def test_driver_comes_in_with_a_token_as_with_neon(
+    node: str, postgres: Cluster, database: Database, start_gateway: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    issuer, key, jwks = Issuer(), new_key(), tmp_path / "jwks.json"
+    issuer.rotate("one", "RS256")
+    jwks.write_bytes(issuer.jwks())
+    assert cli.main(["auth", "install", "--set", f"database_url={database.url}"]) == 0
+    with scratch_role(postgres) as role:
+        database.psql(_NOTES.format(role=role))
+        gateway = start_gateway(
+            issuers={"mine": {"jwks_file": str(jwks), "roles": [role]}},
+            logins={"app": {"role": role, "password": "secret"}},
+            keys={key.id: {"hash": hash_of(key), "database": database.name, "role": role}},
+            pool={"max_size": 4},
+        )
+        soon = int(time.time()) + 600
+        tokens = {
+            name.upper(): issuer.token("one", {"sub": name, "role": "member", "exp": exp})
+            for name, exp in (("ann", soon), ("bob", soon), ("late", 1))
+        }
+        ran = run(node, "auth_token.mjs", gateway, database, KEY=key.text, ROLE=role, **tokens)
+        database.psql(f"DROP OWNED BY {role}")
+    judge(ran, "auth_token.mjs", least=20)
+
+
+_NOTES = """
+CREATE TABLE notes (id int GENERATED ALWAYS AS IDENTITY, owner text NOT NULL DEFAULT auth.user_id(), body text);
+ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON notes USING (owner = (SELECT auth.user_id())) WITH CHECK (owner = (SELECT auth.user_id()));
+INSERT INTO notes (owner, body) VALUES ('ann', 'ann 1'), ('bob', 'bob 1'), ('ann', 'ann 2'), ('bob', 'bob 2');
+GRANT SELECT, INSERT, DELETE ON notes TO {role}
+"""
 
 
 def judge(ran: Run, script: str, *, least: int) -> None:
