@@ -44,6 +44,7 @@ from sqlhttp_gateway.pools.passwords import Passwords
 from sqlhttp_gateway.pools.probe import Probes
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.targets import Targets
+from sqlhttp_gateway.quick import Quick
 from sqlhttp_gateway.reload import changes, in_effect
 from sqlhttp_gateway.reply import new_request_id
 from sqlhttp_gateway.service import SqlService
@@ -200,7 +201,14 @@ class Gateway:
             observe=self._observe,
             telling=_telling(settings),
         )
-        self._sql = sql = SqlEndpoint(service, settings.request, self._observe)
+        quick = Quick(
+            authenticator=authenticator,
+            registry=registry,
+            limits=_limits(settings),
+            observe=self._observe,
+            telling=_telling(settings),
+        )
+        self._sql = sql = SqlEndpoint(service, settings.request, self._observe, quick=quick)
         self._tunnels = tunnels = Tunnels(
             authenticator=authenticator,
             registry=registry,
@@ -243,6 +251,7 @@ class Gateway:
             lambda new: passwords.reconfigure(new.auth),
             credentials.reconfigure,
             lambda new: service.reconfigure(limits=_limits(new), telling=_telling(new)),
+            lambda new: quick.reconfigure(limits=_limits(new), telling=_telling(new)),
             lambda new: sql.reconfigure(new.request),
             lambda new: tunnels.reconfigure(new.tunnel),
             lambda new: listener.reconfigure(new.listen),

@@ -7,16 +7,18 @@ stayed.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from sqlhttp_gateway.errors import ClaimsFailed, ConnectionBroken, GatewayError, PostgresError, ResponseTooLarge
 from sqlhttp_gateway.model import Batch, Options, Prologue, Result, Statement, TransactionOptions
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.positions import Positions
 from sqlhttp_gateway.pools.scrub import INSIDE, ROLLBACK
-from sqlhttp_gateway.wire.exchange import IDLE, Exchange, copy_refused
-from sqlhttp_gateway.wire.frontend import DESCRIBE_PORTAL, EXECUTE, FLUSH, SYNC, encode_bind, encode_parse
+from sqlhttp_gateway.pools.statements import Prepared
+from sqlhttp_gateway.wire.exchange import IDLE, Exchange, Foreseen, copy_refused
+from sqlhttp_gateway.wire.frontend import DESCRIBE_AND_EXECUTE, FLUSH, SYNC, encode_bind, encode_parse
 from sqlhttp_gateway.wire.surrounded import SurroundedExchange
 
 _PLAIN = re.compile(r"\s*(?:select|insert|update|delete|with|values|merge|table)\b", re.IGNORECASE)
@@ -82,7 +84,10 @@ async def execute(
 
 
 def is_plain(request: Statement) -> bool:
-    """Whether the statement ends as a whole or not at all: no CALL or DO, which may commit on the way."""
+    """Whether the statement ends as a whole or not at all: no CALL or DO, which may commit on the way.
+
+    `start_plain` may run it, where nothing is to run in front of it and no pooler is in between.
+    """
     return _PLAIN.match(request.text) is not None
 
 
@@ -135,21 +140,22 @@ async def _attempt(
     new: list[tuple[str, bytes]] = []
     cached: list[bool] = []
     for number, statement in enumerate(texts):
-        name = statements.find(statement.text) if reuse else None
-        cached.append(name is not None)
+        prepared = statements.prepared(statement.text) if reuse else None
+        cached.append(prepared is not None)
         if number and number == len(texts) - 1:
             if is_pooler:
                 parts.append(INSIDE)
             if _holds_commit(request, options):
                 parts.append(FLUSH)
                 parts = []
-        if name is None:
+        if prepared is None:
             name = statements.new_name(statement.text)
             new.append((statement.text, name))
             parts.append(encode_parse(name, statement.text.encode()))
+        else:
+            name = prepared.name
         parts.append(encode_bind(name, statement.params))
-        parts.append(DESCRIBE_PORTAL)
-        parts.append(EXECUTE)
+        parts.append(DESCRIBE_AND_EXECUTE)
     lease.parsed += len(new)
     lease.reused += len(cached) - len(new)
     scrubs_inside = is_pooler and (plain or len(texts) > 1)
@@ -196,6 +202,70 @@ async def _attempt(
     else:
         exchange.results = exchange.results[:1]
     return exchange
+
+
+# ── one plain statement, without waiting ─────────────────────────────────────────────────────────────────────────────
+
+
+class Plain(NamedTuple):
+    """An exchange with one plain statement, and what it has taken to begin it."""
+
+    exchange: Exchange
+    name: bytes
+    prepared: Prepared | None
+    """What the statement was prepared as before; None: it is parsed as `name` in this exchange."""
+
+
+def start_plain(
+    lease: Lease, statement: Statement, then: Callable[[], None], *, array_mode: bool, limits: Limits
+) -> Plain:
+    """What `execute` does first, for one that `is_plain`; `then` is called at its end. The lease's backend is open."""
+    statements = lease.backend.statements
+    text = statement.text
+    prepared = statements.prepared(text)
+    closing = statements.take_closing()
+    if prepared is not None:
+        name = prepared.name
+        frames = b"%b%b%b%b" % (closing, encode_bind(name, statement.params), DESCRIBE_AND_EXECUTE, SYNC)
+        exchange = Exchange(max_bytes=limits.max_bytes, count_names=not array_mode, foreseen=prepared.foreseen)
+        lease.reused += 1
+    else:
+        name = statements.new_name(text)
+        bind = encode_bind(name, statement.params)
+        frames = b"".join((closing, encode_parse(name, text.encode()), bind, DESCRIBE_AND_EXECUTE, SYNC))
+        exchange = Exchange(max_bytes=limits.max_bytes, count_names=not array_mode)
+        lease.parsed += 1
+    started = Plain(exchange, name, prepared)
+    lease.start(frames, exchange, then, timeout=limits.statement_timeout, scrub_behind=True)
+    return started
+
+
+def plain_result(lease: Lease, statement: Statement, started: Plain, limits: Limits) -> Result | None:
+    """What has come of it; None when it is worth a second try on this or another connection, and nothing has stayed.
+
+    Raises:
+        GatewayError: as `execute`.
+    """
+    exchange, name, prepared = started
+    if exchange.error is None:
+        result = exchange.results[0]
+        if prepared is None:
+            lease.backend.statements.add(statement.text, name)
+        elif prepared.foreseen is None or prepared.foreseen.description is not result.description:
+            prepared.foreseen = Foreseen.after(result)
+        return result
+    if prepared is None:
+        if exchange.parsed:
+            lease.backend.statements.add(statement.text, name)
+    elif _refused_to_bind(exchange, [True]) is not None:
+        lease.backend.statements.drop(statement.text)
+        return None
+    if exchange.fatal_first:
+        return None
+    raise with_outcome(exchange, lease, limits, in_transaction=False)
+
+
+# ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def refuse_streams(statements: Iterable[Statement]) -> None:

@@ -1,5 +1,6 @@
 """What goes back over HTTP."""
 
+import os
 import re
 
 from sqlhttp_gateway.errors import TargetOverloaded, WaitTimeout
@@ -11,6 +12,23 @@ def test_request_id_is_a_random_uuid() -> None:
     assert len(ids) == 1000
     for each in ids:
         assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", each)
+
+
+def test_forked_processes_have_ids_of_their_own() -> None:
+    mine = {new_request_id() for _ in range(100)}
+    source, sink = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(sink, "".join(new_request_id() for _ in range(100)).encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(sink)
+    with os.fdopen(source) as told:
+        text = told.read()
+    theirs = {text[start : start + 36] for start in range(0, len(text), 36)}
+    assert len(theirs) == 100
+    assert not theirs & (mine | {new_request_id() for _ in range(100)})
+    assert not {each[:18] for each in theirs} & {each[:18] for each in mine}
 
 
 def test_error_that_knows_when_to_come_back_says_so_and_another_does_not() -> None:

@@ -83,6 +83,8 @@ class Authenticator:
         self._known: dict[bytes, Caller] = {}
         self.on_forget: Callable[[], None] = _nobody
         """Told when keys or tokens have to be looked at again, for callers that stay connected."""
+        self.generation = 0
+        """Grows whenever somebody who was recalled may be so no longer."""
         self.reconfigure(
             keys=keys,
             tokens=tokens,
@@ -127,6 +129,7 @@ class Authenticator:
         """Recall nobody: something that was proven may be so no longer."""
         self._known.clear()
         self.on_forget()
+        self.generation += 1
 
     async def authenticate(
         self,

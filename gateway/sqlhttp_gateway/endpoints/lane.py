@@ -21,6 +21,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from sqlhttp_gateway.endpoints.single_write import reply_bytes
 from sqlhttp_gateway.endpoints.sql import SqlEndpoint
 from sqlhttp_gateway.neon.headers import ORIGIN
+from sqlhttp_gateway.quick import Asker, Errand
+from sqlhttp_gateway.reply import Reply
 
 CANCEL_AFTER = 0.02
 """Seconds that a request may go on whose program has left: most are over by then, and a cancel costs a connection."""
@@ -67,7 +69,11 @@ class LaneProtocol(HttpToolsProtocol):
         self._head: Head | None = None
         self._is_between = True
         """The parser has seen all of a request and nothing of the next."""
-        self._running: asyncio.Task[None] | None = None
+        self._asker: Asker | None = None
+        """Whoever sends that head, if its requests may be quick."""
+        self._running: asyncio.Task[None] | Errand | None = None
+        self._body = b""
+        """That of the request that runs."""
         self._ahead: list[bytes] = []
         """What came while a request ran."""
         self._is_last = False
@@ -78,7 +84,7 @@ class LaneProtocol(HttpToolsProtocol):
     # ── asyncio.Protocol ──
 
     def data_received(self, data: bytes) -> None:
-        if self._running is not None:
+        if self._running is not None or self._ahead:
             self._ahead.append(data)
             if sum(map(len, self._ahead)) > HIGH_WATER_LIMIT:
                 self.flow.pause_reading()
@@ -95,12 +101,12 @@ class LaneProtocol(HttpToolsProtocol):
                 and int(digits) == len(data) - begin
                 and self._is_free(len(data) - begin)
             ):
-                self._begin(head, data[begin:])
+                self._begin(data[begin:])
                 return
         looks_plain = self._endpoint is not None and self._is_between and data.startswith(_START)
         super().data_received(data)
         if looks_plain and self._is_between and not self.server_state.default_headers:
-            self._head = _head(data, self.headers)
+            self._remember(_head(data, self.headers))
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -127,10 +133,19 @@ class LaneProtocol(HttpToolsProtocol):
             super().shutdown()
         else:
             self._is_last = True
-            self.tasks.add(self._running)
-            self._running.add_done_callback(self.tasks.discard)
+            self._running_tasks.add(self._running)
 
     # ── one request ──
+
+    @property
+    def _running_tasks(self) -> set[Any]:
+        """What uvicorn waits for at its end, and cancels if it takes too long."""
+        return self.tasks
+
+    def _remember(self, head: Head | None) -> None:
+        self._head = head
+        quick = self._endpoint.quick if self._endpoint is not None else None
+        self._asker = quick.asker(head.headers) if quick is not None and head is not None else None
 
     def _is_free(self, body_bytes: int) -> bool:
         """uvicorn owes no answer, and the endpoint's own way has nothing to say first."""
@@ -145,25 +160,47 @@ class LaneProtocol(HttpToolsProtocol):
             and not self.transport.is_closing()
         )
 
-    def _begin(self, head: Head, body: bytes) -> None:
+    def _begin(self, body: bytes) -> None:
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
-        self._running = self.loop.create_task(self._answer(head.headers, body))
+        self._body = body
+        if self._asker is not None:
+            assert self._endpoint is not None
+            assert self._endpoint.quick is not None
+            errand = self._endpoint.quick.begin(self._asker, body, self._deliver)
+            if errand is not None:
+                self._running = errand
+                return
+        self._running = self.loop.create_task(self._answer())
 
-    async def _answer(self, headers: Mapping[bytes, bytes], body: bytes) -> None:
-        endpoint = self._endpoint
-        assert endpoint is not None
+    async def _answer(self) -> None:
+        """Let the service answer."""
+        assert self._endpoint is not None
+        assert self._head is not None
         try:
-            reply = await endpoint.answer(headers, body, self.client)
+            reply = await self._endpoint.answer(self._head.headers, self._body, self.client)
         except asyncio.CancelledError:
+            self._end()
             self.transport.close()
             raise
         except Exception:
             _log.exception("a request failed")
+            self._end()
             self.transport.close()
             return
-        finally:
-            self._running = None
+        self._deliver(reply)
+
+    def _deliver(self, reply: Reply | None) -> None:
+        """The request that runs is over; None: it has not begun, and is the service's."""
+        if reply is None:
+            self._end()
+            if not self.transport.is_closing():
+                self._running = self.loop.create_task(self._answer())
+                if self._is_last:
+                    self._running_tasks.add(self._running)
+            return
+        self._end()
+        self._body = b""
         transport = self.transport
         if transport.is_closing():
             return
@@ -176,8 +213,18 @@ class LaneProtocol(HttpToolsProtocol):
         if self._idle_timer is None:
             self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._look_idle)
         if self._ahead:
-            data = b"".join(self._ahead)
-            self._ahead.clear()
+            self.loop.call_soon(self._go_on)
+
+    def _end(self) -> None:
+        running, self._running = self._running, None
+        if self._is_last:
+            self._running_tasks.discard(running)
+
+    def _go_on(self) -> None:
+        """With what came while a request ran."""
+        data = b"".join(self._ahead)
+        self._ahead.clear()
+        if data and not self.transport.is_closing():
             self.flow.resume_reading()
             self.data_received(data)
 

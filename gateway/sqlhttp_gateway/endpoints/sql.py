@@ -15,6 +15,7 @@ from sqlhttp_gateway.endpoints.watch import Verdict, Watch
 from sqlhttp_gateway.errors import BadRequest, GatewayError, RequestTooLarge, RequestTooSlow
 from sqlhttp_gateway.events import Answered, Observer
 from sqlhttp_gateway.neon.headers import AUTHORIZATION, CONNECTION_STRING, CORS_PREFLIGHT, ORIGIN, READ_ONLY
+from sqlhttp_gateway.quick import Quick
 from sqlhttp_gateway.reply import Reply, error_reply, new_request_id
 from sqlhttp_gateway.service import SqlService
 from sqlhttp_gateway.settings import RequestSettings
@@ -23,8 +24,12 @@ from sqlhttp_gateway.settings import RequestSettings
 class SqlEndpoint:
     """The ASGI side of SqlService."""
 
-    def __init__(self, service: SqlService, settings: RequestSettings, observe: Observer) -> None:
+    def __init__(
+        self, service: SqlService, settings: RequestSettings, observe: Observer, *, quick: Quick | None = None
+    ) -> None:
+        """`quick` is for requests that come without ASGI."""
         self._service = service
+        self.quick = quick
         self._observe = observe
         self._watch = Watch(settings.read_timeout)
         self.reconfigure(settings)

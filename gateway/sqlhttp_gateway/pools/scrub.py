@@ -95,6 +95,6 @@ class Scrub:
         return self._exchange.receive(data)
 
 
-def needs_deep_scrub(tags: list[bytes | None]) -> bool:
-    """Whether one of these command tags may have made or dropped prepared statements, or run code that did."""
-    return any(tag is not None and tag.startswith(_DEEP_TAGS) for tag in tags)
+def needs_deep_scrub(tag: bytes | None) -> bool:
+    """Whether a command with this tag may have made or dropped prepared statements, or run code that did."""
+    return tag is not None and tag.startswith(_DEEP_TAGS)

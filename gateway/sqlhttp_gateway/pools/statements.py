@@ -3,10 +3,21 @@
 Named by a counter and never reused: a name that went missing on the server can only be an old one.
 """
 
+from sqlhttp_gateway.wire.exchange import Foreseen
 from sqlhttp_gateway.wire.frontend import encode_close_statement
 
 MAX_TEXT = 16_384
 """Longer texts are parsed each time, so that a few generated statements cannot fill the server's memory."""
+
+
+class Prepared:
+    """A statement that the connection holds under `name`, and what its answer will probably begin with."""
+
+    __slots__ = ("foreseen", "name")
+
+    def __init__(self, name: bytes) -> None:
+        self.name = name
+        self.foreseen: Foreseen | None = None
 
 
 class Statements:
@@ -17,7 +28,7 @@ class Statements:
     def __init__(self, size: int) -> None:
         """At most `size` statements; 0 keeps none."""
         self._size = size
-        self._names: dict[str, bytes] = {}
+        self._names: dict[str, Prepared] = {}
         self._counter = 0
         self._closing: list[bytes] = []
 
@@ -26,10 +37,15 @@ class Statements:
 
     def find(self, text: str) -> bytes | None:
         """The name under which `text` is prepared, if it is."""
-        name = self._names.pop(text, None)
-        if name is not None:
-            self._names[text] = name  # now the most recently used
-        return name
+        prepared = self.prepared(text)
+        return None if prepared is None else prepared.name
+
+    def prepared(self, text: str) -> Prepared | None:
+        """What `text` is prepared as, if it is."""
+        prepared = self._names.pop(text, None)
+        if prepared is not None:
+            self._names[text] = prepared  # now the most recently used
+        return prepared
 
     def new_name(self, text: str) -> bytes:
         """A name to parse `text` under; empty, the unnamed statement, for one that is not to be kept."""
@@ -44,17 +60,17 @@ class Statements:
             return
         known = self._names.pop(text, None)
         if known is not None:
-            self._closing.append(known)
-        self._names[text] = name
+            self._closing.append(known.name)
+        self._names[text] = Prepared(name)
         while len(self._names) > self._size:
             oldest = next(iter(self._names))
-            self._closing.append(self._names.pop(oldest))
+            self._closing.append(self._names.pop(oldest).name)
 
     def drop(self, text: str) -> None:
         """What `text` was prepared as is out of date."""
-        name = self._names.pop(text, None)
-        if name is not None:
-            self._closing.append(name)
+        prepared = self._names.pop(text, None)
+        if prepared is not None:
+            self._closing.append(prepared.name)
 
     def take_closing(self) -> bytes:
         """Close messages for the statements that were pushed out; to be sent before anything that can fail."""

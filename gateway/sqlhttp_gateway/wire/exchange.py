@@ -6,7 +6,10 @@ are not taken apart: a Result keeps the DataRow messages as they came, so that r
 length.
 """
 
+from collections.abc import Sequence
 from struct import Struct
+from struct import error as StructError
+from typing import NamedTuple
 
 from sqlhttp_gateway.errors import (
     GatewayError,
@@ -50,6 +53,9 @@ IDLE = ord("I")
 """Transaction status of a ReadyForQuery outside a transaction."""
 
 _READY_LENGTH = 5
+_READY_IDLE = b"Z\0\0\0\x05I"
+_SHORTEST_ROW = 6
+_MOST_FORESEEN = 2048
 _COLUMN_BYTES = 100
 """What an answer in JSON says of a column beyond what RowDescription has."""
 _RESULT_BYTES = 75
@@ -64,59 +70,63 @@ def copy_refused() -> UnsupportedStatement:
     )
 
 
+class Foreseen(NamedTuple):
+    """How the answer to a prepared statement begins as long as its columns are those of the last time."""
+
+    before: bytes
+    """BindComplete and RowDescription, or NoData."""
+    description: bytes | None
+
+    @classmethod
+    def after(cls, result: Result) -> "Foreseen | None":
+        """What to expect of the same statement after this; None for a description that is not worth keeping."""
+        body = result.description
+        if body is None:
+            return _NO_ROWS
+        if len(body) > _MOST_FORESEEN:
+            return None
+        return cls(b"2\0\0\0\x04T%b%b" % ((4 + len(body)).to_bytes(4), body), body)
+
+
+_NO_ROWS = Foreseen(b"2\0\0\0\x04n\0\0\0\x04", None)
+
+
 class Exchange:
     """Reads one exchange. Feed `receive` until it returns the bytes that came after the exchange's end."""
 
-    __slots__ = (
-        "_chunks",
-        "_count_names",
-        "_description",
-        "_max_bytes",
-        "_missing",
-        "_row_count",
-        "_row_overhead",
-        "_rows",
-        "_skip",
-        "bound",
-        "bytes_received",
-        "copy_in",
-        "error",
-        "fatal_first",
-        "parameters",
-        "parsed",
-        "results",
-        "status",
-    )
+    # Made for every request: what nearly always stays as it is stands in the class, which takes a third of the time.
+    error: GatewayError | None = None
+    """The first thing that went wrong. The exchange still has to be read to its end."""
+    status = 0
+    """The transaction status byte of ReadyForQuery; 0 before it came."""
+    parsed = 0
+    """How many Parse messages succeeded."""
+    bound = 0
+    """How many Bind messages succeeded."""
+    bytes_received = 0
+    fatal_first = False
+    """Postgres's first word was that it ends the connection: nothing of the exchange was executed, since the
+    replies to what was executed would have stood before it."""
+    copy_in = False
+    """Postgres waits for COPY data that nobody will send."""
+    parameters: Sequence[bytes] = ()
+    """Bodies of ParameterStatus messages."""
+    _description: bytes | None = None
+    _row_count = 0
+    _row_overhead = 0
+    _missing = 0
+    _skip = 0
 
-    def __init__(self, *, max_bytes: int = 0, count_names: bool = False) -> None:
+    def __init__(self, *, max_bytes: int = 0, count_names: bool = False, foreseen: Foreseen | None = None) -> None:
         """`max_bytes` bounds the rows and their descriptions (0 sets no bound); `count_names` adds the column names to
-        every row's size, as they are in an answer whose rows are objects."""
+        every row's size, as they are in an answer whose rows are objects. `foreseen` is what the answer to a single
+        statement will probably begin with."""
         self.results: list[Result] = []
-        self.error: GatewayError | None = None
-        """The first thing that went wrong. The exchange still has to be read to its end."""
-        self.status = 0
-        """The transaction status byte of ReadyForQuery; 0 before it came."""
-        self.parsed = 0
-        """How many Parse messages succeeded."""
-        self.bound = 0
-        """How many Bind messages succeeded."""
-        self.bytes_received = 0
-        self.fatal_first = False
-        """Postgres's first word was that it ends the connection: nothing of the exchange was executed, since the
-        replies to what was executed would have stood before it."""
-        self.copy_in = False
-        """Postgres waits for COPY data that nobody will send."""
-        self.parameters: list[bytes] = []
-        """Bodies of ParameterStatus messages."""
         self._max_bytes = max_bytes
         self._count_names = count_names
-        self._description: bytes | None = None
+        self._foreseen = foreseen
         self._rows: list[bytes] = []
-        self._row_count = 0
-        self._row_overhead = 0
         self._chunks: list[bytes] = []
-        self._missing = 0
-        self._skip = 0
 
     def refuse(self, error: GatewayError) -> None:
         """Let `error` be the outcome; rows are no longer kept."""
@@ -130,6 +140,11 @@ class Exchange:
         Raises:
             RemoteProtocolError: this is no answer to what was asked.
         """
+        if self._foreseen is not None:
+            rest = self._receive_foreseen(data, self._foreseen)
+            self._foreseen = None
+            if rest is not None:
+                return rest
         if self._skip:
             if self._skip >= len(data):
                 self._skip -= len(data)
@@ -177,6 +192,53 @@ class Exchange:
             self._missing = need - have
         return None
 
+    def _receive_foreseen(self, data: bytes, foreseen: Foreseen) -> bytes | None:
+        """`receive` for an answer that came whole and as foreseen; None when it did not, and nothing has changed then.
+
+        A lookup by key is read in 1 µs here, and in 6 by the walk over all of its messages.
+        """
+        if self.error is not None or not (data.startswith(foreseen.before) and data.endswith(_READY_IDLE)):
+            return None
+        start = position = len(foreseen.before)
+        count = 0
+        try:
+            while data[position] == DATA_ROW:
+                length = _INT32_AT(data, position + 1)[0]
+                if length < _SHORTEST_ROW:
+                    return None
+                position += 1 + length
+                count += 1
+            length = _INT32_AT(data, position + 1)[0]
+            if data[position] != COMMAND_COMPLETE or length < 5:
+                return None
+        except (IndexError, StructError):
+            return None  # the rest is still to come
+        end, following = position, position + 1 + length
+        if data[following : following + len(_READY_IDLE)] != _READY_IDLE:
+            return None
+        size = end - start + _RESULT_BYTES
+        description = foreseen.description
+        if description is not None:
+            columns = int.from_bytes(description[:2])
+            size += len(description) + _COLUMN_BYTES * columns + count * self._overhead(len(description), columns)
+        if 0 < self._max_bytes < size:
+            return None
+        self.bytes_received = size
+        self.bound = 1
+        self.status = IDLE
+        self.results.append(Result(description, data[start:end], count, data[end + 5 : following - 1]))
+        return data[following + len(_READY_IDLE) :]
+
+    def _overhead(self, described: int, columns: int) -> int:
+        """What a row is longer in JSON than on the wire; its description has so many bytes and columns.
+
+        A row's frame and lengths are not sent on, but what JSON puts around its values is: two characters and a comma
+        for each, and the brackets. Beside each name and its NUL stand 18 bytes; JSON puts three characters around a
+        name.
+        """
+        overhead = -4 - columns
+        return overhead + described - 2 - 18 * columns + 2 * columns if self._count_names else overhead
+
     def _take_rows(self, data: bytes, start: int, end: int) -> int:
         """Keep the run of whole rows from `start` on; answer where it ends."""
         position, count = start, 0
@@ -212,12 +274,7 @@ class Exchange:
             columns = int.from_bytes(data[start : start + 2])
             self._count(end - start + _COLUMN_BYTES * columns)
             self._description = data[start:end] if self.error is None else None
-            # A row's frame and lengths are not sent on, but what JSON puts around its values is: two characters and a
-            # comma for each, and the brackets.
-            self._row_overhead = -4 - columns
-            if self._count_names:
-                # Beside each name and its NUL stand 18 bytes; JSON puts three characters around a name.
-                self._row_overhead += end - start - 2 - 18 * columns + 2 * columns
+            self._row_overhead = self._overhead(end - start, columns)
         elif tag == COMMAND_COMPLETE:
             self._finish(data[start : end - 1])
         elif tag == PARSE_COMPLETE:
@@ -232,7 +289,7 @@ class Exchange:
                 self.fatal_first = True
             self.refuse(PostgresError(fields))
         elif tag == PARAMETER_STATUS:
-            self.parameters.append(data[start:end])
+            self.parameters = [*self.parameters, data[start:end]]
         elif tag in _COPY:
             self.copy_in = tag == COPY_IN_RESPONSE
             self.refuse(copy_refused())

@@ -20,6 +20,8 @@ DESCRIBE_PORTAL = b"D\0\0\0\x06P\0"
 EXECUTE = b"E\0\0\0\x09\0\0\0\0\0"
 """Execute of the unnamed portal, without a limit of rows."""
 
+DESCRIBE_AND_EXECUTE = DESCRIBE_PORTAL + EXECUTE
+
 NULL = b"\xff\xff\xff\xff"
 _NO_FORMATS = b"\0\0"
 MAX_PARAMETERS = 65535

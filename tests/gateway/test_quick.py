@@ -1,0 +1,368 @@
+"""The quick way answers and tells what the service would have, and leaves to the service what is not plain."""
+
+import asyncio
+import gc
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import pytest
+
+from sqlhttp_gateway.errors import RemoteProtocolError
+from sqlhttp_gateway.events import Answered, Bug
+from sqlhttp_gateway.neon.headers import REQUEST_HEADERS
+from sqlhttp_gateway.pools.pool import Pool
+from sqlhttp_gateway.quick import _PLAIN_HEADERS, Asker, Quick
+from sqlhttp_gateway.reply import Reply
+from sqlhttp_gateway.story import CLOSED_REQUEST
+from tests.support.cluster import Database
+from tests.support.leases import until
+from tests.support.running_app import RunningApp, running_app
+from tests.support.watch import watching
+
+DEADLINE = 20.0  # seconds
+SLEEPING = "wait_event = 'PgSleep'"
+_SERVICE = "for the service"
+
+
+class Asking:
+    """A program on one connection, whose password is proven."""
+
+    def __init__(self, app: RunningApp, **headers: str) -> None:
+        self.app = app
+        endpoint = app.app.lane
+        assert endpoint is not None
+        assert endpoint.quick is not None
+        self.endpoint = endpoint
+        self.quick: Quick = endpoint.quick
+        given = {"neon-connection-string": app.database.url, "neon-raw-text-output": "true"}
+        given |= {name.replace("_", "-"): value for name, value in headers.items()}
+        self.headers = {name.encode(): value.encode() for name, value in given.items()}
+        found = self.quick.asker(self.headers)
+        assert found is not None
+        self.asker: Asker = found
+
+    @property
+    def pool(self) -> Pool:
+        [pool] = self.quick.registry.pools
+        return pool
+
+    async def of_service(self, body: object) -> Reply:
+        """The judge's reply."""
+        return await self.endpoint.answer(self.headers, encoded(body), None)
+
+    async def of_quick(self, body: object) -> Reply | str:
+        """The quick reply; `_SERVICE` when the request was left to the service, at first or later."""
+        _, answer = self.begin(body)
+        async with asyncio.timeout(DEADLINE):
+            return await answer
+
+    def begin(self, body: object) -> tuple[Any, "asyncio.Future[Reply | str]"]:
+        answer: asyncio.Future[Reply | str] = asyncio.get_running_loop().create_future()
+        errand = self.quick.begin(
+            self.asker, encoded(body), lambda reply: answer.set_result(_SERVICE if reply is None else reply)
+        )
+        if errand is None:
+            answer.set_result(_SERVICE)
+        return errand, answer
+
+
+def encoded(body: object) -> bytes:
+    return body if isinstance(body, bytes) else json.dumps(body).encode()
+
+
+def one(text: str, *params: object, **members: object) -> dict[str, object]:
+    return {"query": text, "params": list(params), **members}
+
+
+@pytest.fixture
+async def app(database: Database) -> AsyncIterator[RunningApp]:
+    async with running_app(database, pool={"max_size": 2}, statement={"timeout": 2}) as running:
+        await running.post(one("CREATE TABLE t (id int PRIMARY KEY, name text)"))
+        await running.post(one("INSERT INTO t SELECT n, 'name ' || n FROM generate_series(1, 100) AS n"))
+        yield running
+        assert not [event for event in running.events if isinstance(event, Bug)]
+
+
+@pytest.fixture
+async def asking(app: RunningApp) -> Asking:
+    return Asking(app)
+
+
+def told(event: Answered) -> dict[str, Any]:
+    """What is told of a request, its times aside."""
+    fields = event._asdict()
+    for name in ("request_id", "seconds", "waited", "executed", "encoded", "parsed", "reused"):
+        del fields[name]
+    return fields
+
+
+# ── the same as the service ──────────────────────────────────────────────────────────────────────────────────────────
+
+PLAIN: Mapping[str, object] = {
+    "one row": one("SELECT * FROM t WHERE id = $1", 7),
+    "no row": one("SELECT * FROM t WHERE id = $1", -1),
+    "many rows": one("SELECT * FROM t ORDER BY id"),
+    "larger than one read": one("SELECT id, repeat('x', 9000) FROM t ORDER BY id"),
+    "no columns": one("SELECT FROM t WHERE id < 4"),
+    "null and text of all kinds": one("SELECT NULL::text AS a, '' AS b, 'é\n\"' AS c, $1::text AS d", "\u2603"),
+    "an object": one("SELECT 1 AS a, 2 AS a", arrayMode=False),
+    "an array": one("SELECT 1 AS a, 2 AS a", arrayMode=True),
+    "written": one("UPDATE t SET name = name WHERE id < 10"),
+    "returning": one("INSERT INTO t VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET name = t.name RETURNING *"),
+    "values": one("VALUES (1), (2)"),
+    "syntax error": one("SELECT FROM WHERE"),
+    "division": one("SELECT 1 / (id - 1) FROM t ORDER BY id"),
+    "too few parameters": one("SELECT $1::int, $2::int", 1),
+    "missing table": one("SELECT * FROM missing"),
+    "two statements": one("SELECT 1; SELECT 2"),
+    "a notice": one("SELECT pg_notify('a', 'b')"),
+    "a setting": one("SELECT set_config('work_mem', '1MB', false)"),
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+async def test_quick_reply_and_story_are_those_of_the_service(asking: Asking, name: str) -> None:
+    body = PLAIN[name]
+    by_service = await asking.of_service(body)
+    events = asking.app.events
+    for _ in range(3):  # parsed, then prepared, then foreseen
+        reply = await asking.of_quick(body)
+        assert isinstance(reply, Reply), reply
+        assert (reply.status, reply.headers, reply.body) == (by_service.status, by_service.headers, by_service.body)
+        assert reply.timing
+        assert events[-1].request_id == reply.request_id  # type: ignore[union-attr]
+        first, last = asking.app.answered()[-2:]
+        assert told(last) == told(first)
+    await until(lambda: not asking.pool.gate.in_use and not asking.pool.returning)
+
+
+async def test_parameter_that_a_prepared_statement_does_not_take_is_tried_again_by_the_service(asking: Asking) -> None:
+    """It may be that the statement was prepared for a type which the column no longer has."""
+    await asking.of_service(one("SELECT * FROM t WHERE id = $1", 7))
+    answers = [await asking.of_quick(one("SELECT * FROM t WHERE id = $1", "seven")) for _ in range(2)]
+    assert answers[0] == _SERVICE
+    assert isinstance(answers[1], Reply), "not prepared any more, so that Postgres's word is the last"
+    assert json.loads(answers[1].body)["code"] == "22P02"
+
+
+async def test_rows_as_objects_by_header(app: RunningApp) -> None:
+    asking = Asking(app, neon_array_mode="true")
+    body = one("SELECT 1 AS a")
+    for _ in range(3):
+        reply = await asking.of_quick(body)
+        assert isinstance(reply, Reply)
+        assert json.loads(reply.body)["rows"] == [["1"]]
+        assert reply.body == (await asking.of_service(body)).body
+
+
+async def test_table_that_changes_between_requests_is_told_as_it_is(asking: Asking) -> None:
+    body = one("SELECT * FROM t WHERE id = 1")
+    for change in ("ADD COLUMN more int", "DROP COLUMN name", "ADD COLUMN name text DEFAULT 'new'"):
+        for _ in range(2):
+            assert (await asking.of_service(body)).body
+            await asking.of_quick(body)
+        await asking.app.post(one(f"ALTER TABLE t {change}"))
+        replies = [await asking.of_quick(body) for _ in range(4)]
+        by_service = (await asking.of_service(body)).body
+        assert {reply.body for reply in replies if isinstance(reply, Reply)} <= {by_service}
+        assert isinstance(replies[-1], Reply), "a statement that went stale is the service's, and quick again after it"
+
+
+async def test_nothing_of_a_request_is_there_for_the_next(asking: Asking) -> None:
+    await asking.of_quick(one("SELECT set_config('work_mem', '123kB', false), pg_advisory_lock(7)"))
+    for _ in range(4):
+        reply = await asking.of_quick(one("SELECT current_setting('work_mem'), pg_try_advisory_lock(7)"))
+        assert isinstance(reply, Reply)
+        assert b"123kB" not in reply.body
+        assert b'"t"' in reply.body
+
+
+async def test_answer_that_is_too_large_is_refused_as_by_the_service(database: Database) -> None:
+    async with running_app(database, response={"max_bytes": 2000}) as app:
+        asking = Asking(app)
+        await asking.of_service(one("SELECT 1"))
+        for size in (500, 1700, 1900, 2100, 5000):
+            body = one("SELECT repeat('x', $1)", size)
+            by_service = await asking.of_service(body)
+            for _ in range(2):
+                reply = await asking.of_quick(body)
+                assert isinstance(reply, Reply)
+                assert (reply.status, reply.body) == (by_service.status, by_service.body), size
+
+
+async def test_statement_that_runs_too_long_is_cancelled(asking: Asking) -> None:
+    await asking.of_service(one("SELECT 1"))
+    reply = await asking.of_quick(one("SELECT set_config('statement_timeout', '0', false), pg_sleep(60)"))
+    assert isinstance(reply, Reply)
+    assert (reply.status, json.loads(reply.body)["code"]) == (400, "57014")
+    await until(lambda: not asking.pool.gate.in_use and not asking.pool.returning)
+
+
+# ── left to the service ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"queries": [one("SELECT 1")]},
+        one("BEGIN"),
+        one("SET work_mem = '1MB'"),
+        one("/* a comment */ SELECT 1"),
+        one("DO $$ BEGIN END $$"),
+        b"no json",
+        b"{}",
+        one(""),
+    ],
+    ids=str,
+)
+async def test_what_is_not_plain_is_left_to_the_service(asking: Asking, body: object) -> None:
+    await asking.of_service(one("SELECT 1"))
+    assert await asking.of_quick(body) == _SERVICE
+
+
+async def test_nobody_is_known_whose_password_was_not_proven(asking: Asking) -> None:
+    authenticator = asking.quick._authenticator
+    assert await asking.of_quick(one("SELECT 1")) != _SERVICE, "the fixture has proven it"
+    authenticator.forget()
+    assert await asking.of_quick(one("SELECT 1")) == _SERVICE
+    await asking.of_service(one("SELECT 1"))
+    assert await asking.of_quick(one("SELECT 1")) != _SERVICE
+
+
+@pytest.mark.parametrize("name", sorted(set(REQUEST_HEADERS) | {"Origin"}))
+async def test_head_with_a_header_that_means_more_is_left_to_the_service(app: RunningApp, name: str) -> None:
+    quick = Asking(app).quick
+    plain = {b"neon-connection-string": app.database.url.encode(), b"neon-raw-text-output": b"true"}
+    header = name.lower().encode()
+    asker = quick.asker({**plain, header: plain.get(header, b"x")})
+    assert (asker is not None) == (header in _PLAIN_HEADERS)
+
+
+async def test_head_that_wants_typed_values_or_names_nobody_is_left_to_the_service(app: RunningApp) -> None:
+    quick = Asking(app).quick
+    assert quick.asker({b"neon-connection-string": b"postgres://a@b/c"}) is None
+    assert quick.asker({b"neon-raw-text-output": b"true"}) is None
+
+
+async def test_connection_that_postgres_has_closed_is_not_used(asking: Asking) -> None:
+    await asking.of_quick(one("SELECT 1"))
+    async with watching(asking.app.database) as watch:
+        await watch.run(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    for _ in range(3):
+        reply = await asking.of_quick(one("SELECT 1"))
+        if reply == _SERVICE:
+            reply = await asking.of_service(one("SELECT 1"))
+        assert isinstance(reply, Reply)
+        assert reply.status == 200
+
+
+# ── waiting, and leaving ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_many_at_once_stand_in_line_and_each_gets_its_own(asking: Asking) -> None:
+    await asking.of_service(one("SELECT 1"))
+    answers = [asking.begin(one("SELECT $1::int AS n", number))[1] for number in range(50)]
+    async with asyncio.timeout(DEADLINE):
+        replies = await asyncio.gather(*answers)
+    for number, reply in enumerate(replies):
+        assert isinstance(reply, Reply)
+        assert json.loads(reply.body)["rows"] == [{"n": str(number)}]
+    assert asking.pool.gate.waiting == 0
+    await until(lambda: not asking.pool.gate.in_use)
+    assert asking.quick.registry.connections <= 2
+
+
+async def test_who_leaves_in_line_gives_up_its_place_alone(asking: Asking) -> None:
+    await asking.of_service(one("SELECT 1"))
+    begun = [asking.begin(one("SELECT $1::int AS n", number)) for number in range(12)]
+    for errand, _ in begun[3::2]:
+        errand.cancel()
+    async with asyncio.timeout(DEADLINE):
+        await asyncio.gather(*[answer for number, (_, answer) in enumerate(begun) if number < 3 or number % 2 == 0])
+    await until(lambda: not asking.pool.gate.in_use and not asking.pool.gate.waiting)
+    outcomes = [event.status for event in asking.app.answered()]
+    assert outcomes.count(CLOSED_REQUEST) == 5
+    assert not any(answer.done() for number, (_, answer) in enumerate(begun) if number > 2 and number % 2)
+
+
+async def test_who_leaves_in_the_tick_of_its_turn_passes_the_connection_on(asking: Asking) -> None:
+    await asking.of_service(one("SELECT 1"))
+    leases = [
+        await asking.quick.registry.lease(asking.pool, lambda: asking.app.database.password.encode()) for _ in "ab"
+    ]
+    leaving, _ = asking.begin(one("SELECT 1"))
+    _, staying = asking.begin(one("SELECT 2"))
+    turn = leaving._turn
+    leases[0].release()
+    await until(turn.done)
+    leaving.cancel()
+    async with asyncio.timeout(DEADLINE):
+        reply = await staying
+    assert isinstance(reply, Reply)
+    leases[1].release()
+    await until(lambda: not asking.pool.gate.in_use and not asking.pool.gate.waiting)
+
+
+async def test_statement_of_a_program_that_left_is_cancelled_and_its_connection_kept(asking: Asking) -> None:
+    await asking.of_service(one("SELECT 1"))
+    async with watching(asking.app.database) as watch:
+        errand, answer = asking.begin(one("SELECT set_config('statement_timeout', '0', false), pg_sleep(60)"))
+        await watch.until(1, SLEEPING)
+        errand.cancel()
+        errand.cancel()
+        assert asking.app.answered()[-1].status == CLOSED_REQUEST
+        await watch.until(0, SLEEPING)
+    await until(lambda: not asking.pool.gate.in_use and not asking.pool.returning)
+    assert asking.pool.idle
+    assert not answer.done()
+
+
+async def test_line_that_is_full_is_told_as_by_the_service(database: Database) -> None:
+    async with running_app(database, pool={"max_size": 1, "max_waiting": 1}) as app:
+        asking = Asking(app)
+        await asking.of_service(one("SELECT 1"))
+        async with watching(database) as watch:
+            first, _ = asking.begin(one("SELECT pg_sleep(60)"))
+            await watch.until(1, SLEEPING)
+            second, _ = asking.begin(one("SELECT 1"))
+            by_service, refused = await asking.of_service(one("SELECT 1")), await asking.of_quick(one("SELECT 1"))
+            assert isinstance(refused, Reply)
+            assert (refused.status, refused.headers, refused.body) == (503, by_service.headers, by_service.body)
+            first.cancel()
+            second.cancel()
+
+
+async def test_nothing_is_left_of_requests_that_are_over(asking: Asking) -> None:
+    """No cycle keeps a request until the garbage collector looks."""
+    await asking.of_service(one("SELECT 1"))
+    await asking.of_quick(one("SELECT 1"))
+    await until(lambda: not asking.pool.gate.in_use and not asking.pool.returning)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            await asking.of_quick(one("SELECT 1"))
+        await until(lambda: not asking.pool.gate.in_use and not asking.pool.returning)
+        kinds = [type(each).__name__ for each in gc.get_objects()]
+    finally:
+        gc.enable()
+    assert [name for name in ("Errand", "Lease", "Exchange", "Story") if name in kinds] == []
+
+
+async def test_server_that_breaks_the_protocol_ends_the_request_and_not_the_loop(
+    asking: Asking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await asking.of_service(one("SELECT 1"))
+
+    def broken(*_: object, **__: object) -> bytes:
+        raise RemoteProtocolError("rows of another size")
+
+    monkeypatch.setattr("sqlhttp_gateway.quick.encode_result", broken)
+    reply = await asking.of_quick(one("SELECT 1"))
+    assert isinstance(reply, Reply)
+    assert reply.status == 500
+    await until(lambda: not asking.pool.gate.in_use)
