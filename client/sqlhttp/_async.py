@@ -51,6 +51,7 @@ class AsyncCallOptions(TypedDict, total=False):
     fetch_options: FetchOptions | None
     timeout: float | None
     retry: Retry | None
+    idempotency_key: str | None
 
 
 class NewAsyncClientOptions(AsyncCallOptions, total=False):

@@ -82,22 +82,26 @@ class EndedEarly(Exception):
 class GatewayProcess:
     """`sqlhttp` as a process of its own, for signals, exit statuses and what it prints.
 
-    `environment` goes over the test's own, without any setting of that. A `with` block kills what has not ended.
+    `environment` goes over the test's own, without any setting of that. A `with` block kills what has not ended. What it
+    prints goes through a pipe, which holds 64 KiB until the end, or to the file `log`.
     """
 
-    def __init__(self, *arguments: str, environment: Mapping[str, str], folder: Path | None = None) -> None:
+    def __init__(
+        self, *arguments: str, environment: Mapping[str, str], folder: Path | None = None, log: Path | None = None
+    ) -> None:
         inherited = {
             name: value
             for name, value in os.environ.items()
             if not name.upper().startswith("SQLHTTP_") and name != "DATABASE_URL"
         }
         self._output = b""
+        self._log = log
         self._process = subprocess.Popen(
             [sys.executable, "-m", "sqlhttp_gateway", *arguments],
             env={**inherited, **environment},
             cwd=folder,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=log.open("ab") if log is not None else subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
 
@@ -105,13 +109,17 @@ class GatewayProcess:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        self.wait()
+        self.kill()
 
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def kill(self) -> None:
+        """End it, if it has not ended."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self.wait()
 
     def wait_until_ready(self, url: str) -> None:
         """Until /livez of `url` answers 200.
@@ -137,7 +145,8 @@ class GatewayProcess:
     def wait(self, timeout: float = 30.0) -> int:
         """The exit status, once it has ended by itself."""
         output, _ = self._process.communicate(timeout=timeout)
-        self._output = output or b""  # all of it, however often it is asked for
+        # All of it, however often it is asked for.
+        self._output = output or b"" if self._log is None else self._log.read_bytes()
         return self._process.returncode
 
     @property

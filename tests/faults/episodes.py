@@ -1,0 +1,249 @@
+"""What callers do, one short story each, ends that nobody wants included.
+
+Each tells the ledger what it was told. What an episode could not do, because there was no way through at that moment,
+is no fault; what it saw of others is.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from random import Random
+from urllib.parse import urlsplit
+
+from sqlhttp import NeonDbError, OutcomeUnknown, neon_async
+from sqlhttp_gateway.wire.frontend import EXECUTE, encode_bind, encode_parse, encode_query
+from tests.faults.world import CANARY, World
+from tests.support.wire_program import TIMEOUT, WireProgram, connected, extended, frame
+
+INSERT = "INSERT INTO written (tag, by) VALUES ($1, $2)"
+Outcome = str
+"""A word for the table: ok, refused, unknown, left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """One caller: a world, luck of its own, and a tag that nobody else has."""
+
+    world: World
+    luck: Random
+    tag: str
+
+    @property
+    def url(self) -> str:
+        return self.world.database.url
+
+    async def tell(self, tags: list[str], write: Awaitable[object]) -> Outcome:
+        """Send a write and tell the ledger what came of it."""
+        ledger = self.world.ledger
+        ledger.expect(tags)
+        try:
+            await write
+        except NeonDbError as error:
+            if CANARY in str(error):
+                ledger.strange.append(f"a secret in an error: {error}")
+            if error.may_have_run or isinstance(error, OutcomeUnknown):
+                return "unknown"
+            ledger.refuse(tags)
+            return "refused"
+        ledger.acknowledge(tags)
+        return "ok"
+
+
+async def write(caller: Caller) -> Outcome:
+    """One INSERT."""
+    sql = neon_async(caller.url, endpoint=caller.world.gateway.sql, retry=None, timeout=TIMEOUT)
+    return await caller.tell([caller.tag], sql(INSERT, caller.tag, CANARY))
+
+
+async def write_batch(caller: Caller) -> Outcome:
+    """Three INSERTs together; one in three fails at its end."""
+    sql = neon_async(caller.url, endpoint=caller.world.gateway.sql, retry=None, timeout=TIMEOUT)
+    tags = [f"{caller.tag}-{number}" for number in range(3)]
+    queries = [sql.q(INSERT, tag, CANARY) for tag in tags]
+    if caller.luck.random() < 1 / 3:
+        queries.append(sql.q("SELECT 1/0"))
+    return await caller.tell(tags, sql.transaction(queries))
+
+
+async def write_once(caller: Caller) -> Outcome:
+    """One INSERT under a key, sent until it is answered."""
+    key = f"key-{caller.tag}"
+    sql = neon_async(caller.url, endpoint=caller.world.gateway.sql, retry=None, timeout=TIMEOUT, idempotency_key=key)
+    outcome = "unknown"
+    caller.world.ledger.expect([caller.tag])
+    for _ in range(20):
+        try:
+            await sql(INSERT, caller.tag, CANARY)
+        except NeonDbError:
+            await asyncio.sleep(0.2 * caller.luck.random())
+            continue
+        caller.world.ledger.acknowledge([caller.tag])
+        outcome = "ok"
+        break
+    return outcome
+
+
+async def read_own(caller: Caller) -> Outcome:
+    """A value that must come back, and traces of others that must not be there."""
+    sql = neon_async(caller.url, endpoint=caller.world.gateway.sql, retry=None, timeout=TIMEOUT)
+    strange = caller.world.ledger.strange
+    try:
+        [row] = await sql(
+            "SELECT $1::text AS mine, current_setting('app.tag', true) AS tag,"
+            " to_regclass('pg_temp.secret')::text AS temp,"
+            " (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid())::int AS locks",
+            caller.tag,
+        )
+    except NeonDbError as error:
+        return "unknown" if error.may_have_run else "refused"
+    if row["mine"] != caller.tag:
+        strange.append(f"{caller.tag} got {row['mine']}")
+    if row["tag"] or row["temp"] or row["locks"]:
+        strange.append(f"{caller.tag} found {row}")
+    return "ok"
+
+
+async def leave_traces(caller: Caller) -> Outcome:
+    """Settings, temporary tables and locks that must not outlive the request."""
+    sql = neon_async(caller.url, endpoint=caller.world.gateway.sql, retry=None, timeout=TIMEOUT)
+    text = caller.luck.choice(
+        (
+            f"SELECT set_config('app.tag', '{caller.tag}', false)",
+            "CREATE TEMP TABLE secret AS SELECT 1 AS a",
+            "SELECT pg_advisory_lock(42 + (random() * 1000000)::int)",
+            "SET statement_timeout = '1ms'",
+            "SET default_transaction_read_only = on",
+            "LISTEN everybody",
+            "PREPARE theirs AS SELECT 1",
+        )
+    )
+    try:
+        await sql(text)
+    except NeonDbError as error:
+        return "unknown" if error.may_have_run else "refused"
+    return "ok"
+
+
+async def hang_up(caller: Caller) -> Outcome:
+    """A request of which some is sent, or whose answer is not waited for."""
+    body = json.dumps({"query": INSERT + " RETURNING pg_sleep(0.2)::text", "params": [caller.tag, CANARY]}).encode()
+    where = urlsplit(caller.world.gateway.sql)
+    caller.world.ledger.expect([caller.tag])
+    whole = _head(caller, len(body)) + body
+    sent = whole[: caller.luck.randrange(1, len(whole) + 1)] if caller.luck.random() < 0.5 else whole
+    with contextlib.suppress(OSError):
+        _, writer = await asyncio.open_connection(where.hostname, where.port)
+        writer.write(sent)
+        await writer.drain()
+        await asyncio.sleep(0.3 * caller.luck.random())
+        if caller.luck.random() < 0.5:
+            writer.transport.abort()
+        else:
+            writer.close()
+    if len(sent) < len(whole):
+        caller.world.ledger.refuse([caller.tag])
+    return "left"
+
+
+async def read_slowly(caller: Caller) -> Outcome:
+    """A large answer, read a little of."""
+    body = json.dumps({"query": "SELECT repeat('x', 1000) FROM generate_series(1, 5000)"}).encode()
+    where = urlsplit(caller.world.gateway.sql)
+    with contextlib.suppress(OSError, TimeoutError):
+        reader, writer = await asyncio.open_connection(where.hostname, where.port, limit=1024)
+        writer.write(_head(caller, len(body)) + body)
+        for _ in range(caller.luck.randrange(3)):
+            async with asyncio.timeout(2):
+                await reader.read(1)
+        writer.transport.abort()
+    return "left"
+
+
+def _head(caller: Caller, size: int) -> bytes:
+    headers = f"Host: x\r\nContent-Length: {size}\r\nNeon-Connection-String: {caller.url}"
+    return f"POST /sql HTTP/1.1\r\n{headers}\r\n\r\n".encode()
+
+
+async def tunnel(caller: Caller) -> Outcome:
+    """A transaction over a WebSocket that commits, rolls back or is left at any step."""
+    ledger = caller.world.ledger
+    try:
+        async with asyncio.timeout(TIMEOUT), connected(caller.world.gateway, caller.world.database) as program:
+            return await _transaction(caller, program)
+    except (OSError, EOFError, TimeoutError, ConnectionError):
+        return "unknown" if caller.tag in ledger.unknown else "refused"
+    except Exception as error:  # the WebSocket library's own, of which there are many
+        if type(error).__module__.startswith("websockets"):
+            return "unknown" if caller.tag in ledger.unknown else "refused"
+        raise
+
+
+async def _transaction(caller: Caller, program: WireProgram) -> Outcome:
+    ledger, luck = caller.world.ledger, caller.luck
+    if luck.random() < 0.1:
+        whole = program.startup() + program.password()
+        await program.send(whole[: luck.randrange(1, len(whole))])
+        program.vanish()
+        return "left"
+    greeting = await program.log_in({"application_name": caller.tag})
+    if greeting.status != "I":
+        return "refused"
+    insert = encode_parse(b"w", INSERT.encode()) + encode_bind(b"w", (caller.tag.encode(), CANARY.encode())) + EXECUTE
+    ledger.expect([caller.tag])
+    step = luck.randrange(6)
+    if step in (1, 3, 4) and (await program.query("BEGIN")).status != "T":
+        ledger.refuse([caller.tag])
+        return "refused"
+    match step:
+        case 0:  # left between messages
+            await program.send(encode_query(b"BEGIN") + insert[: luck.randrange(1, len(insert))])
+            program.vanish()
+            ledger.refuse([caller.tag])
+            return "left"
+        case 1:  # left in a transaction
+            await program.ask(INSERT, caller.tag, CANARY)
+            program.vanish()
+            ledger.refuse([caller.tag])
+            return "left"
+        case 2:  # left in the middle of COPY
+            await program.send(encode_query(b"COPY written FROM STDIN"))
+            await program.send(frame(b"d", f"{caller.tag}\tx\n".encode()))
+            program.vanish()
+            ledger.refuse([caller.tag])
+            return "left"
+        case 3:
+            await program.ask(INSERT, caller.tag, CANARY)
+            answer = await program.query("ROLLBACK")
+            ledger.refuse([caller.tag])
+        case 4:
+            answer = await program.ask(INSERT, caller.tag, CANARY, name="w")
+            if answer.status != "T":
+                ledger.refuse([caller.tag])
+                return "refused"
+            answer = await program.query("COMMIT")
+            if answer.commands == ["COMMIT"]:
+                ledger.acknowledge([caller.tag])
+        case _:
+            await program.send(extended("SELECT current_setting('application_name'), $1::text", caller.tag))
+            answer = await program.answer()
+            if answer.status == "I" and not answer.error and answer.rows != [[caller.tag, caller.tag]]:
+                ledger.strange.append(f"{caller.tag} was told {answer.rows}")
+            ledger.refuse([caller.tag])
+    await program.terminate()
+    return "ok" if answer.status == "I" else "refused"
+
+
+Episode = Callable[[Caller], Awaitable[Outcome]]
+EPISODES: dict[str, tuple[int, Episode]] = {
+    "write": (6, write),
+    "batch": (4, write_batch),
+    "once": (3, write_once),
+    "read": (6, read_own),
+    "traces": (3, leave_traces),
+    "hang up": (4, hang_up),
+    "slow reader": (1, read_slowly),
+    "tunnel": (4, tunnel),
+}
+"""By name: how often among the others, and what happens."""

@@ -1,0 +1,170 @@
+"""Episodes and troubles mixed from a seed, and what was found of them afterwards."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from random import Random
+
+import httpx
+
+from sqlhttp import neon_async
+from tests.faults.episodes import EPISODES, Caller
+from tests.faults.ledger import Ledger
+from tests.faults.troubles import TROUBLES
+from tests.faults.watcher import watching
+from tests.faults.world import CANARY, TOTAL, WATCH, World
+from tests.support.bad_network import Fault
+
+CALLERS = 12
+"""Episodes at a time, more than twice the pool."""
+SETTLE = 5.0
+"""Seconds after the last episode in which everything has to be as it was."""
+_PAUSE = (0.2, 1.0)
+"""Seconds between two troubles."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What happened and what was found."""
+
+    seed: int
+    seconds: float = 0.0
+    outcomes: dict[tuple[str, str], int] = field(default_factory=dict)
+    troubles: dict[str, int] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def episodes(self) -> int:
+        return sum(self.outcomes.values())
+
+
+async def run(world: World, *, seed: int, episodes: int, seconds: float) -> Report:
+    """Let so many episodes happen, or as many as begin in so many seconds, and look at what they left."""
+    report = Report(seed)
+    luck = Random(seed)
+    await _warm(world)
+    descriptors, memory = world.descriptors(), world.memory()
+    began = time.monotonic()
+    async with watching(world) as seen:
+        troubling = asyncio.create_task(_trouble(world, Random(luck.random()), report))
+        numbers = iter(range(episodes))
+
+        async def call(own: Random) -> None:
+            for number in numbers:
+                if time.monotonic() - began > seconds:
+                    return
+                await _episode(Caller(world, own, f"{seed}-{number}"), report)
+
+        try:
+            await asyncio.gather(*(call(Random(luck.random())) for _ in range(CALLERS)))
+        finally:
+            troubling.cancel()
+            await asyncio.gather(troubling, return_exceptions=True)
+        report.seconds = time.monotonic() - began
+        await _mend(world)
+        await neon_async(world.database.url).close()  # the connections that our own clients keep
+        await _settle(world, report, descriptors)
+    report.figures |= {
+        "backends, most": seen.most,
+        "backends, bound": TOTAL + WATCH,
+        "looks": seen.looks,
+        "memory before, MiB": memory / 2**20,
+        "memory after, MiB": world.memory() / 2**20,
+        "descriptors before": descriptors,
+        "descriptors after": world.descriptors(),
+    }
+    if seen.most > TOTAL + WATCH:
+        report.faults.append(f"{seen.most} backends, and the bound is {TOTAL + WATCH}")
+    report.faults += world.ledger.faults(await present(world, f"{seed}-%"))
+    return report
+
+
+async def _episode(caller: Caller, report: Report) -> None:
+    name = caller.luck.choices(list(EPISODES), [weight for weight, _ in EPISODES.values()])[0]
+    try:
+        async with asyncio.timeout(60):
+            outcome = await EPISODES[name][1](caller)
+    except TimeoutError:
+        outcome = "hung"
+        report.faults.append(f"{name} {caller.tag} was not over in 60 s")
+    report.outcomes[name, outcome] = report.outcomes.get((name, outcome), 0) + 1
+
+
+async def _trouble(world: World, luck: Random, report: Report) -> None:
+    while True:
+        await asyncio.sleep(luck.uniform(*_PAUSE))
+        name = luck.choices(list(TROUBLES), [weight for weight, _ in TROUBLES.values()])[0]
+        await TROUBLES[name][1](world, luck)
+        report.troubles[name] = report.troubles.get(name, 0) + 1
+
+
+async def _warm(world: World) -> None:
+    """Requests of every kind once, so that what is kept for all is there before the baseline is taken."""
+    report = Report(0)
+    for name in EPISODES:
+        await EPISODES[name][1](Caller(world, Random(1), f"warm-{name}"))
+    await neon_async(world.database.url).close()
+    world.ledger = Ledger()
+    await _settle(world, report, 10**9)
+
+
+async def _mend(world: World) -> None:
+    """Postgres runs and the network is whole."""
+    world.network.plan = lambda number: Fault()
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            connection = await world.cluster.maintenance.connect()
+        except Exception:
+            if time.monotonic() > deadline:
+                await asyncio.to_thread(world.cluster.start)
+            await asyncio.sleep(0.1)
+            continue
+        connection.terminate()
+        return
+
+
+async def _settle(world: World, report: Report, descriptors: int) -> None:
+    """Wait until nothing is left of the episodes, and say what is when the time is over."""
+    deadline = time.monotonic() + SETTLE
+    left: list[str] = []
+    while True:
+        left = await _left(world, descriptors)
+        if not left or time.monotonic() > deadline:
+            break
+        await asyncio.sleep(0.1)
+    report.faults += [f"after {SETTLE:g} s: {what}" for what in left]
+    report.figures["settled after, s"] = time.monotonic() - deadline + SETTLE
+
+
+async def _left(world: World, descriptors: int) -> list[str]:
+    async with httpx.AsyncClient() as http:
+        text = (await http.get(f"{world.gateway.url}/metrics")).text
+    left = []
+    if CANARY in text:
+        left.append("a secret in the metrics")
+    for line in text.splitlines():
+        name, _, value = line.rpartition(" ")
+        busy = name.startswith("sqlhttp_pool_connections{") and 'state="idle"' not in name
+        if (busy or name.startswith(("sqlhttp_pool_waiting{", "sqlhttp_leases_leaked", "sqlhttp_bugs"))) and float(
+            value
+        ):
+            left.append(f"{name} is {value}")
+    if world.descriptors() > descriptors + TOTAL + 4:  # pooled connections that the baseline had not got yet
+        left.append(f"{world.descriptors()} descriptors, and {descriptors} at the beginning")
+    connection = await world.cluster.maintenance.connect()
+    busy_backends = await connection.fetch(
+        "SELECT pid, state, left(query, 60) FROM pg_stat_activity WHERE usename = 'app' AND state <> 'idle'"
+    )
+    await connection.close()
+    left += [f"backend {tuple(row)}" for row in busy_backends]
+    return left
+
+
+async def present(world: World, like: str) -> list[str]:
+    """The tags in the database, each as often as it is there."""
+    connection = await world.cluster.maintenance.connect()
+    rows = await connection.fetch("SELECT tag FROM written WHERE tag LIKE $1", like)
+    await connection.close()
+    return [row[0] for row in rows]

@@ -1,0 +1,41 @@
+"""The short form: a fixed seed and a few seconds. `make faults` is the long one."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.killing import kill_again_and_again
+from tests.faults.ledger import Ledger
+from tests.faults.run import present, run
+from tests.faults.world import CANARY, World, made
+
+SEED = 20
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with made() as world:
+        yield world
+
+
+def test_nothing_is_lost_doubled_mixed_up_or_left_behind_whatever_happens(world: World) -> None:
+    report = asyncio.run(run(world, seed=SEED, episodes=10**9, seconds=8))
+    assert report.faults == []
+    assert sum(count for (_, outcome), count in report.outcomes.items() if outcome == "ok") > 50
+    assert report.troubles
+
+
+def test_write_with_a_key_is_there_once_although_the_gateway_is_killed_in_the_middle(world: World) -> None:
+    world.ledger = Ledger()
+    told = asyncio.run(kill_again_and_again(world, seed=SEED, seconds=4))
+    assert told.kills
+    assert told.interrupted
+    assert world.ledger.faults(asyncio.run(present(world, "kill-%"))) == []
+
+
+def test_secrets_are_in_no_log(world: World) -> None:
+    log = world.log.read_text()
+    assert log, "something was logged"
+    assert CANARY not in log
+    assert "Traceback" not in log

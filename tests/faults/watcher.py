@@ -1,0 +1,56 @@
+"""Looks from outside while faults happen: how many backends there are, ten times a second."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+
+from tests.faults.world import World
+
+EVERY = 0.1
+_COUNT = (
+    "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+    " AND (usename = 'app' OR application_name = 'sqlhttp')"
+)
+
+
+@dataclass(slots=True)
+class Seen:
+    """What was seen."""
+
+    looks: int = 0
+    most: int = 0
+
+
+@asynccontextmanager
+async def watching(world: World) -> AsyncIterator[Seen]:
+    """Look while the block runs; when Postgres is away there is nothing to see."""
+    seen = Seen()
+    task = asyncio.create_task(_look(world, seen))
+    try:
+        yield seen
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def _look(world: World, seen: Seen) -> None:
+    while True:
+        try:
+            connection = await world.cluster.maintenance.connect()
+        except (asyncpg.PostgresError, OSError):
+            await asyncio.sleep(EVERY)
+            continue
+        try:
+            while True:
+                seen.most = max(seen.most, int(await connection.fetchval(_COUNT)))
+                seen.looks += 1
+                await asyncio.sleep(EVERY)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
+            pass
+        finally:
+            connection.terminate()

@@ -1,0 +1,110 @@
+"""Where faults happen: a Postgres of its own, a bad network, and the gateway as a process behind it.
+
+The bound on connections is small, so that callers are in each other's way. Nothing here judges.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlhttp_gateway.settings import load_settings
+from tests.faults.ledger import Ledger
+from tests.support.bad_network import BadNetwork, bad_network
+from tests.support.cluster import Cluster, Database, running_cluster
+from tests.support.gateway import Gateway, GatewayProcess, free_port
+
+POOL = 5
+TOTAL = 8
+"""Most connections of the gateway, those of its watch aside."""
+WATCH = 1
+WAIT_TIMEOUT = 2.0
+MAX_CONNECTIONS = 30
+CANARY = "canary-4f1c"
+"""In every password and parameter; must never be seen in a log, a metric or an error."""
+
+
+@dataclass(slots=True)
+class World:
+    """Everything that an episode needs."""
+
+    cluster: Cluster
+    database: Database
+    network: BadNetwork
+    gateway: Gateway
+    process: GatewayProcess
+    upstream: str
+    """The gateway's own connection string."""
+    log: Path
+    ledger: Ledger = field(default_factory=Ledger)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def descriptors(self) -> int:
+        """Open files of the gateway's process."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def memory(self) -> int:
+        """Bytes of memory that the gateway's process holds."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS"):
+                return int(line.split()[1]) * 1024
+        raise AssertionError("no VmRSS")
+
+
+def environment(database_url: str) -> dict[str, str]:
+    """The gateway's settings."""
+    return {
+        "DATABASE_URL": database_url,
+        "SQLHTTP_POOL__MAX_SIZE": str(POOL),
+        "SQLHTTP_POOL__MAX_TOTAL": str(TOTAL),
+        "SQLHTTP_POOL__WAIT_TIMEOUT": str(WAIT_TIMEOUT),
+        "SQLHTTP_POOL__MAX_WAITING": "50",
+        "SQLHTTP_POOL__CONNECT_TIMEOUT": "2",
+        "SQLHTTP_STATEMENT__TIMEOUT": "10",
+        "SQLHTTP_STATEMENT__CANCEL_TIMEOUT": "1",
+        "SQLHTTP_TUNNEL__STARTUP_TIMEOUT": "3",
+        "SQLHTTP_TUNNEL__IDLE_IN_TRANSACTION_TIMEOUT": "3",
+        "SQLHTTP_TUNNEL__SEND_TIMEOUT": "3",
+        "SQLHTTP_REQUEST__READ_TIMEOUT": "3",
+        "SQLHTTP_DRAIN__GRACE": "3",
+    }
+
+
+@contextmanager
+def made() -> Iterator[World]:
+    """A world for the length of the block."""
+    options = {"max_connections": str(MAX_CONNECTIONS), "synchronous_commit": "on"}
+    with running_cluster(options) as cluster:
+        prepare(cluster)
+        database = Database(cluster.host, cluster.port, "postgres", "app", f"{CANARY}-password")
+        with bad_network(cluster.host, cluster.port) as network:
+            through = Database("127.0.0.1", network.port, "postgres")
+            port = free_port()
+            log = cluster.data.with_name("gateway.log")
+            url = f"http://127.0.0.1:{port}"
+            where = Gateway(url, load_settings(database_url=through.url))
+            world = World(cluster, database, network, where, gateway(through.url, port, log), through.url, log)
+            try:
+                world.process.wait_until_ready(url)
+                yield world
+            finally:
+                world.process.kill()
+
+
+def gateway(database_url: str, port: int, log: Path) -> GatewayProcess:
+    """The gateway's process, started."""
+    return GatewayProcess("serve", "--port", str(port), environment=environment(database_url), log=log)
+
+
+def prepare(cluster: Cluster) -> None:
+    """The table of what was written, and the role of the callers."""
+    cluster.maintenance.psql(
+        f"CREATE ROLE app LOGIN PASSWORD '{CANARY}-password';"
+        "CREATE TABLE written (tag text NOT NULL, by text);"
+        "CREATE TABLE shape (a int, b text); INSERT INTO shape VALUES (1, 'x');"
+        "GRANT SELECT, INSERT ON written TO app; GRANT SELECT ON shape TO app"
+    )
