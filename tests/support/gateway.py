@@ -82,8 +82,8 @@ class EndedEarly(Exception):
 class GatewayProcess:
     """`sqlhttp` as a process of its own, for signals, exit statuses and what it prints.
 
-    `environment` goes over the test's own, without any setting of that. A `with` block kills what has not ended. What it
-    prints goes through a pipe, which holds 64 KiB until the end, or to the file `log`.
+    `environment` goes over the test's own, without any setting of that. A `with` block kills what has not ended. What
+    it prints goes through a pipe, which holds 64 KiB until the end, or to the file `log`.
     """
 
     def __init__(
