@@ -7,6 +7,7 @@ are first asked for.
 from typing import TYPE_CHECKING, Any
 
 from sqlhttp._errors import (
+    BookmarkLost,
     CertificateRejected,
     ConnectFailed,
     ConnectionLost,
@@ -61,6 +62,7 @@ __all__ = [
     "AsyncSavepoint",
     "AsyncSession",
     "AsyncSql",
+    "BookmarkLost",
     "CertificateRejected",
     "ConnectFailed",
     "ConnectTimeout",

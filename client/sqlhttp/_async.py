@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, over
 import httpx
 
 from sqlhttp import _options as options_of
+from sqlhttp._bookmark import Bookmark
 from sqlhttp._call import Call, Positional, batch_call, single_call, wanting
 from sqlhttp._endpoint import destination
 from sqlhttp._errors import InterfaceError
 from sqlhttp._httpx import LOOPS, AsyncHttpxTransport, AsyncTransport, LoopTransport
 from sqlhttp._neon import Transaction
-from sqlhttp._options import TIMEOUT, UNSET, ClientOptions, FetchOptions, Unset, Wanted
+from sqlhttp._options import TIMEOUT, UNSET, ClientOptions, Consistency, FetchOptions, Unset, Wanted
 from sqlhttp._request import IsolationLevel
 from sqlhttp._response import FullResults
 from sqlhttp._retry import Retry
@@ -157,6 +158,7 @@ class AsyncSql(AsyncRuns[Answer]):
         timeout: float | Unset | None = UNSET,
         retry: Retry | Unset | None = UNSET,
         idempotency_key: str | Unset | None = UNSET,
+        consistency: Consistency | None = None,
     ) -> Any:
         """Run one statement with its parameters in a sequence, and with options of its own.
 
@@ -175,6 +177,7 @@ class AsyncSql(AsyncRuns[Answer]):
             timeout=timeout,
             retry=retry,
             idempotency_key=idempotency_key,
+            consistency=consistency,
         )
         return await self._run(options, wanting(query_of(text, params), Wanted(array_mode, full_results, row, types)))
 
@@ -210,6 +213,7 @@ class AsyncSql(AsyncRuns[Answer]):
         timeout: float | Unset | None = UNSET,
         retry: Retry | Unset | None = UNSET,
         idempotency_key: str | Unset | None = UNSET,
+        consistency: Consistency | None = None,
     ) -> list[Any]:
         """Run the queries in one transaction and one round trip; either all take effect or none.
 
@@ -227,6 +231,7 @@ class AsyncSql(AsyncRuns[Answer]):
             timeout=timeout,
             retry=retry,
             idempotency_key=idempotency_key,
+            consistency=consistency,
         )
         wanted = list(queries(Transaction()) if callable(queries) else queries)
         return await self._drive(options, batch_call(options, wanted, await _token(options)))  # type: ignore[no-any-return]
@@ -347,6 +352,7 @@ class AsyncSql(AsyncRuns[Answer]):
         timeout: float | Unset | None = UNSET,
         retry: Retry | Unset | None = UNSET,
         idempotency_key: str | Unset | None = UNSET,
+        consistency: Consistency | None = None,
     ) -> "AsyncSql[Any]":
         """A client that differs in these options and shares the connections."""
         return AsyncSql(
@@ -361,6 +367,7 @@ class AsyncSql(AsyncRuns[Answer]):
                 timeout=timeout,
                 retry=retry,
                 idempotency_key=idempotency_key,
+                consistency=consistency,
             )
         )
 
@@ -453,6 +460,7 @@ def neon_async(
     row: Callable[..., Any] | None = None,
     retry: Retry | None = Retry(),  # noqa: B008  a frozen value
     idempotency_key: str | None = None,
+    consistency: Consistency | None = None,
     transport: "httpx.AsyncClient | None" = None,
 ) -> AsyncSql[Any]:
     """A client for the database of `url`, `DATABASE_URL` by default. Nothing is sent until it is used.
@@ -470,6 +478,8 @@ def neon_async(
         row: what a row becomes: dict, tuple, a class or a function that takes the columns as keyword arguments.
         retry: when another attempt is made; None for never.
         idempotency_key: "auto" gives every call that may write a key, so that a retry cannot carry it out twice.
+        consistency: "replica" sends calls that only read to a replica, where the gateway has one; none shows less than
+            this client has seen before. "primary" is the default.
         transport: an `httpx.AsyncClient` to send with instead of the connections of this process.
 
     Raises:
@@ -489,6 +499,7 @@ def neon_async(
         timeout=timeout,
         retry=retry,
         ssl_context=fetch_options.get("ssl_context") if fetch_options else None,
+        bookmark=Bookmark(),
     )
     return AsyncSql(
         options_of.changed(
@@ -499,6 +510,7 @@ def neon_async(
             deferrable=deferrable,
             fetch_options=options_of.without_tls(fetch_options),
             idempotency_key=idempotency_key,
+            consistency=consistency,
         )
     )
 

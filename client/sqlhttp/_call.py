@@ -8,10 +8,11 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from sqlhttp import _errors as errors
+from sqlhttp._bookmark import HEADER, Bookmark
 from sqlhttp._endpoint import Endpoint
 from sqlhttp._http1 import Reply
 from sqlhttp._options import ClientOptions, Wanted, deadline_of, shaped
-from sqlhttp._request import Request, Statement, request, with_key
+from sqlhttp._request import READ_ONLY, Request, Statement, request, with_header, with_key
 from sqlhttp._response import FullResults, Shape, batch, single
 from sqlhttp._retry import Steps, attempts
 from sqlhttp._template import Query, statement_of
@@ -98,9 +99,30 @@ def batch_call(options: ClientOptions, queries: Sequence[Any], token: str | None
 def _call(options: ClientOptions, token: str | None, out: Request, read: Callable[[Reply, int], Any]) -> Call:
     if options.idempotency_key is not None:
         out = with_key(out, options.idempotency_key)
+    if options.consistency == "replica" and out.reads_only:
+        out = with_header(out, READ_ONLY, "true")._replace(read_only=True)
+    bookmark = options.bookmark
+    if bookmark is not None:
+        if bookmark.value is not None:
+            out = with_header(out, HEADER, bookmark.value)
+        read = _noting(bookmark, read)
     steps = attempts(read, retry=options.retry, is_repeatable=lambda: out.is_repeatable, deadline=deadline_of(options))
     where = options.destination
     return Call(out, where.endpoint_with_token if token else where.endpoint, steps)
+
+
+def _noting(bookmark: Bookmark, read: Callable[[Reply, int], Any]) -> Callable[[Reply, int], Any]:
+    """The same, and what the answer says of the bookmark is noted, an error's too."""
+
+    def noted(reply: Reply, number: int) -> Any:
+        bookmark.note(reply.headers)
+        try:
+            return read(reply, number)
+        except errors.BookmarkLost:
+            bookmark.forget()
+            raise
+
+    return noted
 
 
 # ── what `one`, `first`, `val`, `col` and `execute` make of an answer ────────────────────────────────────────────────

@@ -204,6 +204,14 @@ class KeyReused(ProgrammingError):
     """The Idempotency-Key came with another request before (HTTP 422); this one did not run."""
 
 
+class BookmarkLost(OperationalError):
+    """What this client has seen was lost in a failover (HTTP 409); this call did not run.
+
+    The client has forgotten its bookmark with that, so that the next call shows what there is. Look before you rely on
+    what was written last.
+    """
+
+
 class OutcomeUnknown(OperationalError):
     """The whole request was sent and no whole answer came back: the statement may or may not have taken effect."""
 

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from sqlhttp import _options as options_of
+from sqlhttp._bookmark import Bookmark
 from sqlhttp._call import Call, Positional, batch_call, single_call, wanting
 from sqlhttp._endpoint import destination
 from sqlhttp._errors import InterfaceError
-from sqlhttp._options import TIMEOUT, UNSET, ClientOptions, FetchOptions, Unset, Wanted
+from sqlhttp._options import TIMEOUT, UNSET, ClientOptions, Consistency, FetchOptions, Unset, Wanted
 from sqlhttp._request import IsolationLevel
 from sqlhttp._response import FullResults
 from sqlhttp._retry import Retry
@@ -49,6 +50,7 @@ class CallOptions(TypedDict, total=False):
     timeout: float | None
     retry: Retry | None
     idempotency_key: str | None
+    consistency: Consistency | None
 
 
 class NewClientOptions(CallOptions, total=False):
@@ -177,6 +179,7 @@ class Sql(Runs[Answer]):
         timeout: float | Unset | None = UNSET,
         retry: Retry | Unset | None = UNSET,
         idempotency_key: str | Unset | None = UNSET,
+        consistency: Consistency | None = None,
     ) -> Any:
         """Run one statement with its parameters in a sequence, and with options of its own.
 
@@ -195,6 +198,7 @@ class Sql(Runs[Answer]):
             timeout=timeout,
             retry=retry,
             idempotency_key=idempotency_key,
+            consistency=consistency,
         )
         return self._run(options, wanting(query_of(text, params), Wanted(array_mode, full_results, row, types)))
 
@@ -230,6 +234,7 @@ class Sql(Runs[Answer]):
         timeout: float | Unset | None = UNSET,
         retry: Retry | Unset | None = UNSET,
         idempotency_key: str | Unset | None = UNSET,
+        consistency: Consistency | None = None,
     ) -> list[Any]:
         """Run the queries in one transaction and one round trip; either all take effect or none.
 
@@ -247,6 +252,7 @@ class Sql(Runs[Answer]):
             timeout=timeout,
             retry=retry,
             idempotency_key=idempotency_key,
+            consistency=consistency,
         )
         wanted = list(queries(Transaction()) if callable(queries) else queries)
         return self._drive(options, batch_call(options, wanted, _token(options)))  # type: ignore[no-any-return]
@@ -361,6 +367,7 @@ class Sql(Runs[Answer]):
         timeout: float | Unset | None = UNSET,
         retry: Retry | Unset | None = UNSET,
         idempotency_key: str | Unset | None = UNSET,
+        consistency: Consistency | None = None,
     ) -> "Sql[Any]":
         """A client that differs in these options and shares the connections."""
         return Sql(
@@ -375,6 +382,7 @@ class Sql(Runs[Answer]):
                 timeout=timeout,
                 retry=retry,
                 idempotency_key=idempotency_key,
+                consistency=consistency,
             )
         )
 
@@ -467,6 +475,7 @@ def neon(
     row: Callable[..., Any] | None = None,
     retry: Retry | None = Retry(),  # noqa: B008  a frozen value
     idempotency_key: str | None = None,
+    consistency: Consistency | None = None,
     transport: "httpx.Client | None" = None,
 ) -> Sql[Any]:
     """A client for the database of `url`, `DATABASE_URL` by default. Nothing is sent until it is used.
@@ -484,6 +493,8 @@ def neon(
         row: what a row becomes: dict, tuple, a class or a function that takes the columns as keyword arguments.
         retry: when another attempt is made; None for never.
         idempotency_key: "auto" gives every call that may write a key, so that a retry cannot carry it out twice.
+        consistency: "replica" sends calls that only read to a replica, where the gateway has one; none shows less than
+            this client has seen before. "primary" is the default.
         transport: an `httpx.Client` to send with instead of the connections of this process.
 
     Raises:
@@ -503,6 +514,7 @@ def neon(
         timeout=timeout,
         retry=retry,
         ssl_context=fetch_options.get("ssl_context") if fetch_options else None,
+        bookmark=Bookmark(),
     )
     return Sql(
         options_of.changed(
@@ -513,6 +525,7 @@ def neon(
             deferrable=deferrable,
             fetch_options=options_of.without_tls(fetch_options),
             idempotency_key=idempotency_key,
+            consistency=consistency,
         )
     )
 

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, get_args
 
+from sqlhttp._bookmark import Bookmark
 from sqlhttp._endpoint import Destination
 from sqlhttp._errors import InterfaceError
 from sqlhttp._request import IsolationLevel, TransactionOptions
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 
 TIMEOUT = 75.0
 """Seconds a call may take. Above the gateway's own 60 s for a statement, so that its clearer word arrives first."""
+
+
+Consistency = Literal["primary", "replica"]
+"""Which server may answer a call that only reads."""
+
+CONSISTENCIES: tuple[str, ...] = get_args(Consistency)
 
 
 class Unset(Enum):
@@ -65,6 +72,10 @@ class ClientOptions(NamedTuple):
     """The caller's own, for WebSockets; that of HTTP is the transport's."""
     idempotency_key: str | None = None
     """Under which the server carries a call out once; "auto" makes one for each call that may write."""
+    consistency: Consistency = "primary"
+    """Where calls that only read go."""
+    bookmark: Bookmark | None = None
+    """What the client has seen; None for one that keeps no bookmark."""
     tunnel: Any = None
     """Makes what carries a `Line` in place of a WebSocket, for tests; the arguments are those of `_tunnel.Tunnel`."""
 
@@ -103,6 +114,7 @@ def changed(
     timeout: float | Unset | None = UNSET,
     retry: Retry | Unset | None = UNSET,
     idempotency_key: str | Unset | None = UNSET,
+    consistency: Consistency | None = None,
 ) -> ClientOptions:
     """The options with those of one call, or of a derived client."""
     if any(wish is not None for wish in wanted):
@@ -129,6 +141,10 @@ def changed(
         options = options._replace(retry=retry)
     if idempotency_key is not UNSET:
         options = options._replace(idempotency_key=idempotency_key)
+    if consistency is not None:
+        if consistency not in CONSISTENCIES:
+            raise InterfaceError(f"consistency is one of {', '.join(CONSISTENCIES)}")
+        options = options._replace(consistency=consistency)
     return options
 
 

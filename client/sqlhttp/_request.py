@@ -15,6 +15,9 @@ ISOLATION_LEVELS: tuple[str, ...] = get_args(IsolationLevel)
 MAX_KEY = 255
 """Characters of an Idempotency-Key that the gateway takes."""
 
+READ_ONLY = "Sqlhttp-Read-Only"
+"""The header by which a request only reads, a single statement's too, so that a replica may answer it."""
+
 _compact = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -107,6 +110,13 @@ def with_key(out: Request, key: str) -> Request:
         raise InterfaceError(f"idempotency_key= takes 1 to {MAX_KEY} printable ASCII characters, or auto")
     quoted = key.replace("\\", "\\\\").replace('"', '\\"')
     return out._replace(headers=(*out.headers, ("Idempotency-Key", f'"{quoted}"')), has_key=True)
+
+
+def with_header(out: Request, name: str, value: str) -> Request:
+    """The request with one more header, unless the caller has given one of that name."""
+    if any(given.lower() == name.lower() for given, _ in out.headers):
+        return out
+    return out._replace(headers=(*out.headers, (name, value)))
 
 
 @lru_cache(maxsize=64)

@@ -194,6 +194,8 @@ def _class(status: int, code: str, message: str) -> type[errors.NeonDbError]:
         return errors.Refused
     if status == 409 and code == "55P03":
         return errors.KeyInFlight
+    if status == 409 and code == "58000":
+        return errors.BookmarkLost
     if status == 422:
         return errors.KeyReused
     if status == 413:
@@ -238,6 +240,8 @@ def _may_have_run(status: int, code: str, message: str, *, batch: bool) -> bool:
         return False
     if status == 507:
         return not batch
+    if status == 409 and code == "58000":
+        return False
     if code == "08P01":  # also Postgres's word for a wrong number of parameters
         return status >= 500 or message.startswith("Query cancelled")
     if code[:2] == "08":  # 08001 and 08004: the connection was never made

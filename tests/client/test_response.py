@@ -131,6 +131,7 @@ CANCELLED = {"message": "Query cancelled, connection was terminated", "code": "0
         (failed(503, b"upstream connect error"), "Refused", False, True),
         (failed(429, b""), "Refused", False, True),
         (failed(409, {"message": "m", "code": "55P03"}), "KeyInFlight", False, True),
+        (failed(409, {"message": "m", "code": "58000"}), "BookmarkLost", False, False),
         (failed(409, {"message": "m", "code": "40003"}), "StatementCompletionUnknown", True, False),
         (failed(422, {"message": "m", "code": "22023"}), "KeyReused", False, False),
         (failed(413, {"message": "m", "code": "54000"}), "RequestTooLarge", False, False),

@@ -228,7 +228,7 @@ async def test_preflight_is_answered_without_the_service() -> None:
     assert (status, body) == (200, b"")
     assert UUID.fullmatch(headers["neon-request-id"])
     assert headers["access-control-allow-origin"] == "*"
-    assert headers["allow"] == "OPTIONS, POST"
+    assert headers["allow"] == "OPTIONS, POST, QUERY"
     assert headers["access-control-allow-headers"].split(", ") == list(ALLOWED_REQUEST_HEADERS)
     assert endpoint.service.asked == []
     assert endpoint.events == []

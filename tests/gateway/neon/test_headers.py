@@ -75,7 +75,8 @@ def test_the_echo_of_a_level_alone() -> None:
 
 def test_the_preflight_allows_all_that_neons_does_and_what_it_forgot() -> None:
     headers = dict(CORS_PREFLIGHT)
-    assert headers[b"allow"] == b"OPTIONS, POST"
+    assert headers[b"allow"] == b"OPTIONS, POST, QUERY"
+    assert headers[b"access-control-allow-methods"] == b"POST, QUERY"
     assert headers[b"access-control-allow-origin"] == b"*"
     assert headers[b"access-control-max-age"] == b"86400"
     allowed = {name.decode() for name in headers[b"access-control-allow-headers"].split(b", ")}

@@ -1,0 +1,33 @@
+"""What a client has seen of its database, in the gateway's word for it: no read shows less than that afterwards.
+
+A gateway before replicas answers with a header `Sqlhttp-Bookmark`, and takes it back with later requests. Of several
+the greatest as text is the latest, whichever call got it; more is not known of it here.
+"""
+
+from collections.abc import Mapping
+from threading import Lock
+
+HEADER = "Sqlhttp-Bookmark"
+_NAME = HEADER.lower()
+
+
+class Bookmark:
+    """The latest bookmark of a client, shared by the clients made from it."""
+
+    __slots__ = ("_lock", "value")
+
+    def __init__(self, value: str | None = None) -> None:
+        self.value = value
+        self._lock = Lock()
+
+    def note(self, headers: Mapping[str, str]) -> None:
+        """An answer came with these headers, their names in lower case."""
+        value = headers.get(_NAME)
+        if value is not None:
+            with self._lock:
+                if self.value is None or value > self.value:
+                    self.value = value
+
+    def forget(self) -> None:
+        """What it stands for is lost, and the caller knows."""
+        self.value = None
