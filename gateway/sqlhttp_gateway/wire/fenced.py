@@ -43,6 +43,9 @@ class FencedRequests(Requests):
             return WAIT
         return super()._edit(tag, data, position, following)
 
+    def _pass_whole(self, data: bytes) -> bool:
+        return False  # nothing passes unseen
+
     def _needs_none(self, tag: int, data: bytes, position: int, following: int) -> bool:
         return tag == CLOSE and super()._needs_none(tag, data, position, following)
 

@@ -7,6 +7,7 @@ from sqlhttp_gateway.wire.session import BackendSession
 from tests.support.postgres_model import (
     BIND_COMPLETE,
     NO_DATA,
+    NO_PARAMETERS,
     PARSE_COMPLETE,
     ROW_DESCRIPTION,
     SYNC,
@@ -37,10 +38,10 @@ COMMITTED = DONE + command_complete("COMMIT")
 ROW = row(b"1") + command_complete("SELECT 1")
 
 
-def a_tunnel() -> Pipeline:
+def a_tunnel(*, size: int = 0) -> Pipeline:
     """A fenced tunnel after its log-in, with a backend."""
     tunnel = Pipeline({}, Sources(), key_data=b"", is_fenced=True)
-    tunnel.attach(BackendSession({}, statement_cache_size=0), lambda: PROLOGUE)
+    tunnel.attach(BackendSession({}, statement_cache_size=size), lambda: PROLOGUE)
     tunnel.to_frontend()
     return tunnel
 
@@ -79,6 +80,16 @@ def test_batch_waits_until_the_one_before_is_answered() -> None:
     told = answered(tunnel, OPENED + DONE + ROW + COMMITTED + ready())
     assert told == DONE + ROW + ready()
     assert tunnel.to_backend() == first
+
+
+def test_commonest_exchange_takes_no_short_cut_past_the_fence() -> None:
+    tunnel = a_tunnel(size=100)
+    named = sent(tunnel, parse("s", "SELECT 1") + SYNC)
+    assert b"START TRANSACTION READ ONLY" in named
+    answered(tunnel, OPENED + PARSE_COMPLETE + NO_PARAMETERS + ROW_DESCRIPTION + COMMITTED + ready())
+    assert tunnel.may_release
+    again = sent(tunnel, bind("", "s") + describe("P", "") + execute("") + SYNC)
+    assert len(again) > len(bind("", "s") + describe("P", "") + execute("") + SYNC)
 
 
 def test_failed_transaction_of_ours_is_ended_before_the_program_hears_that_it_may_go_on() -> None:
