@@ -29,6 +29,7 @@ from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.events import Observer, Reloaded, each, unobserved
 from sqlhttp_gateway.execute import Limits
 from sqlhttp_gateway.idempotency.store import KeyStore
+from sqlhttp_gateway.limits import Quotas
 from sqlhttp_gateway.neon.headers import REQUEST_ID
 from sqlhttp_gateway.neon.response import NOT_SUPPORTED
 from sqlhttp_gateway.observe.activity import Activity
@@ -188,6 +189,7 @@ class Gateway:
             max_total=pool.max_total, cancel_timeout=settings.statement.cancel_timeout, observe=self._observe
         )
         passwords = Passwords(settings.auth, registry)
+        quotas = Quotas(registry)
         credentials = Credentials(settings, self._targets, registry, passwords)
         authenticator = credentials.authenticator
         probes = Probes(self._targets.groups, self._observe)
@@ -198,6 +200,7 @@ class Gateway:
             keys=KeyStore(OwnAccess(registry), settings.idempotency),
             probes=probes,
             limits=_limits(settings),
+            quotas=quotas,
             observe=self._observe,
             telling=_telling(settings),
         )
@@ -213,6 +216,7 @@ class Gateway:
             authenticator=authenticator,
             registry=registry,
             claims=credentials.claims,
+            quotas=quotas,
             settings=settings.tunnel,
             observe=self._observe,
         )

@@ -159,6 +159,18 @@ class WaitTimeout(GatewayError):
     status, sqlstate, kind, retryable = 503, "53300", "pool", True
 
 
+class RateLimited(GatewayError):
+    """The tenant has sent more requests than its `limits.rate` and `limits.burst` allow."""
+
+    status, sqlstate, kind, retryable = 429, "53400", "limit", True
+
+
+class ConcurrencyLimited(GatewayError):
+    """As many requests of the tenant as may already run, and wait: `limits.max_concurrent`, `limits.max_waiting`."""
+
+    status, sqlstate, kind, retryable = 429, "53300", "limit", True
+
+
 class ShuttingDown(GatewayError):
     """The gateway drains and takes no new work."""
 

@@ -9,10 +9,11 @@ stayed.
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import NamedTuple
 
 from sqlhttp_gateway.errors import ClaimsFailed, ConnectionBroken, GatewayError, PostgresError, ResponseTooLarge
-from sqlhttp_gateway.model import Batch, Options, Prologue, Result, Statement, TransactionOptions
+from sqlhttp_gateway.model import Allowance, Batch, Options, Prologue, Result, Statement, TransactionOptions
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.positions import Positions
 from sqlhttp_gateway.pools.scrub import INSIDE, ROLLBACK
@@ -49,6 +50,14 @@ class Limits:
 
     max_bytes: int
     statement_timeout: float
+
+    def within(self, allowance: Allowance) -> "Limits":
+        """These, or those of a tenant where they are lower."""
+        most, timeout = allowance.max_response_bytes, allowance.statement_timeout
+        return Limits(
+            max_bytes=min(most or self.max_bytes, self.max_bytes),
+            statement_timeout=min(timeout, self.statement_timeout or inf) if timeout else self.statement_timeout,
+        )
 
 
 async def execute(

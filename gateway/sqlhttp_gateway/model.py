@@ -3,8 +3,9 @@
 Text that goes to or comes from Postgres is bytes here, in UTF-8, exactly as it is on the wire.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
+from math import ceil
 from typing import NamedTuple
 
 
@@ -154,6 +155,43 @@ class PoolKey:
 
     def __str__(self) -> str:
         return f"{self.target}/{self.database}/{self.role}"
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What one tenant may take of the gateway; None is no limit, or leaves it to whoever is asked next."""
+
+    max_concurrent: int | None = None
+    max_waiting: int | None = None
+    rate: float | None = None
+    """Requests a second."""
+    burst: int | None = None
+    statement_timeout: float | None = None
+    """Seconds."""
+    max_response_bytes: int | None = None
+
+    @property
+    def burst_or_rate(self) -> int:
+        """How many requests may come at once when none came before; without a `burst`, as many as in a second."""
+        return self.burst if self.burst is not None else max(1, ceil(self.rate or 1.0))
+
+    def or_else(self, other: "Allowance") -> "Allowance":
+        """This one, with the other's word where it says nothing."""
+        names = [each.name for each in fields(self)]
+        return Allowance(**{name: getattr(other if getattr(self, name) is None else self, name) for name in names})
+
+    def share_of(self, workers: int) -> "Allowance":
+        """That of one of so many processes; each may run one request at least."""
+        return replace(
+            self,
+            max_concurrent=None if self.max_concurrent is None else max(1, self.max_concurrent // workers),
+            max_waiting=None if self.max_waiting is None else self.max_waiting // workers,
+            rate=None if self.rate is None else self.rate / workers,
+            burst=None if self.burst is None else max(1, self.burst // workers),
+        )
+
+
+NO_LIMITS = Allowance()
 
 
 @dataclass(frozen=True, slots=True)

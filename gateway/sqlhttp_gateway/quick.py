@@ -120,7 +120,7 @@ class Quick:
         authenticator = self._authenticator
         asker.generation = authenticator.generation
         caller = authenticator.recall(asker.connection_string, host=asker.host if authenticator.heeds_host else b"")
-        if caller is None or caller.grant is not None:
+        if caller is None or caller.grant is not None or caller.allowance is not None:
             return None
         upstream = caller.pool.upstream
         if upstream.is_pooler or upstream.group is not None:

@@ -13,12 +13,21 @@ from sqlhttp_gateway.auth.allowed import check_statements
 from sqlhttp_gateway.auth.authenticate import Authenticator, Caller, password_of
 from sqlhttp_gateway.auth.claims import Claims, MakePrologue, read_only
 from sqlhttp_gateway.auth.grant import Grant
-from sqlhttp_gateway.errors import ClaimsFailed, GatewayError, PasswordFailed, PostgresError, TargetMisconfigured
+from sqlhttp_gateway.errors import (
+    ClaimsFailed,
+    GatewayError,
+    PasswordFailed,
+    PostgresError,
+    ResponseTooLarge,
+    StatementTimeout,
+    TargetMisconfigured,
+)
 from sqlhttp_gateway.events import Observer
 from sqlhttp_gateway.execute import Limits, NothingRan, execute, is_plain
 from sqlhttp_gateway.idempotency.run import Answered, TableGone, run_once
 from sqlhttp_gateway.idempotency.store import KeyStore
-from sqlhttp_gateway.model import ArrayType, Batch, IsolationLevel, Options, Result, Statement
+from sqlhttp_gateway.limits import Quota, Quotas
+from sqlhttp_gateway.model import Allowance, ArrayType, Batch, IsolationLevel, Options, Result, Statement
 from sqlhttp_gateway.neon.bookmark import BOOKMARK, decode_bookmark
 from sqlhttp_gateway.neon.dsn import dsn_from_header
 from sqlhttp_gateway.neon.fields import fields_from_description
@@ -71,6 +80,8 @@ class Access:
     grant: Grant | None = None
     route: Route | None = None
     """Where to go, if the target has several servers."""
+    quota: Quota | None = None
+    """Whose limits hold; None: none do."""
 
     def refused(self) -> GatewayError:
         """What it means that Postgres refuses the password."""
@@ -96,6 +107,7 @@ class SqlService:
         keys: KeyStore,
         probes: Probes,
         limits: Limits,
+        quotas: Quotas,
         observe: Observer,
         telling: Telling,
     ) -> None:
@@ -105,6 +117,7 @@ class SqlService:
         self._keys = keys
         self._probes = probes
         self._limits = limits
+        self._quotas = quotas
         self._observe = observe
         self._telling = telling
 
@@ -117,6 +130,7 @@ class SqlService:
         """The reply to one request from the address `peer`, an error's included; never raises but for cancellation."""
         story = Story(self._telling, traceparent=headers.get(TRACEPARENT), bytes_in=len(body))
         reply: Reply | None = None
+        quota: Quota | None = None
         try:
             # What is wrong first is told first: header, connection string, body, password, as with Neon.
             options = options_from_headers(headers)
@@ -128,16 +142,18 @@ class SqlService:
                 caller, request = await self._meet(connection_string, authorization, host, body, story)
             else:
                 request = story.asked = decode_request(body)
-            story.target, story.database, story.role, pool, _, grant = caller
+            story.target, story.database, story.role, pool, _, grant, allowance = caller
+            if allowance is not None:
+                quota = self._quotas.admit(caller.tenant, allowance)
             if grant is None:
                 story.is_proven = True
-                access = Access(pool, lambda: password_of(connection_string))
+                access = Access(pool, lambda: password_of(connection_string), quota=quota)
             else:
                 story.tenant = grant.tenant
                 grant.admit(peer=peer, origin=_text(headers.get(ORIGIN)))
                 story.is_proven = True
                 check_statements(grant, request)
-                access = Access(pool, lambda: grant.password, await self._claims.ready(grant, pool), grant)
+                access = Access(pool, lambda: grant.password, await self._claims.ready(grant, pool), grant, quota=quota)
             if options.read_only:
                 access = replace(access, prologue_on=_read_only_on(access.prologue_on))
             if pool.upstream.group is not None:
@@ -148,6 +164,8 @@ class SqlService:
             else:
                 reply = await self._run_once(key, body, access, request, options, story)
         except GatewayError as error:
+            if quota is not None:
+                _explain(error, quota.allowance, self._limits)
             reply = story.refused(error)
         except Exception as error:
             reply = story.broke(error, self._observe)
@@ -201,11 +219,12 @@ class SqlService:
     async def _run(self, access: Access, request: Statement | Batch, options: Options, story: Story) -> Reply:
         """The reply with the results. The lease is given back before they are encoded."""
         commented = _commented(request, story.comment) if story.comment else request
+        limits = self._limits if access.quota is None else self._limits.within(access.quota.allowance)
 
         async def work(lease: Lease) -> tuple[list[Result], Mapping[int, ArrayType]]:
             prologue = access.prologue_on(lease.backend)
             positions = access.route.positions if access.route is not None else None
-            results = await execute(lease, commented, options, self._limits, prologue, positions)
+            results = await execute(lease, commented, options, limits, prologue, positions)
             return results, await _array_types(lease, results, options)
 
         results, array_types = await self._on_lease(access, story, work)
@@ -217,6 +236,7 @@ class SqlService:
         """The same for a write that is carried out once, however often it comes: the first one's reply."""
         pool = access.pool
         known = await self._keys.find(key, body, options, pool, tenant=story.tenant)
+        limits = self._limits if access.quota is None else self._limits.within(access.quota.allowance)
 
         async def work(lease: Lease) -> Reply:
             async def keep(results: list[Result]) -> tuple[Reply, Statement]:
@@ -224,7 +244,7 @@ class SqlService:
                 return reply, self._keys.keeping(known, reply.body)
 
             taking, prologue = self._keys.taking(known), access.prologue_on(lease.backend)
-            return await run_once(lease, request, options, self._limits, taking=taking, keep=keep, prologue=prologue)
+            return await run_once(lease, request, options, limits, taking=taking, keep=keep, prologue=prologue)
 
         try:
             try:
@@ -242,11 +262,11 @@ class SqlService:
         """What `work` made of a connection; of another one, if that turns out to have been closed before it began."""
         if access.route is not None:
             return await self._on_server(access.route, access, story, work)
-        pool = access.pool
+        pool, quota = access.pool, access.quota
         for attempt in range(_ATTEMPTS):
             asked = perf_counter()
             try:
-                lease = self._registry.try_lease(pool) or await self._registry.lease(pool, access.password)
+                lease = (self._registry.try_lease(pool) if quota is None else None) or await self._lease(access, pool)
             except PasswordFailed:
                 raise access.refused() from None
             finally:
@@ -268,6 +288,14 @@ class SqlService:
                 lease.release()
         raise AssertionError("unreachable")
 
+    async def _lease(self, access: Access, pool: Pool) -> Lease:
+        """A connection of `pool` for a caller who may have to wait for it."""
+        if access.quota is not None:
+            return await access.quota.lease(pool, access.password)
+        tenant = access.grant.tenant if access.grant is not None else ""
+        lease = self._registry.try_lease(pool)
+        return lease or await self._registry.lease(pool, access.password, tenant=tenant)
+
     async def _on_server(
         self, route: Route, access: Access, story: Story, work: Callable[[Lease], Awaitable[Done]]
     ) -> Done:
@@ -276,7 +304,7 @@ class SqlService:
             asked = perf_counter()
             try:
                 pool = await route.pool()
-                lease = self._registry.try_lease(pool) or await self._registry.lease(pool, access.password)
+                lease = await self._lease(access, pool)
             except GatewayError as error:
                 if await route.failed(error, ran=False):
                     continue
@@ -325,6 +353,15 @@ async def _array_types(lease: Lease, results: list[Result], options: Options) ->
         for oid in unknown_types(fields_from_description(result.description), known=())
     }
     return await learn_array_types(lease, unknown) if unknown else _NO_TYPES
+
+
+def _explain(error: GatewayError, allowance: Allowance, limits: Limits) -> None:
+    """Say that the limit is the tenant's, where that is the lower one."""
+    lower = limits.within(allowance)
+    if isinstance(error, StatementTimeout) and lower.statement_timeout != limits.statement_timeout:
+        error.hint = f"For this tenant it is {lower.statement_timeout:g} s (limits.statement_timeout)."
+    elif isinstance(error, ResponseTooLarge) and lower.max_bytes != limits.max_bytes:
+        error.hint = f"For this tenant it is {lower.max_bytes} bytes (limits.max_response_bytes)."
 
 
 def _commented(request: Statement | Batch, comment: str) -> Statement | Batch:

@@ -239,6 +239,52 @@ class IdempotencySettings(Section):
     )
 
 
+class AllowanceSettings(Section):
+    """What one tenant may take: an API key, a token's subject, or a role."""
+
+    max_concurrent: int | None = Field(
+        default=None,
+        ge=1,
+        description="Most requests, and transactions of tunnels, that may run at once.",
+        examples=[5],
+    )
+    max_waiting: int | None = Field(
+        default=None, ge=0, description="Most requests that may wait; one more is refused at once.", examples=[20]
+    )
+    rate: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Requests, and transactions of tunnels, a second.",
+        examples=[50],
+    )
+    burst: int | None = Field(
+        default=None,
+        ge=1,
+        description="How many of them may come at once after a pause; without it, as many as in a second.",
+        examples=[100],
+    )
+    statement_timeout: Seconds | None = Field(
+        default=None,
+        gt=0,
+        description="Seconds that one statement of /sql may run, where statement.timeout is not less.",
+        examples=[10],
+    )
+    max_response_bytes: Bytes | None = Field(
+        default=None,
+        description="Most bytes of rows in one answer of /sql, where response.max_bytes is not less.",
+        examples=[1_048_576],
+    )
+
+
+class LimitsSettings(AllowanceSettings):
+    """What one tenant may take, an API key, a token's subject or a role, where nothing else is said of it."""
+
+    roles: dict[str, AllowanceSettings] = Field(
+        default={}, description="The same for single roles by name: [limits.roles.NAME], with the names above."
+    )
+
+
 class LoginSettings(Section):
     """A role as which the gateway logs in for callers who show an API key or a token in place of its password."""
 
@@ -247,7 +293,7 @@ class LoginSettings(Section):
     target: str = Field(default="default", description="The target whose role it is.")
 
 
-class KeySettings(Section):
+class KeySettings(AllowanceSettings):
     """An API key, under the id that `sqlhttp keys create --print` gave it."""
 
     hash: SecretStr = Field(description="sha256: and 64 hex digits, of the whole key.", examples=["sha256:" + 64 * "0"])
@@ -291,7 +337,7 @@ class KeySettings(Section):
 Algorithm = Literal["RS256", "RS384", "RS512", "ES256", "ES384", "EdDSA"]
 
 
-class IssuerSettings(Section):
+class IssuerSettings(AllowanceSettings):
     """Somebody whose signed tokens (JWT) are good here."""
 
     jwks_url: str | None = Field(
@@ -653,6 +699,7 @@ class Settings(BaseSettings):
     trace: TraceSettings = TraceSettings()
     tunnel: TunnelSettings = TunnelSettings()
     watch: WatchSettings = WatchSettings()
+    limits: LimitsSettings = LimitsSettings()
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:

@@ -108,7 +108,7 @@ class FakeRegistry:
     def listening_pool(self, pool: Any) -> Any:
         return pool
 
-    async def lease(self, pool: Any, password: Any, *, timeout: float | None = None) -> FakeLease:
+    async def lease(self, pool: Any, password: Any, *, timeout: float | None = None, tenant: str = "") -> FakeLease:
         self.waiting += 1
         try:
             while True:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlhttp_gateway.app import Gateway, create_app
 from sqlhttp_gateway.events import Answered, Event
+from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.settings import load_settings
 from tests.support.asgi import Call, piece
 from tests.support.cluster import Database
@@ -36,6 +37,12 @@ class RunningApp:
 
     async def get(self, path: str, *, method: str = "GET") -> Call:
         return await self.send(Call(piece(b""), method=method, path=path))
+
+    @property
+    def pools(self) -> list[Pool]:
+        """The pools that the application has made."""
+        assert self.app._tunnels is not None
+        return self.app._tunnels._registry.pools
 
     def answered(self) -> list[Answered]:
         """The requests that are over, in order."""

@@ -12,9 +12,11 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from sqlhttp_gateway.auth.allowances import allowance_of
 from sqlhttp_gateway.auth.credentials import ApiKey
 from sqlhttp_gateway.auth.reread import Reread
 from sqlhttp_gateway.errors import GatewayError, InvalidKey, KeysUnreadable
+from sqlhttp_gateway.model import NO_LIMITS, Allowance
 from sqlhttp_gateway.settings import KeySettings
 
 HASH_PREFIX = "sha256:"
@@ -45,6 +47,8 @@ class KeyRecord:
     read_only: bool = False
     statements: frozenset[bytes] | None = None
     """SHA-256 digests of the only statements it may run."""
+    allowance: Allowance = NO_LIMITS
+    """What it may take."""
 
 
 Source = Callable[[], Awaitable[list[KeyRecord]]]
@@ -78,6 +82,7 @@ def records_from_settings(keys: Mapping[str, KeySettings]) -> dict[str, KeyRecor
             addresses=each.addresses,
             read_only=each.read_only,
             statements=None if each.statements is None else frozenset(map(bytes.fromhex, each.statements)),
+            allowance=allowance_of(each),
         )
         for key_id, each in keys.items()
     }

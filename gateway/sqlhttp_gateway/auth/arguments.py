@@ -31,6 +31,13 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     create.add_argument("--origin", action="append", default=[], help="a page that may use it; may be repeated")
     create.add_argument("--address", action="append", default=[], help="an address or network it may come from")
     create.add_argument("--read-only", action="store_true", help="its transactions are read only")
+    create.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="what it may take, by a name of the section limits such as rate=50; may be repeated",
+    )
     create.add_argument("--lock", nargs="+", type=Path, metavar="FILE", help="only the statements of these files run")
     create.add_argument("--print", action="store_true", dest="prints", help="print a section for the settings file")
     listing = actions.add_parser("list", help="list the keys of the table")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from sqlhttp_gateway.auth.allowances import Allowances
 from sqlhttp_gateway.auth.api_keys import ApiKeys, KeyRecord
 from sqlhttp_gateway.auth.credentials import (
     BEARER_REQUIRED,
@@ -32,12 +33,13 @@ from sqlhttp_gateway.errors import (
     ScopeRefused,
     TargetMisconfigured,
 )
-from sqlhttp_gateway.model import Dsn, PoolKey
+from sqlhttp_gateway.model import Allowance, Dsn, PoolKey
 from sqlhttp_gateway.neon.dsn import dsn_from_header
 from sqlhttp_gateway.pools.passwords import Passwords
 from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.targets import Targets, Upstream
+from sqlhttp_gateway.settings import LimitsSettings
 
 _MAX_KNOWN = 10_000
 """Callers that are remembered at once, some 400 bytes each."""
@@ -55,6 +57,13 @@ class Caller(NamedTuple):
     grant: Grant | None = None
     """The bounds of a key or token, and the password to open connections with; None: the caller showed the role's own
     password, and may do what the role may."""
+    allowance: Allowance | None = None
+    """What its tenant may take; None: as much as it likes."""
+
+    @property
+    def tenant(self) -> str:
+        """Whom turns and limits are counted by."""
+        return self.grant.tenant if self.grant is not None else f"role:{self.target}/{self.role}"
 
 
 class Authenticator:
@@ -70,6 +79,7 @@ class Authenticator:
         tokens: Tokens | None = None,
         logins: Logins | None = None,
         tenants: Tenants | None = None,
+        allowances: Allowances | None = None,
         belief: float = 30.0,
         sets_any_role: bool = False,
         clock: Callable[[], float] = time.time,
@@ -90,6 +100,7 @@ class Authenticator:
             tokens=tokens,
             logins=logins or Logins({}),
             tenants=tenants,
+            allowances=allowances or Allowances(LimitsSettings(), workers=1),
             belief=belief,
             sets_any_role=sets_any_role,
         )
@@ -104,6 +115,7 @@ class Authenticator:
         tokens: Tokens | None,
         logins: Logins,
         tenants: Tenants | None,
+        allowances: Allowances,
         belief: float,
         sets_any_role: bool,
     ) -> None:
@@ -114,6 +126,7 @@ class Authenticator:
         self._tenants = tenants if tenants is not None and tenants.is_used else None
         self.heeds_host = self._tenants is not None
         """Whether the host that a request came to says where it leads."""
+        self._allowances = allowances
         self._belief = belief
         self._sets_any_role = sets_any_role
         self.forget()
@@ -193,7 +206,7 @@ class Authenticator:
         key = PoolKey(upstream.target.name, dsn.database, dsn.role)
         until = await self._passwords.prove(dsn, key, upstream)
         pool = self._registry.pool(key, upstream)  # only now: a name that anybody can make up gets no pool
-        return Caller(key.target, dsn.database, dsn.role, pool, until)
+        return Caller(key.target, dsn.database, dsn.role, pool, until, allowance=self._allowances.of(dsn.role))
 
     async def _with(self, shown: ApiKey | Token, dsn: Dsn | None, host: bytes) -> Caller:
         if isinstance(shown, ApiKey):
@@ -217,6 +230,7 @@ class Authenticator:
             expires_at=found.expires_at,
             read_only=issuer.read_only,
             statements=issuer.statements,
+            allowance=issuer.allowance,
             claims=found.claims,
             set_role=found.role if login != found.role else None,
         )
@@ -237,6 +251,7 @@ class Authenticator:
             origins=record.origins,
             addresses=record.addresses,
             statements=record.statements,
+            allowance=record.allowance,
             set_role=record.role if login != record.role else None,
         )
         return self._granted(grant, upstream, database=record.database, role=record.role, login=login)
@@ -278,7 +293,8 @@ class Authenticator:
         if grant.expires_at is not None:
             belief = min(belief, grant.expires_at - self._clock())
         pool = self._registry.pool(key, upstream)
-        return Caller(key.target, database, role, pool, self._loop.time() + belief, grant)
+        allowance = self._allowances.of(role, grant.allowance)
+        return Caller(key.target, database, role, pool, self._loop.time() + belief, grant, allowance)
 
     def _digest(self, connection_string: bytes, authorization: bytes | None, host: bytes) -> bytes:
         if host:

@@ -4,6 +4,7 @@ import asyncio
 from typing import NamedTuple
 
 from sqlhttp_gateway.auth import key_table, tenant_table
+from sqlhttp_gateway.auth.allowances import Allowances, allowance_of
 from sqlhttp_gateway.auth.api_keys import ApiKeys, KeyRecord, records_from_settings
 from sqlhttp_gateway.auth.authenticate import Authenticator
 from sqlhttp_gateway.auth.claims import Claims
@@ -55,6 +56,7 @@ class Credentials:
             tokens=self._tokens(settings),
             logins=Logins(settings.logins),
             tenants=self._tenants,
+            allowances=Allowances(settings.limits, settings.listen.workers),
             belief=auth.proof_lifetime,
             sets_any_role=auth.set_role == "any",
         )
@@ -84,6 +86,7 @@ class Credentials:
             tokens=tokens,
             logins=Logins(settings.logins),
             tenants=self._tenants,
+            allowances=Allowances(settings.limits, settings.listen.workers),
             belief=auth.proof_lifetime,
             sets_any_role=auth.set_role == "any",
         )
@@ -157,4 +160,5 @@ def _issuer(name: str, settings: IssuerSettings, keys: KeySet | None) -> Issuer:
         algorithms=settings.algorithms,
         read_only=settings.read_only,
         statements=None if settings.statements is None else frozenset(map(bytes.fromhex, settings.statements)),
+        allowance=allowance_of(settings),
     )

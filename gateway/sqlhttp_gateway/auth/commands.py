@@ -3,16 +3,21 @@
 import argparse
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from sqlhttp_gateway.auth import claims, key_table
+from sqlhttp_gateway.auth.allowances import allowance_of
 from sqlhttp_gateway.auth.allowed import digest_of
 from sqlhttp_gateway.auth.api_keys import KeyRecord, hash_of, new_key
 from sqlhttp_gateway.auth.one_command import lease_for, run
 from sqlhttp_gateway.errors import ConfigurationError
+from sqlhttp_gateway.model import Allowance
 from sqlhttp_gateway.pools.targets import Targets
-from sqlhttp_gateway.settings import Settings
+from sqlhttp_gateway.settings import AllowanceSettings, Settings
 
 
 def lock(files: Iterable[Path]) -> int:
@@ -86,6 +91,7 @@ def section(record: KeyRecord) -> str:
             lines.append(f"{name} = {json.dumps(entries, ensure_ascii=False)}")
     if record.read_only:
         lines.append("read_only = true")
+    lines += [f"{name} = {value}" for name, value in asdict(record.allowance).items() if value is not None]
     if record.statements is not None:
         lines.append(f"statements = {json.dumps(sorted(each.hex() for each in record.statements))}")
     return "\n".join(lines) + "\n"
@@ -101,6 +107,7 @@ def line(record: KeyRecord, *, is_revoked: bool, now: datetime) -> str:
         *([f"{len(record.statements)} statements"] if record.statements is not None else []),
         *record.origins,
         *record.addresses,
+        *(f"{name}={value}" for name, value in asdict(record.allowance).items() if value is not None),
     ]
     place = f"{record.target}/{record.database}/{record.role}"
     return "\t".join([record.id, "revoked" if is_revoked else state, place, ", ".join(bounds) or "-", record.name])
@@ -122,8 +129,19 @@ def _record(key_id: str, hashed: str, arguments: argparse.Namespace) -> KeyRecor
         origins=tuple(arguments.origin),
         addresses=tuple(arguments.address),
         read_only=arguments.read_only,
+        allowance=_allowance(arguments.limit),
         statements=frozenset(map(_digest, arguments.lock)) if arguments.lock else None,
     )
+
+
+def _allowance(limits: Iterable[str]) -> Allowance:
+    given = dict(limit.partition("=")[::2] for limit in limits)
+    try:
+        return allowance_of(AllowanceSettings.model_validate(given))
+    except ValidationError as error:
+        [fault, *_] = error.errors(include_input=False)
+        what = "there is no such limit" if fault["type"] == "extra_forbidden" else fault["msg"]
+        raise ConfigurationError(f"--limit {'.'.join(map(str, fault['loc']))}: {what}") from None
 
 
 def _digest(file: Path) -> bytes:

@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from urllib.parse import urlsplit
 
 from sqlhttp_gateway.errors import PlaceRefused
+from sqlhttp_gateway.model import Allowance
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class Grant:
     """Addresses it may come from; empty: everywhere."""
     statements: frozenset[bytes] | None = None
     """SHA-256 digests of the only statements that may run; None: any."""
+    allowance: Allowance | None = None
+    """What its tenant may take, as far as the key or the issuer says."""
     claims: bytes | None = field(default=None, repr=False)
     """The token's claims as a JSON object."""
     set_role: str | None = None

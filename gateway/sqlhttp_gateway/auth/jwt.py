@@ -16,6 +16,7 @@ import orjson
 
 from sqlhttp_gateway.auth.jwks import KeySet, verify
 from sqlhttp_gateway.errors import InvalidToken
+from sqlhttp_gateway.model import NO_LIMITS, Allowance
 
 MAX_LENGTH = 16_384
 SYMMETRIC = "HS256"
@@ -51,6 +52,8 @@ class Issuer:
     algorithms: tuple[str, ...] = ALGORITHMS
     read_only: bool = False
     statements: frozenset[bytes] | None = None
+    allowance: Allowance = NO_LIMITS
+    """What each of its subjects may take."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,19 @@ It holds hashes, never a key. It is believed only when it belongs to the gateway
 """
 
 import re
+from dataclasses import asdict
 
 import orjson
+from pydantic import ValidationError
 
+from sqlhttp_gateway.auth.allowances import allowance_of
 from sqlhttp_gateway.auth.api_keys import KeyRecord
 from sqlhttp_gateway.auth.own_table import is_there
 from sqlhttp_gateway.errors import PostgresError
+from sqlhttp_gateway.model import NO_LIMITS, Allowance
 from sqlhttp_gateway.pools.ask import ask
 from sqlhttp_gateway.pools.lease import Lease
+from sqlhttp_gateway.settings import AllowanceSettings
 
 TABLE = "api_keys"
 CREATE = (
@@ -22,11 +27,13 @@ CREATE = (
     " addresses text[] NOT NULL DEFAULT '{}', read_only boolean NOT NULL DEFAULT false, statements text[],"
     " created_at timestamptz NOT NULL DEFAULT pg_catalog.now(), revoked_at timestamptz)",
     "ALTER TABLE sqlhttp.api_keys ADD COLUMN IF NOT EXISTS login text",
+    "ALTER TABLE sqlhttp.api_keys ADD COLUMN IF NOT EXISTS limits json",
     "REVOKE ALL ON sqlhttp.api_keys FROM PUBLIC",
 )
 _COLUMNS = (
     "SELECT pg_catalog.json_build_object('id', id, 'hash', hash, 'name', name, 'target', target,"
     " 'database', database, 'role', role, 'login', pg_catalog.to_jsonb(k)->>'login',"  # which an older table lacks
+    " 'limits', pg_catalog.to_jsonb(k)->'limits',"  # as that
     " 'expires_at', extract(epoch FROM expires_at)::float8, 'origins', origins,"
     " 'addresses', addresses, 'read_only', read_only, 'statements', statements,"
     " 'is_revoked', revoked_at IS NOT NULL) FROM sqlhttp.api_keys k"
@@ -36,10 +43,11 @@ _VALID = f"{_COLUMNS} WHERE revoked_at IS NULL AND id > $1 ORDER BY id LIMIT {_P
 _ALL = f"{_COLUMNS} WHERE id > $1 ORDER BY id LIMIT {_PAGE}"
 _INSERT = (
     "INSERT INTO sqlhttp.api_keys (id, hash, name, target, database, role, expires_at, origins, addresses, read_only,"
-    " statements, login) VALUES ($1, $2, $3, $4, $5, $6, pg_catalog.to_timestamp($7::float8),"
+    " statements, login, limits) VALUES ($1, $2, $3, $4, $5, $6, pg_catalog.to_timestamp($7::float8),"
     " ARRAY(SELECT pg_catalog.json_array_elements_text($8::json)),"
     " ARRAY(SELECT pg_catalog.json_array_elements_text($9::json)), $10::boolean,"
-    " CASE WHEN $11::json IS NOT NULL THEN ARRAY(SELECT pg_catalog.json_array_elements_text($11::json)) END, $12)"
+    " CASE WHEN $11::json IS NOT NULL THEN ARRAY(SELECT pg_catalog.json_array_elements_text($11::json)) END, $12,"
+    " $13::json)"
 )
 _DIGEST = re.compile("[0-9a-f]{64}")
 _REVOKE = "UPDATE sqlhttp.api_keys SET revoked_at = pg_catalog.now() WHERE id = $1 AND revoked_at IS NULL RETURNING id"
@@ -97,6 +105,7 @@ async def add(lease: Lease, record: KeyRecord) -> None:
             b"true" if record.read_only else b"false",
             None if record.statements is None else orjson.dumps(sorted(each.hex() for each in record.statements)),
             None if record.login is None else record.login.encode(),
+            _limits(record.allowance),
         ),
     )
 
@@ -120,7 +129,24 @@ def _record(text: bytes) -> tuple[KeyRecord, bool]:
     is_revoked = row.pop("is_revoked")
     for name in ("origins", "addresses"):
         row[name] = tuple(row[name])
+    row["allowance"] = _allowance(row.pop("limits"))
     if row["statements"] is not None:
         # What is no digest permits nothing; a whole table must not be unreadable for one such entry.
         row["statements"] = frozenset(bytes.fromhex(each) for each in row["statements"] if _DIGEST.fullmatch(each))
     return KeyRecord(**row), is_revoked
+
+
+def _limits(allowance: Allowance) -> bytes | None:
+    """The limits that are set, by the names of the settings; None when none is."""
+    plain = {name: value for name, value in asdict(allowance).items() if value is not None}
+    return orjson.dumps(plain) if plain else None
+
+
+def _allowance(limits: object) -> Allowance:
+    """What the column says. What is none of the settings' limits is taken for the strictest: some was wanted."""
+    if limits is None:
+        return NO_LIMITS
+    try:
+        return allowance_of(AllowanceSettings.model_validate(limits))
+    except ValidationError:
+        return Allowance(max_concurrent=1, max_waiting=0, rate=1.0)

@@ -61,6 +61,11 @@ class Gate:
         return self._free < 0
 
     @property
+    def has_room(self) -> bool:
+        """Whether one who comes now need not wait."""
+        return self._free > 0 and not self._line and self._admits
+
+    @property
     def waiting(self) -> int:
         """Requests in line."""
         return len(self._line)

@@ -32,6 +32,8 @@ class Lease:
     """Statements that were parsed for its exchanges."""
     reused = 0
     """Statements that its exchanges found prepared."""
+    on_release: Callable[[], None] | None = None
+    """Told when the holder gives the connection back, before it is clean."""
     _exchange: Exchange | None = None
     _finished: asyncio.Future[None] | None = None
     _then: Callable[[], None] | None = None
@@ -162,6 +164,8 @@ class Lease:
         if not self._released:
             self._released = True
             self._pool.leased.pop(self.backend, None)
+            if self.on_release is not None:
+                self.on_release()
             if self.backend.is_lost:
                 self._pool.discard(self.backend, reason)
                 return
@@ -177,6 +181,8 @@ class Lease:
                 self._pool.overdue.drop(self)
             self._pool.leased.pop(self.backend, None)
             self._pool.returning[self.backend] = self._pool.loop.time()
+            if self.on_release is not None:
+                self.on_release()
             self._settle()
 
     # ── Reader ──

@@ -18,6 +18,7 @@ from sqlhttp_gateway.errors import (
     ShuttingDown,
 )
 from sqlhttp_gateway.events import Observer, TunnelPinned
+from sqlhttp_gateway.limits import Quotas
 from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.registry import PoolRegistry
@@ -54,6 +55,7 @@ class Traffic:
         pipeline: Pipeline,
         *,
         registry: PoolRegistry,
+        quotas: Quotas,
         pins: Pins,
         listeners: Listeners,
         settings: TunnelSettings,
@@ -64,6 +66,8 @@ class Traffic:
         self._stream = stream
         self._password = logged_in.password
         self._pool = logged_in.caller.pool
+        self._caller = logged_in.caller
+        self._quotas = quotas
         self._pipeline = pipeline
         self._registry = registry
         self._pins = pins
@@ -389,24 +393,28 @@ class Traffic:
 
     def _borrow(self) -> bool:
         """Get a backend at once, or begin to wait in line for one."""
-        granted = self._granted
-        lease = self._registry.try_lease(self._pool) if granted is None else None
+        is_free = self._granted is None and self._caller.allowance is None
+        lease = self._registry.try_lease(self._pool) if is_free else None
         if lease is None:
             self._is_interrupted = False
-            waiting = (
-                self._registry.lease(self._pool, lambda: self._password) if granted is None else self._get(granted)
-            )
-            self._leasing = self._loop.create_task(waiting)
+            self._leasing = self._loop.create_task(self._get())
             self._leasing.add_done_callback(self._end_wait)
             return False
         self._use(lease)
         return True
 
-    async def _get(self, granted: Granted) -> Lease:
-        """A backend for a program with a grant, and how its transactions begin there."""
-        self._prologues = await granted.ready(self._pool)
+    async def _get(self) -> Lease:
+        """A backend, within the limits of the program's tenant; with a grant also how its transactions begin there."""
+        tenant = ""
+        if self._granted is not None:
+            self._prologues = await self._granted.ready(self._pool)
+            tenant = self._granted.grant.tenant
+        caller = self._caller
+        if caller.allowance is not None:
+            quota = self._quotas.admit(caller.tenant, caller.allowance)
+            return await quota.lease(self._pool, self._secret)
         lease = self._registry.try_lease(self._pool)
-        return lease or await self._registry.lease(self._pool, self._secret, tenant=granted.grant.tenant)
+        return lease or await self._registry.lease(self._pool, self._secret, tenant=tenant)
 
     def _end_wait(self, leasing: "asyncio.Task[Lease]") -> None:
         """There is a backend, or there will be none."""
@@ -473,6 +481,8 @@ class Traffic:
     def _linger(self, lease: Lease) -> bool:
         """Keep the backend for the next transaction, as long as nobody else wants it; False if somebody does."""
         seconds = self._settings.linger
+        if self._caller.allowance is not None:
+            return False  # others of its tenant may want its permit, who do not wait in the pool's line
         if not seconds or self._farewell is not None or self._is_in_doubt or not self._pool.may_linger(lease.backend):
             return False
         self._is_lingering = True

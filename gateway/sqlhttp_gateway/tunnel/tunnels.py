@@ -7,6 +7,7 @@ from sqlhttp_gateway.auth.authenticate import Authenticator
 from sqlhttp_gateway.auth.claims import Claims
 from sqlhttp_gateway.errors import GatewayError, InvalidParameter, ScopeRefused, ShuttingDown, TunnelsExhausted
 from sqlhttp_gateway.events import Bug, KeyShown, Observer, TunnelClosed, TunnelOpened
+from sqlhttp_gateway.limits import Quotas
 from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.settings import TunnelSettings
@@ -40,12 +41,14 @@ class Tunnels:
         authenticator: Authenticator,
         registry: PoolRegistry,
         claims: Claims,
+        quotas: Quotas,
         settings: TunnelSettings,
         observe: Observer,
     ) -> None:
         self._authenticator = authenticator
         self._claims = claims
         self._registry = registry
+        self._quotas = quotas
         self._settings = settings
         self._observe = observe
         self._keys = CancelKeys()
@@ -202,6 +205,7 @@ class Tunnels:
                 logged_in,
                 pipeline,
                 registry=self._registry,
+                quotas=self._quotas,
                 pins=self._pins,
                 listeners=self._listeners,
                 settings=self._settings,

@@ -43,13 +43,26 @@ def test_printed_section_is_a_key_of_the_settings_and_needs_no_postgres(
 ) -> None:
     file = tmp_path / "top.sql"
     file.write_text("SELECT 1;\n")
-    words = ["--print", "--expires", "2030-01-31", "--origin", "https://a.example", "--lock", str(file)]
+    words = [
+        "--print",
+        "--limit",
+        "rate=2.5",
+        "--limit",
+        "max_concurrent=3",
+        "--expires",
+        "2030-01-31",
+        "--origin",
+        "https://a.example",
+        "--lock",
+        str(file),
+    ]
     assert cli.main([*CREATE, *words]) == 0
     section = capsys.readouterr().out.partition("\n\n")[0]
     [key] = tomllib.loads(section)["keys"].values()
     settings = KeySettings.model_validate(key)
     assert settings.statements == (digest_of("SELECT 1").hex(),)
     assert settings.origins == ("https://a.example",)
+    assert (settings.rate, settings.max_concurrent, settings.burst) == (2.5, 3, None)
     assert settings.expires_at is not None
 
 
@@ -108,3 +121,9 @@ def test_key_with_a_login_of_its_own_needs_a_list(capsys: pytest.CaptureFixture[
     shown = capsys.readouterr().out
     assert 'login = "authenticator"' in shown
     assert 'holds no password for role "authenticator"' in shown
+
+
+@pytest.mark.parametrize(("limit", "fault"), [("rates=1", "rates: there is no such limit"), ("rate=0", "rate: Input")])
+def test_limit_that_is_none_is_refused_by_its_name(limit: str, fault: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*CREATE, "--print", "--limit", limit]) == 2
+    assert f"--limit {fault}" in capsys.readouterr().err

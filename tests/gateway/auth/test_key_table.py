@@ -5,6 +5,7 @@ import pytest
 from sqlhttp_gateway.auth import key_table
 from sqlhttp_gateway.auth.api_keys import KeyRecord
 from sqlhttp_gateway.errors import TargetMisconfigured
+from sqlhttp_gateway.model import Allowance
 from tests.support.cluster import Cluster, Database
 from tests.support.own_lease import own_lease
 from tests.support.program import scratch_role
@@ -22,6 +23,7 @@ FULL = KeyRecord(
     read_only=True,
     statements=frozenset({b"\xab" * 32}),
     login="authenticator",
+    allowance=Allowance(max_concurrent=3, rate=2.5, statement_timeout=10.0),
 )
 PLAIN = KeyRecord("ba9876543210", "sha256:" + 64 * "1", "default", "main", "app")
 
@@ -99,3 +101,26 @@ async def test_other_roles_cannot_read_the_hashes(database: Database, postgres: 
             await key_table.create(lease)
         with pytest.raises(RuntimeError, match="permission denied"):
             database.as_role(role, "secret").psql("SELECT hash FROM sqlhttp.api_keys")
+
+
+async def test_table_from_before_there_were_limits_is_read_and_gets_the_column(database: Database) -> None:
+    async with own_lease(database) as lease:
+        await key_table.create(lease)
+        database.psql("ALTER TABLE sqlhttp.api_keys DROP COLUMN limits, DROP COLUMN login")
+        database.psql(
+            "INSERT INTO sqlhttp.api_keys (id, hash, database, role)"
+            f" VALUES ('{PLAIN.id}', '{PLAIN.hash}', 'main', 'app')"
+        )
+        assert await key_table.read(lease) == [(PLAIN, False)]
+        await key_table.create(lease)
+        await key_table.add(lease, FULL)
+        assert dict(await key_table.read(lease)) == {FULL: False, PLAIN: False}
+
+
+async def test_limits_that_are_none_are_taken_for_the_strictest(database: Database) -> None:
+    async with own_lease(database) as lease:
+        await key_table.create(lease)
+        await key_table.add(lease, PLAIN)
+        database.psql("""UPDATE sqlhttp.api_keys SET limits = '{"rates": 5}'""")
+        [(record, _)] = await key_table.read(lease)
+        assert (record.allowance.max_concurrent, record.allowance.max_waiting, record.allowance.rate) == (1, 0, 1.0)

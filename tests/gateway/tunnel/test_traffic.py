@@ -10,6 +10,7 @@ import pytest
 
 from sqlhttp_gateway.errors import ConnectionBroken, GatewayError, SendTimeout, WaitTimeout
 from sqlhttp_gateway.events import Event, TunnelPinned
+from sqlhttp_gateway.limits import Quotas
 from sqlhttp_gateway.settings import TunnelSettings
 from sqlhttp_gateway.tunnel.listeners import Listeners
 from sqlhttp_gateway.tunnel.login import LoggedIn
@@ -51,12 +52,13 @@ class Scene:
         self.stream = FakeStream()
         self.registry = FakeRegistry()
         self.events: list[Event] = []
-        caller: Any = SimpleNamespace(pool=self.registry.pool)
+        caller: Any = SimpleNamespace(pool=self.registry.pool, grant=None, allowance=None)
         self.traffic = Traffic(
             self.stream,
             LoggedIn(caller, Startup("ada", "app", {}), b"sesam", GREETING, rest, renew=_never),
             Pipeline(parameters or {}, Sources(), key_data=b"<key>", pins=pins),
             registry=self.registry,  # type: ignore[arg-type]
+            quotas=Quotas(self.registry),  # type: ignore[arg-type]
             pins=Pins(max_pinned),
             listeners=Listeners(self.registry),  # type: ignore[arg-type]
             settings=TunnelSettings(**({"idle_in_transaction_timeout": 0} | settings)),

@@ -9,6 +9,7 @@ import pytest
 
 from sqlhttp_gateway.errors import PasswordFailed, WaitTimeout
 from sqlhttp_gateway.events import Bug, Event, KeyShown, TunnelClosed, TunnelOpened, TunnelPinned
+from sqlhttp_gateway.limits import Quotas
 from sqlhttp_gateway.settings import TunnelSettings
 from sqlhttp_gateway.tunnel.login import Address
 from sqlhttp_gateway.tunnel.tunnels import Tunnels
@@ -42,6 +43,7 @@ class Scene:
             authenticator=self,  # type: ignore[arg-type]
             registry=self.registry,  # type: ignore[arg-type]
             claims=Claims(),  # type: ignore[arg-type]
+            quotas=Quotas(self.registry),  # type: ignore[arg-type]
             settings=TunnelSettings(**settings),
             observe=self.events.append,
         )
@@ -53,7 +55,9 @@ class Scene:
             raise PasswordFailed("wrong " + "x" * 200)
         if dsn.database == "bug":
             raise ZeroDivisionError
-        return SimpleNamespace(pool=self.registry.pool, database=dsn.database, role=dsn.role, grant=None)
+        return SimpleNamespace(
+            pool=self.registry.pool, database=dsn.database, role=dsn.role, grant=None, allowance=None
+        )
 
     def connect(self, *pieces: bytes, pool_mode: str | None = None) -> "Program":
         stream = FakeStream()
