@@ -10,6 +10,7 @@ import math
 import os
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Coroutine
 from types import FrameType
@@ -19,6 +20,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from sqlhttp_gateway.app import create_app
+from sqlhttp_gateway.endpoints.certificate import TLS_GOODBYE, TLS_TIMEOUT
 from sqlhttp_gateway.endpoints.lane import http_protocol
 from sqlhttp_gateway.endpoints.upgrade import TunnelProtocol
 from sqlhttp_gateway.observe.logs import configure_logging
@@ -71,7 +73,7 @@ class GatewayServer(uvicorn.Server):
         """Serve until a signal or `should_exit`; the exit status. Signals that come after the end are ignored."""
         self.take_signals()
         try:
-            self.run([self._sockets.http])
+            self.run()
         except SystemExit as stopped:  # uvicorn's way to say that the application did not start
             return int(stopped.code or 0)
         return 0
@@ -93,18 +95,18 @@ class GatewayServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen on all that there is, and say so."""
-        if self.scheme == "https":
-            assert self._gateway.certificate is not None
-            self.config.ssl = self._gateway.certificate.context
-        await super().startup(sockets)
+        await super().startup([])
         self._admin.load()
-        for bound, config in (
-            (self._sockets.http_unix, self.config),
-            (self._sockets.admin, self._admin),
-            (self._sockets.admin_unix, self._admin),
+        certificate = self._gateway.certificate
+        tls = certificate.context if certificate is not None and self._https else None
+        for bound, config, context in (
+            (self._sockets.http, self.config, tls),
+            (self._sockets.http_unix, self.config, None),
+            (self._sockets.admin, self._admin, None),
+            (self._sockets.admin_unix, self._admin, None),
         ):
             if bound is not None:
-                self.servers.append(await self._listen(bound, config))
+                self.servers.append(await self._listen(bound, config, context))
         self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -120,7 +122,7 @@ class GatewayServer(uvicorn.Server):
         left = self._gateway.begin_grace()
         await self._unless_forced(self._gateway.drain_tunnels())
         self.config.timeout_graceful_shutdown = math.ceil(left())
-        await super().shutdown(sockets)
+        await super().shutdown([self._sockets.http])
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second; a worker whose parent was killed ends too, or it would hold the port for ever."""
@@ -135,8 +137,8 @@ class GatewayServer(uvicorn.Server):
     def _want_reload(self, number: int, frame: FrameType | None) -> None:
         self._wants_reload = True
 
-    async def _listen(self, bound: socket.socket, config: uvicorn.Config) -> asyncio.Server:
-        """As uvicorn does for its own, in plain HTTP."""
+    async def _listen(self, bound: socket.socket, config: uvicorn.Config, tls: ssl.SSLContext | None) -> asyncio.Server:
+        """As uvicorn does for its own, with a bound on how long the ends of TLS may take."""
 
         def protocol() -> asyncio.Protocol:
             return config.http_protocol_class(  # type: ignore[call-arg]  # declared as any asyncio.Protocol
@@ -146,7 +148,14 @@ class GatewayServer(uvicorn.Server):
         loop = asyncio.get_running_loop()
         if bound.family == socket.AF_UNIX:
             return await loop.create_unix_server(protocol, sock=bound, backlog=config.backlog)
-        return await loop.create_server(protocol, sock=bound, backlog=config.backlog)
+        return await loop.create_server(
+            protocol,
+            sock=bound,
+            backlog=config.backlog,
+            ssl=tls,
+            ssl_handshake_timeout=TLS_TIMEOUT if tls is not None else None,
+            ssl_shutdown_timeout=TLS_GOODBYE if tls is not None else None,
+        )
 
     async def _unless_forced(self, work: Coroutine[Any, Any, None]) -> None:
         """Wait for it, but not after the second signal."""

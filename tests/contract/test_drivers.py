@@ -12,6 +12,7 @@ import pytest
 
 from sqlhttp_gateway import cli
 from sqlhttp_gateway.auth.api_keys import hash_of, new_key
+from tests.support.certificates import Authority
 from tests.support.cluster import Cluster, Database
 from tests.support.gateway import Gateway
 from tests.support.issuer import Issuer
@@ -114,6 +115,18 @@ CREATE POLICY own ON notes USING (owner = (SELECT auth.user_id())) WITH CHECK (o
 INSERT INTO notes (owner, body) VALUES ('ann', 'ann 1'), ('bob', 'bob 1'), ('ann', 'ann 2'), ('bob', 'bob 2');
 GRANT SELECT, INSERT, DELETE ON notes TO {role}
 """
+
+
+@pytest.mark.parametrize(("script", "least"), [("serverless.mjs", 130), ("websocket.mjs", 44)])
+def test_driver_finds_the_same_over_tls(
+    script: str, least: int, node: str, database: Database, start_gateway: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    files = authority.issue()
+    gateway = start_gateway(listen={"port": 0, "tls_certificate": files.certificate, "tls_key": files.key})
+    assert gateway.url.startswith("https://")
+    ran = run(node, script, gateway, database, NODE_EXTRA_CA_CERTS=str(authority.root))
+    judge(ran, script, least=least)
 
 
 def judge(ran: Run, script: str, *, least: int) -> None:

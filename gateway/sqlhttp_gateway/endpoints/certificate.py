@@ -15,6 +15,11 @@ from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.events import CertificateLoaded, Observer
 from sqlhttp_gateway.settings import ListenSettings
 
+TLS_TIMEOUT = 10.0
+"""Seconds that a handshake may take."""
+TLS_GOODBYE = 1.0
+"""Seconds that the other side has to answer the end of TLS: an idle program does not, and a drain would wait for it."""
+
 
 class Loaded(NamedTuple):
     """A certificate that can be used."""

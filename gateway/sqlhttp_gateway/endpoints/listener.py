@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import cast
 
-from sqlhttp_gateway.endpoints.certificate import Certificate
+from sqlhttp_gateway.endpoints.certificate import TLS_GOODBYE, TLS_TIMEOUT, Certificate
 from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.pools.targets import DEFAULT
 from sqlhttp_gateway.settings import ListenSettings
@@ -19,8 +19,6 @@ from sqlhttp_gateway.tunnel.tunnels import Tunnels
 
 _READ_AHEAD = 64 * 1024
 """Bytes that may wait to be received before the program is not read from any more."""
-_TLS_TIMEOUT = 10.0
-"""Seconds that a TLS handshake may take."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -176,7 +174,12 @@ class SocketStream(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         try:
             transport = await loop.start_tls(
-                self._transport, self, self._tls, server_side=True, ssl_handshake_timeout=_TLS_TIMEOUT
+                self._transport,
+                self,
+                self._tls,
+                server_side=True,
+                ssl_handshake_timeout=TLS_TIMEOUT,
+                ssl_shutdown_timeout=TLS_GOODBYE,
             )
         except OSError as error:  # ssl.SSLError and a TimeoutError among them
             self._is_over = True

@@ -7,7 +7,7 @@ import { check, DATABASE_URL, eventually, finished, GATEWAY_URL, pick, rejection
 
 neonConfig.webSocketConstructor = WebSocket;
 neonConfig.wsProxy = () => `${new URL(GATEWAY_URL).host}/v2`;
-neonConfig.useSecureWebSocket = false;
+neonConfig.useSecureWebSocket = GATEWAY_URL.startsWith('https:');
 
 /** A client that is connected while `work` runs. */
 async function withClient(work, config = {}) {
@@ -138,7 +138,7 @@ await check('cancel with the key that was told', '57014', () => withClient(async
   const sleeping = rejection(client.query('select pg_sleep(20)'));
   await withClient((other) => eventually(1, async () => Number(await one(other,
     `(select count(*) from pg_stat_activity where state = 'active' and query = 'select pg_sleep(20)')`))));
-  const socket = new WebSocket(`ws://${new URL(GATEWAY_URL).host}/v2`);
+  const socket = new WebSocket(`${GATEWAY_URL.replace('http', 'ws')}/v2`);
   await new Promise((resolve) => socket.on('open', resolve));
   const request = Buffer.alloc(16);
   [16, 80877102, client.processID, client.secretKey].forEach((number, at) => request.writeInt32BE(number, at * 4));
