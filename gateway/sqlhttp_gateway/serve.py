@@ -171,6 +171,7 @@ def _config(application: ASGIApp, settings: Settings) -> uvicorn.Config:
     listen = settings.listen
     return uvicorn.Config(
         application,
+        interface="asgi3",  # uvicorn cannot see it of a method
         http=http_protocol(),
         loop="uvloop",
         ws=TunnelProtocol,
