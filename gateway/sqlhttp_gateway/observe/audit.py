@@ -1,5 +1,6 @@
 """The audit: one JSON line for each statement, with who ran it, as what, and what came of it.
 
+The relations are those that the statement names; what views and functions reach beyond them only Postgres knows.
 It has a place of its own, so that no level and no filter of the log can lose a line. Parameters are not in it, and the
 values in a statement's text only where `audit.statements` is "texts" and its sender was proven.
 """
@@ -18,6 +19,7 @@ from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.events import Audited, Event, Observer
 from sqlhttp_gateway.neon.traceparent import trace_id
 from sqlhttp_gateway.observe.fingerprint import fingerprint
+from sqlhttp_gateway.observe.relations import relations_of
 from sqlhttp_gateway.settings import AuditSettings
 
 Write = Callable[[bytes], object]
@@ -70,6 +72,7 @@ def _lines(event: Audited, *, now: float, shows_texts: bool) -> list[bytes]:
             "number": number + 1,
             "of": len(event.texts),
             "rows": event.rows[number] if number < len(event.rows) else None,
+            "relations": relations_of(text),
             "fingerprint": shape.digest,
             "statement": text if shows_texts else shape.text,
         }

@@ -38,6 +38,11 @@ def lines(event: Audited, statements: Literal["shapes", "texts"] = "shapes") -> 
     return [orjson.loads(line) for line in data.splitlines()]
 
 
+def test_line_names_the_relations_of_its_own_statement() -> None:
+    first, second = lines(audited("SELECT * FROM app.notes JOIN tags USING (id)", "DELETE FROM notes"))
+    assert (first["relations"], second["relations"]) == (["app.notes", "tags"], ["notes"])
+
+
 def test_line_says_who_ran_what_where_when_and_what_came_of_it() -> None:
     [line] = lines(audited("SELECT 1", rows=(1,)))
     digest = line.pop("fingerprint")
@@ -57,6 +62,7 @@ def test_line_says_who_ran_what_where_when_and_what_came_of_it() -> None:
         "number": 1,
         "of": 1,
         "rows": 1,
+        "relations": [],
         "statement": "select ?",
     }
 
