@@ -85,7 +85,10 @@ async def kill_again_and_again(world: World, *, seed: int, seconds: float) -> Ki
         stopping.set()
         await asyncio.gather(*callers)
     finally:
-        os.kill(pid, signal.SIGKILL)
+        for task in callers:
+            task.cancel()
+        if pid:  # 0 would be all of us
+            os.kill(pid, signal.SIGKILL)
         nursery.kill()
         await nursery.wait()
     await neon_async(world.database.url).close()

@@ -9,8 +9,8 @@ import sys
 import time
 
 from sqlhttp_gateway.errors import ConfigurationError
-from sqlhttp_gateway.serve import serve
 from sqlhttp_gateway.settings import Settings, load_settings
+from sqlhttp_gateway.workers import serve
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
 def _serve(settings: Settings) -> int:
     while True:
         try:
-            return serve(settings)
+            return serve(settings, read=lambda: settings)
         except ConfigurationError:  # the one before has been killed and still has the port
             time.sleep(0.01)
 

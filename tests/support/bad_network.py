@@ -129,6 +129,8 @@ class BadNetwork:
                 self._carry(reader, up_writer, fault if fault.way is Way.TO_SERVER else Fault(), pair),
                 self._carry(up_reader, writer, fault if fault.way is Way.TO_CLIENT else Fault(), pair),
             )
+        except asyncio.CancelledError:
+            pass  # the end of the proxy; asyncio's streams would report a task that ends so
         finally:
             self._open -= pair
             for each in pair:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -96,14 +96,15 @@ class GatewayProcess:
         }
         self._output = b""
         self._log = log
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "sqlhttp_gateway", *arguments],
-            env={**inherited, **environment},
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=log.open("ab") if log is not None else subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+        with nullcontext(subprocess.PIPE) if log is None else log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "sqlhttp_gateway", *arguments],
+                env={**inherited, **environment},
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
 
     def __enter__(self) -> Self:
         return self
