@@ -76,6 +76,13 @@ class Served:
         self.port = server.servers[0].sockets[0].getsockname()[1]
         self.connections: list[Connection] = []
 
+    @property
+    def protocol(self) -> LaneProtocol:
+        """That of the one connection."""
+        [protocol] = self.server.server_state.connections
+        assert isinstance(protocol, LaneProtocol)
+        return protocol
+
     async def connect(self) -> "Connection":
         connection = Connection(*await asyncio.open_connection("127.0.0.1", self.port))
         self.connections.append(connection)
@@ -291,10 +298,8 @@ async def test_program_that_sends_without_end_while_one_runs_is_not_read_on() ->
         await served.app.service.waiting.wait()
         connection.writer.write(post(b"x" * 150_000) * 100)
         await asyncio.sleep(0.05)
-        [protocol] = served.server.server_state.connections
-        assert isinstance(protocol, LaneProtocol)
-        assert protocol.flow.read_paused
-        assert sum(map(len, protocol._ahead)) < 1_000_000
+        assert served.protocol.flow.read_paused
+        assert sum(map(len, served.protocol._ahead)) < 1_000_000
         served.app.service.go.set()
         assert b'"wait"' in await connection.response()
         for _ in range(100):
@@ -325,29 +330,41 @@ async def test_request_that_fails_unforeseen_closes_its_connection(caplog: pytes
 
 
 async def test_connection_that_is_idle_behind_the_lane_is_closed_in_time() -> None:
-    async with serving(timeout_keep_alive=0.1) as served:
+    async with serving(timeout_keep_alive=30) as served:
         connection = await served.connect()
-        loop = asyncio.get_running_loop()
-        for _ in range(4):
+        for _ in range(3):
             await connection.ask(post(b"a"))
-            await asyncio.sleep(0.04)  # one timer for all of these, which must not count from the first
-        began = loop.time()
-        assert await connection.rest() == b""
-        assert 0.03 < loop.time() - began < 5.0
         assert served.app.by_asgi == 1
+        protocol = served.protocol
+        for seconds in (0, 29):
+            protocol._idle_since -= seconds
+            protocol._look_idle()  # as its timer does, one for many requests
+            assert protocol._idle_timer is not None
+        assert b'"a"' in await connection.ask(post(b"a"))
+        protocol._idle_since -= 30
+        protocol._look_idle()
+        assert await connection.rest() == b""
+
+
+async def test_timer_of_an_idle_connection_is_set() -> None:
+    async with serving(timeout_keep_alive=0.02) as served:
+        connection = await served.connect()
+        connection.writer.write(post(b"a") * 2)
+        assert (await connection.rest()).count(b'"a"') == 2
 
 
 async def test_connection_with_a_request_under_way_is_not_idle() -> None:
-    async with serving(timeout_keep_alive=0.02) as served:
+    async with serving(timeout_keep_alive=30) as served:
         connection = await served.connect()
-        await connection.ask(post(b"plain"))
-        await connection.ask(post(b"plain"))
+        for _ in range(2):
+            await connection.ask(post(b"plain"))
         connection.writer.write(post(b"wait"))
         await served.app.service.waiting.wait()
-        await asyncio.sleep(0.06)
+        served.protocol._idle_since -= 60
+        served.protocol._look_idle()
         served.app.service.go.set()
         assert b'"wait"' in await connection.response()
-        assert await connection.rest() == b""
+        assert served.protocol._idle_timer is not None
 
 
 async def test_shutdown_lets_a_request_finish_and_closes_behind_it() -> None:
