@@ -9,15 +9,13 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import orjson
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from jwt.algorithms import get_default_algorithms
-from jwt.exceptions import PyJWTError
 
 from sqlhttp_gateway.errors import KeySetUnavailable
 
@@ -28,7 +26,6 @@ _LEAST_RSA_BITS = 2048
 """RFC 7518, 3.3."""
 _LOG = logging.getLogger(__name__)
 
-_ALGORITHMS = get_default_algorithms()
 _OF_TYPE = {
     ("RSA", None): ("RS256", "RS384", "RS512"),
     ("EC", "P-256"): ("ES256",),
@@ -62,6 +59,15 @@ def keys_from_jwks(data: bytes) -> Keys:
     return keys
 
 
+@cache
+def _algorithms() -> Any:
+    """PyJWT's, by name."""
+    # With cryptography they take 9 MiB, which a worker that is shown no tokens can do without.
+    from jwt.algorithms import get_default_algorithms
+
+    return get_default_algorithms()
+
+
 def _usable(entry: object) -> list[tuple[str, str, Any]]:
     if not isinstance(entry, dict) or entry.get("use", "sig") != "sig":
         return []
@@ -75,10 +81,15 @@ def _usable(entry: object) -> list[tuple[str, str, Any]]:
         algorithms = tuple(each for each in algorithms if each == entry["alg"])
     # Of a private key only the public half is kept; that it was published is its owner's to find out.
     public = {name: value for name, value in entry.items() if name not in {"d", "p", "q", "dp", "dq", "qi", "oth"}}
+    if not algorithms:
+        return []
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from jwt.exceptions import PyJWTError
+
     found = []
     for algorithm in algorithms:
         try:
-            key = _ALGORITHMS[algorithm].from_jwk(public)
+            key = _algorithms()[algorithm].from_jwk(public)
         except (PyJWTError, ValueError, TypeError, KeyError):
             continue
         if not isinstance(key, RSAPublicKey) or key.key_size >= _LEAST_RSA_BITS:
@@ -88,7 +99,7 @@ def _usable(entry: object) -> list[tuple[str, str, Any]]:
 
 def verify(algorithm: str, key: Any, signed: bytes, signature: bytes) -> bool:
     """Whether `signature` over `signed` was made with the other half of `key`, or with `key` itself for HS256."""
-    return bool(_ALGORITHMS[algorithm].verify(signed, key, signature))
+    return bool(_algorithms()[algorithm].verify(signed, key, signature))
 
 
 class KeySet:

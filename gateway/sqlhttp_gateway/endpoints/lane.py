@@ -163,6 +163,10 @@ class LaneProtocol(HttpToolsProtocol):
     def _begin(self, body: bytes) -> None:
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
+        if self.cycle is not None:  # the first request's, 4 KiB with its scope
+            self.cycle = None  # type: ignore[assignment]  # as before a connection's first request
+            self.scope = None  # type: ignore[assignment]
+            self.headers = None  # type: ignore[assignment]
         self._body = body
         if self._asker is not None:
             assert self._endpoint is not None

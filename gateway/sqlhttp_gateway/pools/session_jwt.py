@@ -11,7 +11,6 @@ from typing import Any
 
 import asyncpg
 import orjson
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 KEY_PARAMETER = "pg_session_jwt.jwk"
 _HEADER = base64.urlsafe_b64encode(b'{"alg":"EdDSA"}').rstrip(b"=")
@@ -38,6 +37,9 @@ class SessionKey:
 
     def __init__(self, private: bytes | None = None) -> None:
         """A fresh one, or that of 32 `private` bytes."""
+        # 7 MiB, which a worker without the extension behind it can do without.
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
         self._key = Ed25519PrivateKey.generate() if private is None else Ed25519PrivateKey.from_private_bytes(private)
         self._signed = 0
         self.jwk = orjson.dumps(

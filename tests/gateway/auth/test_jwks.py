@@ -2,6 +2,8 @@
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -303,3 +305,11 @@ async def test_fault_that_nobody_foresaw_is_one_fetch_that_failed(
     with pytest.raises(KeySetUnavailable):
         await keys.key("one", "ES256")
     assert type(fault).__name__ in caplog.text
+
+
+def test_gateway_that_is_shown_no_tokens_does_not_load_what_verifies_them() -> None:
+    program = (
+        "import sys, sqlhttp_gateway.serve; print([name for name in ('cryptography', 'jwt') if name in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]", "9 MiB a worker"
