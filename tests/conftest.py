@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.cluster import Cluster, Database, running_cluster
-from tests.support.fleet import Fleet, running_fleet
 from tests.support.node import NOT_TRIED, NodeMissing, node_with_drivers
 
 if TYPE_CHECKING:  # the test of a codec need not wait for the whole gateway to be imported
+    from tests.support.fleet import Fleet
     from tests.support.gateway import Gateway
 
 
@@ -33,8 +33,10 @@ def postgres() -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def fleet() -> Iterator[Fleet]:
+def fleet() -> Iterator["Fleet"]:
     """A primary and two replicas for the session; a test that stops or promotes one takes a `running_fleet()`."""
+    from tests.support.fleet import running_fleet
+
     with running_fleet() as fleet:
         yield fleet
 

@@ -231,6 +231,7 @@ class Gateway:
             registry=registry,
             connections_limit=pool.max_total * settings.listen.workers,
             watch=watch,
+            probes=probes,
             place=self._place,
             certificate_expires_at=lambda: self.certificate.expires_at if self.certificate is not None else 0.0,
         )

@@ -159,6 +159,20 @@ def test_connections_to_a_replica_are_clean_for_the_next(program: Program) -> No
     assert {one(program.post({"query": locks}, READ_ONLY)) for _ in range(4)} == {0}
 
 
+def test_servers_their_roles_and_where_requests_went_are_measured(gateway: Gateway, program: Program) -> None:
+    program.post({"query": "SELECT 1"})
+    program.post({"query": "SELECT 1"}, READ_ONLY)
+    shown = httpx.get(f"{gateway.url}/metrics", trust_env=False).text
+    assert 'sqlhttp_server_role{role="primary",server="default",target="default"} 1.0' in shown
+    assert 'sqlhttp_server_role{role="replica",server="default-3",target="default"} 1.0' in shown
+    assert 'sqlhttp_server_up{server="default-2",target="default"} 1.0' in shown
+    assert 'sqlhttp_server_lag_seconds{server="default-2",target="default"}' in shown
+    assert 'sqlhttp_routed_total{reason="write",server="default",target="default"}' in shown
+    assert 'sqlhttp_routed_total{reason="read",server="default-2",target="default"}' in shown
+    servers = httpx.get(f"{gateway.url}/status", trust_env=False).json()["servers"]
+    assert [each["role"] for each in servers] == ["primary", "replica", "replica"]
+
+
 # ── one's own writes ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -6,7 +6,7 @@ from sqlhttp_gateway.observe.alerts import Alert, Change, Severity
 from sqlhttp_gateway.observe.counts import Counts, DatabaseCounts
 from sqlhttp_gateway.observe.report import Report
 from sqlhttp_gateway.observe.sample import Sample
-from sqlhttp_gateway.pools.snapshot import PoolSnapshot
+from sqlhttp_gateway.pools.snapshot import PoolSnapshot, ServerSnapshot
 
 
 def pool(**changes: Any) -> PoolSnapshot:
@@ -27,6 +27,12 @@ def pool(**changes: Any) -> PoolSnapshot:
         "oldest_lease": 0.5,
     }
     return PoolSnapshot(**usual | changes)
+
+
+def server(name: str, **changes: Any) -> ServerSnapshot:
+    """A server of the default target that is down, but for `changes`."""
+    usual: dict[str, Any] = {"target": "default", "server": name, "host": "db.internal", "port": 5432}
+    return ServerSnapshot(**usual | {"role": "down", "lag": 0.0, "reason": ""} | changes)
 
 
 def report(**changes: Any) -> Report:
@@ -66,10 +72,12 @@ def full_report() -> Report:
     for seconds in (0.0004, 0.002, 0.002, 70.0):
         main.wait_seconds.observe(seconds)
     counts.reloads = {"ok": 1}
+    counts.routed = {"default\tdefault\twrite": 3, "default\tdefault-2\tread": 8}
     return report(
         counts=counts,
         certificate_expires_at=1_800_000_000.0,
         pools=(pool(waiting=7, longest_wait=1.5),),
+        servers=(server("default", role="primary"), server("default-2", role="replica", lag=0.25)),
         sample=sample(by_state={"active": 70, "idle": 5}, waiting={"Lock": 3}),
         firing=(Change(Alert("connections", Severity.WARNING, 0.78, 0.7, "76 of 97."), is_over=False, since=90.0),),
     )

@@ -69,6 +69,8 @@ class Counts:
     tunnels_opened: dict[str, int] = field(default_factory=dict)
     tunnels_closed: dict[str, int] = field(default_factory=dict)
     pins: dict[str, int] = field(default_factory=dict)
+    routed: dict[str, int] = field(default_factory=dict)
+    """Requests to one of several servers; keys are target, server and reason, with tabs between."""
     keys_shown: int = 0
     keys_unknown: int = 0
     leaked: int = 0

@@ -19,7 +19,8 @@ from sqlhttp_gateway.observe.metrics import OTHER
 from sqlhttp_gateway.observe.names import Metric
 from sqlhttp_gateway.observe.report import Report, combined
 from sqlhttp_gateway.observe.sample import Sample
-from sqlhttp_gateway.pools.snapshot import PoolSnapshot
+from sqlhttp_gateway.pools.snapshot import PoolSnapshot, ServerSnapshot
+from sqlhttp_gateway.pools.view import Role
 
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 _KINDS = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
@@ -77,6 +78,8 @@ def put_report(families: Families, report: Report, *, version: str, max_labels: 
     _put_connections(families, report)
     for pool in bounded(report.pools, max_labels):
         _put_pool(families, pool)
+    for server in report.servers:
+        _put_server(families, server)
     if report.sample is not None:
         _put_sample(families, report.sample)
         _put_alerts(families, report)
@@ -163,6 +166,8 @@ def _put_connections(families: Families, report: Report) -> None:
         families.put(names.PINS, number, reason)
     families.put(names.CANCEL_KEYS, counts.keys_shown)
     families.put(names.CANCEL_KEYS_UNKNOWN, counts.keys_unknown)
+    for key, number in counts.routed.items():
+        families.put(names.ROUTED, number, *key.split("\t"))
     families.put(names.CONNECTIONS, report.connections)
     families.put(names.CONNECTIONS_LIMIT, report.connections_limit)
 
@@ -175,6 +180,15 @@ def _put_pool(families: Families, pool: PoolSnapshot) -> None:
     families.put(names.POOL_WAITING, pool.waiting, *labels)
     families.put(names.POOL_LONGEST_WAIT, pool.longest_wait, *labels)
     families.put(names.POOL_OLDEST_LEASE, pool.oldest_lease, *labels)
+
+
+def _put_server(families: Families, server: ServerSnapshot) -> None:
+    labels = (server.target, server.server)
+    families.put(names.SERVER_UP, server.role != Role.DOWN, *labels)
+    for role in Role:
+        families.put(names.SERVER_ROLE, server.role == role, *labels, role)
+    if server.role == Role.REPLICA:
+        families.put(names.SERVER_LAG, server.lag, *labels)
 
 
 def _put_sample(families: Families, sample: Sample) -> None:

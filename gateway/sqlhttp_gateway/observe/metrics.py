@@ -16,6 +16,7 @@ from sqlhttp_gateway.events import (
     Leaked,
     Opened,
     Reloaded,
+    Routed,
     Slow,
     TunnelClosed,
     TunnelOpened,
@@ -63,6 +64,8 @@ class Metrics:
                 _count(counts.tunnels_closed, event.outcome)
             case TunnelPinned():
                 _count(counts.pins, event.reason)
+            case Routed():
+                _count(counts.routed, "\t".join(event))
             case KeyShown():
                 counts.keys_shown += 1
                 counts.keys_unknown += not event.known

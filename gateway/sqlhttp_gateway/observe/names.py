@@ -9,6 +9,7 @@ from typing import Literal
 
 _POOL = ("target", "database", "role")
 _DATABASE = ("target", "database")
+_SERVER = ("target", "server")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,23 @@ POOL_LONGEST_WAIT = Metric(
 POOL_OLDEST_LEASE = Metric(
     "sqlhttp_pool_oldest_lease_seconds", "gauge", _POOL, "How long the connection lent first has been away."
 )
+
+# ── targets of several servers ──────────────────────────────────────────────────────────────────────────────────────
+
+ROUTED = Metric(
+    "sqlhttp_routed_total",
+    "counter",
+    (*_SERVER, "reason"),
+    "Requests by server: a write, a read, or why the primary had to read (wanted, no_replica, behind).",
+)
+SERVER_UP = Metric("sqlhttp_server_up", "gauge", _SERVER, "1 when the server answered the last look.")
+SERVER_ROLE = Metric(
+    "sqlhttp_server_role",
+    "gauge",
+    (*_SERVER, "role"),
+    "1 for what the server is: primary, replica, detached (it answers and gets nothing) or down.",
+)
+SERVER_LAG = Metric("sqlhttp_server_lag_seconds", "gauge", _SERVER, "How far a replica is behind its primary.")
 
 # ── tunnels: WebSockets and the TCP door ─────────────────────────────────────────────────────────────────────────────
 

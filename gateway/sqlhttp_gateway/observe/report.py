@@ -13,7 +13,7 @@ import orjson
 from sqlhttp_gateway.observe.alerts import Alert, Change, Severity
 from sqlhttp_gateway.observe.counts import Counts
 from sqlhttp_gateway.observe.sample import Sample
-from sqlhttp_gateway.pools.snapshot import PoolSnapshot
+from sqlhttp_gateway.pools.snapshot import PoolSnapshot, ServerSnapshot
 
 FRESH_FOR = 5.0
 """Seconds; reports come every second, and a worker that died is replaced in about one."""
@@ -43,6 +43,8 @@ class Report:
     """What the worker that looks at Postgres saw last."""
     firing: tuple[Change, ...] = ()
     """The alerts that are not over."""
+    servers: tuple[ServerSnapshot, ...] = ()
+    """Those of targets that have several, as the worker that said so last sees them."""
 
 
 def encode_report(report: Report) -> bytes:
@@ -56,9 +58,11 @@ def decode_report(data: bytes) -> Report:
     plain: dict[str, Any] = orjson.loads(data)
     counts = Counts.from_plain(plain.pop("counts"))
     pools = tuple(PoolSnapshot(**pool) for pool in plain.pop("pools"))
+    servers = tuple(ServerSnapshot(**server) for server in plain.pop("servers"))
     sample = plain.pop("sample")
     firing = tuple(_decode_change(change) for change in plain.pop("firing"))
-    return Report(counts=counts, pools=pools, sample=Sample(**sample) if sample else None, firing=firing, **plain)
+    seen = Sample(**sample) if sample else None
+    return Report(counts=counts, pools=pools, servers=servers, sample=seen, firing=firing, **plain)
 
 
 def _decode_change(plain: dict[str, Any]) -> Change:
@@ -87,6 +91,7 @@ def merged(reports: Sequence[Report], *, now: float) -> Report:
         certificate_expires_at=min(report.certificate_expires_at for report in fresh),
         sample=looking.sample,
         firing=looking.firing,
+        servers=max(fresh, key=lambda report: report.at).servers,
     )
 
 

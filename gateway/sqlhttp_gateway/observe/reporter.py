@@ -8,7 +8,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from sqlhttp_gateway.observe.counts import Counts
@@ -16,8 +16,10 @@ from sqlhttp_gateway.observe.metrics import Metrics
 from sqlhttp_gateway.observe.report import Report, decode_report, encode_report, merged
 from sqlhttp_gateway.observe.slots import Slots
 from sqlhttp_gateway.observe.watch import Watch
+from sqlhttp_gateway.pools.group import Group
+from sqlhttp_gateway.pools.probe import Probes
 from sqlhttp_gateway.pools.registry import PoolRegistry
-from sqlhttp_gateway.pools.snapshot import PoolSnapshot, snapshot
+from sqlhttp_gateway.pools.snapshot import PoolSnapshot, server_snapshots, snapshot
 
 PUBLISH_EVERY = 1.0
 _LOG = logging.getLogger(__name__)
@@ -46,17 +48,19 @@ class Reporter:
         registry: PoolRegistry,
         connections_limit: int,
         watch: Watch | None = None,
+        probes: Probes | None = None,
         place: Place | None = None,
         certificate_expires_at: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """`connections_limit` is that of all workers together. Without a `place` this is the only worker.
 
-        `watch` is what looks at Postgres, in the worker that does.
+        `watch` is what looks at Postgres's sessions, in the worker that does; `probes` look at servers and their roles.
         """
         self._metrics = metrics
         self._registry = registry
         self._connections_limit = connections_limit
         self._watch = watch
+        self._probes = probes
         self._place = place
         self._certificate_expires_at = certificate_expires_at
         self._started = self._settings_at = time.time()
@@ -98,6 +102,7 @@ class Reporter:
             certificate_expires_at=self._certificate_expires_at(),
             sample=self._watch.sample if self._watch else None,
             firing=self._watch.firing if self._watch else (),
+            servers=tuple(each for group in self._groups for each in server_snapshots(group)),
         )
 
     def whole(self) -> Report:
@@ -109,6 +114,10 @@ class Reporter:
         others = [slots.read(number) for number in range(slots.count) if number != self._place.number]
         reports = [own, *(decode_report(data) for data in others if data is not None)]
         return merged(reports, now=time.monotonic())
+
+    @property
+    def _groups(self) -> Sequence[Group]:
+        return self._probes.groups if self._probes is not None else ()
 
     def _of_all(self, pool: PoolSnapshot) -> PoolSnapshot:
         """A pool is as large as its parts in all workers together, whether they have met it yet or not."""

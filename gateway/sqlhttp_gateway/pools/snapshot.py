@@ -1,7 +1,8 @@
-"""What a pool looks like at one moment, for metrics and the status page. Nothing here changes a pool."""
+"""What a pool or a server looks like at one moment, for metrics and the status page. Nothing here changes one."""
 
 from dataclasses import dataclass
 
+from sqlhttp_gateway.pools.group import Group
 from sqlhttp_gateway.pools.pool import Pool
 
 
@@ -53,3 +54,33 @@ def snapshot(pool: Pool, now: float) -> PoolSnapshot:
         oldest_lease=now - min(pool.leased.values()) if pool.leased else 0.0,
         is_paused=pool.gate.is_paused,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSnapshot:
+    """One server of a target that has several, as of the last look. `lag` is seconds."""
+
+    target: str
+    server: str
+    host: str
+    port: int
+    role: str
+    lag: float
+    reason: str
+    """Why it is down or detached."""
+
+
+def server_snapshots(group: Group) -> list[ServerSnapshot]:
+    """The servers of a target, in the order of the settings."""
+    return [
+        ServerSnapshot(
+            target=group.name,
+            server=server.name,
+            host=group.upstreams[server.name].target.host,
+            port=group.upstreams[server.name].target.port,
+            role=server.role,
+            lag=server.lag,
+            reason=server.reason,
+        )
+        for server in group.view.servers
+    ]
