@@ -1,7 +1,7 @@
 """Headers and errors of the protocol are explained, in the tables that `make docs` writes."""
 
 from sqlhttp_gateway import errors
-from sqlhttp_gateway.neon import headers
+from sqlhttp_gateway.neon import caching, headers
 from sqlhttp_gateway.neon.bookmark import BOOKMARK
 from sqlhttp_gateway.neon.timing import SERVER_TIMING
 from sqlhttp_gateway.neon.traceparent import TRACEPARENT
@@ -20,6 +20,7 @@ def test_every_header_that_is_read_or_sent_is_explained() -> None:
         headers.REQUEST_HEADERS
     )
     said = {headers.REQUEST_ID, headers.IS_REPLAYED[0], SERVER_TIMING, b"retry-after", BOOKMARK, SERVED_BY}
+    said |= {caching.CACHE_STATUS, caching.AGE}
     assert lower(headers.RESPONSE_HEADERS) == said | batch
 
 

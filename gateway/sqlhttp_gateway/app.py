@@ -15,6 +15,10 @@ from starlette.websockets import WebSocketClose
 
 from sqlhttp_gateway.auth.build import Credentials
 from sqlhttp_gateway.auth.own_access import OwnAccess
+from sqlhttp_gateway.cache.results import ResultCache
+from sqlhttp_gateway.cache.stamps import Stamps
+from sqlhttp_gateway.cache.store import Store
+from sqlhttp_gateway.cached import CachedAnswers
 from sqlhttp_gateway.endpoints.access import ADMIN_SOCKET, Access
 from sqlhttp_gateway.endpoints.certificate import Certificate, load
 from sqlhttp_gateway.endpoints.listener import Listener
@@ -26,7 +30,7 @@ from sqlhttp_gateway.endpoints.status import Status, status
 from sqlhttp_gateway.endpoints.tunnel import PATHS as TUNNEL_PATHS
 from sqlhttp_gateway.endpoints.tunnel import TunnelEndpoint
 from sqlhttp_gateway.errors import ConfigurationError
-from sqlhttp_gateway.events import Observer, Reloaded, each, unobserved
+from sqlhttp_gateway.events import Evicted, Observer, Reloaded, each, unobserved
 from sqlhttp_gateway.execute import Limits
 from sqlhttp_gateway.idempotency.store import KeyStore
 from sqlhttp_gateway.limits import Quotas
@@ -35,8 +39,10 @@ from sqlhttp_gateway.neon.response import NOT_SUPPORTED
 from sqlhttp_gateway.observe.activity import Activity
 from sqlhttp_gateway.observe.audit import audit_observer
 from sqlhttp_gateway.observe.build import build_version
+from sqlhttp_gateway.observe.fingerprint import fingerprint
 from sqlhttp_gateway.observe.logs import LogLines
 from sqlhttp_gateway.observe.metrics import Metrics
+from sqlhttp_gateway.observe.report import CacheSnapshot, Hot
 from sqlhttp_gateway.observe.reporter import Place, Reporter
 from sqlhttp_gateway.observe.trace import Traces
 from sqlhttp_gateway.observe.watch import Watch
@@ -46,6 +52,7 @@ from sqlhttp_gateway.pools.probe import Probes
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.targets import Targets
 from sqlhttp_gateway.quick import Quick
+from sqlhttp_gateway.reads.verdicts import Verdicts
 from sqlhttp_gateway.reload import changes, in_effect
 from sqlhttp_gateway.reply import new_request_id
 from sqlhttp_gateway.service import SqlService
@@ -55,6 +62,10 @@ from sqlhttp_gateway.tunnel.console import Sources
 from sqlhttp_gateway.tunnel.tunnels import Tunnels
 
 SQL_PATH = "/sql"
+_HOTTEST = 10
+"""Answers of the cache that the status page shows."""
+_CANCEL_MARGIN = 5.0
+"""Seconds after which a statement is over whose cancel was given up."""
 
 
 class Gateway:
@@ -67,6 +78,7 @@ class Gateway:
         observe: Observer | None = None,
         place: Place | None = None,
         postgres_unix: socket.socket | None = None,
+        stamps: Stamps | None = None,
     ) -> None:
         """`postgres_unix` is the TCP door's Unix socket.
 
@@ -79,6 +91,7 @@ class Gateway:
         self._take_up: list[Callable[[Settings], None]] = []
         """What owners do with settings that were read again. Must not fail, or half of them would be in effect."""
         self._place = place
+        self._stamps = stamps or Stamps()
         self._metrics = Metrics(settings.metrics.max_labels, before=place.before() if place else None)
         self._traces = Traces() if settings.trace.opentelemetry else None
         log = LogLines(settings.log)
@@ -193,7 +206,9 @@ class Gateway:
         credentials = Credentials(settings, self._targets, registry, passwords)
         authenticator = credentials.authenticator
         probes = Probes(self._targets.groups, self._observe)
+        cached = self._make_cache()
         service = SqlService(
+            cached=cached,
             authenticator=authenticator,
             registry=registry,
             claims=credentials.claims,
@@ -205,6 +220,7 @@ class Gateway:
             telling=_telling(settings),
         )
         quick = Quick(
+            cached=cached,
             authenticator=authenticator,
             registry=registry,
             limits=_limits(settings),
@@ -234,6 +250,7 @@ class Gateway:
             probes=probes,
             place=self._place,
             certificate_expires_at=lambda: self.certificate.expires_at if self.certificate is not None else 0.0,
+            cache=lambda: cache_snapshot(cached.cache.store) if cached is not None else CacheSnapshot(),
         )
         tunnels.open_console(
             Sources(
@@ -289,6 +306,8 @@ class Gateway:
             await self.drain_tunnels()
             await listener.stop()
             await credentials.stop()
+            if cached is not None:
+                await cached.stop()
             # What was cancelled at the end of the grace time has to hear so from Postgres.
             await registry.drain(max(self._grace_left(), self._settings.statement.cancel_timeout))
             await probes.stop()
@@ -300,6 +319,17 @@ class Gateway:
             if self._traces is not None:
                 await asyncio.to_thread(self._traces.stop)
             passwords.close()
+
+    def _make_cache(self) -> CachedAnswers | None:
+        """The result cache, unless it has no room."""
+        settings = self._settings
+        if not settings.cache.max_bytes:
+            return None
+        cache = ResultCache(settings.cache, self._stamps, on_evict=lambda: self._observe(Evicted()))
+        verdicts = Verdicts(clock=self._stamps.now, lifetime=settings.cache.plan_lifetime)
+        return CachedAnswers(
+            cache, verdicts, self._observe, settle_after=settings.statement.cancel_timeout + _CANCEL_MARGIN
+        )
 
     def _make_watch(self) -> Watch | None:
         """What looks at Postgres, in the one worker that does."""
@@ -342,14 +372,25 @@ def create_app(
     observe: Observer | None = None,
     place: Place | None = None,
     postgres_unix: socket.socket | None = None,
+    stamps: Stamps | None = None,
 ) -> Gateway:
-    """The gateway as an ASGI application. `place` says which of several workers this is; None: the only one.
+    """The gateway as an ASGI application. `place` says which of several workers this is; None: the only one. They
+    share the `stamps` of the cache.
     `postgres_unix` is the TCP door's Unix socket.
 
     Raises:
         ConfigurationError: a connection string or a certificate in the settings cannot be used.
     """
-    return Gateway(settings, observe=observe, place=place, postgres_unix=postgres_unix)
+    return Gateway(settings, observe=observe, place=place, postgres_unix=postgres_unix, stamps=stamps)
+
+
+def cache_snapshot(store: Store) -> CacheSnapshot:
+    """What the cache holds, its statements without their values."""
+    hottest = []
+    for entry in store.hottest(_HOTTEST):
+        shape = fingerprint(entry.text)
+        hottest.append(Hot(shape.digest, shape.text, entry.place[1], entry.hits, entry.size))
+    return CacheSnapshot(store.size, len(store), tuple(hottest))
 
 
 async def _unsupported(scope: Scope, receive: Receive, send: Send) -> None:

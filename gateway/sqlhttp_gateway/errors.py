@@ -285,6 +285,15 @@ class IdempotencyUnavailable(GatewayError):
     status, sqlstate, kind = 500, "F0000", "backend"
 
 
+# ── the cache ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class NotCached(GatewayError):
+    """The request wants an answer of the cache or none (only-if-cached), and the cache has none."""
+
+    status, sqlstate, kind, retryable = 504, "02000", "client", True
+
+
 # ── what came back ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -44,6 +44,24 @@ class Answered(NamedTuple):  # made for every request, at half the price of a fr
     traceparent: str = ""
 
 
+class Cached(NamedTuple):
+    """A request asked for the cache. `outcome` is hit, stale, miss, collapsed or bypass, with its `reason`.
+
+    `saved` is how many seconds the answer once took to fetch, if it was not fetched for this request.
+    """
+
+    target: str
+    database: str
+    outcome: str
+    reason: str = ""
+    saved: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Evicted:
+    """The cache gave up an answer to make room."""
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A backend connection was opened."""
@@ -202,6 +220,8 @@ class Bug:
 
 Event = (
     Answered
+    | Cached
+    | Evicted
     | Opened
     | Closed
     | Paused

@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Any
 
 from sqlhttp_gateway.auth.authenticate import Authenticator, Caller, password_of
+from sqlhttp_gateway.cached import CachedAnswers
 from sqlhttp_gateway.errors import GatewayError, PasswordFailed
 from sqlhttp_gateway.events import Observer
 from sqlhttp_gateway.execute import Limits, Plain, is_plain, plain_result, start_plain
@@ -69,8 +70,10 @@ class Quick:
         limits: Limits,
         observe: Observer,
         telling: Telling,
+        cached: CachedAnswers | None = None,
     ) -> None:
         self._authenticator = authenticator
+        self.cached = cached
         self.loop = asyncio.get_running_loop()
         self.registry = registry
         self.observe = observe
@@ -84,7 +87,7 @@ class Quick:
     def asker(self, headers: Mapping[bytes, bytes]) -> Asker | None:
         """Whoever sends these headers, if they ask for nothing but a plain answer in Postgres's own text."""
         connection_string = headers.get(CONNECTION_STRING)
-        if connection_string is None or not _MEANING.isdisjoint(headers):
+        if connection_string is None or b"cache_" in connection_string or not _MEANING.isdisjoint(headers):
             return None
         options = options_from_headers(headers)
         return Asker(connection_string, headers.get(HOST, b""), options) if options.raw_text else None
@@ -101,6 +104,8 @@ class Quick:
             caller = self._recall(asker)
             if caller is None:
                 return None
+        if self.cached is not None and (self.cached.wants(body) or self.cached.is_concerned(caller)):
+            return None
         began = perf_counter()
         try:
             request = decode_request(body)
@@ -242,7 +247,7 @@ class Errand:
             array_mode = options.array_mode if request.array_mode is None else request.array_mode
             body = encode_result(result, options, array_mode=array_mode, array_types=_NO_TYPES)
             story.encoded = perf_counter() - ran
-            story.succeeded((result,))
+            story.succeeded((result.row_count,))
             reply = Reply(200, JSON_HEADERS, story.request_id, body)
         except GatewayError as error:
             reply = story.refused(error)
@@ -272,6 +277,8 @@ class Errand:
         story, quick = self._story, self._quick
         if self._lease is not None:
             self._lease.release()
+            if quick.cached is not None:
+                quick.cached.ran_unnoted(self._caller)
         if reply is not None and story.waited and quick.telling.server_timing:
             reply = Reply(reply.status, reply.headers, reply.request_id, reply.body, story.timing)
         story.tell(reply, quick.telling, quick.observe)

@@ -20,6 +20,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from sqlhttp_gateway.app import create_app
+from sqlhttp_gateway.cache.stamps import Stamps
 from sqlhttp_gateway.endpoints.certificate import TLS_GOODBYE, TLS_TIMEOUT
 from sqlhttp_gateway.endpoints.lane import http_protocol
 from sqlhttp_gateway.endpoints.upgrade import TunnelProtocol
@@ -46,15 +47,16 @@ class GatewayServer(uvicorn.Server):
         *,
         ready: Callable[[], None] = lambda: None,
         place: Place | None = None,
+        stamps: Stamps | None = None,
         read: Callable[[], Settings] | None = None,
     ) -> None:
-        """`ready` is called once, when requests are answered; `place` is that of a worker among several; with `read`
-        there is something to do at SIGHUP.
+        """`ready` is called once, when requests are answered; `place` and `stamps` are those of a worker among several;
+        with `read` there is something to do at SIGHUP.
 
         Raises:
             ConfigurationError: a connection string or a certificate in the settings cannot be used.
         """
-        self._gateway = create_app(settings, place=place, postgres_unix=sockets.postgres_unix)
+        self._gateway = create_app(settings, place=place, postgres_unix=sockets.postgres_unix, stamps=stamps)
         self._sockets = sockets
         super().__init__(_config(self._gateway, settings))
         self._admin = _config(self._gateway.admin, settings)

@@ -13,6 +13,8 @@ from sqlhttp_gateway.auth.allowed import check_statements
 from sqlhttp_gateway.auth.authenticate import Authenticator, Caller, password_of
 from sqlhttp_gateway.auth.claims import Claims, MakePrologue, read_only
 from sqlhttp_gateway.auth.grant import Grant
+from sqlhttp_gateway.cache.policy import Question
+from sqlhttp_gateway.cached import CachedAnswers, Outcome
 from sqlhttp_gateway.errors import (
     ClaimsFailed,
     GatewayError,
@@ -76,6 +78,7 @@ class Access:
 
     pool: Pool
     password: Password
+    caller: Caller
     prologue_on: MakePrologue = _no_prologue
     grant: Grant | None = None
     route: Route | None = None
@@ -110,6 +113,7 @@ class SqlService:
         quotas: Quotas,
         observe: Observer,
         telling: Telling,
+        cached: CachedAnswers | None = None,
     ) -> None:
         self._authenticator = authenticator
         self._registry = registry
@@ -120,13 +124,16 @@ class SqlService:
         self._quotas = quotas
         self._observe = observe
         self._telling = telling
+        self._cached = cached
 
     def reconfigure(self, *, limits: Limits, telling: Telling) -> None:
         """Go by these from the next request on."""
         self._limits = limits
         self._telling = telling
 
-    async def answer(self, headers: Mapping[bytes, bytes], body: bytes, *, peer: str = "") -> Reply:
+    async def answer(
+        self, headers: Mapping[bytes, bytes], body: bytes, *, peer: str = "", url_query: bytes = b""
+    ) -> Reply:
         """The reply to one request from the address `peer`, an error's included; never raises but for cancellation."""
         story = Story(self._telling, traceparent=headers.get(TRACEPARENT), bytes_in=len(body))
         reply: Reply | None = None
@@ -138,8 +145,13 @@ class SqlService:
             authorization = headers.get(AUTHORIZATION)
             host = headers.get(HOST, b"") if self._authenticator.heeds_host else b""
             caller = self._authenticator.recall(connection_string, authorization, host)
+            cached, asked, question, outcome = self._cached, None, None, None
+            if cached is not None:
+                asked = cached.may_ask(headers, connection_string, url_query, body)
             if caller is None:
                 caller, request = await self._meet(connection_string, authorization, host, body, story)
+            elif cached and asked and (question := cached.recognize(caller, options, asked, body)):
+                request = story.asked = question.statement  # the very bytes came before, and need not be read
             else:
                 request = story.asked = decode_request(body)
             story.target, story.database, story.role, pool, _, grant, allowance = caller
@@ -147,22 +159,29 @@ class SqlService:
                 quota = self._quotas.admit(caller.tenant, allowance)
             if grant is None:
                 story.is_proven = True
-                access = Access(pool, lambda: password_of(connection_string), quota=quota)
             else:
                 story.tenant = grant.tenant
                 grant.admit(peer=peer, origin=_text(headers.get(ORIGIN)))
                 story.is_proven = True
                 check_statements(grant, request)
-                access = Access(pool, lambda: grant.password, await self._claims.ready(grant, pool), grant, quota=quota)
-            if options.read_only:
-                access = replace(access, prologue_on=_read_only_on(access.prologue_on))
-            if pool.upstream.group is not None:
-                access = self._routed(access, headers, request, options, story)
-            key = headers.get(IDEMPOTENCY_KEY)
-            if key is None or _reads_only(request, options, grant):
-                reply = await self._run(access, request, options, story)
+            if cached and asked and (question := question or cached.question(caller, request, options, asked, body)):
+                outcome = await self._consult(cached, question, caller, connection_string, options, story, quota)
+            if outcome is not None and outcome.entry is not None:
+                reply = Reply(200, (*JSON_HEADERS, *outcome.headers), story.request_id, outcome.entry.body)
+                story.succeeded((outcome.entry.row_count,))
             else:
-                reply = await self._run_once(key, body, access, request, options, story)
+                access = await self._access(caller, connection_string, quota)
+                if options.read_only:
+                    access = replace(access, prologue_on=_read_only_on(access.prologue_on))
+                if pool.upstream.group is not None:
+                    access = self._routed(access, headers, request, options, story)
+                key = headers.get(IDEMPOTENCY_KEY)
+                if key is None or _reads_only(request, options, grant):
+                    reply = await self._run(access, request, options, story)
+                else:
+                    reply = await self._run_once(key, body, access, request, options, story)
+                if outcome is not None:
+                    reply = reply._replace(headers=(*reply.headers, *outcome.headers))
         except GatewayError as error:
             if quota is not None:
                 _explain(error, quota.allowance, self._limits)
@@ -188,6 +207,58 @@ class SqlService:
             story.database, story.role = dsn.database, dsn.role
         request = story.asked = decode_request(body)
         return await self._authenticator.authenticate(dsn, connection_string, authorization, host), request
+
+    async def _access(self, caller: Caller, connection_string: bytes, quota: Quota | None) -> Access:
+        """The way to a connection of whoever asks."""
+        pool, grant = caller.pool, caller.grant
+        if grant is None:
+            return Access(pool, lambda: password_of(connection_string), caller, quota=quota)
+        return Access(pool, lambda: grant.password, caller, await self._claims.ready(grant, pool), grant, quota=quota)
+
+    async def _consult(
+        self,
+        cached: CachedAnswers,
+        question: Question,
+        caller: Caller,
+        connection_string: bytes,
+        options: Options,
+        story: Story,
+        quota: Quota | None,
+    ) -> Outcome:
+        """The cache's answer to a question, or why it has none."""
+
+        async def fetch() -> tuple[bytes, int]:
+            access = await self._access(caller, connection_string, quota)
+            results, array_types = await self._read(access, question.statement, options, story)
+            return _reply(question.statement, options, results, array_types, story).body, results[0].row_count
+
+        async def run(batch: Batch, its_options: Options) -> list[Result]:
+            access = await self._access(caller, connection_string, quota)
+            return (await self._read(access, batch, its_options, story))[0]
+
+        return await cached.answer(question, fetch, run)
+
+    async def _read(
+        self, access: Access, request: Statement | Batch, options: Options, story: Story
+    ) -> tuple[list[Result], Mapping[int, ArrayType]]:
+        """Results of what is run in a READ ONLY transaction for the cache: on the primary, which lags behind nobody."""
+        route = None
+        if access.pool.upstream.group is not None:
+            route = Route(
+                access.pool,
+                registry=self._registry,
+                probes=self._probes,
+                reads=False,
+                bookmark=None,
+                needs_primary=True,
+                is_repeatable=True,
+            )
+        access = replace(access, route=route, prologue_on=_read_only_on(access.prologue_on))
+        try:
+            return await self._results(access, request, options, story)
+        finally:
+            if route is not None:
+                route.close(self._observe)
 
     def _routed(
         self,
@@ -218,6 +289,19 @@ class SqlService:
 
     async def _run(self, access: Access, request: Statement | Batch, options: Options, story: Story) -> Reply:
         """The reply with the results. The lease is given back before they are encoded."""
+        try:
+            results, array_types = await self._results(access, request, options, story)
+        except BaseException as error:
+            self._failed(access, request, error)
+            raise
+        if self._cached is not None:
+            await self._ran(access, request, options, results, story)
+        return _reply(request, options, results, array_types, story)
+
+    async def _results(
+        self, access: Access, request: Statement | Batch, options: Options, story: Story
+    ) -> tuple[list[Result], Mapping[int, ArrayType]]:
+        """What Postgres says, and what is needed of the catalog to type it."""
         commented = _commented(request, story.comment) if story.comment else request
         limits = self._limits if access.quota is None else self._limits.within(access.quota.allowance)
 
@@ -227,19 +311,38 @@ class SqlService:
             results = await execute(lease, commented, options, limits, prologue, positions)
             return results, await _array_types(lease, results, options)
 
-        results, array_types = await self._on_lease(access, story, work)
-        return _reply(request, options, results, array_types, story)
+        return await self._on_lease(access, story, work)
+
+    async def _ran(
+        self, access: Access, request: Statement | Batch, options: Options, results: list[Result], story: Story
+    ) -> None:
+        """Before anybody gets to know that a request has run, its changes end the answers that rest on them."""
+        cached = self._cached
+        if cached is None or not cached.is_concerned(access.caller) or _reads_only(request, options, access.grant):
+            return
+
+        async def run(batch: Batch, its_options: Options) -> list[Result]:
+            return (await self._read(access, batch, its_options, story))[0]
+
+        await cached.ran(access.caller, request, results, run)
+
+    def _failed(self, access: Access, request: Statement | Batch, error: BaseException) -> None:
+        """A request has not got to its end; something of it may have stayed all the same."""
+        if self._cached is not None:
+            self._cached.failed(access.caller, request, error)
 
     async def _run_once(
         self, key: bytes, body: bytes, access: Access, request: Statement | Batch, options: Options, story: Story
     ) -> Reply:
         """The same for a write that is carried out once, however often it comes: the first one's reply."""
         pool = access.pool
+        kept: list[Result] = []
         known = await self._keys.find(key, body, options, pool, tenant=story.tenant)
         limits = self._limits if access.quota is None else self._limits.within(access.quota.allowance)
 
         async def work(lease: Lease) -> Reply:
             async def keep(results: list[Result]) -> tuple[Reply, Statement]:
+                kept[:] = results
                 reply = _reply(request, options, results, await _array_types(lease, results, options), story)
                 return reply, self._keys.keeping(known, reply.body)
 
@@ -248,13 +351,18 @@ class SqlService:
 
         try:
             try:
-                return await self._on_lease(access, story, work)
+                reply = await self._on_lease(access, story, work)
             except TableGone:
                 self._keys.forget(pool)
                 known = await self._keys.find(key, body, options, pool, tenant=story.tenant)
-                return await self._on_lease(access, story, work)
+                reply = await self._on_lease(access, story, work)
+            await self._ran(access, request, options, kept, story)
+            return reply
         except Answered:
             answer = await self._keys.answer(pool, known)
+        except BaseException as error:
+            self._failed(access, request, error)
+            raise
         story.succeeded([])
         return Reply(200, (*_headers_of(request, options), IS_REPLAYED), story.request_id, answer)
 
@@ -390,7 +498,7 @@ def _reply(
     ]
     body = encode_batch(encoded) if isinstance(request, Batch) else encoded[0]
     story.encoded = perf_counter() - ran
-    story.succeeded(results)
+    story.succeeded([result.row_count for result in results])
     return Reply(200, _headers_of(request, options), story.request_id, body)
 
 

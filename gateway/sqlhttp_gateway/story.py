@@ -4,14 +4,14 @@ What is told are events. Who counts, logs or traces them is not known here.
 """
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
 from time import perf_counter
 
 from sqlhttp_gateway.errors import GatewayError, PostgresError
 from sqlhttp_gateway.events import Answered, Audited, Bug, Observer, Slow
-from sqlhttp_gateway.model import Batch, Result, Statement
+from sqlhttp_gateway.model import Batch, Statement
 from sqlhttp_gateway.neon.timing import encode_server_timing
 from sqlhttp_gateway.neon.traceparent import TraceParent, decode_traceparent
 from sqlhttp_gateway.pools.route import Route
@@ -80,10 +80,10 @@ class Story:
             queue=self.waited - connect, connect=connect, execute=self.executed, encode=self.encoded
         )
 
-    def succeeded(self, results: Sequence[Result]) -> None:
-        """It ended well."""
+    def succeeded(self, row_counts: Iterable[int]) -> None:
+        """It ended well, with so many rows in each result."""
         self.outcome = "ok"
-        self.row_counts = tuple([result.row_count for result in results])
+        self.row_counts = tuple(row_counts)
 
     def refused(self, error: GatewayError) -> Reply:
         """It ended with an error, which is the reply."""

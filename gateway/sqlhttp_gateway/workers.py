@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from sqlhttp_gateway.app import create_app
+from sqlhttp_gateway.cache.stamps import Stamps
 from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.observe.logs import configure_logging
 from sqlhttp_gateway.observe.reporter import Place
@@ -50,6 +51,7 @@ class Workers:
         self._sockets = sockets
         self._read = read
         self._slots = Slots(len(sockets))
+        self._stamps = Stamps()
         self._running: dict[int, int] = {}  # each worker's number, by its pid
         self._stopping = False
         self._status = 0
@@ -82,7 +84,9 @@ class Workers:
         status = 1
         try:
             place = Place(self._slots, number)
-            server = GatewayServer(self._settings, self._sockets[number], place=place, read=self._read)
+            server = GatewayServer(
+                self._settings, self._sockets[number], place=place, stamps=self._stamps, read=self._read
+            )
             server.take_signals()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             status = server.serve_until_told()

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlhttp_gateway.observe.alerts import Alert, Change, Severity
 from sqlhttp_gateway.observe.counts import Counts, DatabaseCounts
-from sqlhttp_gateway.observe.report import Report
+from sqlhttp_gateway.observe.report import CacheSnapshot, Hot, Report
 from sqlhttp_gateway.observe.sample import Sample
 from sqlhttp_gateway.pools.snapshot import PoolSnapshot, ServerSnapshot
 
@@ -67,6 +67,7 @@ def full_report() -> Report:
     """A report in which every metric has a value."""
     counts = Counts(refusals={"WaitTimeout": 4}, sqlstate_classes={"42": 1}, closed={"idle": 2}, cancels=3)
     counts.tunnels_opened, counts.tunnels_closed, counts.pins = {"tcp": 2}, {"ok": 1}, {"listen": 1}
+    counts.cache, counts.cache_bypasses, counts.cache_saved_seconds = {"hit": 3, "bypass": 1}, {"time": 1}, 0.5
     counts.databases["", ""] = DatabaseCounts(outcomes={"auth": 9})
     main = counts.databases["default", "main"] = DatabaseCounts(outcomes={"ok": 5, "pool": 4}, statements=5, reused=2)
     for seconds in (0.0004, 0.002, 0.002, 70.0):
@@ -78,6 +79,7 @@ def full_report() -> Report:
         certificate_expires_at=1_800_000_000.0,
         pools=(pool(waiting=7, longest_wait=1.5),),
         servers=(server("default", role="primary"), server("default-2", role="replica", lag=0.25)),
+        cache=CacheSnapshot(1000, 2, (Hot("f00d", "select ?", "main", 3, 500),)),
         sample=sample(by_state={"active": 70, "idle": 5}, waiting={"Lock": 3}),
         firing=(Change(Alert("connections", Severity.WARNING, 0.78, 0.7, "76 of 97."), is_over=False, since=90.0),),
     )

@@ -58,7 +58,7 @@ class SqlEndpoint:
             if body is None:
                 return
             watch.listen_later(task, receive)
-            reply = await self.answer(headers, body, scope.get("client"))
+            reply = await self.answer(headers, body, scope.get("client"), scope.get("query_string", b""))
         except GatewayError as error:
             reply = self._refusal(error)
         except asyncio.CancelledError:
@@ -80,10 +80,10 @@ class SqlEndpoint:
         await send_reply(send, reply)
 
     def answer(
-        self, headers: Mapping[bytes, bytes], body: bytes, client: tuple[str, int] | None
+        self, headers: Mapping[bytes, bytes], body: bytes, client: tuple[str, int] | None, url_query: bytes = b""
     ) -> Coroutine[Any, Any, Reply]:
         """The reply to a whole request from `client`, whichever way it came."""
-        return self._service.answer(headers, body, peer=client[0] if client else "")
+        return self._service.answer(headers, body, peer=client[0] if client else "", url_query=url_query)
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
         """The whole body; None if the program went away before it was complete.

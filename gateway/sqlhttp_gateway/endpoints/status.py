@@ -46,6 +46,7 @@ def status_of(report: Report, *, version: str, state: str, now: float) -> dict[s
         "requests": _requests(report),
         "pools": [asdict(pool) for pool in report.pools],
         "servers": [asdict(server) for server in report.servers],
+        "cache": {**asdict(report.cache), "requests": report.counts.cache, "bypasses": report.counts.cache_bypasses},
         "postgres": _postgres(report.sample, now) if report.sample is not None else None,
         "alerts": [
             {**asdict(change.alert), "since": change.since, "for_seconds": round(now - change.since, 1)}

@@ -108,6 +108,9 @@ REQUEST_HEADERS: dict[str, str] = {
     "Sqlhttp-Read-Only": "true: the transaction is READ ONLY, a single statement's too, so that a replica may run it.",
     "Sqlhttp-Bookmark": "That of an earlier answer: this one shows nothing older. Of several, the greatest as text.",
     "Sqlhttp-Timeout": "Nothing yet.",
+    "Cache-Control": "max-age and stale-while-revalidate in seconds, no-cache, no-store, only-if-cached: what the "
+    "result cache may do.",
+    "Sqlhttp-Cache-Tags": "Names, with commas between them, by which the answer can be invalidated.",
     "Traceparent": "The trace that the request belongs to, as W3C's Trace Context has it.",
 }
 """What each header of a request to /sql means; one that is not listed means nothing."""
@@ -119,6 +122,8 @@ RESPONSE_HEADERS: dict[str, str] = {
     "Sqlhttp-Served-By": "Which server of a target that has several.",
     "Retry-After": "Seconds after which the same request may succeed; with 503, mostly.",
     "Idempotent-Replayed": "true: the answer was given before, to the same Idempotency-Key; nothing was run.",
+    "Cache-Status": "What the result cache did with the request, as RFC 9211 says it; none where it was not asked.",
+    "Age": "Seconds since the answer was fetched, when it comes from the cache.",
     "Neon-Batch-Read-Only": "How a batch's transaction began, if it was asked for.",
     "Neon-Batch-Isolation-Level": "How a batch's transaction began, if it was asked for.",
     "Neon-Batch-Deferrable": "How a batch's transaction began, if it was asked for.",

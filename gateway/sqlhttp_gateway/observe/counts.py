@@ -73,6 +73,11 @@ class Counts:
     """Requests to one of several servers; keys are target, server and reason, with tabs between."""
     keys_shown: int = 0
     keys_unknown: int = 0
+    cache: dict[str, int] = field(default_factory=dict)
+    """Requests that asked for the cache, by outcome."""
+    cache_bypasses: dict[str, int] = field(default_factory=dict)
+    cache_saved_seconds: float = 0.0
+    cache_evictions: int = 0
     leaked: int = 0
     slow: int = 0
     reloads: dict[str, int] = field(default_factory=dict)

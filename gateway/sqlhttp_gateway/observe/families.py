@@ -76,6 +76,7 @@ def put_report(families: Families, report: Report, *, version: str, max_labels: 
     """All that the report says."""
     _put_requests(families, report)
     _put_connections(families, report)
+    _put_cache(families, report)
     for pool in bounded(report.pools, max_labels):
         _put_pool(families, pool)
     for server in report.servers:
@@ -170,6 +171,18 @@ def _put_connections(families: Families, report: Report) -> None:
         families.put(names.ROUTED, number, *key.split("\t"))
     families.put(names.CONNECTIONS, report.connections)
     families.put(names.CONNECTIONS_LIMIT, report.connections_limit)
+
+
+def _put_cache(families: Families, report: Report) -> None:
+    counts = report.counts
+    for outcome, number in counts.cache.items():
+        families.put(names.CACHE_REQUESTS, number, outcome)
+    for reason, number in counts.cache_bypasses.items():
+        families.put(names.CACHE_BYPASSES, number, reason)
+    families.put(names.CACHE_SAVED, counts.cache_saved_seconds)
+    families.put(names.CACHE_EVICTIONS, counts.cache_evictions)
+    families.put(names.CACHE_BYTES, report.cache.bytes)
+    families.put(names.CACHE_ENTRIES, report.cache.entries)
 
 
 def _put_pool(families: Families, pool: PoolSnapshot) -> None:

@@ -9,9 +9,11 @@ import time
 from sqlhttp_gateway.events import (
     Answered,
     Bug,
+    Cached,
     Cancelled,
     Closed,
     Event,
+    Evicted,
     KeyShown,
     Leaked,
     Opened,
@@ -51,6 +53,13 @@ class Metrics:
             return
         counts = self._counts
         match event:
+            case Cached():
+                _count(counts.cache, event.outcome)
+                counts.cache_saved_seconds += event.saved
+                if event.reason:
+                    _count(counts.cache_bypasses, event.reason)
+            case Evicted():
+                counts.cache_evictions += 1
             case Opened():
                 counts.opened.observe(event.seconds)
             case Closed():

@@ -115,6 +115,24 @@ SERVER_ROLE = Metric(
 )
 SERVER_LAG = Metric("sqlhttp_server_lag_seconds", "gauge", _SERVER, "How far a replica is behind its primary.")
 
+# ── the result cache ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+CACHE_REQUESTS = Metric(
+    "sqlhttp_cache_requests_total",
+    "counter",
+    ("outcome",),
+    "Requests that asked for the cache: hit, stale, miss, collapsed into another's fetch, or bypass.",
+)
+CACHE_BYPASSES = Metric(
+    "sqlhttp_cache_bypasses_total", "counter", ("reason",), "Requests that asked for it and went past it, and why."
+)
+CACHE_SAVED = Metric(
+    "sqlhttp_cache_saved_seconds_total", "counter", (), "What the answers that were not fetched had once cost to fetch."
+)
+CACHE_EVICTIONS = Metric("sqlhttp_cache_evictions_total", "counter", (), "Answers given up to make room for others.")
+CACHE_BYTES = Metric("sqlhttp_cache_bytes", "gauge", (), "Bytes of answers in all workers.")
+CACHE_ENTRIES = Metric("sqlhttp_cache_entries", "gauge", (), "Answers in all workers.")
+
 # ── tunnels: WebSockets and the TCP door ─────────────────────────────────────────────────────────────────────────────
 
 TUNNELS_OPENED = Metric("sqlhttp_tunnels_opened_total", "counter", ("door",), "Programs that connected, by door.")

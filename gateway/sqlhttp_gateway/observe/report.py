@@ -20,6 +20,29 @@ FRESH_FOR = 5.0
 _SUMS = ("leased", "idle", "returning", "opening", "waiting")
 
 
+_HOTTEST = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Hot:
+    """An answer that the cache gave often. The shape is its statement without the values in it."""
+
+    fingerprint: str
+    shape: str
+    database: str
+    hits: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSnapshot:
+    """What the result cache holds."""
+
+    bytes: int = 0
+    entries: int = 0
+    hottest: tuple[Hot, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """The state of a worker, or of all: `workers` says how many. Connections' limits are those of all together."""
@@ -45,6 +68,7 @@ class Report:
     """The alerts that are not over."""
     servers: tuple[ServerSnapshot, ...] = ()
     """Those of targets that have several, as the worker that said so last sees them."""
+    cache: CacheSnapshot = CacheSnapshot()
 
 
 def encode_report(report: Report) -> bytes:
@@ -61,8 +85,17 @@ def decode_report(data: bytes) -> Report:
     servers = tuple(ServerSnapshot(**server) for server in plain.pop("servers"))
     sample = plain.pop("sample")
     firing = tuple(_decode_change(change) for change in plain.pop("firing"))
-    seen = Sample(**sample) if sample else None
-    return Report(counts=counts, pools=pools, servers=servers, sample=seen, firing=firing, **plain)
+    cache = plain.pop("cache")
+    hottest = tuple(Hot(**each) for each in cache.pop("hottest"))
+    return Report(
+        counts=counts,
+        pools=pools,
+        servers=servers,
+        sample=Sample(**sample) if sample else None,
+        firing=firing,
+        cache=CacheSnapshot(hottest=hottest, **cache),
+        **plain,
+    )
 
 
 def _decode_change(plain: dict[str, Any]) -> Change:
@@ -92,7 +125,14 @@ def merged(reports: Sequence[Report], *, now: float) -> Report:
         sample=looking.sample,
         firing=looking.firing,
         servers=max(fresh, key=lambda report: report.at).servers,
+        cache=_merged_caches([report.cache for report in fresh]),
     )
+
+
+def _merged_caches(caches: list[CacheSnapshot]) -> CacheSnapshot:
+    """Answers are each worker's own, and so are their hits."""
+    hottest = sorted((hot for cache in caches for hot in cache.hottest), key=lambda hot: -hot.hits)[:_HOTTEST]
+    return CacheSnapshot(sum(cache.bytes for cache in caches), sum(cache.entries for cache in caches), tuple(hottest))
 
 
 def _sampled_at(report: Report) -> float:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from sqlhttp_gateway.observe.counts import Counts
 from sqlhttp_gateway.observe.metrics import Metrics
-from sqlhttp_gateway.observe.report import Report, decode_report, encode_report, merged
+from sqlhttp_gateway.observe.report import CacheSnapshot, Report, decode_report, encode_report, merged
 from sqlhttp_gateway.observe.slots import Slots
 from sqlhttp_gateway.observe.watch import Watch
 from sqlhttp_gateway.pools.group import Group
@@ -51,10 +51,12 @@ class Reporter:
         probes: Probes | None = None,
         place: Place | None = None,
         certificate_expires_at: Callable[[], float] = lambda: 0.0,
+        cache: Callable[[], CacheSnapshot] = CacheSnapshot,
     ) -> None:
         """`connections_limit` is that of all workers together. Without a `place` this is the only worker.
 
-        `watch` is what looks at Postgres's sessions, in the worker that does; `probes` look at servers and their roles.
+        `watch` is what looks at Postgres's sessions, in the worker that does; `probes` look at servers and their roles;
+        `cache` looks at the result cache.
         """
         self._metrics = metrics
         self._registry = registry
@@ -63,6 +65,7 @@ class Reporter:
         self._probes = probes
         self._place = place
         self._certificate_expires_at = certificate_expires_at
+        self._cache = cache
         self._started = self._settings_at = time.time()
         self._publishing: asyncio.Task[None] | None = None
 
@@ -103,6 +106,7 @@ class Reporter:
             sample=self._watch.sample if self._watch else None,
             firing=self._watch.firing if self._watch else (),
             servers=tuple(each for group in self._groups for each in server_snapshots(group)),
+            cache=self._cache(),
         )
 
     def whole(self) -> Report:

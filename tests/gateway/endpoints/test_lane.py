@@ -36,7 +36,9 @@ class Service:
         self.waiting = asyncio.Event()
         self.cancelled = asyncio.Event()
 
-    async def answer(self, headers: Mapping[bytes, bytes], body: bytes, *, peer: str = "") -> Reply:
+    async def answer(
+        self, headers: Mapping[bytes, bytes], body: bytes, *, peer: str = "", url_query: bytes = b""
+    ) -> Reply:
         self.asked.append((dict(headers), body, peer))
         if body == b"wait":
             self.waiting.set()

@@ -38,7 +38,9 @@ class Service:
     wait: asyncio.Event | None = None
     was_cancelled: bool = False
 
-    async def answer(self, headers: Mapping[bytes, bytes], body: bytes, *, peer: str = "") -> Reply:
+    async def answer(
+        self, headers: Mapping[bytes, bytes], body: bytes, *, peer: str = "", url_query: bytes = b""
+    ) -> Reply:
         self.asked.append((headers, body, peer))
         try:
             if self.wait is not None:

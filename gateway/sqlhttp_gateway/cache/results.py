@@ -1,0 +1,176 @@
+"""The cache as one process has it: which answers are good for whom, what is being fetched, and what ends them.
+
+An answer rests on buckets of `stamps`: its target, its database, its tenant, its tags, and the relations that it read
+or, where those are not known for sure, every change in its database. `service` and `cached` decide when to look here;
+nothing here knows how an answer is made.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from sqlhttp_gateway.cache.flights import Flights
+from sqlhttp_gateway.cache.policy import Asked, Policy, Question, Scope
+from sqlhttp_gateway.cache.stamps import Place, Stamps
+from sqlhttp_gateway.cache.store import Entry, Store
+from sqlhttp_gateway.model import Options
+from sqlhttp_gateway.settings import CacheSettings
+
+MAX_ALIASES = 10_000
+MAX_ALIAS_BODY = 4096
+"""Bytes of a body that is recognized without being read."""
+_TARGET, _ALL, _ANY, _TENANT, _TAG, _RELATION, _SCHEMA = "target", "all", "any", "tenant", "tag", "relation", "schema"
+
+
+class Found(NamedTuple):
+    """A good answer, and how it stands with whoever asks."""
+
+    entry: Entry
+    age: float
+    """Seconds since its query began."""
+    left: float
+    """Seconds for which it is fresh still; below 0 it is stale."""
+
+
+class Ground(NamedTuple):
+    """The buckets of a place that everything in it rests on."""
+
+    target: int
+    everything: int
+    anything: int
+    """Stamped with every change, for what could rest on any relation."""
+    schema: int
+    """Stamped with what may have changed views, functions or the like."""
+    kept: int
+
+
+class ResultCache:
+    """Answers, and what is known of their end."""
+
+    def __init__(self, settings: CacheSettings, stamps: Stamps, *, on_evict: Callable[[], None] = lambda: None) -> None:
+        """`on_evict` is called for every answer that is given up to make room.
+
+        Raises:
+            BadRequest: a default in the settings cannot be read.
+        """
+        self.policy = Policy(settings)
+        self.stamps = stamps
+        self.store = Store(settings.max_bytes, stamps, on_evict=on_evict)
+        self.flights: Flights[Entry] = Flights(settings.max_fetching)
+        self.max_entry_bytes = settings.max_entry_bytes
+        self._aliases: OrderedDict[tuple[object, ...], Question] = OrderedDict()
+        self._grounds: dict[Place, Ground] = {}
+
+    # ── questions ──
+
+    def recognize(self, scope: Scope, options: Options, asked: Asked, body: bytes) -> Question | None:
+        """The question of a body that came before in exactly these bytes."""
+        return self._aliases.get((scope, options.raw_text, options.array_mode, asked, body))
+
+    def remember(self, question: Question, options: Options, asked: Asked, body: bytes) -> None:
+        """Recognize this body from now on."""
+        if len(body) > MAX_ALIAS_BODY:
+            return
+        while len(self._aliases) >= MAX_ALIASES:
+            self._aliases.popitem(last=False)
+        self._aliases[question.scope, options.raw_text, options.array_mode, asked, body] = question
+
+    def find(self, question: Question) -> Found | None:
+        """An answer that is fresh for who asks, or stale and still acceptable."""
+        entry = self.store.get(question.key)
+        if entry is None:
+            return None
+        now = self.stamps.now()
+        ttl, swr = question.wish.ttl, question.wish.swr
+        if ttl is None:
+            ttl, swr = entry.ttl, entry.swr
+        age = (now - entry.began) / 1e9
+        if now >= entry.keep_until or age >= ttl + (swr or 0.0):
+            return None
+        return Found(entry, age, ttl - age)
+
+    def may_join(self, question: Question, began: int) -> bool:
+        """Whether what a fetch that `began` then brings is good enough for somebody who asks now."""
+        ground = self.ground(question.scope.place)
+        return self.stamps.is_good((ground.anything, *self.buckets(question, ())), began)
+
+    # ── what an answer rests on ──
+
+    def ground(self, place: Place) -> Ground:
+        """The buckets of a place."""
+        ground = self._grounds.get(place)
+        if ground is None:
+            bucket = self.stamps.bucket
+            ground = self._grounds[place] = Ground(
+                bucket(_TARGET, place[0]),
+                bucket(_ALL, *place),
+                bucket(_ANY, *place),
+                bucket(_SCHEMA, *place),
+                self.stamps.bucket_of_place(place),
+            )
+        return ground
+
+    def buckets(self, question: Question, relations: Iterable[str] | None) -> tuple[int, ...]:
+        """Those of an answer that read these relations; None: perhaps any."""
+        scope, bucket = question.scope, self.stamps.bucket
+        place, tenant = scope.place, scope.tenant
+        ground = self.ground(place)
+        found = {ground.target, ground.everything, bucket(_TENANT, *place, tenant)}
+        for tag in question.wish.tags:
+            found |= {bucket(_TAG, *place, tag), bucket(_TENANT, *place, tenant, _TAG, tag)}
+        if relations is None:
+            found.add(ground.anything)
+        for relation in relations or ():
+            found |= {bucket(_RELATION, *place, relation), bucket(_TENANT, *place, tenant, _RELATION, relation)}
+        return tuple(found)
+
+    # ── the end ──
+
+    def changed(self, place: Place, relations: Iterable[str] | None) -> None:
+        """These relations were written; None: perhaps any."""
+        ground = self.ground(place)
+        buckets = [ground.anything]
+        if relations is None:
+            buckets.append(ground.everything)
+        buckets += [self.stamps.bucket(_RELATION, *place, relation) for relation in relations or ()]
+        self.stamps.stamp(buckets)
+
+    def schema_changed(self, place: Place) -> None:
+        """Anything may be different: tables, views, functions, policies."""
+        ground = self.ground(place)
+        self.stamps.stamp((ground.anything, ground.everything, ground.schema))
+
+    def schema_changed_at(self, place: Place) -> int:
+        """When that was last."""
+        return self.stamps.last(self.ground(place).schema)
+
+    def invalidate(
+        self, place: Place, *, tenant: str | None, tags: Iterable[str] = (), relations: Iterable[str] = ()
+    ) -> None:
+        """End answers with one of these tags, or that read one of these relations: of all tenants, or of one."""
+        bucket = self.stamps.bucket
+        owner = (_TENANT, *place, tenant) if tenant is not None else None
+        buckets = []
+        for kind, names in ((_TAG, tags), (_RELATION, relations)):
+            for name in names:
+                buckets.append(bucket(kind, *place, name) if owner is None else bucket(*owner, kind, name))
+        if relations and owner is None:
+            buckets.append(self.ground(place).anything)
+        elif owner is not None and relations:
+            buckets.append(bucket(*owner))  # an answer of theirs that could rest on any relation
+        self.stamps.stamp(buckets)
+
+    def invalidate_all(self, place: Place, *, tenant: str | None) -> None:
+        """End all answers of a database: of all tenants, or of one."""
+        if tenant is None:
+            self.stamps.stamp((self.ground(place).everything,))
+        else:
+            self.stamps.stamp((self.stamps.bucket(_TENANT, *place, tenant),))
+
+    def invalidate_target(self, target: str) -> None:
+        """End all answers of all databases of a target."""
+        self.stamps.stamp((self.stamps.bucket(_TARGET, target),))
+
+    def is_kept(self, place: Place) -> bool:
+        """Whether any worker may have an answer of this database, so that changes in it matter."""
+        return self.stamps.is_kept(self.ground(place).kept)

@@ -1,0 +1,116 @@
+"""Where answers are kept in this process: bounded by bytes, and given up by age of use and by what they cost to fetch.
+
+Whether an entry is good is decided by the stamps of what it rests on, whether it is fresh by whoever asks.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+
+from sqlhttp_gateway.cache.stamps import Stamps
+
+OVERHEAD = 600
+"""Bytes that an entry takes beside its answer: the objects around it and its place in two tables."""
+_CANDIDATES = 8
+"""Entries, of those that were used longest ago, among which the cheapest to fetch again goes first."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """One answer."""
+
+    key: bytes
+    body: bytes
+    """The reply's bytes."""
+    row_count: int
+    began: int
+    """When its query began, in nanoseconds of the stamps' clock. Its age counts from here."""
+    ttl: float
+    swr: float
+    """Seconds, as asked for by whoever had it fetched."""
+    cost: float
+    """Seconds that it took to fetch."""
+    buckets: tuple[int, ...]
+    """All that it rests on."""
+    place: tuple[str, str]
+    text: str
+    """Its statement, for the status page; shown only as a shape."""
+    hits: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes, about."""
+        return len(self.body) + len(self.text) + OVERHEAD
+
+    @property
+    def keep_until(self) -> int:
+        """When nobody wants it any more, in nanoseconds."""
+        return self.began + int((self.ttl + self.swr) * 1e9)
+
+
+class Store:
+    """Entries by key."""
+
+    def __init__(self, max_bytes: int, stamps: Stamps, *, on_evict: Callable[[], None] = lambda: None) -> None:
+        self._max_bytes = max_bytes
+        self._stamps = stamps
+        self._on_evict = on_evict
+        self._entries: OrderedDict[bytes, Entry] = OrderedDict()
+        self.size = 0
+        """Bytes held."""
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: bytes) -> Entry | None:
+        """A good entry, however old; one that is good no more is dropped here."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        if not self._stamps.is_good(entry.buckets, entry.began):
+            self.drop(key)
+            return None
+        self._entries.move_to_end(key)
+        return entry
+
+    def put(self, entry: Entry) -> bool:
+        """Keep it; False when it is larger than all the room there is."""
+        if entry.size > self._max_bytes:
+            return False
+        self.drop(entry.key)
+        self._entries[entry.key] = entry
+        self.size += entry.size
+        while self.size > self._max_bytes:
+            self._evict(entry.key)
+        return True
+
+    def drop(self, key: bytes) -> None:
+        """Forget one, if it is there."""
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self.size -= entry.size
+
+    def drop_if(self, condition: Callable[[Entry], bool]) -> int:
+        """Forget all for which this holds; how many those were."""
+        keys = [key for key, entry in self._entries.items() if condition(entry)]
+        for key in keys:
+            self.drop(key)
+        return len(keys)
+
+    def sweep(self) -> None:
+        """Forget what is good no more or wanted no more, so that it takes no room from the rest."""
+        now, stamps = self._stamps.now(), self._stamps
+        self.drop_if(lambda entry: entry.keep_until <= now or not stamps.is_good(entry.buckets, entry.began))
+
+    def hottest(self, count: int) -> list[Entry]:
+        """The entries with most hits."""
+        return sorted(self._entries.values(), key=lambda entry: -entry.hits)[:count]
+
+    def _evict(self, newest: bytes) -> None:
+        now = self._stamps.now()
+        oldest = [entry for entry in islice(self._entries.values(), _CANDIDATES + 1) if entry.key != newest]
+        # What nobody wants goes first; else what gives back most room for the least time lost.
+        loser = min(oldest[:_CANDIDATES], key=lambda entry: (entry.keep_until > now, entry.cost / entry.size))
+        self.drop(loser.key)
+        self._on_evict()

@@ -1,0 +1,332 @@
+"""Requests that ask for the cache: answered from it, fetched into it, or sent on with a word why not.
+
+`service` says how a statement is run as its caller. Here is when that is needed, for whom it is done at once, and what
+a statement that ran without the cache ends in it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from time import perf_counter
+from typing import NamedTuple
+
+from sqlhttp_gateway.auth.authenticate import Caller
+from sqlhttp_gateway.cache.policy import Asked, Question, Scope
+from sqlhttp_gateway.cache.results import Found, ResultCache
+from sqlhttp_gateway.cache.store import Entry
+from sqlhttp_gateway.errors import GatewayError, NotCached, PostgresError, RequestCancelled, StatementTimeout
+from sqlhttp_gateway.events import Cached, Observer
+from sqlhttp_gateway.model import Batch, Options, Result, Statement, TransactionOptions
+from sqlhttp_gateway.neon.caching import AGE, CACHE_STATUS, encode_status
+from sqlhttp_gateway.reads.verdict import NOTHING, UNKNOWN, Verdict, has_plan
+from sqlhttp_gateway.reads.verdicts import Verdicts
+from sqlhttp_gateway.reply import Headers
+
+Fetch = Callable[[], Awaitable[tuple[bytes, int]]]
+"""Runs the question's statement in a READ ONLY transaction; the reply's body, and how many rows it has."""
+RunReading = Callable[[Batch, Options], Awaitable[list[Result]]]
+"""Runs statements in one READ ONLY transaction, as whoever asks."""
+
+READING = Options(raw_text=True, array_mode=True, transaction=TransactionOptions(read_only=True))
+"""How the gateway asks about a statement."""
+_WROTE_IN_READ_ONLY = "25006"
+_HARMLESS_TAGS = frozenset(
+    {
+        *("SHOW", "BEGIN", "START", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "SET", "RESET", "LOCK"),
+        *("LISTEN", "UNLISTEN", "NOTIFY", "DISCARD", "DEALLOCATE", "CLOSE", "ANALYZE", "VACUUM", "CHECKPOINT"),
+    }
+)
+"""First words of the command tags of what changes no table. EXPLAIN is not among them, since it may run things."""
+_CHANGE_TAGS = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "COPY"})
+_RETRY_AFTER = 1_000_000_000
+"""Nanoseconds between two tries to refresh an answer when the first failed."""
+
+
+class Outcome(NamedTuple):
+    """What became of a question. Without an `entry` the request runs as if there were no cache."""
+
+    headers: Headers
+    entry: Entry | None = None
+
+
+class _Refused(Exception):
+    """The statement turned out to be none whose answer can be kept."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class CachedAnswers:
+    """The result cache in front of the service."""
+
+    def __init__(
+        self, cache: ResultCache, verdicts: Verdicts, observe: Observer, *, settle_after: float = 10.0
+    ) -> None:
+        """What was cancelled is over for sure after `settle_after` seconds."""
+        self.cache = cache
+        self._settle_after = settle_after
+        self._verdicts = verdicts
+        self._observe = observe
+        self._retry_at: dict[bytes, int] = {}
+
+    # ── what is asked ──
+
+    def may_ask(
+        self, headers: Mapping[bytes, bytes], connection_string: bytes, url_query: bytes, body: bytes
+    ) -> Asked | None:
+        """Where the request's wishes stand, if it has any."""
+        if not self.cache.policy.may_ask(headers, connection_string, url_query, body):
+            return None
+        return Asked.of(headers, connection_string, url_query)
+
+    def wants(self, body: bytes) -> bool:
+        """Whether a request that asks nothing beside its body may ask in that, or by default."""
+        return b"cache" in body or self.cache.policy.has_defaults
+
+    def recognize(self, caller: Caller, options: Options, asked: Asked, body: bytes) -> Question | None:
+        """The question of a request that came before in the same bytes, so that they need not be read again."""
+        return self.cache.recognize(scope_of(caller), options, asked, body)
+
+    def question(
+        self, caller: Caller, request: Statement | Batch, options: Options, asked: Asked, body: bytes
+    ) -> Question | None:
+        """What the request asks of the cache; None: nothing.
+
+        Raises:
+            BadRequest: the wish cannot be read.
+        """
+        statement = request if isinstance(request, Statement) else None
+        question = self.cache.policy.question(scope_of(caller), statement, options, asked, body)
+        if question is not None and statement is not None:
+            self.cache.remember(question, options, asked, body)
+        return question
+
+    # ── answers ──
+
+    async def answer(self, question: Question, fetch: Fetch, run: RunReading) -> Outcome:
+        """The answer, from the cache or fetched for it; or why the request goes past it.
+
+        Raises:
+            NotCached: only the cache was to be asked, and has no answer.
+            GatewayError: the statement failed.
+        """
+        wish = question.wish
+        if wish.no_store or question.refusal:
+            return self._past(question, "no-store" if wish.no_store else question.refusal)
+        found = None if wish.no_cache else self.cache.find(question)
+        if found is not None:
+            return self._found(question, found, fetch, run)
+        if wish.only_if_cached:
+            self._tell(question, "bypass", reason="only-if-cached")
+            raise NotCached("the cache has no answer that is fresh enough, and nobody else was to be asked")
+        if not question.ttl and not question.swr:
+            return self._past(question, "ttl")
+        known = self._recall(question)
+        if known is not None and (reason := known.refusal(wish.allow)):
+            return self._past(question, reason)
+        return await self._fetched(question, fetch, run)
+
+    async def stop(self) -> None:
+        """Fetch no more."""
+        await self.cache.flights.stop()
+
+    def _found(self, question: Question, found: Found, fetch: Fetch, run: RunReading) -> Outcome:
+        entry = found.entry
+        entry.hits += 1
+        stale = found.left <= 0
+        if stale:
+            self._refresh(question, fetch, run)
+        self._tell(question, "stale" if stale else "hit", saved=entry.cost)
+        status = encode_status(hit=True, ttl=found.left, detail="refreshing" if stale else "")
+        return Outcome(((CACHE_STATUS, status), (AGE, b"%d" % found.age)), entry)
+
+    def _refresh(self, question: Question, fetch: Fetch, run: RunReading) -> None:
+        """Fetch a new answer behind the back of whoever gets the stale one."""
+        flights, key = self.cache.flights, question.key
+        now = self.cache.stamps.now()
+        if flights.find(key) is not None or flights.is_full or self._retry_at.get(key, 0) > now:
+            return
+        flight = flights.start(key, self._fetch(question, fetch, run, now), began=now, is_refresh=True)
+        flight.task.add_done_callback(
+            lambda done: self._refreshed(key, ok=not done.cancelled() and not done.exception())
+        )
+
+    def _refreshed(self, key: bytes, *, ok: bool) -> None:
+        """A failed refresh leaves the stale answer in place, and is not tried again with every request."""
+        self._retry_at.pop(key, None)
+        if not ok:
+            if len(self._retry_at) >= 10_000:
+                self._retry_at.clear()
+            self._retry_at[key] = self.cache.stamps.now() + _RETRY_AFTER
+
+    async def _fetched(self, question: Question, fetch: Fetch, run: RunReading) -> Outcome:
+        cache, key = self.cache, question.key
+        flight = None if question.wish.no_cache else cache.flights.find(key)
+        collapsed = flight is not None and cache.may_join(question, flight.began)
+        if flight is None or not collapsed:
+            if cache.flights.is_full:
+                return self._past(question, "busy")
+            began = cache.stamps.now()
+            flight = cache.flights.start(key, self._fetch(question, fetch, run, began), began=began)
+        try:
+            entry = await flight.landed()
+        except _Refused as refused:
+            return self._past(question, refused.reason)
+        stored = cache.store.get(key) is entry
+        forwarded = "request" if question.wish.no_cache else "uri-miss"
+        status = encode_status(
+            forwarded=forwarded,
+            ttl=question.ttl - (cache.stamps.now() - entry.began) / 1e9 if stored else None,
+            stored=stored,
+            collapsed=collapsed,
+        )
+        self._tell(question, "collapsed" if collapsed else "miss", saved=entry.cost if collapsed else 0.0)
+        return Outcome(((CACHE_STATUS, status),), entry)
+
+    async def _fetch(self, question: Question, fetch: Fetch, run: RunReading, began: int) -> Entry:
+        """The task of a flight. Whatever is stamped from `began` on ends what it brings."""
+        cache, place = self.cache, question.scope.place
+        # Said before anything is read, so that every change from now on knows that it matters.
+        cache.stamps.keep(place, began + int((question.ttl + question.swr) * 1e9))
+        verdict = self._recall(question)
+        if verdict is None:
+            verdict = await self._ask(question.scope, question.statement, run)
+        if reason := verdict.refusal(question.wish.allow):
+            raise _Refused(reason)
+        started = perf_counter()
+        try:
+            body, row_count = await fetch()
+        except PostgresError as error:
+            if error.code == _WROTE_IN_READ_ONLY:
+                raise _Refused("writes") from None
+            raise
+        entry = Entry(
+            key=question.key,
+            body=body,
+            row_count=row_count,
+            began=began,
+            ttl=question.ttl,
+            swr=question.swr,
+            cost=perf_counter() - started,
+            buckets=cache.buckets(question, verdict.reads),
+            place=place,
+            text=question.statement.text,
+        )
+        if len(body) <= cache.max_entry_bytes and cache.stamps.is_good(entry.buckets, began):
+            cache.store.put(entry)
+        return entry
+
+    def _past(self, question: Question, reason: str) -> Outcome:
+        name = reason.partition(":")[0]
+        self._tell(question, "bypass", reason=name)
+        forwarded = "request" if name == "no-store" else "bypass"
+        return Outcome(((CACHE_STATUS, encode_status(forwarded=forwarded, detail=_token(reason))),))
+
+    def _tell(self, question: Question, outcome: str, *, reason: str = "", saved: float = 0.0) -> None:
+        self._observe(Cached(question.scope.target, question.scope.database, outcome, reason, saved))
+
+    # ── what a statement is ──
+
+    def _recall(self, question: Question) -> Verdict | None:
+        scope = question.scope
+        return self._verdicts.recall(
+            (*scope.place, scope.role, question.statement.text), self.cache.schema_changed_at(scope.place)
+        )
+
+    async def _ask(self, scope: Scope, statement: Statement, run: RunReading) -> Verdict:
+        async def results(statements: Sequence[Statement]) -> list[Result]:
+            return await run(Batch(tuple(statements)), READING)
+
+        key = (*scope.place, scope.role, statement.text)
+        try:
+            return await self._verdicts.ask(key, len(statement.params), results)
+        except PostgresError:
+            return UNKNOWN  # whatever is wrong with it, it says itself when it is run
+
+    # ── changes ──
+
+    async def ran(self, caller: Caller, request: Statement | Batch, results: list[Result], run: RunReading) -> None:
+        """A request has run without the cache: end what rests on what it changed, before anybody is told that it did.
+
+        The relations of a change are asked of its plan. Where they cannot be told, all answers of the database end.
+        """
+        try:
+            await self._end(caller, request, results, run)
+        except BaseException:  # whoever asked has gone, and the change has not
+            self.cache.schema_changed((caller.target, caller.database))
+            raise
+
+    async def _end(self, caller: Caller, request: Statement | Batch, results: list[Result], run: RunReading) -> None:
+        place = caller.target, caller.database
+        statements = request.statements if isinstance(request, Batch) else (request,)
+        words = [result.tag.partition(b" ")[0].decode() if result.tag is not None else "" for result in results]
+        # SET LOCAL search_path, or SET ROLE, and a name in the next statement means another table.
+        is_plain = not any(word in ("SET", "RESET") for word in words)
+        is_plain = is_plain and (len(words) == 1 or not any("set_config" in each.text for each in statements))
+        for statement, word in zip(statements, words, strict=False):
+            if not word or word in _HARMLESS_TAGS:
+                continue
+            verdict = await self._verdict(caller, statement, run) if word in _CHANGE_TAGS and is_plain else UNKNOWN
+            if verdict is UNKNOWN:
+                self.cache.schema_changed(place)
+                return
+            if verdict.writes != NOTHING:
+                self.cache.changed(place, verdict.writes)
+
+    def failed(self, caller: Caller, request: Statement | Batch, error: BaseException) -> None:
+        """A request has not got to its end, or nobody knows whether it has."""
+        place = caller.target, caller.database
+        if not self.is_concerned(caller) or not _may_have_changed(request, error):
+            return
+        self.cache.schema_changed(place)
+        if not isinstance(error, PostgresError):
+            # What was cancelled can still commit before the cancel arrives.
+            asyncio.get_running_loop().call_later(self._settle_after, self.cache.schema_changed, place)
+
+    def is_concerned(self, caller: Caller) -> bool:
+        """Whether it matters here what the caller's statements change."""
+        return self.cache.stamps.is_used and self.cache.is_kept((caller.target, caller.database))
+
+    def ran_unnoted(self, caller: Caller) -> None:
+        """A statement began when nothing here was concerned, and is over now, however."""
+        if self.is_concerned(caller):
+            self.cache.schema_changed((caller.target, caller.database))
+
+    async def _verdict(self, caller: Caller, statement: Statement, run: RunReading) -> Verdict:
+        """What a statement reads and writes, asked after it has run."""
+        scope = scope_of(caller)
+        key = (*scope.place, scope.role, statement.text)
+        verdict = self._verdicts.recall(key, self.cache.schema_changed_at(scope.place))
+        if verdict is not None:
+            return verdict
+        try:
+            return await self._ask(scope, statement, run)
+        except GatewayError:
+            return UNKNOWN
+
+
+def scope_of(caller: Caller) -> Scope:
+    """As whom a caller's requests run."""
+    grant, login = caller.grant, caller.pool.key.role
+    if grant is None:
+        return Scope(caller.target, caller.database, caller.role, login)
+    return Scope(caller.target, caller.database, caller.role, login, grant.tenant, grant.claims or b"")
+
+
+def _may_have_changed(request: Statement | Batch, error: BaseException) -> bool:
+    """Whether something of a failed request may have stayed."""
+    if isinstance(error, PostgresError):
+        # Only what has no plan, CALL, DO or COMMIT, can have committed a part of itself.
+        statements = request.statements if isinstance(request, Batch) else (request,)
+        return not all(has_plan(statement.text) for statement in statements)
+    if isinstance(error, GatewayError):
+        return error.may_have_run or isinstance(error, StatementTimeout | RequestCancelled)
+    return True
+
+
+def _token(reason: str) -> str:
+    """A detail as a structured field may have it: a token, else a string (RFC 8941)."""
+    if reason.replace("-", "").replace("_", "").isalnum() and reason.isascii() and reason[0].isalpha():
+        return reason
+    text = "".join(letter if " " <= letter <= "~" and letter not in '"\\' else "?" for letter in reason)
+    return f'"{text}"'

@@ -1,0 +1,112 @@
+from typing import Any
+
+from sqlhttp_gateway.cache.stamps import Stamps
+from sqlhttp_gateway.cache.store import OVERHEAD, Entry, Store
+
+
+class Clock(Stamps):
+    """Stamps whose clock the test moves."""
+
+    at = 1_000_000_000
+
+    def now(self) -> int:
+        return self.at
+
+
+def entry(key: bytes, **changes: Any) -> Entry:
+    usual: dict[str, Any] = {
+        "key": key,
+        "body": b"x" * 400,
+        "row_count": 1,
+        "began": Clock.at,
+        "ttl": 60.0,
+        "swr": 0.0,
+        "cost": 0.01,
+        "buckets": (1,),
+        "place": ("default", "main"),
+        "text": "",
+    }
+    return Entry(**usual | changes)
+
+
+SIZE = 400 + OVERHEAD
+
+
+def test_answer_is_there_until_something_it_rests_on_is_stamped() -> None:
+    clock = Clock()
+    store = Store(10 * SIZE, clock)
+    kept = entry(b"a", buckets=(1, 2))
+    assert store.put(kept)
+    assert store.get(b"a") is kept
+    clock.stamp([3])
+    assert store.get(b"a") is kept
+    clock.stamp([2])
+    assert store.get(b"a") is None
+    assert (len(store), store.size) == (0, 0)
+
+
+def test_store_never_holds_more_than_its_bytes() -> None:
+    evicted = []
+    store = Store(5 * SIZE, Clock(), on_evict=lambda: evicted.append(1))
+    for number in range(50):
+        store.put(entry(b"%d" % number))
+        assert store.size <= 5 * SIZE
+    assert len(store) == 5
+    assert len(evicted) == 45
+    assert not store.put(entry(b"huge", body=b"x" * 10 * SIZE))
+
+
+def test_same_key_is_one_answer() -> None:
+    store = Store(5 * SIZE, Clock())
+    store.put(entry(b"a"))
+    store.put(entry(b"a"))
+    assert (len(store), store.size) == (1, SIZE)
+
+
+def test_answer_that_was_used_stays_longer_than_one_that_was_not() -> None:
+    store = Store(20 * SIZE, Clock())
+    for number in range(20):
+        store.put(entry(b"%d" % number))
+    store.get(b"0")
+    for number in range(20, 32):
+        store.put(entry(b"%d" % number))
+    assert store.get(b"0") is not None
+
+
+def test_answer_that_costs_much_to_fetch_stays_longer_than_a_cheap_one_of_its_age() -> None:
+    store = Store(4 * SIZE, Clock())
+    store.put(entry(b"dear", cost=5.0))
+    for number in range(6):
+        store.put(entry(b"%d" % number))
+    assert store.get(b"dear") is not None
+
+
+def test_answer_whose_time_is_over_goes_before_all_others() -> None:
+    clock = Clock()
+    store = Store(3 * SIZE, clock)
+    store.put(entry(b"a"))
+    store.put(entry(b"over", ttl=0.1, cost=100.0))
+    store.put(entry(b"b"))
+    clock.at += 10**9
+    store.put(entry(b"c"))
+    assert store.get(b"over") is None
+    assert store.get(b"a") is not None
+
+
+def test_sweep_gives_back_the_room_of_what_nobody_can_get_any_more() -> None:
+    clock = Clock()
+    store = Store(10 * SIZE, clock)
+    store.put(entry(b"a", buckets=(5,)))
+    store.put(entry(b"b", ttl=0.1, buckets=(6,)))
+    store.put(entry(b"c", buckets=(7,)))
+    clock.at += 10**9
+    clock.stamp([5])
+    store.sweep()
+    assert [hot.key for hot in store.hottest(9)] == [b"c"]
+
+
+def test_hottest_are_those_with_most_hits() -> None:
+    store = Store(10 * SIZE, Clock())
+    for number in range(4):
+        store.put(entry(b"%d" % number, hits=number))
+    assert [hot.key for hot in store.hottest(2)] == [b"3", b"2"]

@@ -1,0 +1,386 @@
+"""Requests that ask for the cache, on a real Postgres."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from sqlhttp_gateway.cached import CachedAnswers
+from sqlhttp_gateway.events import Cached
+from tests.support.asgi import DISCONNECT, Call, piece
+from tests.support.cluster import Cluster, Database
+from tests.support.program import scratch_role
+from tests.support.running_app import RunningApp, running_app
+from tests.support.watch import watching
+
+MINUTE = "max-age=60"
+
+
+@pytest.fixture
+async def app(database: Database) -> AsyncIterator[RunningApp]:
+    async with running_app(database, pool={"max_size": 4}, cache={"role_defaults": {"by_default": "ttl=60"}}) as app:
+        await app.post({"query": "CREATE TABLE t (id int PRIMARY KEY, value int)"})
+        await app.post({"query": "CREATE TABLE other (id int)"})
+        await app.post({"query": "INSERT INTO t VALUES (1, 10), (2, 20)"})
+        app.events.clear()
+        yield app
+
+
+def status_of(call: Call) -> str:
+    return re.sub(r"; ttl=-?\d+", "", call.headers.get("cache-status", ""))
+
+
+HIT, MISS = "sqlhttp; hit", "sqlhttp; fwd=uri-miss; stored"
+
+
+async def ask(app: RunningApp, text: str = "SELECT * FROM t ORDER BY id", *params: Any, **headers: str) -> Call:
+    headers.setdefault("cache_control", MINUTE)
+    return await app.post({"query": text, "params": list(params)}, **headers)
+
+
+def cache_of(app: RunningApp) -> CachedAnswers:
+    assert app.app._sql is not None
+    cached = app.app._sql._service._cached
+    assert cached is not None
+    return cached
+
+
+def outcomes(app: RunningApp) -> list[str]:
+    return [f"{event.outcome} {event.reason}".strip() for event in app.events if isinstance(event, Cached)]
+
+
+# ── hits and misses ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_second_answer_is_the_first_ones_bytes_and_takes_no_connection(app: RunningApp) -> None:
+    first, second = await ask(app), await ask(app)
+    assert (status_of(first), status_of(second)) == (MISS, HIT)
+    assert first.body == second.body
+    assert second.headers["age"] == "0"
+    assert second.headers["cache-status"] == "sqlhttp; hit; ttl=59"
+    assert "age" not in first.headers
+    told = app.answered()[-1]
+    assert (told.waited, told.executed, told.rows, told.outcome) == (0, 0, 2, "ok")
+    assert outcomes(app) == ["miss", "hit"]
+    assert [event.saved > 0 for event in app.events if isinstance(event, Cached)] == [False, True]
+
+
+async def test_answers_of_cache_and_database_are_the_same_in_every_form(app: RunningApp) -> None:
+    for headers in ({}, {"neon_raw_text_output": "true"}, {"neon_array_mode": "true"}):
+        plain = await ask(app, cache_control="", **headers)
+        fetched, hit = await ask(app, **headers), await ask(app, **headers)
+        assert (status_of(fetched), status_of(hit)) == (MISS, HIT)
+        assert plain.body == fetched.body == hit.body
+
+
+async def test_request_that_does_not_ask_is_told_nothing(app: RunningApp) -> None:
+    await ask(app)
+    call = await ask(app, cache_control="")
+    assert "cache-status" not in call.headers
+    assert outcomes(app) == ["miss"]
+
+
+async def test_parameters_are_part_of_the_question(app: RunningApp) -> None:
+    text = "SELECT value FROM t WHERE id = $1"
+    calls = [await ask(app, text, number) for number in (1, 2, 1, 2)]
+    assert [call.json()["rows"][0]["value"] for call in calls] == [10, 20, 10, 20]
+    assert [status_of(call) for call in calls] == [MISS, MISS, HIT, HIT]
+
+
+async def test_other_ways_to_ask_reach_the_same_answer(app: RunningApp, database: Database) -> None:
+    await ask(app, "SELECT 1")
+    assert status_of(await ask(app, "/* cache ttl=60 */SELECT 1", cache_control="")) == HIT
+    assert status_of(await ask(app, "SELECT 1", cache_control="", url=f"{database.url}?cache_ttl=60")) == HIT
+    call = await app.post({"query": "SELECT 1", "cache": {"ttl": 60}})
+    assert status_of(call) == HIT
+    made = Call(piece(b'{"query":"SELECT 1"}'), headers=[(b"neon-connection-string", database.url.encode())])
+    made.scope["query_string"] = b"cache_ttl=60"
+    assert status_of(await app.send(made)) == HIT
+
+
+async def test_default_of_the_settings_asks_for_those_who_say_nothing(
+    app: RunningApp, database: Database, postgres: Cluster
+) -> None:
+    await app.post({"query": "CREATE ROLE by_default LOGIN PASSWORD 'secret'"})
+    try:
+        url = database.as_role("by_default", "secret").url
+        calls = [await ask(app, "SELECT 1", cache_control="", url=url) for _ in range(2)]
+        assert [status_of(call) for call in calls] == [MISS, HIT]
+    finally:
+        await app.post({"query": "DROP ROLE by_default"})
+
+
+async def test_wish_that_cannot_be_read_is_told(app: RunningApp) -> None:
+    call = await ask(app, "/* cache ttl=soon */ SELECT 1", cache_control="")
+    assert (call.status, call.json()["code"]) == (400, "08P01")
+    assert "ttl must be a number" in call.json()["message"]
+
+
+async def test_no_cache_fetches_anew_and_keeps_it_and_no_store_does_not(app: RunningApp, database: Database) -> None:
+    await ask(app)
+    database.psql("UPDATE t SET value = 11 WHERE id = 1")
+    call = await ask(app, cache_control="max-age=60, no-store")
+    assert status_of(call) == "sqlhttp; fwd=request; detail=no-store"
+    assert call.json()["rows"][0]["value"] == 11
+    assert (await ask(app)).json()["rows"][0]["value"] == 10, "what was written past the gateway is not known of"
+    call = await ask(app, cache_control="max-age=60, no-cache")
+    assert status_of(call) == "sqlhttp; fwd=request; stored"
+    assert (await ask(app)).json()["rows"][0]["value"] == 11
+
+
+async def test_only_if_cached_never_reaches_postgres(app: RunningApp) -> None:
+    call = await ask(app, cache_control="only-if-cached")
+    assert (call.status, call.json()["code"]) == (504, "02000")
+    await ask(app)
+    assert status_of(await ask(app, cache_control="only-if-cached")) == HIT
+
+
+async def test_password_is_proven_before_an_answer_is_given(app: RunningApp, database: Database) -> None:
+    await ask(app)
+    call = await ask(app, url=database.as_role("postgres", "wrong").url)
+    assert (call.status, call.json()["code"]) == (400, "28P01")
+
+
+async def test_two_roles_never_share_an_answer(app: RunningApp, database: Database, postgres: Cluster) -> None:
+    text = "SELECT current_user::text AS me"
+    with scratch_role(postgres) as role:
+        url = database.as_role(role, "secret").url
+        calls = [
+            await ask(app, text),
+            await ask(app, text, url=url),
+            await ask(app, text),
+            await ask(app, text, url=url),
+        ]
+        assert [call.json()["rows"][0]["me"] for call in calls] == ["postgres", role, "postgres", role]
+        assert [status_of(call) for call in calls] == [MISS, MISS, HIT, HIT]
+
+
+# ── what is not kept ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("text", "detail"),
+    [
+        ("SELECT now()", '"time:now"'),
+        ("SELECT random()", '"volatile:random"'),
+        ("SELECT * FROM t FOR UPDATE", "locks"),
+        ("INSERT INTO other VALUES (1)", "writes"),
+        ("SHOW search_path", "unknown"),
+    ],
+)
+async def test_what_is_not_eligible_runs_as_usual_and_says_why(app: RunningApp, text: str, detail: str) -> None:
+    for _ in range(2):
+        call = await ask(app, text)
+        assert call.status == 200
+        assert call.headers["cache-status"] == f"sqlhttp; fwd=bypass; detail={detail}"
+
+
+async def test_what_the_program_allows_is_kept(app: RunningApp) -> None:
+    calls = [await ask(app, "/* cache ttl=60 allow=time,volatile */ SELECT now(), random()") for _ in range(2)]
+    assert calls[0].body == calls[1].body
+
+
+async def test_statement_that_is_fetched_cannot_write_whatever_its_plan_says(app: RunningApp) -> None:
+    """A function that lies about itself meets the READ ONLY transaction; then the statement runs as without a cache."""
+    body = "BEGIN PERFORM writes(); RETURN 1; END"
+    await app.post(
+        {
+            "query": "CREATE FUNCTION writes() RETURNS void VOLATILE LANGUAGE plpgsql AS "
+            "'BEGIN INSERT INTO other VALUES (7); END'"
+        }
+    )
+    await app.post({"query": f"CREATE FUNCTION liar(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS '{body}'"})
+    call = await ask(app, "SELECT liar(id) FROM t WHERE id = $1", 1)
+    assert (call.status, call.json()["rows"]) == (200, [{"liar": 1}])
+    assert call.headers["cache-status"] == "sqlhttp; fwd=bypass; detail=writes"
+    assert (await ask(app, "SELECT * FROM other")).json()["rows"] == [{"id": 7}]
+
+
+async def test_errors_are_never_kept(app: RunningApp) -> None:
+    text = "SELECT 1 / (value - 10) FROM t"
+    for _ in range(2):
+        call = await ask(app, text)
+        assert (call.status, call.json()["code"]) == (400, "22012")
+    await app.post({"query": "DELETE FROM t WHERE id = 1"})
+    assert status_of(await ask(app, text)) == MISS
+
+
+async def test_batch_is_not_kept(app: RunningApp) -> None:
+    call = await app.post({"queries": [{"query": "SELECT 1"}]}, cache_control=MINUTE)
+    assert call.headers["cache-status"] == "sqlhttp; fwd=bypass; detail=batch"
+
+
+async def test_answer_that_is_too_large_is_given_and_not_kept(database: Database) -> None:
+    async with running_app(database, cache={"max_entry_bytes": 1000}) as app:
+        for _ in range(2):
+            call = await ask(app, "SELECT repeat('x', 2000) AS x")
+            assert status_of(call) == "sqlhttp; fwd=uri-miss"
+
+
+async def test_gateway_without_room_has_no_cache(database: Database) -> None:
+    async with running_app(database, cache={"max_bytes": 0}) as app:
+        assert "cache-status" not in (await ask(app, "SELECT 1")).headers
+
+
+# ── changes ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+CHANGES = [
+    "UPDATE t SET value = 12 WHERE id = 1",
+    "WITH x AS (UPDATE t SET value = 12 WHERE id = 1 RETURNING 1) SELECT * FROM x",
+    "DO $$ BEGIN UPDATE t SET value = 12 WHERE id = 1; END $$",
+    "SELECT change()",
+    "INSERT INTO other VALUES (1)",  # by its trigger
+    "TRUNCATE t",
+    "ALTER TABLE t ALTER value TYPE text USING '12'",
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("is_batch", [False, True])
+async def test_change_through_the_gateway_is_seen_by_whoever_asks_after_it(
+    app: RunningApp, change: str, is_batch: bool
+) -> None:
+    body = "UPDATE t SET value = 12 WHERE id = 1"
+    await app.post({"query": f"CREATE FUNCTION change() RETURNS void LANGUAGE sql AS '{body}'"})
+    await app.post(
+        {"query": f"CREATE FUNCTION told() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN {body}; RETURN NULL; END'"}
+    )
+    await app.post({"query": "CREATE TRIGGER told AFTER INSERT ON other EXECUTE FUNCTION told()"})
+    for _ in range(2):
+        assert (await ask(app)).json()["rows"][0]["value"] == 10
+    call = await app.post({"queries": [{"query": change}]} if is_batch else {"query": change})
+    assert call.status == 200, call.body
+    call = await ask(app)
+    assert status_of(call) == MISS
+    assert [str(row["value"]) for row in call.json()["rows"][:1]] == ([] if change.startswith("TRUNCATE") else ["12"])
+
+
+async def test_change_of_another_table_leaves_the_answer(app: RunningApp) -> None:
+    await ask(app)
+    await app.post({"query": "INSERT INTO other VALUES ($1)", "params": [1]})
+    await app.post({"query": "SELECT * FROM t, other"})
+    await app.post({"query": "SELECT random()"})
+    assert status_of(await ask(app)) == HIT
+
+
+async def test_change_that_failed_leaves_the_answer(app: RunningApp) -> None:
+    await ask(app)
+    call = await app.post({"query": "INSERT INTO t VALUES (1, 1)"})
+    assert call.status == 400
+    assert status_of(await ask(app)) == HIT
+
+
+async def test_name_that_a_batch_gives_another_meaning_is_not_trusted(app: RunningApp) -> None:
+    await app.post({"query": "CREATE SCHEMA aside"})
+    await app.post({"query": "CREATE TABLE aside.other AS SELECT 10 AS value"})
+    text = "SELECT value FROM aside.other"
+    await ask(app, text)
+    batch = [{"query": "SET LOCAL search_path = aside"}, {"query": "INSERT INTO other VALUES (5)"}]
+    assert (await app.post({"queries": batch})).status == 200
+    assert len((await ask(app, text)).json()["rows"]) == 2
+
+
+async def test_fetch_that_a_change_overtook_is_not_kept_and_not_joined(app: RunningApp, database: Database) -> None:
+    """Whoever asks after the change has been told of must see it, though a fetch from before is still on its way."""
+    text = "SELECT value, pg_sleep(CASE WHEN value = 10 THEN 60 END) FROM t WHERE id = 1"
+    slow = Call(
+        piece(b'{"query":"/* cache ttl=60 allow=volatile */ %b"}' % text.encode()),
+        headers=[(b"neon-connection-string", database.url.encode())],
+    )
+    answering = asyncio.create_task(app.send(slow))
+    async with watching(database) as watch:
+        await watch.until(1, "wait_event = 'PgSleep'")
+        await app.post({"query": "UPDATE t SET value = 11"})
+        async with asyncio.timeout(10):
+            call = await ask(app, f"/* cache ttl=60 allow=volatile */ {text}")
+        assert call.json()["rows"][0]["value"] == 11
+        slow.give(DISCONNECT)
+        await answering
+        await watch.until(0, "wait_event = 'PgSleep'")
+    assert len(cache_of(app).cache.store) == 1
+
+
+# ── many at once ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_thousand_identical_misses_make_one_query(app: RunningApp, database: Database) -> None:
+    await app.post(
+        {
+            "query": "CREATE FUNCTION run() RETURNS int STABLE LANGUAGE plpgsql AS $$ BEGIN"
+            " PERFORM pg_sleep(0.2), pg_notify('runs', ''); RETURN 10; END $$"
+        }
+    )
+    text = "/* cache ttl=60 allow=volatile */ SELECT run() AS value"
+    listener = await database.connect()
+    runs: list[object] = []
+    await listener.add_listener("runs", lambda *heard: runs.append(heard))
+    calls = await asyncio.gather(*(ask(app, text, cache_control="") for _ in range(1000)))
+    assert {call.json()["rows"][0]["value"] for call in calls} == {10}
+    counted = [status_of(call) for call in calls]
+    assert counted.count(MISS) == 1
+    assert counted.count(MISS + "; collapsed") == 999
+    assert outcomes(app).count("miss") == 1
+    await listener.execute("SELECT 1")
+    await listener.close()
+    assert len(runs) == 1
+
+
+async def test_others_get_their_answer_when_whoever_began_leaves(app: RunningApp, database: Database) -> None:
+    body = b'{"query":"/* cache ttl=60 allow=volatile */ SELECT value, pg_sleep(0.3) FROM t WHERE id = 1"}'
+
+    def call() -> Call:
+        return Call(piece(body), headers=[(b"neon-connection-string", database.url.encode())])
+
+    first = call()
+    leaving = asyncio.create_task(app.send(first))
+    async with watching(database) as watch:
+        await watch.until(1, "wait_event = 'PgSleep'")
+        others = [asyncio.create_task(app.send(call())) for _ in range(5)]
+        await asyncio.sleep(0)
+        first.give(DISCONNECT)
+        await leaving
+        answers = await asyncio.gather(*others)
+    assert [answer.json()["rows"][0]["value"] for answer in answers] == [10] * 5
+    assert first.sent == []
+    assert len(cache_of(app).cache.store) == 1
+
+
+# ── stale while revalidate ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(10):
+        while not await condition():  # noqa: ASYNC110 - each look is a request
+            await asyncio.sleep(0.01)
+
+
+STALE = "sqlhttp; hit; detail=refreshing"
+AT_ONCE_STALE = "max-age=0, stale-while-revalidate=60"
+
+
+async def test_stale_answer_comes_at_once_and_a_new_one_behind_it(app: RunningApp, database: Database) -> None:
+    await ask(app, cache_control=AT_ONCE_STALE)
+    database.psql("UPDATE t SET value = 11 WHERE id = 1")
+    stale = await ask(app, cache_control=AT_ONCE_STALE)
+    assert status_of(stale) == STALE
+    assert stale.headers["cache-status"] == "sqlhttp; hit; ttl=-1; detail=refreshing"
+    assert stale.json()["rows"][0]["value"] == 10
+
+    async def is_new() -> bool:
+        return bool((await ask(app, cache_control=AT_ONCE_STALE)).json()["rows"][0]["value"] == 11)
+
+    await until(is_new)
+    assert set(outcomes(app)) == {"miss", "stale"}
+
+
+async def test_refresh_that_fails_keeps_the_stale_answer(app: RunningApp, database: Database) -> None:
+    text = "SELECT 100 / value AS share FROM t WHERE id = 1"
+    await ask(app, text, cache_control=AT_ONCE_STALE)
+    database.psql("UPDATE t SET value = 0 WHERE id = 1")
+    for _ in range(20):
+        call = await ask(app, text, cache_control=AT_ONCE_STALE)
+        assert (call.status, call.json()["rows"]) == (200, [{"share": 10}])
+        await asyncio.sleep(0.005)
+    assert outcomes(app) == ["miss"] + ["stale"] * 20
