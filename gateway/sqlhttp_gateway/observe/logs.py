@@ -6,7 +6,6 @@ is logged by its SQLSTATE alone, since its text may quote a parameter, and a slo
 
 import json
 import logging
-import sys
 from datetime import UTC, datetime
 
 import orjson
@@ -27,6 +26,7 @@ from sqlhttp_gateway.events import (
 )
 from sqlhttp_gateway.neon.traceparent import trace_id
 from sqlhttp_gateway.observe.fingerprint import fingerprint
+from sqlhttp_gateway.observe.log_writer import LogWriter
 from sqlhttp_gateway.settings import LogSettings
 
 NAME = "sqlhttp"
@@ -64,10 +64,13 @@ class JsonFormatter(logging.Formatter):
 
 def configure_logging(settings: LogSettings) -> None:
     """Send the log to stderr as `settings` say. To be called once, by whoever owns the process."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LogWriter()
     handler.setFormatter(JsonFormatter() if settings.format == "json" else TextFormatter())
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    before, root.handlers[:] = root.handlers[:], [handler]
+    for each in before:
+        if isinstance(each, LogWriter):
+            each.close()
     root.setLevel(settings.level.upper())
     logging.getLogger("asyncio").setLevel(logging.WARNING)
 

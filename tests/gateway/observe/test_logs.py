@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from sqlhttp_gateway.events import AlertChanged, Bug, Cancelled, Closed, Event, Leaked, Opened
+from sqlhttp_gateway.observe.log_writer import LogWriter
 from sqlhttp_gateway.observe.logs import NAME, JsonFormatter, LogLines, TextFormatter, configure_logging
 from sqlhttp_gateway.settings import LogSettings
 from tests.support.answered import answered
@@ -41,6 +42,8 @@ def lines(capsys: pytest.CaptureFixture[str], *events: Event, **settings: object
     observe = LogLines(given)
     for event in events:
         observe(event)
+    for handler in logging.getLogger().handlers:
+        handler.flush()
     captured = capsys.readouterr()
     assert captured.out == ""
     return captured.err.split("\n")[:-1]
@@ -172,7 +175,7 @@ def test_log_goes_to_stderr_at_the_level_that_is_set() -> None:
     configure_logging(LogSettings(level="warning"))
     configure_logging(LogSettings(level="error"))
     root = logging.getLogger()
-    assert [type(handler) for handler in root.handlers] == [logging.StreamHandler]
+    assert [type(handler) for handler in root.handlers] == [LogWriter]
     assert root.level == logging.ERROR
 
 

@@ -1,0 +1,84 @@
+"""Where log lines leave the process: written by a thread, so that a full disk or a stalled collector stops no request.
+
+Lines that nobody takes are kept up to a bound and then counted instead; the count is told when lines go again. What a
+line looks like is `observe.logs`'.
+"""
+
+import logging
+import os
+import sys
+import threading
+from queue import SimpleQueue
+from typing import TextIO
+
+MOST = 10_000
+"""Lines that wait to be written, some 2 MB."""
+_FLUSH = 1.0
+"""Seconds that the end of the process waits for the last lines."""
+
+
+class LogWriter(logging.Handler):
+    """Writes to a stream and never waits for it."""
+
+    def __init__(self, stream: TextIO | None = None, *, most: int = MOST) -> None:
+        super().__init__()
+        self._stream = stream or sys.stderr
+        self._most = most
+        # Each counted by one thread alone.
+        self._refused = 0
+        self._failed = 0
+        self._told = 0
+        self._pid = 0
+        self._lines: SimpleQueue[str | threading.Event | None] = SimpleQueue()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Have the record written, or count it as lost."""
+        line = self.format(record)
+        if self._pid != os.getpid():
+            self._begin()
+        if self._lines.qsize() >= self._most:
+            self._refused += 1
+            return
+        self._lines.put(line + "\n")
+
+    def flush(self) -> None:
+        """Wait until what was logged is written, for a second at most."""
+        if self._pid == os.getpid() and threading.current_thread() is not self._thread:
+            written = threading.Event()
+            self._lines.put(written)
+            written.wait(_FLUSH)
+
+    def close(self) -> None:
+        """Write what is left and end the thread; what is logged later begins another."""
+        if self._pid == os.getpid():
+            self.flush()
+            self._pid = 0
+            self._lines.put(None)
+        super().close()
+
+    def _begin(self) -> None:
+        """Start the thread of this process; after a fork the lines that wait are the parent's to write."""
+        self._pid = os.getpid()
+        self._lines = SimpleQueue()
+        self._thread = threading.Thread(target=self._write, args=(self._lines,), name="log", daemon=True)
+        self._thread.start()
+
+    def _write(self, lines: "SimpleQueue[str | threading.Event | None]") -> None:
+        while (line := lines.get()) is not None:
+            if isinstance(line, threading.Event):
+                line.set()
+                continue
+            lost = self._refused + self._failed
+            try:
+                if lost > self._told:
+                    line = self.format(_loss(lost - self._told)) + "\n" + line
+                self._stream.write(line)
+                self._stream.flush()
+                self._told = lost
+            except (OSError, ValueError):  # no space, nobody at the other end, or closed
+                self._failed += 1
+
+
+def _loss(lost: int) -> logging.LogRecord:
+    text = "%d lines of the log could not be written and are lost"
+    return logging.LogRecord(__name__, logging.WARNING, "", 0, text, (lost,), None)
