@@ -5,6 +5,7 @@ that of `sockets`, and several processes are the business of `workers`.
 """
 
 import asyncio
+import gc
 import logging
 import math
 import os
@@ -29,6 +30,9 @@ from sqlhttp_gateway.observe.reporter import Place
 from sqlhttp_gateway.settings import Settings
 from sqlhttp_gateway.sockets import Sockets
 
+_GC_YOUNG = 10_000
+"""Objects after which the garbage collector looks at the new ones; with Python's own 700 it does so several times while
+one large result is encoded, and finds nothing, since a request leaves no cycles."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 RELOAD_SIGNAL = signal.SIGHUP
 _FORCE_POLL = 0.05
@@ -74,6 +78,7 @@ class GatewayServer(uvicorn.Server):
     def serve_until_told(self) -> int:
         """Serve until a signal or `should_exit`; the exit status. Signals that come after the end are ignored."""
         self.take_signals()
+        gc.set_threshold(_GC_YOUNG, *gc.get_threshold()[1:])
         try:
             self.run()
         except SystemExit as stopped:  # uvicorn's way to say that the application did not start
@@ -109,6 +114,9 @@ class GatewayServer(uvicorn.Server):
         ):
             if bound is not None:
                 self.servers.append(await self._listen(bound, config, context))
+        if gc.get_threshold()[0] == _GC_YOUNG:  # this process is ours
+            gc.collect()
+            gc.freeze()  # what is there now stays, so that no collection need look at it again
         self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

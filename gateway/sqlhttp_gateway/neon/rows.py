@@ -134,7 +134,10 @@ def walk_rows(rows: bytes, row_count: int, *, columns: int) -> list[tuple[str | 
 def _pattern(columns: int) -> re.Pattern[str]:
     """One row from after its tag up to and including the next row's tag."""
     count = re.escape(columns.to_bytes(2).decode("latin-1"))
-    return re.compile(r"\0..." + count + r"\0...([^\0]*)" * columns + r"[^\0]", re.DOTALL)
+    # A NUL follows each text, so that nothing is ever gained by giving a part of it back; only the last one has to, for
+    # the next row's tag. Not to try takes a quarter off the time of many rows.
+    field, last = r"\0...([^\0]*+)", r"\0...([^\0]*)"
+    return re.compile(r"\0..." + count + field * (columns - 1) + last + r"[^\0]", re.DOTALL)
 
 
 def _encode_by_pattern(
