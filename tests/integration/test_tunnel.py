@@ -356,7 +356,7 @@ async def test_program_that_comes_while_all_backends_are_in_use_is_refused_when_
     gateway = start_gateway(pool={"max_size": 1, "wait_timeout": 0.2})
     async with logged_in(gateway, database) as holder, connected(gateway, database) as program:
         await holder.query("BEGIN")
-        answer = await program.log_in()
+        answer = await program.log_in({"DateStyle": "German"})  # which no server was asked for before
         assert (answer.code, answer.error["S"]) == ("53300", "FATAL")
         assert program.close_code[0] == 1013
 
@@ -818,3 +818,19 @@ def post_statement(gateway: Gateway, database: Database, text: str) -> bytes:
     )
     with urlopen(request, timeout=10) as response:
         return bytes(response.read())
+
+
+async def test_log_in_needs_no_free_backend_once_somebody_was_let_in(
+    start_gateway: StartGateway, database: Database
+) -> None:
+    gateway = start_gateway(pool={"max_size": 1, "wait_timeout": 0.5}, tunnel={"linger": 0})
+    parameters = {"TimeZone": "europe/vienna", "application_name": "one"}
+    async with logged_in(gateway, database, parameters) as first:
+        await first.query("BEGIN")
+        async with logged_in(gateway, database, parameters | {"application_name": "two"}) as second:
+            assert second.parameters == first.parameters | {"application_name": "two"}
+            assert (await second.query("SELECT 1")).code == "53300"
+            await first.query("COMMIT")
+            assert await second.value("SELECT current_setting('TimeZone') || current_setting('application_name')") == (
+                "Europe/Viennatwo"
+            )

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from sqlhttp_gateway.errors import ConnectionBroken, GatewayError
+from sqlhttp_gateway.model import PoolKey
 from sqlhttp_gateway.pools.backend import Done, Reader
 from sqlhttp_gateway.pools.lingering import Lingering
 from sqlhttp_gateway.wire.session import BackendSession
@@ -127,7 +128,7 @@ class _Pool:
     def __init__(self, max_size: int) -> None:
         self.lingering = Lingering(asyncio.get_running_loop())
         self.lets_linger = False
-        self.key = SimpleNamespace(database="app", role="ada", target="default")
+        self.key = PoolKey("default", "app", "ada")
         self.upstream = SimpleNamespace(pool=SimpleNamespace(max_size=max_size), is_pooler=False)
 
     def may_linger(self, backend: Any) -> bool:

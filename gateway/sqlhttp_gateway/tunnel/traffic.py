@@ -25,6 +25,7 @@ from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.settings import TunnelSettings
 from sqlhttp_gateway.tunnel.clocks import Clocks
 from sqlhttp_gateway.tunnel.granted import Granted
+from sqlhttp_gateway.tunnel.greetings import Greetings
 from sqlhttp_gateway.tunnel.listeners import Listeners
 from sqlhttp_gateway.tunnel.login import LoggedIn
 from sqlhttp_gateway.tunnel.outbox import Outbox
@@ -33,7 +34,18 @@ from sqlhttp_gateway.tunnel.stream import Stream, StreamMisused
 from sqlhttp_gateway.wire.backend import encode_error_response
 from sqlhttp_gateway.wire.effects import Pin
 from sqlhttp_gateway.wire.fence import MakePrologue
-from sqlhttp_gateway.wire.pipeline import MAX_MESSAGE, Failed, Listen, Pinned, Pipeline, Residue, Unlisten, Unpinned
+from sqlhttp_gateway.wire.pipeline import (
+    MAX_MESSAGE,
+    Failed,
+    Greeted,
+    Listen,
+    Outdated,
+    Pinned,
+    Pipeline,
+    Residue,
+    Unlisten,
+    Unpinned,
+)
 
 _PIECE_COST = 64
 """Bytes that keeping a piece costs beside its content; a program may send a byte at a time."""
@@ -58,6 +70,7 @@ class Traffic:
         quotas: Quotas,
         pins: Pins,
         listeners: Listeners,
+        greetings: Greetings,
         settings: TunnelSettings,
         observe: Observer,
         granted: Granted | None = None,
@@ -72,6 +85,8 @@ class Traffic:
         self._registry = registry
         self._pins = pins
         self._listeners = listeners
+        self._greetings = greetings
+        self._parameters = logged_in.startup.parameters
         self._granted = granted
         self._prologues: Callable[[Backend], MakePrologue] | None = None
         """What makes a granted program's transactions begin as they must, on any backend."""
@@ -127,6 +142,9 @@ class Traffic:
         """Move messages until the end; why it ended, or None for an orderly goodbye or a program that just left."""
         watching = self._loop.create_task(self._watch(self._granted)) if self._granted is not None else None
         try:
+            if (greeting := self._greetings.find(self._pool.key, self._parameters)) is not None:
+                self._pipeline.greet(greeting)
+                self._flush()
             if self._rest:
                 self.take(self._rest)
             self._advance()
@@ -338,6 +356,10 @@ class Traffic:
                     self._pin(event.pin)
                 case Unpinned() if not pipeline.pins:
                     self._unpin()
+                case Greeted():
+                    self._greetings.keep(self._pool.key, self._parameters, event.greeting)
+                case Outdated():
+                    self._greetings.forget(self._pool.key)
                 case Listen():
                     self._listening = self._loop.create_task(self._listen(event.channels))
                 case Unlisten():

@@ -13,6 +13,7 @@ from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.settings import TunnelSettings
 from sqlhttp_gateway.tunnel.console import DATABASE, Client, Console, Sources
 from sqlhttp_gateway.tunnel.granted import Granted
+from sqlhttp_gateway.tunnel.greetings import Greetings
 from sqlhttp_gateway.tunnel.keys import CancelKeys
 from sqlhttp_gateway.tunnel.listeners import Listeners
 from sqlhttp_gateway.tunnel.login import Address, LoggedIn, Login
@@ -54,6 +55,7 @@ class Tunnels:
         self._keys = CancelKeys()
         self._pins = Pins(settings.max_pinned)
         self._listeners = Listeners(registry)
+        self._greetings = Greetings()
         self._sources = prepared.Sources()
         self._open: dict[Traffic, tuple[str, Stream, LoggedIn]] = {}
         self._granted: set[Granted] = set()
@@ -208,6 +210,7 @@ class Tunnels:
                 quotas=self._quotas,
                 pins=self._pins,
                 listeners=self._listeners,
+                greetings=self._greetings,
                 settings=self._settings,
                 observe=self._observe,
                 granted=granted,

@@ -83,7 +83,29 @@ class Unpinned:
     pin: Pin
 
 
-Event = Failed | Listen | Unlisten | Pinned | Unpinned
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What a program was told at log-in."""
+
+    told: Mapping[str, str]
+    """Every ParameterStatus."""
+    reported: Mapping[str, str]
+    """Those of the server itself, before what start-up asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Greeted:
+    """The program was let in with what its first backend told."""
+
+    greeting: Greeting
+
+
+@dataclass(frozen=True, slots=True)
+class Outdated:
+    """The program was let in with what an earlier backend had told, and the first that it got tells something else."""
+
+
+Event = Failed | Greeted | Outdated | Listen | Unlisten | Pinned | Unpinned
 
 
 class Residue(Enum):
@@ -159,7 +181,8 @@ class Pipeline:
         self._is_greeted = False
         self._is_dead = False
         self._told: dict[str, str] = {}  # what the program knows of the parameters that servers report
-        self._baseline: dict[str, str] | None = None
+        self._baseline: Mapping[str, str] | None = None
+        self._is_recalled = False  # greeted without a backend, and none has come since
 
     # ── for the holder ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -273,6 +296,15 @@ class Pipeline:
             self._greet()
         if self._is_greeted:
             self._tell_differences(backend)
+        self._go_on()
+
+    def greet(self, greeting: Greeting) -> None:
+        """Let the program in before there is a backend, with what another of the same pool was told."""
+        self._is_recalled = True
+        self._told = dict(greeting.told)
+        self._baseline = greeting.reported
+        self._requests.needs_backend = False
+        self._say_greeting()
         self._go_on()
 
     def detach(self) -> Residue:
@@ -548,9 +580,13 @@ class Pipeline:
     def _greet(self) -> None:
         """The log-in is over: every ParameterStatus of the server, the key, and the first ReadyForQuery."""
         assert self._backend is not None
-        self._is_greeted, self._awaits_parameters = True, False
         self._baseline = self._backend.reported
-        self._told = self._baseline | self._told
+        self._told = {**self._baseline, **self._told}
+        self._events.append(Greeted(Greeting(dict(self._told), self._baseline)))
+        self._say_greeting()
+
+    def _say_greeting(self) -> None:
+        self._is_greeted, self._awaits_parameters = True, False
         self._frontend += [encode_parameter_status(name, value) for name, value in self._told.items()]
         self._frontend.append(self._key_data)
         self.say_ready()
@@ -562,8 +598,11 @@ class Pipeline:
 
     def _tell_differences(self, backend: BackendSession) -> None:
         """Another backend may have other defaults: the program is told, as it would be of any change."""
+        is_recalled, self._is_recalled = self._is_recalled, False
         if backend.reported is self._baseline or backend.reported == self._baseline:
             return
+        if is_recalled:
+            self._events.append(Outdated())
         self._baseline = backend.reported
         wanted = self._session.parameters
         for name, value in backend.reported.items():

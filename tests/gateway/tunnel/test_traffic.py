@@ -12,6 +12,7 @@ from sqlhttp_gateway.errors import ConnectionBroken, GatewayError, SendTimeout, 
 from sqlhttp_gateway.events import Event, TunnelPinned
 from sqlhttp_gateway.limits import Quotas
 from sqlhttp_gateway.settings import TunnelSettings
+from sqlhttp_gateway.tunnel.greetings import Greetings
 from sqlhttp_gateway.tunnel.listeners import Listeners
 from sqlhttp_gateway.tunnel.login import LoggedIn
 from sqlhttp_gateway.tunnel.pins import Pins
@@ -61,6 +62,7 @@ class Scene:
             quotas=Quotas(self.registry),  # type: ignore[arg-type]
             pins=Pins(max_pinned),
             listeners=Listeners(self.registry),  # type: ignore[arg-type]
+            greetings=Greetings(),
             settings=TunnelSettings(**({"idle_in_transaction_timeout": 0} | settings)),
             observe=self.events.append,
         )

@@ -215,8 +215,7 @@ async def test_cancel_request_reaches_the_tunnel_of_its_key() -> None:
 async def test_draining_tells_the_idle_and_waits_for_those_in_a_transaction() -> None:
     it = Scene()
     idle, _ = await it.log_in()
-    busy, _ = await it.log_in()
-    lease = it.registry.add()
+    busy, lease = await it.log_in()  # which was let in as the one before, and has not needed its backend
     busy.stream.put(encode_query(b"BEGIN"))
     await it.until(lambda: lease.backend.written)
     lease.say(BEGUN)

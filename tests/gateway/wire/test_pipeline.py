@@ -6,7 +6,19 @@ import pytest
 
 from sqlhttp_gateway.errors import BadRequest, PostgresError, RemoteProtocolError, WaitTimeout
 from sqlhttp_gateway.wire.effects import Pin
-from sqlhttp_gateway.wire.pipeline import Event, Failed, Listen, Pinned, Pipeline, Residue, Unlisten, Unpinned
+from sqlhttp_gateway.wire.pipeline import (
+    Event,
+    Failed,
+    Greeted,
+    Greeting,
+    Listen,
+    Outdated,
+    Pinned,
+    Pipeline,
+    Residue,
+    Unlisten,
+    Unpinned,
+)
 from sqlhttp_gateway.wire.prepared import Sources
 from sqlhttp_gateway.wire.session import BackendSession
 from tests.support.postgres_model import (
@@ -43,6 +55,7 @@ SELECTED = PARSE_COMPLETE + BIND_COMPLETE + row(b"1") + command_complete("SELECT
 LOOK = NO_PARAMETERS + ROW_DESCRIPTION
 NAMED = PARSE_COMPLETE + LOOK
 """What the backend says to a Parse under a name of ours, which we let it describe; the program gets ParseComplete."""
+SET_ZONE = PARSE_COMPLETE + BIND_COMPLETE + row(b"UTC") + command_complete("SELECT 1") + ready()
 SET_DONE = BIND_COMPLETE + row(b"x") + command_complete("SELECT 1") + ready()
 
 
@@ -105,10 +118,39 @@ def named(name: str, text: str) -> bytes:
 
 
 def events(tunnel: Pipeline) -> list[Event]:
-    return list(iter(tunnel.next_event, None))
+    """What else has happened since the log-in."""
+    return [event for event in iter(tunnel.next_event, None) if not isinstance(event, Greeted)]
 
 
 # ── log-in ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_second_of_the_same_kind_is_let_in_without_a_backend() -> None:
+    backend = a_backend()
+    first = a_tunnel({"TimeZone": "utc"})
+    first.attach(backend)
+    answered(first, SET_ZONE)
+    [greeted] = [event for event in iter(first.next_event, None) if isinstance(event, Greeted)]
+    second = a_tunnel({"TimeZone": "utc"})
+    second.greet(greeted.greeting)
+    assert second.to_frontend() == GREETING
+    assert not second.needs_backend
+    second.receive_frontend(query("SELECT 1"))
+    assert second.needs_backend
+    second.attach(backend)
+    assert b"timezone" in second.to_backend()  # what it asked for is set before its statement
+    assert events(second) == []
+    assert second.to_frontend() == b""
+
+
+def test_greeting_that_is_out_of_date_is_mended_with_the_first_backend() -> None:
+    tunnel = a_tunnel()
+    tunnel.greet(Greeting({"TimeZone": "GMT", "client_encoding": "UTF8"}, {"TimeZone": "GMT"}))
+    tunnel.to_frontend()
+    tunnel.receive_frontend(query("SELECT 1"))
+    tunnel.attach(a_backend())
+    assert tunnel.to_frontend() == parameter_status("TimeZone", "UTC")
+    assert events(tunnel) == [Outdated()]
 
 
 def test_log_in_tells_what_the_server_reports_the_key_and_exactly_one_ready() -> None:
@@ -786,7 +828,7 @@ def test_role_that_may_not_be_taken_any_more_ends_the_tunnel_before_anything_run
     tunnel.to_backend()
     answered(tunnel, PARSE_COMPLETE + BIND_COMPLETE + error("42501", "permission denied") + ready())
     assert tunnel.to_backend() == b""
-    assert isinstance(tunnel.next_event(), Failed)
+    assert isinstance(events(tunnel)[0], Failed)
 
 
 def test_program_is_told_of_another_backends_defaults() -> None:
