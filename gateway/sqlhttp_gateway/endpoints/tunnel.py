@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 from starlette.types import Message, Receive, Scope, Send
 
-from sqlhttp_gateway.endpoints.upgrade import ABORT
+from sqlhttp_gateway.endpoints.upgrade import ABORT, FLOW, StartFlow
 from sqlhttp_gateway.tunnel.login import Address
 from sqlhttp_gateway.tunnel.pumps import Pumps
 from sqlhttp_gateway.tunnel.stream import Flow, Sink, StreamClosed, StreamMisused
@@ -33,6 +33,7 @@ class WebSocketStream:
         self._receive = receive
         self._send = send
         self._abort: Callable[[], None] = scope.get("extensions", {}).get(ABORT, _cannot)
+        self._start_flow: StartFlow | None = scope.get("extensions", {}).get(FLOW)
         self._is_closed = False
 
     async def receive(self) -> bytes:
@@ -51,7 +52,9 @@ class WebSocketStream:
         await self._send_or_close({"type": "websocket.send", "bytes": data})
 
     def flow(self, sink: Sink) -> Flow:
-        """By two tasks, as ASGI has it."""
+        """The server's own, else one of two tasks, as ASGI has it."""
+        if self._start_flow is not None:
+            return self._start_flow(sink)
         return Pumps(sink, receive=self.receive, send=self.send)
 
     async def start_tls(self) -> None:

@@ -6,10 +6,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 import uvicorn
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosedError
 
-from sqlhttp_gateway.endpoints.upgrade import ABORT, TunnelProtocol
+from sqlhttp_gateway.endpoints.upgrade import ABORT, FLOW, TunnelProtocol
+from sqlhttp_gateway.tunnel.stream import Flow, StreamMisused
 
 Handle = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -93,6 +96,135 @@ async def test_program_that_is_dead_is_noticed() -> None:
         socket.transport.pause_reading()
         async with asyncio.timeout(5):
             await gone.wait()
+
+
+class Heard:
+    """A sink that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.taken = b""
+        self.left: list[StreamMisused | None] = []
+        self.rooms = 0
+        self.told = asyncio.Event()
+
+    def take(self, data: bytes) -> None:
+        self.taken += data
+        self.told.set()
+
+    def leave(self, error: StreamMisused | None) -> None:
+        self.left.append(error)
+        self.told.set()
+
+    def go_on(self) -> None:
+        self.rooms += 1
+        self.told.set()
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(5):
+            while not condition():
+                self.told.clear()
+                await self.told.wait()
+
+
+@asynccontextmanager
+async def flowing(after: int = 0, **config: Any) -> AsyncIterator[tuple[ClientConnection, Flow, Heard]]:
+    """A client, and its WebSocket as a flow that began when so many messages had been fetched in ASGI's way."""
+    heard, flows, over = Heard(), asyncio.Queue[Flow](), asyncio.Event()
+
+    async def handle(scope: Any, receive: Any, send: Any) -> None:
+        for _ in range(after):
+            heard.taken += (await receive())["bytes"]
+        flows.put_nowait(scope["extensions"][FLOW](heard))
+        await over.wait()
+
+    async with serving(handle, **config) as url, connect(url, proxy=None, close_timeout=0.1) as client:
+        for number in range(after):
+            await client.send(b"%d" % number)
+        flow = await flows.get()
+        try:
+            yield client, flow, heard
+        finally:
+            over.set()
+
+
+@pytest.mark.parametrize("after", [0, 2])
+async def test_flow_goes_both_ways(after: int) -> None:
+    async with flowing(after) as (client, flow, heard):
+        await client.send(b"a")
+        await client.send(b"")
+        await client.send([b"b", b"c"])  # in fragments
+        await client.send(b"x" * 300_000)
+        await heard.until(lambda: len(heard.taken) == after + 300_003)
+        assert heard.taken.startswith(b"01"[:after] + b"abcx")
+        for size in (0, 1, 200, 100_000):
+            assert flow.write(b"y" * size)
+            assert await client.recv() == b"y" * size
+
+
+async def test_ping_is_answered_while_it_flows() -> None:
+    async with flowing() as (client, flow, _):
+        await (await client.ping())
+        flow.write(b"here")
+        assert await client.recv() == b"here"
+
+
+async def test_end_of_the_program_is_told_once() -> None:
+    async with flowing() as (client, flow, heard):
+        await client.send(b"last")
+        await client.close()
+        await heard.until(lambda: heard.left)
+        assert (heard.taken, heard.left) == (b"last", [None])
+        flow.write(b"to nobody")
+
+
+async def test_text_is_told_as_misuse() -> None:
+    async with flowing() as (client, _, heard):
+        await client.send("text")
+        await heard.until(lambda: heard.left)
+        assert isinstance(heard.left[0], StreamMisused)
+
+
+async def test_message_above_the_limit_ends_it() -> None:
+    async with flowing(ws_max_size=1000) as (client, _, heard):
+        await client.send(b"x" * 1000)
+        await heard.until(lambda: len(heard.taken) == 1000)
+        await client.send(b"x" * 1001)
+        await heard.until(lambda: heard.left)
+        with pytest.raises(ConnectionClosedError, match="1009"):
+            await client.recv()
+        assert len(heard.taken) == 1000
+
+
+async def test_program_waits_while_it_is_not_read_from() -> None:
+    async with flowing() as (client, flow, heard):
+        flow.pause_reading()
+        sending = asyncio.create_task(client.send(b"x" * 30_000_000))
+        await asyncio.sleep(0.1)  # nothing tells that nothing comes
+        assert not sending.done()
+        flow.resume_reading()
+        await heard.until(lambda: len(heard.taken) == 30_000_000)
+        await sending
+
+
+async def test_flow_says_when_the_transport_has_enough_and_when_it_has_room() -> None:
+    async with flowing() as (client, flow, heard):
+        client.transport.pause_reading()
+        while flow.write(b"x" * 1_000_000):
+            pass
+        assert heard.rooms == 0
+        client.transport.resume_reading()
+        await heard.until(lambda: heard.rooms)
+
+
+async def test_after_its_stop_nothing_is_told() -> None:
+    async with flowing() as (client, flow, heard):
+        await client.send(b"a")
+        await heard.until(lambda: heard.taken)
+        await flow.stop()
+        await client.send(b"b")
+        await (await client.ping())
+        await client.close()
+        assert (heard.taken, heard.left) == (b"a", [])
 
 
 class _nothing:
