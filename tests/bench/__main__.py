@@ -137,7 +137,7 @@ def _check_and_warm_up(stage: Stage) -> None:
     """Every server answers every workload, with as many rows as it should; then a moment of load on each."""
     for name in ("gateway", "plain", "asyncpg"):
         for workload in WORKLOADS.values():
-            if name == "asyncpg" and workload.batch:
+            if not workload.statement or (name == "asyncpg" and workload.batch):
                 continue
             answer = json.loads(stage.ask(name, bodies_for(name, workload)[0]))
             results = answer["results"] if workload.batch else [answer]

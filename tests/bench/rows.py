@@ -37,6 +37,9 @@ CPU_OF_EACH = Quantity("CPU of each", "x", "less", lambda ours, theirs: _quotien
 P50 = Quantity("p50", "x", "less", lambda ours, theirs: _quotient(ours.p50, theirs.p50))
 ADDED_P50 = Quantity("p50 added", "µs", "less", lambda ours, theirs: _difference(ours.p50, theirs.p50))
 MEMORY = Quantity("memory", "MiB", "less", lambda ours, theirs: ours.memory)
+MEMORY_OF_EACH = Quantity(
+    "memory of each", "KiB", "less", lambda ours, theirs: ours.memory and ours.memory / ours.requests * 1024
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,13 @@ _CONSTANT_64 = Run("constant", "key", 64)
 _FRESH_64 = Run("fresh, PgBouncer", "key", 64)
 _FIRST_QUERY = Run("import: sqlhttp and first query", "one", 1)
 _CALL = Run("call: sqlhttp", "key", 1)
+_WIRE = Run("wire, direct", "key", 1)
+_IDLE = Run("idle WebSockets", "one", 1000)
+
+
+def _door(way: str, protocol: str, clients: int = 10) -> Run:
+    return Run(f"pgbench, {way}", protocol, clients)
+
 
 # fmt: off
 RATIOS = (
@@ -104,6 +114,24 @@ RATIOS = (
           _KEY_1000, _KEY_64, is_quick=True),
     Ratio("the gateway at 1,000 keep-alive", "", MEMORY, 60,
           _KEY_1000, _KEY_1000, is_quick=True),
+    Ratio("pgbench -S, prepared, 10 clients, TCP door", "PgBouncer, a connection each", RATE, 0.25,
+          _door("TCP door", "prepared"), _door("PgBouncer", "prepared"), is_quick=True),
+    Ratio("pgbench -S, extended, 10 clients, TCP door", "PgBouncer, transaction pooling", RATE, 0.25,
+          _door("TCP door", "extended"), _door("PgBouncer", "extended")),
+    Ratio("pgbench -S, simple, 10 clients, TCP door", "PgBouncer, transaction pooling", RATE, 0.25,
+          _door("TCP door", "simple"), _door("PgBouncer", "simple")),
+    Ratio("pgbench -S, prepared, 10 clients, TCP door", "no pooler", RATE, None,
+          _door("TCP door", "prepared"), _door("direct", "prepared")),
+    Ratio("pgbench -S, prepared, 50 clients, TCP door", "no pooler", RATE, None,
+          _door("TCP door", "prepared", 50), _door("direct", "prepared", 50)),
+    Ratio("pgbench -S, simple, 50 clients, TCP door", "PgBouncer, transaction pooling", RATE, None,
+          _door("TCP door", "simple", 50), _door("PgBouncer", "simple", 50)),
+    Ratio("lookup by key, one WebSocket", "a kept connection", P50, 3,
+          Run("wire, WebSocket", "key", 1), _WIRE, is_quick=True),
+    Ratio("lookup by key, one connection to the TCP door", "a kept connection", P50, None,
+          Run("wire, TCP door", "key", 1), _WIRE),
+    Ratio("an idle WebSocket", "", MEMORY_OF_EACH, 30,
+          _IDLE, _IDLE, is_quick=True),
     Ratio("import sqlhttp and first query", "import httpx", CLIENT_CPU, 0.4,
           _FIRST_QUERY, Run("import: httpx", "one", 1), is_quick=True),
     Ratio("import sqlhttp and first query", "import httpx and first query", CLIENT_CPU, None,

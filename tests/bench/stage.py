@@ -1,13 +1,14 @@
 """All that runs during a bench: a private Postgres with its table, the gateway, its peers, PgBouncer, the loader."""
 
 import asyncio
+import shutil
 import subprocess
 import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.bench.loads import Loader
@@ -18,6 +19,7 @@ from tests.support.cluster import Database, running_cluster
 from tests.support.gateway import free_port
 from tests.support.pgbouncer import PROGRAM, pgbouncer
 
+PGBENCH = shutil.which("pgbench")
 POSTGRES = {"max_connections": "300", "shared_buffers": "128MB"}
 
 
@@ -28,6 +30,8 @@ class Stage:
     postgres: int
     database: Database
     servers: dict[str, Process]
+    door: Database
+    """The database by way of the gateway's TCP door."""
     loader: Loader
     pooler_url: str | None
 
@@ -72,19 +76,24 @@ def running_stage() -> Iterator[Stage]:
         cluster = running.enter_context(running_cluster(POSTGRES))
         database = asyncio.run(cluster.create_database())
         asyncio.run(_fill(database))
+        if PGBENCH is not None:
+            subprocess.run([PGBENCH, "-i", "-q", database.url], check=True, capture_output=True, timeout=60)
         servers: dict[str, Process] = {}
 
-        def serve(name: str, module: str, *arguments: str) -> None:
+        door = replace(database, host="127.0.0.1", port=free_port())
+
+        def serve(name: str, module: str, *arguments: str, **settings: str) -> None:
             port = free_port()
             command = python(module, *arguments, "--port", str(port))
-            child = Process(name, command, environment=environment(DATABASE_URL=database.url), port=port)
+            variables = environment(DATABASE_URL=database.url, **settings)
+            child = Process(name, command, environment=variables, port=port)
             servers[name] = running.enter_context(child)
             child.wait_until_listening()
 
-        serve("gateway", "sqlhttp_gateway", "serve")
+        serve("gateway", "sqlhttp_gateway", "serve", SQLHTTP_LISTEN__POSTGRES=str(door.port))
         loader = running.enter_context(Loader())
         pooler_url = running.enter_context(pgbouncer(database, size=10)).url if PROGRAM is not None else None
-        stage = Stage(cluster.pid, database, servers, loader, pooler_url)
+        stage = Stage(cluster.pid, database, servers, door, loader, pooler_url)
         answer = stage.ask("gateway", WORKLOADS["key"].neon_bodies[0])
         Path(folder, "answer.json").write_bytes(answer)
         serve("constant", "tests.bench.peers", "constant", "--body", str(folder / "answer.json"))

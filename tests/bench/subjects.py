@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from tests.bench import client
+from tests.bench import client, doors
 from tests.bench.loads import WRK, wrk
 from tests.bench.measure import Run, Sample, family_cpu_seconds
 from tests.bench.stage import Stage
@@ -115,6 +115,14 @@ SUBJECTS: dict[str, Subject] = {
     "asyncpg to text": partial(_direct, "text"),
     "fresh": partial(_direct, "fresh"),
     "fresh, PgBouncer": partial(_direct, "pooler"),
+    # Programs that speak Postgres's own wire.
+    "pgbench, direct": partial(doors.pgbench, "direct"),
+    "pgbench, PgBouncer": partial(doors.pgbench, "pooler"),
+    "pgbench, TCP door": partial(doors.pgbench, "door"),
+    "wire, direct": partial(doors.round_trips, "direct"),
+    "wire, TCP door": partial(doors.round_trips, "tcp"),
+    "wire, WebSocket": partial(doors.round_trips, "websocket"),
+    "idle WebSockets": doors.idle,
     # Clients, each in a process of its own.
     **{f"call: {kind}": partial(_called, kind) for kind in client.CALLERS},
     **{f"import: {kind}": partial(_imported, kind) for kind in client.IMPORTS},

@@ -36,7 +36,8 @@ class Workload:
 
     name: str
     title: str
-    statement: str
+    statement: str = ""
+    """Empty where the program that asks has its own."""
     arguments: Sequence[Arguments] = ((),)
     batch: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -78,6 +79,9 @@ WORKLOADS = {
         Workload("rows", "100 rows of 8 columns", _RANGE + "100", [(4711,)]),
         Workload("many", "10,000 rows of 8 columns", _RANGE + "10000", [(4711,)], is_slow=True),
         Workload("batch", "batch of 5 lookups in a transaction", _BY_KEY, [(4711,)], batch=5),
+        Workload("prepared", "pgbench -S -M prepared"),
+        Workload("extended", "pgbench -S -M extended"),
+        Workload("simple", "pgbench -S -M simple"),
     )
 }
 

@@ -18,6 +18,7 @@ PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbi
 _START_TIMEOUT = 10.0  # seconds; a start takes a few hundredths of one
 _SETTINGS = """
 [databases]
+{name}_session = host={host} port={port} dbname={name} pool_mode=session
 * = host={host} port={port}
 [pgbouncer]
 listen_addr = 127.0.0.1
@@ -35,7 +36,10 @@ log_disconnections = 0
 
 @contextmanager
 def pgbouncer(database: Database, *, size: int) -> Iterator[Database]:
-    """`database` as it is reached through a PgBouncer with `size` server connections."""
+    """`database` as it is reached through a PgBouncer with `size` server connections.
+
+    Under its name with `_session` behind, it is lent for the session.
+    """
     assert PROGRAM is not None
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -43,7 +47,12 @@ def pgbouncer(database: Database, *, size: int) -> Iterator[Database]:
         account = Account.for_folder(folder)  # it refuses to run as root
         before = replace(database, host="127.0.0.1", port=free_port())
         settings = _SETTINGS.format(
-            host=database.host, port=database.port, listen_port=before.port, folder=folder, size=size
+            name=database.name,
+            host=database.host,
+            port=database.port,
+            listen_port=before.port,
+            folder=folder,
+            size=size,
         )
         (folder / "pgbouncer.ini").write_text(settings)
         (folder / "users").write_text(f'"{database.role}" "{database.password}"\n')

@@ -1,0 +1,111 @@
+"""The doors for Postgres's own wire: pgbench by each way to the database, round trips, and what idle programs hold.
+
+pgbench's own SELECT-only script (`-S`) is asked in its three protocols. PgBouncer before 1.21 knows no prepared
+statements in transaction mode, so that in `prepared` it lends a connection for the session; the gateway does not.
+"""
+
+import json
+import math
+import re
+import subprocess
+from dataclasses import replace
+
+from tests.bench.measure import Sample, Unavailable, cpu_seconds, resident_mib
+from tests.bench.processes import ROOT, Process, environment, python
+from tests.bench.stage import PGBENCH, Stage
+from tests.bench.workloads import Workload
+from tests.support.gateway import free_port
+
+IDLE = 1000
+"""Idle WebSockets; so many that what one more of anything costs does not show."""
+_TIMEOUT = 60.0  # seconds
+_LATENCY = re.compile(r"latency average = ([\d.]+) ms")
+_PROCESSED = re.compile(r"number of transactions actually processed: (\d+)")
+_RATE = re.compile(r"tps = ([\d.]+)")
+
+
+def pgbench(way: str, stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
+    """`way` is direct, pooler or door. p50 is pgbench's average; it counts in whole seconds, so they are rounded up.
+
+    Raises:
+        Unavailable: pgbench, or PgBouncer, is not installed.
+    """
+    if PGBENCH is None:
+        raise Unavailable("pgbench is not installed")
+    gateway = stage.server("gateway")
+    urls = {"direct": lambda: stage.database.url, "door": lambda: stage.door.url, "pooler": lambda: stage.pooler}
+    url = urls[way]()
+    if way == "pooler" and workload.name == "prepared":
+        url += "_session"
+    command = [PGBENCH, "-n", "-S", "-M", workload.name, "-c", str(connections), "-T", str(math.ceil(seconds)), url]
+    before = cpu_seconds(gateway.pid)
+    told = _told(command)
+    used = cpu_seconds(gateway.pid) - before
+    count, rate = int(_found(_PROCESSED, told)), _found(_RATE, told)
+    return Sample(
+        requests=count,
+        seconds=count / rate,
+        p50=_found(_LATENCY, told) * 1e3,
+        server_cpu=used / count * 1e6 if way == "door" else None,
+    )
+
+
+def round_trips(how: str, stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
+    """One program that waits for each answer, by the same client whatever the way."""
+    gateway = stage.server("gateway")
+    [argument, *_] = [*map(str, workload.arguments[0]), ""]
+    variables = environment(
+        BENCH_URL=stage.database.url,
+        BENCH_PORT=str(gateway.port),
+        BENCH_DOOR=str(stage.door.port),
+        BENCH_STATEMENT=workload.statement,
+        BENCH_ARGUMENT=argument,
+    )
+    before = cpu_seconds(gateway.pid)
+    sample = Sample(**json.loads(_told(python("tests.bench.over_wire", how, str(seconds)), variables)))
+    used = cpu_seconds(gateway.pid) - before
+    return sample if how == "direct" else replace(sample, server_cpu=used / sample.requests * 1e6)
+
+
+def idle(stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
+    """A gateway of its own, and what its memory grows by: `memory` is MiB for all, `requests` how many they are."""
+    port = free_port()
+    serve = python("sqlhttp_gateway", "serve", "--port", str(port))
+    variables = environment(DATABASE_URL=stage.database.url)
+    with Process("gateway", serve, environment=variables, port=port) as gateway:
+        gateway.wait_until_listening()
+        variables |= {"BENCH_URL": stage.database.url, "BENCH_PORT": str(port)}
+        _keep(5, variables)  # what the first ones need of code and caches is there for all
+        before = resident_mib(gateway.pid)
+        after = _keep(connections, variables, gateway)
+    return Sample(requests=connections, seconds=0.0, memory=after - before)
+
+
+def _keep(count: int, variables: dict[str, str], gateway: Process | None = None) -> float:
+    command = python("tests.bench.over_wire", "idle", str(count))
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with Process("idle programs", command, environment=variables, options=pipes) as programs:
+        programs.ask("", timeout=_TIMEOUT)
+        return resident_mib(gateway.pid) if gateway is not None else 0.0
+
+
+def _told(command: list[str], variables: dict[str, str] | None = None) -> str:
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=variables or environment(),
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT,
+        start_new_session=True,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{command}: {done.stderr}")
+    return done.stdout
+
+
+def _found(pattern: re.Pattern[str], text: str) -> float:
+    match = pattern.search(text)
+    if match is None:
+        raise RuntimeError(f"pgbench said something else: {text}")
+    return float(match[1])
