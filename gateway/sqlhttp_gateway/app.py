@@ -15,11 +15,14 @@ from starlette.websockets import WebSocketClose
 
 from sqlhttp_gateway.auth.build import Credentials
 from sqlhttp_gateway.auth.own_access import OwnAccess
+from sqlhttp_gateway.cache.invalidation import Invalidations
 from sqlhttp_gateway.cache.results import ResultCache
 from sqlhttp_gateway.cache.stamps import Stamps
 from sqlhttp_gateway.cache.store import Store
 from sqlhttp_gateway.cached import CachedAnswers
 from sqlhttp_gateway.endpoints.access import ADMIN_SOCKET, Access
+from sqlhttp_gateway.endpoints.cache import PATH as INVALIDATE_PATH
+from sqlhttp_gateway.endpoints.cache import Invalidate, invalidate
 from sqlhttp_gateway.endpoints.certificate import Certificate, load
 from sqlhttp_gateway.endpoints.listener import Listener
 from sqlhttp_gateway.endpoints.metrics import Scrape, metrics
@@ -116,8 +119,11 @@ class Gateway:
         self._drain_until: float | None = None
         probes = [Route("/livez", livez), Route("/readyz", readyz)]
         inside = [Route("/metrics", metrics), Route("/status", status)]
+        programs = [Route(INVALIDATE_PATH, invalidate, methods=["POST", "OPTIONS"])]
         has_own_address = settings.admin.port is not None or settings.admin.unix_socket is not None
-        self._starlette = _starlette(probes if has_own_address else probes + inside, lifespan=self._lifespan)
+        self._starlette = _starlette(
+            programs + (probes if has_own_address else probes + inside), lifespan=self._lifespan
+        )
         self._admin = _starlette(probes + inside)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -229,6 +235,7 @@ class Gateway:
         )
         self._sql = sql = SqlEndpoint(service, settings.request, self._observe, quick=quick)
         self._tunnels = tunnels = Tunnels(
+            cache=cached.cache if cached is not None else None,
             authenticator=authenticator,
             registry=registry,
             claims=credentials.claims,
@@ -290,6 +297,8 @@ class Gateway:
         reporter.start()
         if self.certificate is not None:
             self.certificate.start()
+        if cached is not None:
+            cached.start()
         if self._traces is not None:
             self._traces.start()
         if watch is not None:
@@ -300,6 +309,11 @@ class Gateway:
                 "readiness": self._readiness,
                 "scrape": Scrape(reporter, access, settings.metrics),
                 "status": Status(reporter, access, self._readiness),
+                "invalidate": Invalidate(
+                    authenticator,
+                    Invalidations(cached.cache) if cached is not None else None,
+                    admins=self._admins(),
+                ),
             }
         finally:
             self._readiness.is_draining = True
@@ -319,6 +333,11 @@ class Gateway:
             if self._traces is not None:
                 await asyncio.to_thread(self._traces.stop)
             passwords.close()
+
+    def _admins(self) -> frozenset[tuple[str, str]]:
+        """Who may invalidate the answers of all databases of a target: (target, role)."""
+        named = {(name, role) for name in self._targets.by_name for role in self._settings.admin.roles}
+        return frozenset(named | {(name, each.admin.role) for name, each in self._targets.by_name.items()})
 
     def _make_cache(self) -> CachedAnswers | None:
         """The result cache, unless it has no room."""

@@ -37,6 +37,7 @@ _HARMLESS_TAGS = frozenset(
 )
 """First words of the command tags of what changes no table. EXPLAIN is not among them, since it may run things."""
 _CHANGE_TAGS = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "COPY"})
+_SWEEP_EVERY = 10.0
 _RETRY_AFTER = 1_000_000_000
 """Nanoseconds between two tries to refresh an answer when the first failed."""
 
@@ -68,6 +69,7 @@ class CachedAnswers:
         self._verdicts = verdicts
         self._observe = observe
         self._retry_at: dict[bytes, int] = {}
+        self._sweeping: asyncio.Task[None] | None = None
 
     # ── what is asked ──
 
@@ -126,9 +128,21 @@ class CachedAnswers:
             return self._past(question, reason)
         return await self._fetched(question, fetch, run)
 
+    def start(self) -> None:
+        """Begin to forget what nobody can get any more."""
+        self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
+
     async def stop(self) -> None:
         """Fetch no more."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
         await self.cache.flights.stop()
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_EVERY)
+            self.cache.store.sweep()
 
     def _found(self, question: Question, found: Found, fetch: Fetch, run: RunReading) -> Outcome:
         entry = found.entry

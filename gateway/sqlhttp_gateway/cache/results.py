@@ -124,21 +124,21 @@ class ResultCache:
             found |= {bucket(_RELATION, *place, relation), bucket(_TENANT, *place, tenant, _RELATION, relation)}
         return tuple(found)
 
-    # ── the end ──
+    # ── the end. Each of these answers with the buckets that it has stamped ──
 
-    def changed(self, place: Place, relations: Iterable[str] | None) -> None:
+    def changed(self, place: Place, relations: Iterable[str] | None) -> list[int]:
         """These relations were written; None: perhaps any."""
         ground = self.ground(place)
         buckets = [ground.anything]
         if relations is None:
             buckets.append(ground.everything)
         buckets += [self.stamps.bucket(_RELATION, *place, relation) for relation in relations or ()]
-        self.stamps.stamp(buckets)
+        return self._end(buckets)
 
-    def schema_changed(self, place: Place) -> None:
+    def schema_changed(self, place: Place) -> list[int]:
         """Anything may be different: tables, views, functions, policies."""
         ground = self.ground(place)
-        self.stamps.stamp((ground.anything, ground.everything, ground.schema))
+        return self._end([ground.anything, ground.everything, ground.schema])
 
     def schema_changed_at(self, place: Place) -> int:
         """When that was last."""
@@ -146,7 +146,7 @@ class ResultCache:
 
     def invalidate(
         self, place: Place, *, tenant: str | None, tags: Iterable[str] = (), relations: Iterable[str] = ()
-    ) -> None:
+    ) -> list[int]:
         """End answers with one of these tags, or that read one of these relations: of all tenants, or of one."""
         bucket = self.stamps.bucket
         owner = (_TENANT, *place, tenant) if tenant is not None else None
@@ -158,18 +158,22 @@ class ResultCache:
             buckets.append(self.ground(place).anything)
         elif owner is not None and relations:
             buckets.append(bucket(*owner))  # an answer of theirs that could rest on any relation
-        self.stamps.stamp(buckets)
+        return self._end(buckets)
 
-    def invalidate_all(self, place: Place, *, tenant: str | None) -> None:
+    def invalidate_all(self, place: Place, *, tenant: str | None) -> list[int]:
         """End all answers of a database: of all tenants, or of one."""
         if tenant is None:
-            self.stamps.stamp((self.ground(place).everything,))
-        else:
-            self.stamps.stamp((self.stamps.bucket(_TENANT, *place, tenant),))
+            return self._end([self.ground(place).everything])
+        return self._end([self.stamps.bucket(_TENANT, *place, tenant)])
 
-    def invalidate_target(self, target: str) -> None:
+    def invalidate_target(self, target: str) -> list[int]:
         """End all answers of all databases of a target."""
-        self.stamps.stamp((self.stamps.bucket(_TARGET, target),))
+        return self._end([self.stamps.bucket(_TARGET, target)])
+
+    def _end(self, buckets: list[int]) -> list[int]:
+        """Stamp them, and say which, for whoever has to tell others."""
+        self.stamps.stamp(buckets)
+        return buckets
 
     def is_kept(self, place: Place) -> bool:
         """Whether any worker may have an answer of this database, so that changes in it matter."""

@@ -23,6 +23,7 @@ from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.settings import TunnelSettings
+from sqlhttp_gateway.tunnel.changes import Changes
 from sqlhttp_gateway.tunnel.clocks import Clocks
 from sqlhttp_gateway.tunnel.granted import Granted
 from sqlhttp_gateway.tunnel.greetings import Greetings
@@ -74,6 +75,7 @@ class Traffic:
         settings: TunnelSettings,
         observe: Observer,
         granted: Granted | None = None,
+        changes: Changes | None = None,
     ) -> None:
         """`granted` is what a program has that showed a key or a token."""
         self._stream = stream
@@ -88,6 +90,7 @@ class Traffic:
         self._greetings = greetings
         self._parameters = logged_in.startup.parameters
         self._granted = granted
+        self._changes = changes
         self._prologues: Callable[[Backend], MakePrologue] | None = None
         """What makes a granted program's transactions begin as they must, on any backend."""
         self._settings = settings
@@ -238,6 +241,8 @@ class Traffic:
         self._last_words = data
         try:
             self._pipeline.receive_backend(data)
+            if self._changes is not None:
+                self._changes.said(data)
             self._flush()
         except RemoteProtocolError as error:
             self._flush()
@@ -325,6 +330,8 @@ class Traffic:
                     self._flow.resume_reading()
                 self._clocks.touch(self._loop.time())
                 self._fed += len(data)
+                if self._changes is not None:
+                    self._changes.sent(data)
                 self._pipeline.receive_frontend(data)
                 self._flush()
         except BadRequest as error:
@@ -526,6 +533,8 @@ class Traffic:
 
     async def _leave(self) -> None:
         """The program is gone or refused: nothing of it may stay, and what it runs must stop."""
+        if self._changes is not None:
+            self._changes.left()
         self._unpin()
         if self._cancelling is not None:
             await asyncio.shield(self._cancelling)

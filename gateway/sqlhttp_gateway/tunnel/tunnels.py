@@ -5,12 +5,14 @@ import traceback
 
 from sqlhttp_gateway.auth.authenticate import Authenticator
 from sqlhttp_gateway.auth.claims import Claims
+from sqlhttp_gateway.cache.results import ResultCache
 from sqlhttp_gateway.errors import GatewayError, InvalidParameter, ScopeRefused, ShuttingDown, TunnelsExhausted
 from sqlhttp_gateway.events import Bug, KeyShown, Observer, TunnelClosed, TunnelOpened
 from sqlhttp_gateway.limits import Quotas
 from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.settings import TunnelSettings
+from sqlhttp_gateway.tunnel.changes import Changes
 from sqlhttp_gateway.tunnel.console import DATABASE, Client, Console, Sources
 from sqlhttp_gateway.tunnel.granted import Granted
 from sqlhttp_gateway.tunnel.greetings import Greetings
@@ -45,7 +47,9 @@ class Tunnels:
         quotas: Quotas,
         settings: TunnelSettings,
         observe: Observer,
+        cache: ResultCache | None = None,
     ) -> None:
+        """`cache` is told what the programs change."""
         self._authenticator = authenticator
         self._claims = claims
         self._registry = registry
@@ -56,6 +60,7 @@ class Tunnels:
         self._pins = Pins(settings.max_pinned)
         self._listeners = Listeners(registry)
         self._greetings = Greetings()
+        self._cache = cache
         self._sources = prepared.Sources()
         self._open: dict[Traffic, tuple[str, Stream, LoggedIn]] = {}
         self._granted: set[Granted] = set()
@@ -211,6 +216,7 @@ class Tunnels:
                 pins=self._pins,
                 listeners=self._listeners,
                 greetings=self._greetings,
+                changes=Changes(self._cache, (pool.key.target, pool.key.database)) if self._cache is not None else None,
                 settings=self._settings,
                 observe=self._observe,
                 granted=granted,

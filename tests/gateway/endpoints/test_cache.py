@@ -1,0 +1,115 @@
+"""POST /cache/invalidate, on a real Postgres."""
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from sqlhttp_gateway.auth.api_keys import hash_of, new_key
+from tests.support.asgi import Call, piece
+from tests.support.cluster import Cluster, Database
+from tests.support.program import scratch_role
+from tests.support.running_app import RunningApp, running_app
+
+
+@pytest.fixture
+async def app(database: Database) -> AsyncIterator[RunningApp]:
+    database.psql("CREATE TABLE t AS SELECT 1 AS id")
+    async with running_app(database) as running:
+        yield running
+
+
+async def end(app: RunningApp, body: object, **headers: str) -> Call:
+    given = {"neon-connection-string": app.database.url} | {
+        name.replace("_", "-"): each for name, each in headers.items()
+    }
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    pairs = [(name.encode(), value.encode()) for name, value in given.items() if value]
+    return await app.send(Call(piece(content), path="/cache/invalidate", headers=pairs))
+
+
+async def is_hit(app: RunningApp, *, tags: str = "", **headers: str) -> bool:
+    call = await app.post({"query": "SELECT * FROM t"}, cache_control="max-age=60", sqlhttp_cache_tags=tags, **headers)
+    assert call.status == 200, call.body
+    return "; hit" in call.headers["cache-status"]
+
+
+@pytest.mark.parametrize(
+    "body", [{"tags": ["t", "u"]}, {"relations": ["t"]}, {"relations": ["public.t"]}, {"all": True}]
+)
+async def test_what_is_named_is_gone_when_the_answer_comes(app: RunningApp, body: object) -> None:
+    await is_hit(app, tags="t")
+    assert await is_hit(app, tags="t")
+    call = await end(app, body)
+    assert (call.status, call.body) == (204, b"")
+    assert not await is_hit(app, tags="t")
+
+
+@pytest.mark.parametrize("body", [{"tags": ["u"]}, {"relations": ["u"]}])
+async def test_what_is_not_named_stays(app: RunningApp, body: object) -> None:
+    await is_hit(app, tags="t")
+    assert (await end(app, body)).status == 204
+    assert await is_hit(app, tags="t")
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", [], {}, {"tag": ["t"]}, {"tags": "t"}, {"tags": [1]}, {"tags": ["a b"]}, {"all": 1}]
+)
+async def test_body_that_names_nothing_is_refused(app: RunningApp, body: object) -> None:
+    call = await end(app, body)
+    assert (call.status, call.json()["code"]) == (400, "08P01")
+
+
+async def test_body_that_is_too_large_is_refused(app: RunningApp) -> None:
+    assert (await end(app, b" " * 70_000)).status == 413
+
+
+async def test_wrong_password_ends_nothing(app: RunningApp, database: Database) -> None:
+    await is_hit(app)
+    call = await end(app, {"all": True}, neon_connection_string=database.as_role("postgres", "wrong").url)
+    assert (call.status, call.json()["code"]) == (400, "28P01")
+    assert await is_hit(app)
+
+
+async def test_only_the_gateways_own_role_may_end_everything(
+    app: RunningApp, database: Database, postgres: Cluster
+) -> None:
+    await is_hit(app)
+    with scratch_role(postgres) as role:
+        url = database.as_role(role, "secret").url
+        call = await end(app, {"everywhere": True}, neon_connection_string=url)
+        assert call.status == 400
+        assert "admin.roles" in call.json()["message"]
+    assert await is_hit(app)
+    assert (await end(app, {"everywhere": True})).status == 204
+    assert not await is_hit(app)
+
+
+async def test_key_ends_its_own_answers_alone(database: Database) -> None:
+    database.psql("CREATE TABLE t AS SELECT 1 AS id")
+    keys = {}
+    texts = []
+    for _ in range(2):
+        key = new_key()
+        keys[key.id] = {"hash": hash_of(key), "database": database.name, "role": "postgres"}
+        texts.append(key.text)
+    async with running_app(database, keys=keys) as app:
+        mine, other = ({"authorization": f"Bearer {text}"} for text in texts)
+        assert not await is_hit(app, tags="t", **mine)
+        assert not await is_hit(app, tags="t", **other)
+        assert (await end(app, {"tags": ["t"]}, **mine)).status == 204
+        assert not await is_hit(app, tags="t", **mine)
+        assert await is_hit(app, tags="t", **other)
+        assert (await end(app, {"tags": ["t"]})).status == 204
+        assert not await is_hit(app, tags="t", **other)
+
+
+async def test_page_may_ask_and_read_what_became_of_it(app: RunningApp) -> None:
+    call = await app.get("/cache/invalidate", method="OPTIONS")
+    assert call.headers["access-control-allow-origin"] == "*"
+    assert "Neon-Connection-String" in call.headers["access-control-allow-headers"]
+
+
+async def test_without_a_cache_there_is_nothing_to_end(database: Database) -> None:
+    async with running_app(database, cache={"max_bytes": 0}) as app:
+        assert (await end(app, {"all": True})).status == 204
