@@ -27,6 +27,7 @@ from sqlhttp_gateway.endpoints.certificate import Certificate, load
 from sqlhttp_gateway.endpoints.listener import Listener
 from sqlhttp_gateway.endpoints.metrics import Scrape, metrics
 from sqlhttp_gateway.endpoints.origins import Origins, refuse_page
+from sqlhttp_gateway.endpoints.peers import Peers
 from sqlhttp_gateway.endpoints.probes import Readiness, livez, readyz
 from sqlhttp_gateway.endpoints.sql import SqlEndpoint
 from sqlhttp_gateway.endpoints.status import Status, status
@@ -106,6 +107,9 @@ class Gateway:
             observers.append(audit_observer(settings.audit))
         self._observe = each(*observers)
         self._origins = Origins(settings.request.allow_origins)
+        self.peers = Peers(settings.listen)
+        """Whose word about a program's address is taken, and who may come in."""
+        self._take_up.append(lambda new: self.peers.reconfigure(new.listen))
         self._take_up.append(lambda new: self._origins.reconfigure(new.request.allow_origins))
         self._sql: SqlEndpoint | None = None
         self._tunnel: TunnelEndpoint | None = None
@@ -233,7 +237,7 @@ class Gateway:
             observe=self._observe,
             telling=_telling(settings),
         )
-        self._sql = sql = SqlEndpoint(service, settings.request, self._observe, quick=quick)
+        self._sql = sql = SqlEndpoint(service, settings.request, self._observe, quick=quick, peers=self.peers)
         self._tunnels = tunnels = Tunnels(
             cache=cached.cache if cached is not None else None,
             authenticator=authenticator,
@@ -242,10 +246,15 @@ class Gateway:
             quotas=quotas,
             settings=settings.tunnel,
             observe=self._observe,
+            admit=self.peers.admit,
         )
-        self._tunnel = TunnelEndpoint(tunnels)
+        self._tunnel = TunnelEndpoint(tunnels, self.peers)
         self._listener = listener = Listener(
-            tunnels, settings.listen, certificate=self.certificate, unix=self._postgres_unix
+            tunnels,
+            settings.listen,
+            certificate=self.certificate,
+            unix=self._postgres_unix,
+            trusts=self.peers.trusts,
         )
         self._readiness = Readiness(registry, self._targets)
         watch = self._make_watch()
@@ -271,7 +280,7 @@ class Gateway:
                 settings=lambda: shown(self._settings),
             )
         )
-        access = Access(settings.admin.allow_from)
+        access = Access(settings.admin.allow_from, self.peers)
         self._take_up += [
             lambda new: registry.apply(
                 self._targets.by_server, max_total=per_worker(new.pool, new.listen.workers).max_total

@@ -24,6 +24,7 @@ from sqlhttp_gateway.app import create_app
 from sqlhttp_gateway.cache.stamps import Stamps
 from sqlhttp_gateway.endpoints.certificate import TLS_GOODBYE, TLS_TIMEOUT
 from sqlhttp_gateway.endpoints.lane import http_protocol
+from sqlhttp_gateway.endpoints.proxied import Claims, ProxiedServer, claiming
 from sqlhttp_gateway.endpoints.upgrade import TunnelProtocol
 from sqlhttp_gateway.observe.logs import configure_logging
 from sqlhttp_gateway.observe.reporter import Place
@@ -64,6 +65,7 @@ class GatewayServer(uvicorn.Server):
         self._sockets = sockets
         super().__init__(_config(self._gateway, settings))
         self._admin = _config(self._gateway.admin, settings)
+        self._proxied = sockets.http if "http" in settings.listen.proxy_protocol else None
         self._https = settings.listen.https
         self._ready = ready
         self._read = read
@@ -112,8 +114,10 @@ class GatewayServer(uvicorn.Server):
             (self._sockets.admin, self._admin, None),
             (self._sockets.admin_unix, self._admin, None),
         ):
-            if bound is not None:
-                self.servers.append(await self._listen(bound, config, context))
+            if bound is None:
+                continue
+            listen = self._listen_proxied if bound is self._proxied else self._listen
+            self.servers.append(await listen(bound, config, context))
         if gc.get_threshold()[0] == _GC_YOUNG:  # this process is ours
             gc.collect()
             gc.freeze()  # what is there now stays, so that no collection need look at it again
@@ -166,6 +170,31 @@ class GatewayServer(uvicorn.Server):
             ssl_handshake_timeout=TLS_TIMEOUT if tls is not None else None,
             ssl_shutdown_timeout=TLS_GOODBYE if tls is not None else None,
         )
+
+    async def _listen_proxied(self, bound: socket.socket, config: uvicorn.Config, tls: ssl.SSLContext | None) -> Any:
+        """The same where a trusted proxy says for whom it asks before all else."""
+        claims: Claims = {}
+        http = claiming(config.http_protocol_class, claims)
+        config.ws_protocol_class = claiming(config.ws_protocol_class, claims) if config.ws_protocol_class else None
+        loop = asyncio.get_running_loop()
+
+        def protocol() -> asyncio.Protocol:
+            made: asyncio.Protocol = http(config=config, server_state=self.server_state, app_state=self.lifespan.state)
+            return made
+
+        async def serve(connection: socket.socket, told: str) -> None:
+            if told:
+                host, port = connection.getpeername()[:2]
+                claims[host, port] = told, 0
+            await loop.connect_accepted_socket(
+                protocol,
+                connection,
+                ssl=tls,
+                ssl_handshake_timeout=TLS_TIMEOUT if tls is not None else None,
+                ssl_shutdown_timeout=TLS_GOODBYE if tls is not None else None,
+            )
+
+        return ProxiedServer(bound, serve, trusts=self._gateway.peers.trusts, backlog=config.backlog)
 
     async def _unless_forced(self, work: Coroutine[Any, Any, None]) -> None:
         """Wait for it, but not after the second signal."""

@@ -90,11 +90,35 @@ class ListenSettings(Section):
     cleartext_password: bool = Field(
         default=False, description="Whether listen.postgres takes passwords without TLS from other machines, too."
     )
+    allow_from: tuple[str, ...] = Field(
+        default=(),
+        description="Addresses and networks that may use the gateway at all, on both ports; none: everybody.",
+        examples=[["10.0.0.0/8"]],
+    )
+    trusted_proxies: tuple[str, ...] = Field(
+        default=(),
+        description="Addresses and networks of proxies that are believed for whom they ask; unix: on a Unix socket.",
+        examples=[["10.0.0.10", "unix"]],
+    )
+    forwarded_header: Literal["x-forwarded-for", "forwarded"] = Field(
+        default="x-forwarded-for",
+        description="The header in which they say it over HTTP; the other one, anybody could have sent.",
+    )
+    proxy_protocol: tuple[Literal["http", "postgres"], ...] = Field(
+        default=(),
+        description="Ports on which every connection of theirs begins with the PROXY protocol, version 1 or 2.",
+        examples=[["postgres"]],
+    )
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         if self.tls_key is not None and self.tls_certificate is None:
             raise ValueError("tls_key is of no use without tls_certificate")
+        for network in (*self.allow_from, *self.trusted_proxies):
+            if network != "unix" or network in self.allow_from:
+                ip_network(network)  # its message names the fault
+        if self.proxy_protocol and not self.trusted_proxies:
+            raise ValueError("proxy_protocol needs trusted_proxies: it is spoken with those alone")
         if self.postgres_socket_directory is not None and not self.postgres:
             raise ValueError("postgres_socket_directory needs listen.postgres, whose number is in the socket's name")
         return self

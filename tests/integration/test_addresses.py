@@ -1,5 +1,6 @@
 """Where the gateway can be reached: TLS on both doors, Unix sockets, and an address of its own for who watches it."""
 
+import asyncio
 import shutil
 import socket
 import ssl
@@ -17,6 +18,7 @@ import sqlhttp
 from tests.support.certificates import Authority, Files
 from tests.support.cluster import Database
 from tests.support.gateway import Gateway, free_port
+from tests.support.wire_program import startup
 
 PSQL = shutil.which("psql")
 
@@ -189,3 +191,90 @@ def test_the_admin_port_has_its_networks_too(start_gateway: Callable[..., Gatewa
     admin = f"http://127.0.0.1:{gateway.sockets.admin.getsockname()[1]}"
     assert httpx.get(f"{admin}/metrics").status_code == 403
     assert httpx.get(f"{admin}/livez").status_code == 200
+
+
+# ── who asks, behind proxies ─────────────────────────────────────────────────────────────────────────────────────────
+
+TOLD = "203.0.113.9"
+HEADER_1 = f"PROXY TCP4 {TOLD} 127.0.0.1 56324 443\r\n".encode()
+
+
+def asked_by(gateway: Gateway, database: Database, **headers: str) -> str:
+    """What a program is told whose address is not on the list; empty when it is let in."""
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    given["Neon-Connection-String"] = database.url
+    with httpx.Client(base_url=gateway.url) as program:
+        texts = set()
+        for _ in range(3):  # the first of a kept connection goes another way than the others
+            response = program.post("/sql", json={"query": "SELECT 1"}, headers=given)
+            texts.add(response.json().get("message", "") if response.status_code == 400 else "")
+        [text] = texts
+        return str(text)
+
+
+def test_an_allow_list_counts_the_address_that_a_trusted_proxy_tells(
+    start_gateway: Callable[..., Gateway], database: Database
+) -> None:
+    gateway = start_gateway(
+        listen={"port": 0, "trusted_proxies": ["127.0.0.1"], "allow_from": ["127.0.0.1", "198.51.100.0/24"]}
+    )
+    assert asked_by(gateway, database) == ""
+    assert asked_by(gateway, database, x_forwarded_for="198.51.100.7") == ""
+    assert asked_by(gateway, database, x_forwarded_for=f"198.51.100.7, {TOLD}") == (
+        f"this IP address {TOLD} is not allowed to connect"
+    )
+    assert httpx.get(f"{gateway.url}/readyz", headers={"x-forwarded-for": TOLD}).status_code == 200
+    # Through a trusted proxy, too, the numbers are for their networks alone.
+    assert httpx.get(f"{gateway.url}/status", headers={"x-forwarded-for": TOLD}).status_code == 403
+    assert httpx.get(f"{gateway.url}/status", headers={"x-forwarded-for": "127.0.0.1"}).status_code == 200
+
+
+def test_an_untrusted_peer_is_who_it_is_whatever_it_says(
+    start_gateway: Callable[..., Gateway], database: Database
+) -> None:
+    gateway = start_gateway(listen={"port": 0, "allow_from": ["198.51.100.0/24"]})
+    assert "127.0.0.1 is not allowed" in asked_by(gateway, database, x_forwarded_for="198.51.100.7")
+
+
+async def test_a_websocket_and_the_tcp_door_say_it_as_postgres_would(
+    start_gateway: Callable[..., Gateway], database: Database
+) -> None:
+    port = free_port()
+    gateway = start_gateway(listen={"port": 0, "postgres": port, "allow_from": ["198.51.100.0/24"]})
+    with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError, match=r"127\.0\.0\.1 is not allowed"):
+        await asyncpg.connect(database.url.replace(f":{database.port}", f":{port}"), ssl=False)
+    with pytest.raises(sqlhttp.NeonDbError, match=r"127\.0\.0\.1 is not allowed"):
+        sqlhttp.neon(database.url, endpoint=gateway.url).session().__enter__()
+
+
+def test_the_proxy_protocol_on_the_http_port(
+    start_gateway: Callable[..., Gateway], database: Database, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    proxied = {"trusted_proxies": ["127.0.0.1"], "proxy_protocol": ["http"], "allow_from": ["198.51.100.0/24"]}
+    for tls in ({}, listen(authority.issue())):
+        gateway = start_gateway(listen={"port": 0, **tls, **proxied})
+        for told, status in ((TOLD, 400), ("198.51.100.7", 200)):
+            with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as plain:
+                plain.sendall(HEADER_1.replace(TOLD.encode(), told.encode()))
+                connection = trusting(authority).wrap_socket(plain, server_hostname="localhost") if tls else plain.dup()
+                with connection:
+                    body = b'{"query": "SELECT 1"}'
+                    for _ in range(2):
+                        head = f"POST /sql HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+                        head += f"Neon-Connection-String: {database.url}\r\n\r\n"
+                        connection.sendall(head.encode() + body)
+                        assert connection.recv(65536).startswith(b"HTTP/1.1 %d" % status)
+
+
+async def test_the_proxy_protocol_on_the_tcp_door(start_gateway: Callable[..., Gateway], database: Database) -> None:
+    port = free_port()
+    start_gateway(
+        listen={"port": 0, "postgres": port, "trusted_proxies": ["127.0.0.1"], "proxy_protocol": ["postgres"]}
+    )
+    for told, wanted in (("127.0.0.1", b"R"), (TOLD, b"E")):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(HEADER_1.replace(TOLD.encode(), told.encode()) + startup(database))
+        # Without TLS a password is taken from this machine alone, and the proxy's program is not on it.
+        assert await reader.readexactly(1) == wanted
+        writer.close()

@@ -168,10 +168,9 @@ class LaneProtocol(HttpToolsProtocol):
             self.scope = None  # type: ignore[assignment]
             self.headers = None  # type: ignore[assignment]
         self._body = body
-        if self._asker is not None:
-            assert self._endpoint is not None
-            assert self._endpoint.quick is not None
-            errand = self._endpoint.quick.begin(self._asker, body, self._deliver)
+        quick = self._endpoint.quick if self._asker is not None and self._endpoint is not None else None
+        if quick is not None and self._asker is not None:
+            errand = quick.begin(self._asker, body, self._deliver)
             if errand is not None:
                 self._running = errand
                 return

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import cast
 
 from sqlhttp_gateway.endpoints.certificate import TLS_GOODBYE, TLS_TIMEOUT, Certificate
+from sqlhttp_gateway.endpoints.proxied import ProxiedServer
 from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.pools.targets import DEFAULT
 from sqlhttp_gateway.settings import ListenSettings
@@ -33,13 +34,17 @@ class Listener:
         *,
         certificate: Certificate | None = None,
         unix: socket.socket | None = None,
+        trusts: Callable[[str], bool] = lambda peer: False,
     ) -> None:
-        """`unix` is the bound Unix socket, if there is one."""
+        """`unix` is the bound Unix socket, if there is one. `trusts` says from which addresses the PROXY protocol is
+        spoken, where it is.
+        """
         self._tunnels = tunnels
         self._settings = settings
         self._tls = certificate.context if certificate is not None else None
         self._unix = unix
-        self._server: asyncio.Server | None = None
+        self._trusts = trusts
+        self._server: asyncio.Server | ProxiedServer | None = None
         self._unix_server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
 
@@ -64,13 +69,17 @@ class Listener:
         if settings.postgres is None:
             return
         try:
-            self._server = await asyncio.get_running_loop().create_server(
-                self._accept,
-                settings.host,
-                settings.postgres,
-                backlog=settings.backlog,
-                reuse_port=settings.workers > 1 or None,
-            )
+            if "postgres" in settings.proxy_protocol:
+                bound = _bound(settings.host, settings.postgres, shares=settings.workers > 1)
+                self._server = ProxiedServer(bound, self._take, trusts=self._trusts, backlog=settings.backlog)
+            else:
+                self._server = await asyncio.get_running_loop().create_server(
+                    self._accept,
+                    settings.host,
+                    settings.postgres,
+                    backlog=settings.backlog,
+                    reuse_port=settings.workers > 1 or None,
+                )
         except OSError as error:
             raise ConfigurationError(
                 f"listen.postgres: cannot listen on {settings.host} port {settings.postgres}: {error.strerror}"
@@ -94,8 +103,11 @@ class Listener:
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
 
-    def _accept(self) -> "SocketStream":
-        return SocketStream(self._begin, tls=self._tls, takes_cleartext=self._settings.cleartext_password)
+    def _accept(self, told: str = "") -> "SocketStream":
+        return SocketStream(self._begin, tls=self._tls, takes_cleartext=self._settings.cleartext_password, told=told)
+
+    async def _take(self, connection: socket.socket, told: str) -> None:
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: self._accept(told), connection)
 
     def _begin(self, stream: "SocketStream") -> None:
         task = asyncio.get_running_loop().create_task(self._tunnels.serve(stream, door="tcp", address=Address(DEFAULT)))
@@ -112,14 +124,16 @@ class SocketStream(asyncio.Protocol):
         *,
         tls: ssl.SSLContext | None = None,
         takes_cleartext: bool = False,
+        told: str = "",
     ) -> None:
-        """`begin` is called once it is connected."""
+        """`begin` is called once it is connected. `told` is the address that a trusted proxy told of the program."""
         self.peer = ""
         self.origin: str | None = None
         self.is_secure = False
         self._begin = begin
         self._tls = tls
         self._takes_cleartext = takes_cleartext
+        self._told = told
         self._transport: asyncio.Transport | None = None
         self._arrived: deque[bytes] = deque()
         self._waiting = 0
@@ -249,7 +263,7 @@ class SocketStream(asyncio.Protocol):
         """The connection is there; after `start_tls` it is the same one."""
         self._transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
-        self.peer = peer[0] if isinstance(peer, tuple) else ""
+        self.peer = self._told or (peer[0] if isinstance(peer, tuple) else "")
         connected: socket.socket | None = transport.get_extra_info("socket")
         is_unix = connected is not None and connected.family == socket.AF_UNIX
         self.is_secure = self._takes_cleartext or is_unix or is_loopback(self.peer)
@@ -292,6 +306,11 @@ class SocketStream(asyncio.Protocol):
         self._writable.set()
         if self._sink is not None:
             self._sink.go_on()
+
+
+def _bound(host: str, port: int, *, shares: bool) -> socket.socket:
+    family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    return socket.create_server(where[:2], family=family, reuse_port=shares)
 
 
 def is_loopback(address: str) -> bool:

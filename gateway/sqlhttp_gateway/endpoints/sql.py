@@ -10,6 +10,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
+from sqlhttp_gateway.endpoints.peers import Peers, joined
 from sqlhttp_gateway.endpoints.single_write import send_reply
 from sqlhttp_gateway.endpoints.watch import Verdict, Watch
 from sqlhttp_gateway.errors import BadRequest, GatewayError, RequestTooLarge, RequestTooSlow
@@ -18,18 +19,25 @@ from sqlhttp_gateway.neon.headers import AUTHORIZATION, CONNECTION_STRING, CORS_
 from sqlhttp_gateway.quick import Quick
 from sqlhttp_gateway.reply import Reply, error_reply, new_request_id
 from sqlhttp_gateway.service import SqlService
-from sqlhttp_gateway.settings import RequestSettings
+from sqlhttp_gateway.settings import ListenSettings, RequestSettings
 
 
 class SqlEndpoint:
     """The ASGI side of SqlService."""
 
     def __init__(
-        self, service: SqlService, settings: RequestSettings, observe: Observer, *, quick: Quick | None = None
+        self,
+        service: SqlService,
+        settings: RequestSettings,
+        observe: Observer,
+        *,
+        quick: Quick | None = None,
+        peers: Peers | None = None,
     ) -> None:
         """`quick` is for requests that come without ASGI."""
         self._service = service
-        self.quick = quick
+        self._quick = quick
+        self._peers = peers or Peers(ListenSettings())
         self._observe = observe
         self._watch = Watch(settings.read_timeout)
         self.reconfigure(settings)
@@ -39,6 +47,11 @@ class SqlEndpoint:
         self.max_bytes = settings.max_bytes
         """The largest body that is read."""
         self._read_timeout = self._watch.read_timeout = settings.read_timeout
+
+    @property
+    def quick(self) -> Quick | None:
+        """What answers a request below ASGI, where it does not matter from whom it comes."""
+        return self._quick if self._peers.are_usual else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer POST, QUERY and OPTIONS."""
@@ -54,6 +67,7 @@ class SqlEndpoint:
         try:
             if is_doubtful:
                 _refuse_doubles(scope["headers"])
+                headers |= joined(scope["headers"], self._peers.header)
             body = await self._body(headers, receive)
             if body is None:
                 return
@@ -83,7 +97,17 @@ class SqlEndpoint:
         self, headers: Mapping[bytes, bytes], body: bytes, client: tuple[str, int] | None, url_query: bytes = b""
     ) -> Coroutine[Any, Any, Reply]:
         """The reply to a whole request from `client`, whichever way it came."""
-        return self._service.answer(headers, body, peer=client[0] if client else "", url_query=url_query)
+        peer = client[0] if client else ""
+        if not self._peers.are_usual:
+            peer = self._peers.behind(peer, headers)
+            try:
+                self._peers.admit(peer)
+            except GatewayError as error:
+                return self._refuse(error)
+        return self._service.answer(headers, body, peer=peer, url_query=url_query)
+
+    async def _refuse(self, error: GatewayError) -> Reply:
+        return self._refusal(error)
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
         """The whole body; None if the program went away before it was complete.

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 
 from starlette.types import Message, Receive, Scope, Send
 
+from sqlhttp_gateway.endpoints.peers import Peers
 from sqlhttp_gateway.endpoints.upgrade import ABORT, FLOW, StartFlow
 from sqlhttp_gateway.tunnel.login import Address
 from sqlhttp_gateway.tunnel.pumps import Pumps
@@ -24,9 +25,8 @@ _ADDRESS = re.compile(r"\[(?P<ip>[^\]]*)\](?::(?P<ip_port>\d{1,5}))?|(?P<host>[^
 class WebSocketStream:
     """A WebSocket's binary messages, whose boundaries mean nothing, as a stream of bytes."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        client: tuple[str, int] | None = scope.get("client")
-        self.peer = client[0] if client is not None else ""
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, peer: str = "") -> None:
+        self.peer = peer
         self.origin = header(scope, b"origin")
         self.offers_tls = False
         self.is_secure = True  # what TLS there is, is the WebSocket's
@@ -84,8 +84,9 @@ class WebSocketStream:
 class TunnelEndpoint:
     """Accepts a WebSocket and serves it."""
 
-    def __init__(self, tunnels: Tunnels) -> None:
+    def __init__(self, tunnels: Tunnels, peers: Peers) -> None:
         self._tunnels = tunnels
+        self._peers = peers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One program, from the upgrade to the close."""
@@ -95,7 +96,7 @@ class TunnelEndpoint:
         await send({"type": "websocket.accept"})
         query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
         await self._tunnels.serve(
-            WebSocketStream(scope, receive, send),
+            WebSocketStream(scope, receive, send, peer=self._peers.of_scope(scope)),
             door="websocket",
             address=_wanted(query.get("address", ""), header(scope, b"host") or ""),
             pool_mode=query.get("pool_mode"),

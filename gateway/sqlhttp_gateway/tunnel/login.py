@@ -52,11 +52,15 @@ class Login:
         keys: CancelKeys,
         *,
         stands_for: Mapping[str, str] | None = None,
+        admit: Callable[[str], None] = lambda peer: None,
     ) -> None:
-        """`stands_for` names the real database for one that is not, where a password has to be proven in one."""
+        """`stands_for` names the real database for one that is not, where a password has to be proven in one.
+        `admit` raises PlaceRefused for an address that may not come in.
+        """
         self._stream = stream
         self._authenticator = authenticator
         self._keys = keys
+        self._admit = admit
         self._stands_for = stands_for or {}
         self._handshake = Handshake(offers_tls=stream.offers_tls, max_password=MAX_LENGTH)
         self.error: GatewayError | None = None
@@ -98,6 +102,11 @@ class Login:
                     self.cancelled = self._keys.show(event.process_id, event.secret)
                     return None
                 case Startup():
+                    try:
+                        self._admit(self._stream.peer)
+                    except GatewayError as error:
+                        await self._refuse(error)
+                        return None
                     if not self._stream.is_secure:
                         await self._refuse(_UNENCRYPTED)
                         return None

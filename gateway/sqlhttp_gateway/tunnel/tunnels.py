@@ -2,6 +2,7 @@
 
 import asyncio
 import traceback
+from collections.abc import Callable
 
 from sqlhttp_gateway.auth.authenticate import Authenticator
 from sqlhttp_gateway.auth.claims import Claims
@@ -48,14 +49,16 @@ class Tunnels:
         settings: TunnelSettings,
         observe: Observer,
         cache: ResultCache | None = None,
+        admit: Callable[[str], None] = lambda peer: None,
     ) -> None:
-        """`cache` is told what the programs change."""
+        """`cache` is told what the programs change. `admit` raises PlaceRefused for an address that may not come in."""
         self._authenticator = authenticator
         self._claims = claims
         self._registry = registry
         self._quotas = quotas
         self._settings = settings
         self._observe = observe
+        self._admit = admit
         self._keys = CancelKeys()
         self._pins = Pins(settings.max_pinned)
         self._listeners = Listeners(registry)
@@ -121,6 +124,7 @@ class Tunnels:
                 self._keys,
                 # Who is asking is found out in a database that exists.
                 stands_for={DATABASE: console.database()} if console is not None else {},
+                admit=self._admit,
             )
             logged_in = await login.run(self._settings.startup_timeout, address=address)
             error = login.error

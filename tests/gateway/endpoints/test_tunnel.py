@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from sqlhttp_gateway.endpoints.peers import Peers
 from sqlhttp_gateway.endpoints.tunnel import PATHS, TunnelEndpoint, WebSocketStream, address_of
 from sqlhttp_gateway.endpoints.upgrade import ABORT
+from sqlhttp_gateway.settings import ListenSettings
 from sqlhttp_gateway.tunnel.login import Address
 from sqlhttp_gateway.tunnel.stream import Stream, StreamClosed, StreamMisused
 
@@ -40,7 +42,7 @@ def scope(*headers: tuple[bytes, bytes], query: bytes = b"", **extensions: Any) 
 
 def stream(*messages: dict[str, Any], fails: bool = False, **given: Any) -> tuple[WebSocketStream, Server]:
     server = Server(*messages, fails=fails)
-    return WebSocketStream(scope(**given), server.receive, server.send), server
+    return WebSocketStream(scope(**given), server.receive, server.send, peer="192.0.2.7"), server
 
 
 async def test_binary_messages_are_the_stream() -> None:
@@ -105,7 +107,7 @@ class Tunnels:
 
 async def served(*headers: tuple[bytes, bytes], query: bytes = b"") -> dict[str, Any]:
     tunnels, server = Tunnels(), Server({"type": "websocket.connect"})
-    endpoint = TunnelEndpoint(tunnels)  # type: ignore[arg-type]
+    endpoint = TunnelEndpoint(tunnels, Peers(ListenSettings()))  # type: ignore[arg-type]
     await endpoint(scope(*headers, query=query), server.receive, server.send)
     assert server.sent == [{"type": "websocket.accept"}]
     return tunnels.served

@@ -1,0 +1,133 @@
+"""Accepts connections on which a trusted proxy says first for whom they are made (PROXY protocol).
+
+The header is taken off the socket to the byte, before TLS and before any protocol sees the connection, so that all that
+comes after is as it would be without a proxy.
+"""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from sqlhttp_gateway.errors import RemoteProtocolError
+from sqlhttp_gateway.wire.proxy_header import Told, decode_proxy_header
+
+_TIMEOUT = 5.0
+"""Seconds in which the header must have come."""
+_PEEK = 4096
+_ACCEPT_AT_ONCE = 100
+
+Serve = Callable[[socket.socket, str], Awaitable[Any]]
+"""Takes over a connection; the text is the address that a proxy told, empty when it told none."""
+
+
+class ProxiedServer:
+    """As an asyncio.Server, as far as the gateway uses one."""
+
+    def __init__(self, bound: socket.socket, serve: Serve, *, trusts: Callable[[str], bool], backlog: int) -> None:
+        """`trusts` says from which addresses a header has to come; from others none is looked for."""
+        self.sockets = (bound,)
+        self._bound = bound
+        self._serve = serve
+        self._trusts = trusts
+        self._loop = asyncio.get_running_loop()
+        self._greeting: set[asyncio.Task[None]] = set()
+        bound.setblocking(False)
+        bound.listen(backlog)
+        self._loop.add_reader(bound.fileno(), self._accept)
+
+    def close(self) -> None:
+        """Accept no more; whoever is served stays."""
+        if self._bound.fileno() >= 0:
+            self._loop.remove_reader(self._bound.fileno())
+            self._bound.close()
+        for task in self._greeting:
+            task.cancel()
+
+    async def wait_closed(self) -> None:
+        """Return when nobody is being greeted any more."""
+        await asyncio.gather(*self._greeting, return_exceptions=True)
+
+    # ── inside ──
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPT_AT_ONCE):
+            try:
+                connection, address = self._bound.accept()
+            except OSError:  # nobody is left, or they went away meanwhile
+                return
+            connection.setblocking(False)
+            peer = str(address[0]) if isinstance(address, tuple) else ""
+            task = self._loop.create_task(self._greet(connection, peer))
+            self._greeting.add(task)
+            task.add_done_callback(self._greeting.discard)
+
+    async def _greet(self, connection: socket.socket, peer: str) -> None:
+        try:
+            told = ""
+            if self._trusts(peer):
+                async with asyncio.timeout(_TIMEOUT):
+                    told = (await self._read(connection)).peer
+            await self._serve(connection, told)
+        except (OSError, RemoteProtocolError):  # a TimeoutError and an SSLError among them
+            connection.close()
+        except BaseException:
+            connection.close()
+            raise
+
+    async def _read(self, connection: socket.socket) -> Told:
+        """Take the header off the socket, and nothing that comes behind it.
+
+        Raises:
+            RemoteProtocolError: there is none.
+            OSError: the proxy has gone.
+        """
+        header = b""
+        while True:
+            await self._readable(connection)
+            arrived = connection.recv(_PEEK, socket.MSG_PEEK)
+            if not arrived:
+                raise ConnectionResetError
+            told = decode_proxy_header(header + arrived)
+            if told is not None:
+                connection.recv(told.length - len(header))
+                return told
+            connection.recv(len(arrived))  # all of it belongs to the header
+            header += arrived
+
+    async def _readable(self, connection: socket.socket) -> None:
+        turn: asyncio.Future[None] = self._loop.create_future()
+        self._loop.add_reader(connection.fileno(), _fulfil, turn)
+        try:
+            await turn
+        finally:
+            self._loop.remove_reader(connection.fileno())
+
+
+def _fulfil(turn: "asyncio.Future[None]") -> None:
+    if not turn.done():
+        turn.set_result(None)
+
+
+Claims = dict[tuple[str, int], tuple[str, int]]
+"""The address and port of a connection, and those of the program for which a proxy has made it."""
+
+
+def claiming(protocol: type[Any], claims: Claims) -> type[Any]:
+    """A server protocol of uvicorn's whose `client` is whom the proxy has told, for HTTP and for WebSockets."""
+
+    class Claiming(protocol):  # type: ignore[misc]  # a base that is known only now
+        _proxy: tuple[str, int]
+
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(transport)
+            self._proxy = getattr(self, "client", None) or ("", 0)
+            if self._proxy in claims:
+                self.client = claims[self._proxy]
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            # After an upgrade this is called for the WebSocket alone.
+            claims.pop(self._proxy, None)
+            super().connection_lost(exc)
+
+    return Claiming
