@@ -248,7 +248,8 @@ class Errand:
             body = encode_result(result, options, array_mode=array_mode, array_types=_NO_TYPES)
             story.encoded = perf_counter() - ran
             story.succeeded((result.row_count,))
-            reply = Reply(200, JSON_HEADERS, story.request_id, body)
+            timing = story.timing if quick.telling.server_timing else b""
+            reply = Reply(200, JSON_HEADERS, story.request_id, body, timing)
         except GatewayError as error:
             reply = story.refused(error)
         except Exception as error:
@@ -279,7 +280,7 @@ class Errand:
             self._lease.release()
             if quick.cached is not None:
                 quick.cached.ran_unnoted(self._caller)
-        if reply is not None and story.waited and quick.telling.server_timing:
+        if reply is not None and not reply.timing and story.waited and quick.telling.server_timing:
             reply = Reply(reply.status, reply.headers, reply.request_id, reply.body, story.timing)
         story.tell(reply, quick.telling, quick.observe)
         if reply is not None:

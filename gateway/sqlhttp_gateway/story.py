@@ -136,31 +136,31 @@ class Story:
                 )
             )
         asked = self.asked
-        is_batch = isinstance(asked, Batch)
+        statements = len(asked.statements) if isinstance(asked, Batch) else int(asked is not None)
         observe(
-            Answered(
-                request_id=self.request_id,
-                status=reply.status if reply is not None else CLOSED_REQUEST,
-                outcome=self.outcome,
-                sqlstate=self.sqlstate,
-                database=self.database,
-                role=self.role,
-                statements=len(asked.statements) if isinstance(asked, Batch) else int(asked is not None),
-                rows=sum(self.row_counts),
-                bytes_out=len(reply.body) if reply is not None else 0,
-                seconds=perf_counter() - self._began,
-                waited=self.waited,
-                message=self.message,
-                target=self.target,
-                is_proven=self.is_proven,
-                is_batch=is_batch,
-                reason=self.reason,
-                executed=self.executed,
-                parsed=self.parsed,
-                reused=self.reused,
-                bytes_in=self.bytes_in,
-                connected=self.connected,
-                encoded=self.encoded,
-                traceparent=traceparent,
+            Answered(  # by position, which takes half the time for so many
+                self.request_id,
+                reply.status if reply is not None else CLOSED_REQUEST,
+                self.outcome,
+                self.sqlstate,
+                self.database,
+                self.role,
+                statements,
+                sum(self.row_counts),
+                len(reply.body) if reply is not None else 0,
+                perf_counter() - self._began,
+                self.waited,
+                self.message,
+                self.target,
+                self.is_proven,
+                isinstance(asked, Batch),
+                self.reason,
+                self.executed,
+                self.parsed,
+                self.reused,
+                self.bytes_in,
+                self.connected,
+                self.encoded,
+                traceparent,
             )
         )

@@ -39,6 +39,9 @@ def decode_request(body: bytes) -> Statement | Batch:
     try:
         try:
             payload = orjson.loads(body)
+            usual = _usual(payload, body)
+            if usual is not None:
+                return usual
             request, members = _request(payload, exact=False)
         except orjson.JSONDecodeError as error:
             if not body:
@@ -59,6 +62,29 @@ def decode_request(body: bytes) -> Statement | Batch:
     except ValueError as error:
         raise _refusal(str(error)) from None
     return request
+
+
+def _usual(payload: Any, body: bytes) -> Statement | None:
+    """A statement as drivers send it: ASCII, with nothing but texts for parameters. None is no refusal.
+
+    Every rule that could refuse it is a single look here, which takes a third of the time of the long way.
+    """
+    if (
+        type(payload) is not dict
+        or len(payload) != 2
+        or body.count(b'"query"') != 1
+        or body.count(b'"params"') != 1
+        or b"\\u00" in body
+    ):
+        return None
+    text, values = payload.get("query"), payload.get("params")
+    if type(text) is not str or type(values) is not list or not text.isascii() or "\0" in text:
+        return None
+    if len(values) == 1:  # a lookup by key
+        value = values[0]
+        return Statement(text, (value.encode(),)) if type(value) is str else None
+    params = tuple([value.encode() for value in values if type(value) is str])
+    return Statement(text, params) if len(params) == len(values) <= MAX_PARAMS else None
 
 
 def _request(payload: Any, *, exact: bool) -> tuple[Statement | Batch, int]:

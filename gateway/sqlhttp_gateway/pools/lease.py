@@ -183,7 +183,9 @@ class Lease:
             self._pool.returning[self.backend] = self._pool.loop.time()
             if self.on_release is not None:
                 self.on_release()
-            self._settle()
+            is_scrubbing = self._scrubs_owed and self._scrub is not None
+            if not is_scrubbing or self._is_running or self._cancelling is not None:
+                self._settle()  # else the scrub's answer does, which is nearly here
 
     # ── Reader ──
 

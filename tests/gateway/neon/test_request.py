@@ -7,6 +7,7 @@ import pytest
 
 from sqlhttp_gateway.errors import BadRequest
 from sqlhttp_gateway.model import Batch, Statement
+from sqlhttp_gateway.neon import request
 from sqlhttp_gateway.neon.request import MAX_PARAMS, decode_request
 
 PREFIX = "could not parse the HTTP request body: "
@@ -46,6 +47,43 @@ def refusal(body: bytes) -> str:
 )
 def test_one_statement(body: bytes, statement: Statement) -> None:
     assert decode_request(body) == statement
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"query":"SELECT $1","params":["1"]}',
+        b'{"query":"SELECT 1","params":[]}',
+        b'{"params":["a","b","c"],"query":"SELECT $1, $2, $3"}',
+        '{"query":"SELECT $1","params":["zoë ☃"]}'.encode(),
+        '{"query":"SELECT \'ë\'","params":["1"]}'.encode(),
+        b'{"query":"SELECT $1","params":["\\u0000"]}',
+        b'{"query":"\\u0000","params":[]}',
+        b'{"query":"SELECT $1","params":["\\ud800"]}',
+        b'{"query":"SELECT $1","params":[1]}',
+        b'{"query":"SELECT $1","params":[-0]}',
+        b'{"query":"SELECT $1, $2","params":["1",null]}',
+        b'{"query":"a","query":"b","params":[]}',
+        b'{"query":"a","params":["1"],"params":[]}',
+        b'{"query":"a","qu\\u0065ry":"b","params":[]}',
+        b'{"query":"a","params":["\\"query\\""]}',
+        b'{"query":"a","params":"b"}',
+        b'{"query":5,"params":[]}',
+        b'{"query":"a","queries":[]}',
+        b'{"query":"a","params":[' + b'"",' * MAX_PARAMS + b'""]}',
+    ],
+    ids=lambda body: body[:50],
+)
+def test_short_way_of_the_usual_body_finds_what_the_long_one_does(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def outcome() -> object:
+        try:
+            return decode_request(body)
+        except BadRequest as error:
+            return error.message
+
+    short = outcome()
+    monkeypatch.setattr(request, "_usual", lambda *_: None)
+    assert outcome() == short
 
 
 @pytest.mark.parametrize(
