@@ -6,6 +6,8 @@ are first asked for.
 
 from typing import TYPE_CHECKING, Any
 
+from sqlhttp._cache import Cache
+from sqlhttp._cache_status import CacheStatus
 from sqlhttp._errors import (
     BookmarkLost,
     CertificateRejected,
@@ -63,6 +65,8 @@ __all__ = [
     "AsyncSession",
     "AsyncSql",
     "BookmarkLost",
+    "Cache",
+    "CacheStatus",
     "CertificateRejected",
     "ConnectFailed",
     "ConnectTimeout",

@@ -12,7 +12,8 @@ import httpx
 
 from sqlhttp import _options as options_of
 from sqlhttp._bookmark import Bookmark
-from sqlhttp._call import Call, Positional, batch_call, single_call, wanting
+from sqlhttp._cache import Cache
+from sqlhttp._call import Call, Positional, batch_call, invalidate_call, single_call, wanting
 from sqlhttp._endpoint import destination
 from sqlhttp._errors import InterfaceError
 from sqlhttp._httpx import LOOPS, AsyncHttpxTransport, AsyncTransport, LoopTransport
@@ -60,6 +61,26 @@ class NewAsyncClientOptions(AsyncCallOptions, total=False):
 
     endpoint: str | None
     transport: httpx.AsyncClient | None
+
+
+class AsyncSqlCache:
+    """The gateway's result cache, as far as it is this client's."""
+
+    __slots__ = ("_sql",)
+
+    def __init__(self, sql: "AsyncSql[Any]") -> None:
+        self._sql = sql
+
+    async def invalidate(
+        self, *tags: str, relations: Sequence[str] = (), all: bool = False, everywhere: bool = False
+    ) -> None:
+        """As `SqlCache.invalidate`."""
+        sql = self._sql
+        options = sql._options
+        call = invalidate_call(
+            options, await _token(options), tags, relations=relations, all=all, everywhere=everywhere
+        )
+        await sql._drive(options, call)
 
 
 class AsyncSql(AsyncRuns[Answer]):
@@ -159,6 +180,7 @@ class AsyncSql(AsyncRuns[Answer]):
         retry: Retry | Unset | None = UNSET,
         idempotency_key: str | Unset | None = UNSET,
         consistency: Consistency | None = None,
+        cache: Cache | Unset | None = UNSET,
     ) -> Any:
         """Run one statement with its parameters in a sequence, and with options of its own.
 
@@ -178,6 +200,7 @@ class AsyncSql(AsyncRuns[Answer]):
             retry=retry,
             idempotency_key=idempotency_key,
             consistency=consistency,
+            cache=cache,
         )
         return await self._run(options, wanting(query_of(text, params), Wanted(array_mode, full_results, row, types)))
 
@@ -214,6 +237,7 @@ class AsyncSql(AsyncRuns[Answer]):
         retry: Retry | Unset | None = UNSET,
         idempotency_key: str | Unset | None = UNSET,
         consistency: Consistency | None = None,
+        cache: Cache | Unset | None = UNSET,
     ) -> list[Any]:
         """Run the queries in one transaction and one round trip; either all take effect or none.
 
@@ -232,6 +256,7 @@ class AsyncSql(AsyncRuns[Answer]):
             retry=retry,
             idempotency_key=idempotency_key,
             consistency=consistency,
+            cache=cache,
         )
         wanted = list(queries(Transaction()) if callable(queries) else queries)
         return await self._drive(options, batch_call(options, wanted, await _token(options)))  # type: ignore[no-any-return]
@@ -353,6 +378,7 @@ class AsyncSql(AsyncRuns[Answer]):
         retry: Retry | Unset | None = UNSET,
         idempotency_key: str | Unset | None = UNSET,
         consistency: Consistency | None = None,
+        cache: Cache | Unset | None = UNSET,
     ) -> "AsyncSql[Any]":
         """A client that differs in these options and shares the connections."""
         return AsyncSql(
@@ -368,6 +394,7 @@ class AsyncSql(AsyncRuns[Answer]):
                 retry=retry,
                 idempotency_key=idempotency_key,
                 consistency=consistency,
+                cache=cache,
             )
         )
 
@@ -387,6 +414,11 @@ class AsyncSql(AsyncRuns[Answer]):
 
     def __repr__(self) -> str:
         return f"<sqlhttp.AsyncSql {self._options.destination.endpoint.url}>"  # never the connection string
+
+    @property
+    def cache(self) -> "AsyncSqlCache":
+        """The gateway's result cache: `await sql.cache.invalidate("users")`."""
+        return AsyncSqlCache(self)
 
     async def _run(self, options: ClientOptions, query: Query[Any], positional: Positional | None = None) -> Any:
         return await self._drive(options, single_call(options, query, await _token(options), positional=positional))
@@ -461,6 +493,7 @@ def neon_async(
     retry: Retry | None = Retry(),  # noqa: B008  a frozen value
     idempotency_key: str | None = None,
     consistency: Consistency | None = None,
+    cache: Cache | Unset | None = UNSET,
     transport: "httpx.AsyncClient | None" = None,
 ) -> AsyncSql[Any]:
     """A client for the database of `url`, `DATABASE_URL` by default. Nothing is sent until it is used.
@@ -480,6 +513,7 @@ def neon_async(
         idempotency_key: "auto" gives every call that may write a key, so that a retry cannot carry it out twice.
         consistency: "replica" sends calls that only read to a replica, where the gateway has one; none shows less than
             this client has seen before. "primary" is the default.
+        cache: what calls that only read ask of the gateway\'s result cache, such as `Cache(ttl=60, tags=["users"])`.
         transport: an `httpx.AsyncClient` to send with instead of the connections of this process.
 
     Raises:
@@ -511,6 +545,7 @@ def neon_async(
             fetch_options=options_of.without_tls(fetch_options),
             idempotency_key=idempotency_key,
             consistency=consistency,
+            cache=cache,
         )
     )
 

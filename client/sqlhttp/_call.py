@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from sqlhttp import _errors as errors
 from sqlhttp._bookmark import HEADER, Bookmark
+from sqlhttp._cache import endpoint_of, invalidation
+from sqlhttp._cache import read as read_invalidated
 from sqlhttp._endpoint import Endpoint
 from sqlhttp._http1 import Reply
 from sqlhttp._options import ClientOptions, Wanted, deadline_of, shaped
@@ -101,6 +103,9 @@ def _call(options: ClientOptions, token: str | None, out: Request, read: Callabl
         out = with_key(out, options.idempotency_key)
     if options.consistency == "replica" and out.reads_only:
         out = with_header(out, READ_ONLY, "true")._replace(read_only=True)
+    if options.cache is not None and out.reads_only:
+        for name, value in options.cache.headers:
+            out = with_header(out, name, value)
     bookmark = options.bookmark
     if bookmark is not None:
         if bookmark.value is not None:
@@ -109,6 +114,30 @@ def _call(options: ClientOptions, token: str | None, out: Request, read: Callabl
     steps = attempts(read, retry=options.retry, is_repeatable=lambda: out.is_repeatable, deadline=deadline_of(options))
     where = options.destination
     return Call(out, where.endpoint_with_token if token else where.endpoint, steps)
+
+
+def invalidate_call(
+    options: ClientOptions,
+    token: str | None,
+    tags: tuple[str, ...],
+    *,
+    relations: Sequence[str],
+    all: bool,
+    everywhere: bool,
+) -> Call:
+    """The end of answers in the gateway's cache."""
+    where = options.destination
+    out = invalidation(
+        tags,
+        relations=list(relations),
+        all=all,
+        everywhere=everywhere,
+        connection_string=where.connection_string,
+        token=token,
+        extra=options.headers,
+    )
+    steps = attempts(read_invalidated, retry=options.retry, is_repeatable=lambda: True, deadline=deadline_of(options))
+    return Call(out, endpoint_of(where.endpoint_with_token if token else where.endpoint), steps)
 
 
 def _noting(bookmark: Bookmark, read: Callable[[Reply, int], Any]) -> Callable[[Reply, int], Any]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, over
 
 from sqlhttp import _options as options_of
 from sqlhttp._bookmark import Bookmark
-from sqlhttp._call import Call, Positional, batch_call, single_call, wanting
+from sqlhttp._cache import Cache
+from sqlhttp._call import Call, Positional, batch_call, invalidate_call, single_call, wanting
 from sqlhttp._endpoint import destination
 from sqlhttp._errors import InterfaceError
 from sqlhttp._options import TIMEOUT, UNSET, ClientOptions, Consistency, FetchOptions, Unset, Wanted
@@ -51,6 +52,7 @@ class CallOptions(TypedDict, total=False):
     retry: Retry | None
     idempotency_key: str | None
     consistency: Consistency | None
+    cache: Cache | None
 
 
 class NewClientOptions(CallOptions, total=False):
@@ -81,6 +83,30 @@ class Transaction(Maker):
     ) -> Query[Any]:
         """A query to run in the transaction, with wishes of its own for its rows."""
         return wanting(query_of(text, params), Wanted(array_mode, full_results, row, types))
+
+
+class SqlCache:
+    """The gateway's result cache, as far as it is this client's."""
+
+    __slots__ = ("_sql",)
+
+    def __init__(self, sql: "Sql[Any]") -> None:
+        self._sql = sql
+
+    def invalidate(
+        self, *tags: str, relations: Sequence[str] = (), all: bool = False, everywhere: bool = False
+    ) -> None:
+        """End the answers with one of these tags, or that read one of these relations; or all of the database.
+
+        When it returns, nobody is given any of them. `everywhere` is for the gateway's own role.
+
+        Raises:
+            NeonDbError: the gateway refused.
+        """
+        sql = self._sql
+        options = sql._options
+        call = invalidate_call(options, _token(options), tags, relations=relations, all=all, everywhere=everywhere)
+        sql._drive(options, call)
 
 
 class Sql(Runs[Answer]):
@@ -180,6 +206,7 @@ class Sql(Runs[Answer]):
         retry: Retry | Unset | None = UNSET,
         idempotency_key: str | Unset | None = UNSET,
         consistency: Consistency | None = None,
+        cache: Cache | Unset | None = UNSET,
     ) -> Any:
         """Run one statement with its parameters in a sequence, and with options of its own.
 
@@ -199,6 +226,7 @@ class Sql(Runs[Answer]):
             retry=retry,
             idempotency_key=idempotency_key,
             consistency=consistency,
+            cache=cache,
         )
         return self._run(options, wanting(query_of(text, params), Wanted(array_mode, full_results, row, types)))
 
@@ -235,6 +263,7 @@ class Sql(Runs[Answer]):
         retry: Retry | Unset | None = UNSET,
         idempotency_key: str | Unset | None = UNSET,
         consistency: Consistency | None = None,
+        cache: Cache | Unset | None = UNSET,
     ) -> list[Any]:
         """Run the queries in one transaction and one round trip; either all take effect or none.
 
@@ -253,6 +282,7 @@ class Sql(Runs[Answer]):
             retry=retry,
             idempotency_key=idempotency_key,
             consistency=consistency,
+            cache=cache,
         )
         wanted = list(queries(Transaction()) if callable(queries) else queries)
         return self._drive(options, batch_call(options, wanted, _token(options)))  # type: ignore[no-any-return]
@@ -368,6 +398,7 @@ class Sql(Runs[Answer]):
         retry: Retry | Unset | None = UNSET,
         idempotency_key: str | Unset | None = UNSET,
         consistency: Consistency | None = None,
+        cache: Cache | Unset | None = UNSET,
     ) -> "Sql[Any]":
         """A client that differs in these options and shares the connections."""
         return Sql(
@@ -383,6 +414,7 @@ class Sql(Runs[Answer]):
                 retry=retry,
                 idempotency_key=idempotency_key,
                 consistency=consistency,
+                cache=cache,
             )
         )
 
@@ -402,6 +434,11 @@ class Sql(Runs[Answer]):
 
     def __repr__(self) -> str:
         return f"<sqlhttp.Sql {self._options.destination.endpoint.url}>"  # never the connection string
+
+    @property
+    def cache(self) -> "SqlCache":
+        """The gateway's result cache: `sql.cache.invalidate("users")`."""
+        return SqlCache(self)
 
     def _run(self, options: ClientOptions, query: Query[Any], positional: Positional | None = None) -> Any:
         return self._drive(options, single_call(options, query, _token(options), positional=positional))
@@ -476,6 +513,7 @@ def neon(
     retry: Retry | None = Retry(),  # noqa: B008  a frozen value
     idempotency_key: str | None = None,
     consistency: Consistency | None = None,
+    cache: Cache | Unset | None = UNSET,
     transport: "httpx.Client | None" = None,
 ) -> Sql[Any]:
     """A client for the database of `url`, `DATABASE_URL` by default. Nothing is sent until it is used.
@@ -495,6 +533,7 @@ def neon(
         idempotency_key: "auto" gives every call that may write a key, so that a retry cannot carry it out twice.
         consistency: "replica" sends calls that only read to a replica, where the gateway has one; none shows less than
             this client has seen before. "primary" is the default.
+        cache: what calls that only read ask of the gateway\'s result cache, such as `Cache(ttl=60, tags=["users"])`.
         transport: an `httpx.Client` to send with instead of the connections of this process.
 
     Raises:
@@ -526,6 +565,7 @@ def neon(
             fetch_options=options_of.without_tls(fetch_options),
             idempotency_key=idempotency_key,
             consistency=consistency,
+            cache=cache,
         )
     )
 

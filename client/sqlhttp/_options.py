@@ -6,6 +6,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, get_args
 
 from sqlhttp._bookmark import Bookmark
+from sqlhttp._cache import Cache
 from sqlhttp._endpoint import Destination
 from sqlhttp._errors import InterfaceError
 from sqlhttp._request import IsolationLevel, TransactionOptions
@@ -74,6 +75,8 @@ class ClientOptions(NamedTuple):
     """Under which the server carries a call out once; "auto" makes one for each call that may write."""
     consistency: Consistency = "primary"
     """Where calls that only read go."""
+    cache: Cache | None = None
+    """What calls that only read ask of the gateway's result cache."""
     bookmark: Bookmark | None = None
     """What the client has seen; None for one that keeps no bookmark."""
     tunnel: Any = None
@@ -115,6 +118,7 @@ def changed(
     retry: Retry | Unset | None = UNSET,
     idempotency_key: str | Unset | None = UNSET,
     consistency: Consistency | None = None,
+    cache: Cache | Unset | None = UNSET,
 ) -> ClientOptions:
     """The options with those of one call, or of a derived client."""
     if any(wish is not None for wish in wanted):
@@ -145,6 +149,10 @@ def changed(
         if consistency not in CONSISTENCIES:
             raise InterfaceError(f"consistency is one of {', '.join(CONSISTENCIES)}")
         options = options._replace(consistency=consistency)
+    if cache is not UNSET:
+        if cache is not None and not isinstance(cache, Cache):
+            raise InterfaceError("cache= takes a Cache, or None")
+        options = options._replace(cache=cache)
     return options
 
 

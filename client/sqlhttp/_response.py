@@ -8,6 +8,7 @@ from json import loads
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from sqlhttp import _errors as errors
+from sqlhttp._cache_status import CacheStatus, status_of
 from sqlhttp._http1 import Reply
 from sqlhttp._rows import Field, row_maker
 from sqlhttp._types import Decoder, decoder
@@ -38,11 +39,13 @@ _ERROR_FIELDS = {
 class FullResults(Iterable[Row], Generic[Row]):
     """One statement's whole answer, as `full_results=True` gives it."""
 
-    __slots__ = ("attempts", "command", "fields", "row_count", "rows")
+    __slots__ = ("attempts", "cache", "command", "fields", "row_count", "rows")
 
     def __init__(
         self, rows: list[Row], fields: list[Field], command: str, row_count: int | None, attempts: int = 1
     ) -> None:
+        self.cache: CacheStatus | None = None
+        """What the gateway's result cache did with the call; None where it was not asked."""
         self.rows = rows
         self.fields = fields
         self.command = command
@@ -76,7 +79,10 @@ def single(reply: Reply, shape: Shape, *, query: str | None = None, attempts: in
     Raises:
         NeonDbError: the reply is an error; its class says which.
     """
-    return result_of(_json(reply, (query,)), shape, attempts)
+    result = result_of(_json(reply, (query,)), shape, attempts)
+    if shape.full_results:
+        result.cache = status_of(reply.headers)
+    return result
 
 
 def batch(
