@@ -26,6 +26,7 @@ from sqlhttp_gateway.endpoints.cache import Invalidate, invalidate
 from sqlhttp_gateway.endpoints.certificate import Certificate, load
 from sqlhttp_gateway.endpoints.listener import Listener
 from sqlhttp_gateway.endpoints.metrics import Scrape, metrics
+from sqlhttp_gateway.endpoints.openapi import openapi
 from sqlhttp_gateway.endpoints.origins import Origins, refuse_page
 from sqlhttp_gateway.endpoints.peers import Peers
 from sqlhttp_gateway.endpoints.probes import Readiness, livez, readyz
@@ -121,7 +122,7 @@ class Gateway:
         )
         """That of both ports; None: they speak no TLS."""
         self._drain_until: float | None = None
-        probes = [Route("/livez", livez), Route("/readyz", readyz)]
+        probes = [Route("/livez", livez), Route("/readyz", readyz), Route("/openapi.json", openapi)]
         inside = [Route("/metrics", metrics), Route("/status", status)]
         programs = [Route(INVALIDATE_PATH, invalidate, methods=["POST", "OPTIONS"])]
         has_own_address = settings.admin.port is not None or settings.admin.unix_socket is not None
