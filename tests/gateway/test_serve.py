@@ -2,10 +2,14 @@
 
 import json
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
-from http.client import HTTPConnection
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
@@ -20,6 +24,34 @@ def until(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.02)
+
+
+HOLD = """
+import asyncio, asyncpg, sys
+async def hold():
+    connection = await asyncpg.connect(sys.argv[1], ssl=False)
+    async with connection.transaction():
+        await connection.execute("SELECT 'twice'")
+        await asyncio.sleep(40)
+asyncio.run(hold())
+"""
+"""A program that keeps a transaction open, in a process of its own."""
+
+
+def suppressed(work: Callable[[], object]) -> None:
+    """Run what may end without an answer."""
+    with suppress(OSError, ValueError, HTTPException):
+        work()
+
+
+def get(port: int, path: str) -> str:
+    """The body of an answer."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
 
 
 def post(port: int, dsn: str, query: str) -> tuple[int, dict[str, object]]:
@@ -139,3 +171,57 @@ def test_a_connection_string_that_cannot_be_used_is_one_message(postgres: Cluste
         assert "no_such_parameter" in process.output
         assert "Traceback" not in process.output
         assert "secret" not in process.output
+
+
+def test_the_grace_time_counts_once_for_tunnels_and_requests_together(postgres: Cluster) -> None:
+    door = free_port()
+    process, port = started(postgres, "--set", "drain.grace=2", "--set", f"listen.postgres={door}")
+    with process:
+        url = postgres.maintenance.url.replace(f":{postgres.port}", f":{door}")
+        held = threading.Thread(
+            target=lambda: subprocess.run(
+                [str(Path(sys.executable)), "-c", HOLD, url], timeout=60, stderr=subprocess.DEVNULL, check=False
+            )
+        )
+        held.start()
+        request = threading.Thread(
+            target=lambda: suppressed(lambda: post(port, postgres.maintenance.url, "SELECT pg_sleep(30), 'once'"))
+        )
+        request.start()
+        busy = "SELECT count(*) FROM pg_stat_activity WHERE query ~ 'once|twice' AND pid <> pg_backend_pid()"
+        until(lambda: postgres.maintenance.psql(busy) == "2\n", "the statements never ran")
+        began = time.monotonic()
+        assert process.stop() == 0
+        assert 1.9 < time.monotonic() - began < 3.9, "2 s of grace, and not twice that"
+        request.join()
+        held.join()
+
+
+def test_the_second_sigterm_ends_it_at_once(postgres: Cluster) -> None:
+    for workers in ("1", "2"):
+        process, port = started(postgres, "--workers", workers, "--set", "drain.notice=60", "--set", "drain.grace=60")
+        with process:
+            process.send(signal.SIGTERM)
+            until(lambda port=port: "draining" in get(port, "/readyz"), "it did not drain")  # type: ignore[misc]
+            began = time.monotonic()
+            assert process.stop() == 0
+            assert time.monotonic() - began < 5
+
+
+def test_answers_ask_to_close_the_connection_once_the_drain_has_begun(postgres: Cluster) -> None:
+    process, port = started(postgres, "--set", "drain.notice=30")
+    with process:
+        kept = HTTPConnection("127.0.0.1", port, timeout=30)
+        ask = ("POST", "/sql", json.dumps({"query": "SELECT 1"}), {"Neon-Connection-String": postgres.maintenance.url})
+        for _ in range(3):
+            kept.request(*ask)
+            answer = kept.getresponse()
+            answer.read()
+            assert answer.getheader("connection") is None
+        process.send(signal.SIGTERM)
+        until(lambda: "draining" in get(port, "/readyz"), "it did not drain")
+        kept.request(*ask)
+        answer = kept.getresponse()
+        answer.read()
+        assert (answer.status, answer.getheader("connection")) == (200, "close")
+        process.stop()
