@@ -3,6 +3,7 @@
 The same table stands in .github/SECURITY.md, and a test keeps it so.
 """
 
+import asyncio
 import json
 import socket
 import time
@@ -23,6 +24,7 @@ from tests.support.cluster import Cluster, Database
 from tests.support.gateway import Gateway, gateway_in_thread
 from tests.support.issuer import Issuer, Server, encode, new_private_key, serving, sign
 from tests.support.program import TIMEOUT, scratch_database, scratch_role
+from tests.support.wire_program import logged_in
 
 SECURITY = Path(__file__).parents[2] / ".github" / "SECURITY.md"
 KEY = new_key()
@@ -67,8 +69,27 @@ class Field(NamedTuple):
         assert self.post(READ, token=self.token("bob")).get("rows") == [["bob"]]
         if "message" in answer:
             return f"{answer['code']}: {answer['message']}"
-        rows = answer["results"][-1]["rows"] if "results" in answer else answer["rows"]
-        return {"[]": NO_ROWS, "[['ann']]": ANNS}.get(str(rows), str(rows))
+        return _shown(answer["results"][-1]["rows"] if "results" in answer else answer["rows"])
+
+    def tunneled(self, *texts: str) -> str:
+        """The same for queries through a tunnel, one after the other."""
+
+        async def run() -> str:
+            who = Database("127.0.0.1", 0, self.database.name, self.role, self.token())
+            async with logged_in(self.gateway, who) as program:
+                for text in texts:
+                    answer = await program.query(text)
+                if "E" in answer.tags:
+                    return f"{answer.error['C']}: {answer.error['M']}"
+                return _shown(answer.rows)
+
+        got = asyncio.run(run())
+        assert self.post(READ, token=self.token("bob")).get("rows") == [["bob"]]
+        return got
+
+
+def _shown(rows: object) -> str:
+    return {"[]": NO_ROWS, "[['ann']]": ANNS}.get(str(rows), str(rows))
 
 
 Attack = Callable[[Field], str]
@@ -338,6 +359,38 @@ def _(field: Field) -> str:
 def _(field: Field) -> str:
     field.post("CREATE TEMP VIEW notes AS SELECT 'bob' AS owner", token=field.token("bob"))
     return field.got(READ)
+
+
+# ── SQL through a tunnel ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def tunneled(name: str, gets: str, *texts: str) -> None:
+    """An attack that is SQL of the caller's own, query by query."""
+    ATTACKS[f"tunnel: {name}"] = (lambda field: field.tunneled(*texts), gets)
+
+
+tunneled("`COMMIT` and a query after it", ANNS, "BEGIN", "COMMIT", READ)
+tunneled("`COMMIT` and a query in one message", ANNS, "BEGIN", f"COMMIT; {READ}")
+tunneled("`COMMIT AND CHAIN`", ANNS, "BEGIN", "COMMIT AND CHAIN", READ)
+tunneled("`ROLLBACK TO` in front of the claims", ANNS, "BEGIN", "SAVEPOINT a", "ROLLBACK TO a", READ)
+tunneled("`RESET ALL` in the transaction", NO_ROWS, "BEGIN", "RESET ALL", READ)
+tunneled("`DISCARD ALL`", ANNS, "DISCARD ALL", READ)
+tunneled(
+    "`SET SESSION AUTHORIZATION postgres`",
+    '42501: permission denied to set session authorization "postgres"',
+    "SET SESSION AUTHORIZATION postgres",
+)
+tunneled(
+    "`set_config` of the claims for the session", ANNS, f"SELECT set_config('sqlhttp.claims', {FORGERY}, false)", READ
+)
+tunneled(
+    "`set_config` of the claims in the transaction",
+    FORGED,
+    "BEGIN",
+    f"SELECT set_config('sqlhttp.claims', {FORGERY}, true)",
+    READ,
+)
+tunneled("`PREPARE` and `EXECUTE`", ANNS, "PREPARE trap AS SELECT DISTINCT owner FROM notes", "EXECUTE trap")
 
 
 @pytest.fixture(scope="module")
