@@ -1,7 +1,8 @@
-"""Published drivers from npm against the gateway, one Node process each."""
+"""Published drivers from npm, and JDBC's, against the gateway, one process each."""
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -14,11 +15,12 @@ from sqlhttp_gateway import cli
 from sqlhttp_gateway.auth.api_keys import hash_of, new_key
 from tests.support.certificates import Authority
 from tests.support.cluster import Cluster, Database
-from tests.support.gateway import Gateway
+from tests.support.gateway import Gateway, free_port
 from tests.support.issuer import Issuer
 from tests.support.program import scratch_role
 
 SCRIPTS = Path(__file__).parent / "drivers"
+JDBC = Path("/usr/share/java/postgresql.jar")
 TIMEOUT = 120.0  # seconds; a script takes one to three
 
 
@@ -45,14 +47,14 @@ def run(node: str, script: str, gateway: Gateway, database: Database, **variable
     """Let one script work on a database of its own through the gateway, with more `variables` in its environment."""
     # Prisma's adapter takes every timestamptz for UTC, and a cluster's own zone is that of its machine.
     database.psql(f"ALTER DATABASE {database.name} SET timezone TO 'UTC'")
+    command = [node, str(SCRIPTS / script)]
+    return finish(command, GATEWAY_URL=gateway.url, DATABASE_URL=database.url, **variables)
+
+
+def finish(command: list[str], **variables: str) -> Run:
+    """Run a script to its end."""
     environment = {name: os.environ[name] for name in ("PATH", "HOME", "TZ") if name in os.environ}
-    done = subprocess.run(
-        [node, str(SCRIPTS / script)],
-        env={**environment, "GATEWAY_URL": gateway.url, "DATABASE_URL": database.url, **variables},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
+    done = subprocess.run(command, env=environment | variables, capture_output=True, text=True, timeout=TIMEOUT)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     finished = lines.pop()["finished"] if lines and "finished" in lines[-1] else None
     return Run(lines, finished, done.returncode, done.stderr)
@@ -127,6 +129,36 @@ def test_driver_finds_the_same_over_tls(
     assert gateway.url.startswith("https://")
     ran = run(node, script, gateway, database, NODE_EXTRA_CA_CERTS=str(authority.root))
     judge(ran, script, least=least)
+
+
+@pytest.fixture
+def door(start_gateway: Callable[..., Gateway], database: Database) -> tuple[Gateway, Database]:
+    """A gateway, and the database by way of its TCP door: fewer connections than the drivers open."""
+    port = free_port()
+    gateway = start_gateway(
+        listen={"port": 0, "postgres": port}, pool={"max_size": 8, "wait_timeout": 60}, tunnel={"max_pinned": 6}
+    )
+    return gateway, Database("127.0.0.1", port, database.name)
+
+
+def test_node_postgres_through_the_tcp_door(node: str, door: tuple[Gateway, Database]) -> None:
+    judge(run(node, "node_postgres.mjs", *door), "node_postgres.mjs", least=15)
+
+
+def test_jdbc_through_the_tcp_door(door: tuple[Gateway, Database], tmp_path: Path) -> None:
+    compiler, java = shutil.which("javac"), shutil.which("java")
+    if compiler is None or java is None or not JDBC.is_file():
+        pytest.skip(f"needs a JDK and {JDBC} (Debian: libpostgresql-jdbc-java)")
+    _, database = door
+    subprocess.run(
+        [compiler, "-cp", str(JDBC), "-d", str(tmp_path), str(SCRIPTS / "Jdbc.java")], check=True, timeout=TIMEOUT
+    )
+    url = f"jdbc:postgresql://{database.host}:{database.port}/{database.name}"
+    ran = finish(
+        [java, "-cp", f"{tmp_path}:{JDBC}", "Jdbc"],
+        JDBC_URL=f"{url}?user={database.role}&password={database.password}",
+    )
+    judge(ran, "Jdbc.java", least=12)
 
 
 def judge(ran: Run, script: str, *, least: int) -> None:
