@@ -64,6 +64,7 @@ from sqlhttp_gateway.service import SqlService
 from sqlhttp_gateway.settings import Settings, per_worker, shown
 from sqlhttp_gateway.story import Telling
 from sqlhttp_gateway.tunnel.console import Sources
+from sqlhttp_gateway.tunnel.notified import Notified
 from sqlhttp_gateway.tunnel.tunnels import Tunnels
 
 SQL_PATH = "/sql"
@@ -307,8 +308,13 @@ class Gateway:
         reporter.start()
         if self.certificate is not None:
             self.certificate.start()
+        notified = None
         if cached is not None:
             cached.start()
+            if settings.cache.listen:
+                notified = Notified(cached.cache, tunnels.listeners, registry, self._targets)
+                notified.start()
+                cached.on_fetch = notified.want
         if self._traces is not None:
             self._traces.start()
         if watch is not None:
@@ -332,6 +338,8 @@ class Gateway:
             await credentials.stop()
             if cached is not None:
                 await cached.stop()
+            if notified is not None:
+                await notified.stop()
             # What was cancelled at the end of the grace time has to hear so from Postgres.
             await registry.drain(max(self._grace_left(), self._settings.statement.cancel_timeout))
             await probes.stop()

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from sqlhttp_gateway.auth.authenticate import Caller
 from sqlhttp_gateway.cache.policy import Asked, Question, Scope
 from sqlhttp_gateway.cache.results import Found, ResultCache
+from sqlhttp_gateway.cache.stamps import Place
 from sqlhttp_gateway.cache.store import Entry
 from sqlhttp_gateway.errors import GatewayError, NotCached, PostgresError, RequestCancelled, StatementTimeout
 from sqlhttp_gateway.events import Cached, Observer
@@ -70,6 +71,8 @@ class CachedAnswers:
         self._observe = observe
         self._retry_at: dict[bytes, int] = {}
         self._sweeping: asyncio.Task[None] | None = None
+        self.on_fetch: Callable[[Place], None] = lambda place: None
+        """Called before anything of a database is fetched."""
 
     # ── what is asked ──
 
@@ -202,6 +205,7 @@ class CachedAnswers:
         cache, place = self.cache, question.scope.place
         # Said before anything is read, so that every change from now on knows that it matters.
         cache.stamps.keep(place, began + int((question.ttl + question.swr) * 1e9))
+        self.on_fetch(place)
         verdict = self._recall(question)
         if verdict is None:
             verdict = await self._ask(question.scope, question.statement, run)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlhttp_gateway.auth.arguments import add_parsers
+from sqlhttp_gateway.cache.arguments import add_cache_parser
 from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.idempotency.arguments import add_parser
 from sqlhttp_gateway.settings import Settings, load_settings
@@ -47,6 +48,8 @@ def main(argv: list[str] | None = None) -> int:
             return _tenants(settings, arguments)
         if arguments.command == "auth":
             return _auth(settings, arguments)
+        if arguments.command == "cache":
+            return _cache(settings, arguments)
         if arguments.command == "idempotency":
             return _idempotency(settings, arguments)
         if arguments.command == "check":
@@ -104,6 +107,12 @@ def _auth(settings: Settings, arguments: argparse.Namespace) -> int:
     from sqlhttp_gateway.auth.commands import auth
 
     return auth(settings, arguments)
+
+
+def _cache(settings: Settings, arguments: argparse.Namespace) -> int:
+    from sqlhttp_gateway.cache_watch import cache
+
+    return cache(settings, arguments)
 
 
 def _idempotency(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -164,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("--from", dest="pgbouncer", type=Path, metavar="FILE", help="a pgbouncer.ini to translate")
     check.add_argument("--workers", type=int, metavar="N", help="processes that share the port (listen.workers)")
-    for command in (serve, dev, check, *add_parsers(commands), *add_parser(commands)):
+    for command in (serve, dev, check, *add_parsers(commands), *add_parser(commands), *add_cache_parser(commands)):
         command.add_argument("--config", type=Path, metavar="FILE", help="a settings file in TOML")
         command.add_argument("--host", help="address to listen on (listen.host)")
         command.add_argument("--port", type=int, help="port to listen on (listen.port)")

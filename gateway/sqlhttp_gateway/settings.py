@@ -690,6 +690,11 @@ class CacheSettings(Section):
         description="Seconds for which it is remembered what a statement reads and writes; for that long the cache may "
         "not know of a trigger or view that was changed past the gateway.",
     )
+    listen: bool = Field(
+        default=True,
+        description="Whether each worker listens to NOTIFY sqlhttp_invalidate, over one connection for each database "
+        "of which it keeps answers.",
+    )
     key_defaults: dict[str, str] = Field(
         default={},
         description="What requests with an API key ask for when they say nothing, by the key's id.",

@@ -41,9 +41,12 @@ JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode WHERE o.oid >= 16384 AND p.provol
 AND p.prolang NOT IN (SELECT oid FROM pg_catalog.pg_language WHERE lanname = 'c' AND p.provolatile = 's')
 UNION ALL SELECT '::', p.provolatile FROM pg_catalog.pg_cast c JOIN pg_catalog.pg_proc p ON p.oid = c.castfunc
 WHERE c.oid >= 16384 AND p.oid >= 16384 AND p.provolatile = 'v'"""
-_RELATIONS = """SELECT n.nspname || '.' || c.relname, c.relkind, c.relpersistence
-FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE (n.nspname || '.' || c.relname) IN (SELECT pg_catalog.jsonb_array_elements_text($1::pg_catalog.jsonb))"""
+_RELATIONS = """WITH RECURSIVE whole(oid) AS (
+SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE (n.nspname || '.' || c.relname) IN (SELECT pg_catalog.jsonb_array_elements_text($1::pg_catalog.jsonb))
+UNION SELECT i.inhparent FROM whole JOIN pg_catalog.pg_inherits i ON i.inhrelid = whole.oid)
+SELECT n.nspname || '.' || c.relname, c.relkind, c.relpersistence
+FROM whole JOIN pg_catalog.pg_class c USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"""
 _TOUCHED = """WITH RECURSIVE touched(oid, cascades) AS (
 SELECT c.oid, (n.nspname || '.' || c.relname) IN (SELECT pg_catalog.jsonb_array_elements_text($2::pg_catalog.jsonb))
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -54,7 +57,9 @@ AND f.contype = 'f' AND f.confrelid = touched.oid
 AND (f.confdeltype IN ('c', 'n', 'd') OR f.confupdtype IN ('c', 'n', 'd'))
 UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = touched.oid) more)
 SELECT n.nspname || '.' || c.relname, EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid
-AND NOT t.tgisinternal AND t.tgenabled <> 'D')
+AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc p
+JOIN pg_catalog.pg_namespace s ON s.oid = p.pronamespace
+WHERE p.oid = t.tgfoid AND s.nspname = 'sqlhttp' AND p.proname = 'cache_changed'))
 FROM touched JOIN pg_catalog.pg_class c USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"""
 _TABLES = frozenset("rpmvf")
 """pg_class.relkind: what has rows that only statements change. A sequence is none of these."""
@@ -194,7 +199,8 @@ def _verdict(
         kind, keeping = relations.get(name, ("?", "?"))
         if kind not in _TABLES or keeping == "t":
             refusals.append(("relation", name))
-    reads = None if meaning.hides or plan.is_partial else frozenset(plan.reads)
+    # What a partition belongs to counts, too: a trigger or a program names the whole.
+    reads = None if meaning.hides or plan.is_partial else frozenset(plan.reads | relations.keys())
     return Verdict(reads, writes, tuple(refusals))
 
 

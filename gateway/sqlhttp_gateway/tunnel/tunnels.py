@@ -73,6 +73,11 @@ class Tunnels:
         authenticator.on_forget = self._look_again
 
     @property
+    def listeners(self) -> Listeners:
+        """Who listens on which database; one connection each, for whoever wants to hear."""
+        return self._listeners
+
+    @property
     def connected(self) -> int:
         """Programs that are connected, logged in or not."""
         return self._connected

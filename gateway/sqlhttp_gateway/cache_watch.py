@@ -1,0 +1,51 @@
+"""`sqlhttp cache watch TABLE` and `unwatch`: a trigger that tells every gateway of the writes that went past it."""
+
+import argparse
+
+from sqlhttp_gateway.auth.one_command import lease_for, run
+from sqlhttp_gateway.pools.ask import ask
+from sqlhttp_gateway.settings import Settings
+
+_INSTALL = (
+    "CREATE SCHEMA IF NOT EXISTS sqlhttp",
+    "GRANT USAGE ON SCHEMA sqlhttp TO PUBLIC",
+    """CREATE OR REPLACE FUNCTION sqlhttp.cache_changed() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM pg_notify('sqlhttp_invalidate', 'relation ' || TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME);
+    RETURN NULL;
+END $$""",
+)
+_NAME = "SELECT $1::pg_catalog.regclass::pg_catalog.text"
+_DROP = "DROP TRIGGER IF EXISTS sqlhttp_cache ON {}"
+_CREATE = (
+    "CREATE TRIGGER sqlhttp_cache AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON {}"
+    " FOR EACH STATEMENT EXECUTE FUNCTION sqlhttp.cache_changed()"
+)
+
+
+def cache(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Watch a table, or do so no more; 0.
+
+    Raises:
+        ConfigurationError: there is no such target or table, or Postgres refuses.
+    """
+    name = run(_watch(settings, arguments))
+    if arguments.action == "watch":
+        print(f"Every gateway that listens ends its answers that read {name} when it is written.")
+    else:
+        print(f"{name} is watched no more.")
+    return 0
+
+
+async def _watch(settings: Settings, arguments: argparse.Namespace) -> str:
+    async with lease_for(settings, arguments.target, database=arguments.database) as lease:
+        [(name,)] = await ask(lease, _NAME, (arguments.table.encode(),))
+        assert name is not None
+        quoted = name.decode()  # as Postgres itself quotes it
+        for statement in _INSTALL if arguments.action == "watch" else ():
+            await ask(lease, statement)
+        await ask(lease, _DROP.format(quoted))
+        if arguments.action == "watch":
+            await ask(lease, _CREATE.format(quoted))
+        return quoted

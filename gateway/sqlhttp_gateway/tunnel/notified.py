@@ -1,0 +1,113 @@
+"""NOTIFY sqlhttp_invalidate: what a database itself says of answers that rest on it.
+
+A payload is a tag, several with commas between them, `relation SCHEMA.NAME`, or empty for every answer of the database.
+One connection listens for each database of which answers are kept, as the gateway's own role. Answers fetched before it
+listened, or while it could not, may have missed something: they end once it listens again.
+"""
+
+import asyncio
+import contextlib
+
+from sqlhttp_gateway.cache.results import ResultCache
+from sqlhttp_gateway.cache.stamps import Place
+from sqlhttp_gateway.errors import BadRequest, GatewayError
+from sqlhttp_gateway.model import PoolKey
+from sqlhttp_gateway.neon.caching import checked_tags
+from sqlhttp_gateway.pools.registry import PoolRegistry
+from sqlhttp_gateway.pools.targets import Targets
+from sqlhttp_gateway.tunnel.listeners import Listeners
+
+CHANNEL = b"sqlhttp_invalidate"
+_RELATION = "relation "
+_NOTIFICATION = ord("A")
+_SWEEP_EVERY = 5.0
+_RETRY_AFTER = 2.0
+
+
+class Notified:
+    """Listens where answers are kept."""
+
+    def __init__(self, cache: ResultCache, listeners: Listeners, registry: PoolRegistry, targets: Targets) -> None:
+        self._cache = cache
+        self._listeners = listeners
+        self._registry = registry
+        self._targets = targets
+        self._ears: dict[Place, _Ear] = {}
+        self._tasks: dict[Place, asyncio.Task[None]] = {}
+        self._sweeping: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to stop listening where nothing is kept any more."""
+        self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
+
+    async def stop(self) -> None:
+        """Listen nowhere."""
+        tasks = [*self._tasks.values(), *([self._sweeping] if self._sweeping is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for place in list(self._ears):
+            self._leave(place)
+
+    def want(self, place: Place) -> None:
+        """Answers of this database are about to be kept."""
+        if place in self._ears:
+            return
+        upstream = self._targets.by_name.get(place[0])
+        if upstream is None or upstream.is_pooler:  # a pooler lends another backend each time, which hears nothing
+            return
+        self._ears[place] = ear = _Ear(self._cache, place)
+        self._tasks[place] = asyncio.get_running_loop().create_task(self._listen(place, ear))
+
+    async def _listen(self, place: Place, ear: "_Ear") -> None:
+        upstream = self._targets.by_name[place[0]]
+        admin = upstream.admin
+        pool = self._registry.pool(PoolKey(place[0], place[1], admin.role), upstream)
+        while True:
+            with contextlib.suppress(GatewayError):
+                await self._listeners.listen(ear, (CHANNEL,), pool=pool, password=admin.password or b"")
+                ear.missed()
+                return
+            self._listeners.unlisten(ear)
+            await asyncio.sleep(_RETRY_AFTER)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_EVERY)
+            for place in list(self._ears):
+                if not self._cache.is_kept(place):
+                    self._leave(place)
+
+    def _leave(self, place: Place) -> None:
+        task = self._tasks.pop(place, None)
+        if task is not None:
+            task.cancel()
+        self._listeners.unlisten(self._ears.pop(place))
+
+
+class _Ear:
+    """What is heard of one database."""
+
+    def __init__(self, cache: ResultCache, place: Place) -> None:
+        self._cache = cache
+        self._place = place
+
+    def hear(self, frame: bytes) -> None:
+        """A NotificationResponse, or the notice that some may have been missed."""
+        if frame[0] != _NOTIFICATION:
+            self.missed()
+            return
+        payload = frame[9:].split(b"\0")[1].decode(errors="replace").strip()
+        if not payload:
+            self.missed()
+        elif payload.startswith(_RELATION):
+            self._cache.invalidate(self._place, tenant=None, relations=[payload.removeprefix(_RELATION)])
+        else:
+            try:
+                self._cache.invalidate(self._place, tenant=None, tags=checked_tags(payload.split(","), "NOTIFY"))
+            except BadRequest:
+                self.missed()  # whatever it means, it wants something to end
+
+    def missed(self) -> None:
+        """Something may have been said that was not heard."""
+        self._cache.invalidate_all(self._place, tenant=None)

@@ -1,0 +1,76 @@
+"""NOTIFY sqlhttp_invalidate, on a real Postgres."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.support.cluster import Database
+from tests.support.running_app import RunningApp, running_app
+from tests.support.watch import watching
+
+LISTENS = "query ILIKE 'LISTEN%sqlhttp_invalidate%'"
+
+
+@pytest.fixture
+async def app(database: Database) -> AsyncIterator[RunningApp]:
+    database.psql("CREATE TABLE t AS SELECT 1 AS id")
+    async with running_app(database) as app:
+        yield app
+
+
+async def is_hit(app: RunningApp, text: str = "SELECT * FROM t", tags: str = "t") -> bool:
+    call = await app.post({"query": text}, cache_control="max-age=60", sqlhttp_cache_tags=tags)
+    assert call.status == 200, call.body
+    return "; hit" in call.headers["cache-status"]
+
+
+async def listening(app: RunningApp, database: Database) -> None:
+    """Until a hit says that nothing is dropped any more for the sake of the listener's beginning."""
+    await is_hit(app)
+    async with watching(database) as watch:
+        await watch.until(1, LISTENS)
+    async with asyncio.timeout(10):
+        while not await is_hit(app) or not await is_hit(app):  # noqa: ASYNC110 - each look is a request
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    await is_hit(app)
+
+
+async def gone(app: RunningApp, text: str = "SELECT * FROM t") -> None:
+    async with asyncio.timeout(10):
+        while await is_hit(app, text):  # noqa: ASYNC110 - each look is a request
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("payload", ["t", "a,t", "relation public.t", "", "two words"])
+async def test_database_ends_answers_by_itself(app: RunningApp, database: Database, payload: str) -> None:
+    await listening(app, database)
+    assert await is_hit(app)
+    database.psql(f"NOTIFY sqlhttp_invalidate, '{payload}'")
+    await gone(app)
+
+
+async def test_what_is_not_named_stays(app: RunningApp, database: Database) -> None:
+    await listening(app, database)
+    await is_hit(app, "SELECT 1", tags="other")
+    database.psql("NOTIFY sqlhttp_invalidate, 't'")
+    await gone(app)
+    assert await is_hit(app, "SELECT 1", tags="other")
+
+
+async def test_what_was_kept_while_nobody_listened_ends_when_somebody_does_again(
+    app: RunningApp, database: Database
+) -> None:
+    await listening(app, database)
+    assert await is_hit(app)
+    database.psql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {LISTENS} AND pid <> pg_backend_pid()")
+    await gone(app)
+    await listening(app, database)
+
+
+async def test_without_the_setting_nobody_listens(database: Database) -> None:
+    async with running_app(database, cache={"listen": False}) as app:
+        await is_hit(app, "SELECT 1")
+        async with watching(database) as watch:
+            await watch.until(0, LISTENS)
