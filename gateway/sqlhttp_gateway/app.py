@@ -211,7 +211,10 @@ class Gateway:
         settings = self._settings
         pool = per_worker(settings.pool, settings.listen.workers)
         registry = PoolRegistry(
-            max_total=pool.max_total, cancel_timeout=settings.statement.cancel_timeout, observe=self._observe
+            max_total=pool.max_total,
+            cancel_timeout=settings.statement.cancel_timeout,
+            observe=self._observe,
+            breaker=settings.breaker,
         )
         passwords = Passwords(settings.auth, registry)
         quotas = Quotas(registry)
@@ -285,7 +288,9 @@ class Gateway:
         access = Access(settings.admin.allow_from, self.peers)
         self._take_up += [
             lambda new: registry.apply(
-                self._targets.by_server, max_total=per_worker(new.pool, new.listen.workers).max_total
+                self._targets.by_server,
+                max_total=per_worker(new.pool, new.listen.workers).max_total,
+                breaker=new.breaker,
             ),
             lambda new: probes.follow(self._targets.groups),
             lambda new: passwords.reconfigure(new.auth),

@@ -196,6 +196,12 @@ class BookmarkAhead(GatewayError):
     status, sqlstate, kind, retryable = 503, "57P03", "backend", True
 
 
+class TargetDown(TargetUnavailable):
+    """Postgres could not be reached `breaker.failures` times in a row; until it can, nobody waits for it."""
+
+    status = 503
+
+
 class TargetMisconfigured(GatewayError):
     """The gateway's own access to Postgres is not as it must be; the operator has to mend it."""
 

@@ -88,6 +88,16 @@ class Paused:
 
 
 @dataclass(frozen=True, slots=True)
+class TargetChanged:
+    """A server cannot be reached, and why; or can again, after so many seconds."""
+
+    target: str
+    is_up: bool
+    reason: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Cancelled:
     """A running exchange was cancelled; `confirmed` is whether Postgres's answer to it came in time."""
 
@@ -225,6 +235,7 @@ Event = (
     | Opened
     | Closed
     | Paused
+    | TargetChanged
     | Cancelled
     | Slow
     | Audited

@@ -19,7 +19,7 @@ LIVE = frozenset(
         *("trace.server_timing", "trace.comment"),
         *("watch.connections_warning", "watch.connections_critical", "watch.idle_in_transaction"),
         *("watch.waiting", "watch.long_query", "watch.pool_wait"),
-        "limits",
+        *("breaker", "limits"),
         "tunnel",
     }
 )

@@ -161,6 +161,22 @@ class PoolSettings(Section):
         return self
 
 
+class BreakerSettings(Section):
+    """When a server that cannot be reached is given up, until it can be reached again."""
+
+    failures: int = Field(
+        default=5,
+        ge=0,
+        description="Connections in a row that could not be opened, after which requests that need one are refused at "
+        "once with 503; 0: they never are.",
+    )
+    probe_interval: Seconds = Field(
+        default=0.25,
+        ge=0.01,
+        description="Seconds, up to a half more or less by chance, between two tries in the background meanwhile.",
+    )
+
+
 class RequestSettings(Section):
     """What a request may be."""
 
@@ -754,6 +770,7 @@ class Settings(BaseSettings):
     )
     listen: ListenSettings = ListenSettings()
     pool: PoolSettings = PoolSettings()
+    breaker: BreakerSettings = BreakerSettings()
     request: RequestSettings = RequestSettings()
     response: ResponseSettings = ResponseSettings()
     statement: StatementSettings = StatementSettings()

@@ -39,6 +39,7 @@ def test_thresholds_are_those_of_the_watch() -> None:
     settings = WatchSettings()
     assert {name: float(rule["expr"].split()[-1]) for name, rule in WATCH.items()} == {
         "SqlhttpDatabaseDown": 0,
+        "SqlhttpTargetDown": 0,
         "SqlhttpConnectionsHigh": settings.connections_warning,
         "SqlhttpConnectionsCritical": settings.connections_critical,
         "SqlhttpIdleInTransaction": settings.idle_in_transaction,

@@ -34,6 +34,7 @@ class Leases:
             max_total=self.settings.pool.max_total,
             cancel_timeout=self.settings.statement.cancel_timeout,
             observe=self.events.append,
+            breaker=self.settings.breaker,
         )
         self.pool = self.pool_of(database)
 

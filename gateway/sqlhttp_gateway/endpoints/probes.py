@@ -44,6 +44,8 @@ class Readiness:
     async def _ask(self) -> None:
         upstream = self._targets.default
         admin = upstream.admin
+        if self._registry.is_paused(admin.database):
+            return  # requests wait and none fails: a balancer that sent them elsewhere would do the opposite
         pool = self._registry.pool(PoolKey(upstream.target.name, admin.database, admin.role), upstream)
         lease = self._registry.try_lease(pool) or await self._registry.lease(pool, lambda: admin.password or b"")
         try:

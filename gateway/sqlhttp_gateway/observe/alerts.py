@@ -13,7 +13,7 @@ from sqlhttp_gateway.settings import WatchSettings
 
 RESOLVED_AFTER = 30.0
 """Seconds that an alert's reason must be gone before it counts as over, so that a value on the edge makes no noise."""
-NAMES = ("database", "connections", "idle_in_transaction", "waiting", "long_query", "pool_wait")
+NAMES = ("database", "connections", "idle_in_transaction", "waiting", "long_query", "pool_wait", "target_down")
 """Every alert there is."""
 
 
@@ -46,7 +46,8 @@ class Change:
 
 def alerts_of(sample: Sample | None, pools: Iterable[PoolSnapshot], settings: WatchSettings) -> list[Alert]:
     """What is too much now, each alert at most once."""
-    found = _of_pools(pools, settings)
+    pools = list(pools)
+    found = [*_of_targets(pools), *_of_pools(pools, settings)]
     if sample is None:
         return found
     if sample.error:
@@ -90,6 +91,14 @@ def _of_sessions(sample: Sample, settings: WatchSettings) -> list[Alert]:
         )
         found.append(Alert("long_query", Severity.WARNING, round(sample.longest_query, 1), settings.long_query, text))
     return found
+
+
+def _of_targets(pools: Iterable[PoolSnapshot]) -> list[Alert]:
+    down = sorted({f"{pool.target} ({pool.host}:{pool.port})" for pool in pools if pool.is_down})
+    if not down:
+        return []
+    text = f"What needs a new connection is refused, since it cannot be opened: target {', '.join(down)}."
+    return [Alert("target_down", Severity.CRITICAL, len(down), 0, text)]
 
 
 def _of_pools(pools: Iterable[PoolSnapshot], settings: WatchSettings) -> list[Alert]:

@@ -81,6 +81,9 @@ def put_report(families: Families, report: Report, *, version: str, max_labels: 
         _put_pool(families, pool)
     for server in report.servers:
         _put_server(families, server)
+    for target in {pool.target: None for pool in report.pools}:
+        is_down = any(pool.is_down for pool in report.pools if pool.target == target)
+        families.put(names.TARGET_DOWN, int(is_down), target)
     if report.sample is not None:
         _put_sample(families, report.sample)
         _put_alerts(families, report)

@@ -23,6 +23,7 @@ from sqlhttp_gateway.events import (
     Paused,
     Reloaded,
     Slow,
+    TargetChanged,
 )
 from sqlhttp_gateway.neon.traceparent import trace_id
 from sqlhttp_gateway.observe.fingerprint import fingerprint
@@ -98,6 +99,8 @@ class LogLines:
                 _LOG.debug("connection closed", extra=_extra(pool=event.pool, reason=event.reason))
             case Paused():
                 _LOG.info("paused" if event.is_paused else "resumed", extra=_extra(database=event.database or "all"))
+            case TargetChanged():
+                _log_target(event)
             case Cancelled():
                 _LOG.debug("statement cancelled", extra=_extra(pool=event.pool, confirmed=event.confirmed))
             case Slow():
@@ -170,6 +173,13 @@ def _log_slow(event: Slow) -> None:
     if event.traceparent:
         fields["trace_id"] = trace_id(event.traceparent)
     _LOG.warning("slow statement", extra=_extra(**fields))
+
+
+def _log_target(event: TargetChanged) -> None:
+    if event.is_up:
+        _LOG.warning("target is back", extra=_extra(target=event.target, seconds=round(event.seconds, 3)))
+    else:
+        _LOG.error("target is down", extra=_extra(target=event.target, reason=event.reason))
 
 
 def _log_alert(event: AlertChanged) -> None:

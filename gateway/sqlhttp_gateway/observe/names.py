@@ -94,6 +94,9 @@ POOL_WAITING = Metric("sqlhttp_pool_waiting", "gauge", _POOL, "Requests that wai
 POOL_LONGEST_WAIT = Metric(
     "sqlhttp_pool_longest_wait_seconds", "gauge", _POOL, "How long the first of those has waited."
 )
+TARGET_DOWN = Metric(
+    "sqlhttp_target_down", "gauge", ("target",), "1 while a server with pools cannot be reached and is not waited for."
+)
 POOL_OLDEST_LEASE = Metric(
     "sqlhttp_pool_oldest_lease_seconds", "gauge", _POOL, "How long the connection lent first has been away."
 )

@@ -159,4 +159,5 @@ def combined(one: PoolSnapshot, other: PoolSnapshot) -> PoolSnapshot:
         longest_wait=max(one.longest_wait, other.longest_wait),
         oldest_lease=max(one.oldest_lease, other.oldest_lease),
         is_paused=one.is_paused or other.is_paused,
+        is_down=one.is_down or other.is_down,
     )

@@ -88,7 +88,7 @@ class Reporter:
         self._settings_at = time.time()
 
     def own(self) -> Report:
-        """This worker, now. Pools in which nothing is and nobody waits are left out."""
+        """This worker, now. Pools in which nothing is and nobody waits are left out, while their server is up."""
         now = asyncio.get_running_loop().time()
         pools = (snapshot(pool, now) for pool in self._registry.pools)
         return Report(
@@ -96,7 +96,7 @@ class Reporter:
             started=self._started,
             workers=1,
             counts=self._metrics.counts(),
-            pools=tuple(self._of_all(pool) for pool in pools if pool.connections or pool.waiting),
+            pools=tuple(self._of_all(pool) for pool in pools if pool.connections or pool.waiting or pool.is_down),
             connections=self._registry.connections,
             connections_limit=self._connections_limit,
             resident_bytes=_resident_bytes(),

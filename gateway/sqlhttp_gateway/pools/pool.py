@@ -18,6 +18,7 @@ from sqlhttp_gateway.errors import GatewayError, PasswordFailed, ShuttingDown
 from sqlhttp_gateway.events import Closed, Observer, Opened
 from sqlhttp_gateway.model import ArrayType, PoolKey
 from sqlhttp_gateway.pools.backend import Backend
+from sqlhttp_gateway.pools.breaker import Breaker
 from sqlhttp_gateway.pools.budget import Budget, Claim
 from sqlhttp_gateway.pools.connect import connect
 from sqlhttp_gateway.pools.deadlines import Deadlines
@@ -53,7 +54,9 @@ class Overdue(Hashable, Protocol):
 class Pool:
     """At most `upstream.pool.max_size` connections, lent one holder at a time."""
 
-    def __init__(self, key: PoolKey, upstream: Upstream, budget: Budget, observe: Observer) -> None:
+    def __init__(
+        self, key: PoolKey, upstream: Upstream, budget: Budget, observe: Observer, breaker: Breaker | None = None
+    ) -> None:
         settings = upstream.pool
         self.key = key
         self.upstream = upstream
@@ -96,6 +99,8 @@ class Pool:
         """Why a connection that comes back is not kept, as long as none is."""
         self._generation = 0
         """How often all connections had to be replaced."""
+        self.breaker = breaker
+        """What is known of the server's being there; None: nothing."""
         self.is_retired = False
         """The registry knows it no more; it may have no connection as long as that is so."""
 
@@ -137,10 +142,13 @@ class Pool:
 
         Raises:
             QueueFull, WaitTimeout, ShuttingDown: there is none to be had.
+            TargetDown: none can be opened just now.
             GatewayError: whatever `connect` raises when a new one cannot be opened.
         """
         timeout = self._settings.wait_timeout if timeout is None else timeout
         gate = self.gate
+        if self.breaker is not None and self.breaker.is_open and not self._idle and not gate.is_paused:
+            raise self.breaker.refusal()
         deadline = self.loop.time() - gate.stood_still + timeout
         if not self._idle:
             # One that was used a moment ago is left where it is as long as another may be opened beside it.
@@ -294,6 +302,15 @@ class Pool:
             self.discard(self._idle.pop(0), "evicted")
         self.gate.resize(settings.max_size, max_waiting=settings.max_waiting)
 
+    def refuse_waiters(self, error: GatewayError) -> None:
+        """Let all who wait for a connection fail with `error`, but for those whom a pause holds up."""
+        if self.gate.is_paused:
+            return
+        self.gate.refuse_waiters(error)
+        for turn in self.reserving:
+            if not turn.done():
+                turn.set_exception(error)
+
     def stop(self) -> None:
         """Lend no more and close what is idle; holders keep theirs until they give it back."""
         self._draining = True
@@ -388,6 +405,9 @@ class Pool:
         if self._draining:
             self.gate.leave()
             raise _shutting_down()
+        if self.breaker is not None and self.breaker.is_open:
+            self.gate.leave()
+            raise self.breaker.refusal()
         if not self._budget.try_reserve(self.key):
             backend = await self._await_budget(timeout, tenant, takes_returned=takes_returned)
             if backend is not None:
@@ -442,9 +462,7 @@ class Pool:
         generation = self._generation
         try:
             secret = password()
-            backend = await connect(
-                self.upstream, database=self.key.database, role=self.key.role, password=secret, on_lost=self._lose
-            )
+            backend = await self._reach(secret)
         except BaseException:
             self._budget.give_back(self.key)
             raise
@@ -457,6 +475,39 @@ class Pool:
         self._password = secret
         self._observe(Opened(str(self.key), backend.connect_seconds))
         return backend
+
+    async def _reach(self, secret: bytes) -> Backend:
+        """Connect, and tell the breaker what came of it."""
+        key, breaker = self.key, self.breaker
+        try:
+            backend = await connect(
+                self.upstream, database=key.database, role=key.role, password=secret, on_lost=self._lose
+            )
+        except GatewayError as error:
+            if breaker is not None:
+                breaker.failed(error, self._probe)
+            raise
+        if breaker is not None:
+            breaker.succeeded()
+        return backend
+
+    async def _probe(self) -> None:
+        """Open a connection as the gateway's own role and close it; for this moment it is one beside the bounds.
+
+        Raises what `connect` raises.
+        """
+        admin = self.upstream.admin
+        backend = await connect(
+            self.upstream,
+            database=admin.database,
+            role=admin.role,
+            password=admin.password or b"",
+            on_lost=lambda backend: None,
+        )
+        try:
+            await backend.close(CLOSE_TIMEOUT)
+        finally:
+            backend.abort()
 
     async def _warm(self) -> None:
         """Open one connection ahead of need, with the password that was proven last."""

@@ -4,15 +4,18 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
-from sqlhttp_gateway.errors import WaitTimeout
+from sqlhttp_gateway.errors import GatewayError, WaitTimeout
 from sqlhttp_gateway.events import Observer, Paused
 from sqlhttp_gateway.model import PoolKey
+from sqlhttp_gateway.pools.breaker import Breaker
 from sqlhttp_gateway.pools.budget import Budget
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.pauses import Pauses
 from sqlhttp_gateway.pools.pool import CLOSE_TIMEOUT, Password, Pool
 from sqlhttp_gateway.pools.targets import Upstream
+from sqlhttp_gateway.settings import BreakerSettings
 
 _SWEEP_EVERY = 1.0
 _POLL = 0.02
@@ -21,7 +24,10 @@ _POLL = 0.02
 class PoolRegistry:
     """PoolKey → Pool, under one budget of connections."""
 
-    def __init__(self, *, max_total: int, cancel_timeout: float, observe: Observer) -> None:
+    def __init__(
+        self, *, max_total: int, cancel_timeout: float, observe: Observer, breaker: BreakerSettings | None = None
+    ) -> None:
+        """Without a `breaker` every request that needs a connection tries to open one."""
         self._pools: dict[PoolKey, Pool] = {}
         self._listening: dict[PoolKey, Pool] = {}
         self._leaving: set[PoolKey] = set()
@@ -30,6 +36,8 @@ class PoolRegistry:
         self._cancel_timeout = cancel_timeout
         self._observe = observe
         self._pauses = Pauses()
+        self._breaker = breaker
+        self._breakers: dict[str, Breaker] = {}
         self._sweeper: asyncio.Task[None] | None = None
         self._draining = False
 
@@ -58,10 +66,24 @@ class PoolRegistry:
         """The pool of `key` at that very server, made if need be."""
         pool = self._pools.get(key)
         if pool is None:
-            pool = self._pools[key] = self._made(Pool(key, upstream, self._budget, self._observe))
+            breaker = self.breaker(key.target)
+            pool = self._pools[key] = self._made(Pool(key, upstream, self._budget, self._observe, breaker))
         return pool
 
-    def apply(self, upstreams: Mapping[str, Upstream], *, max_total: int) -> None:
+    def breaker(self, server: str) -> Breaker | None:
+        """What is known of a server's being there, by its name; None where nobody asks for that."""
+        if self._breaker is None:
+            return None
+        breaker = self._breakers.get(server)
+        if breaker is None:
+            breaker = self._breakers[server] = Breaker(
+                server, self._breaker, on_open=partial(self._refuse_waiters, server), observe=self._observe
+            )
+        return breaker
+
+    def apply(
+        self, upstreams: Mapping[str, Upstream], *, max_total: int, breaker: BreakerSettings | None = None
+    ) -> None:
         """Lead and bound every pool as these say from now on, and drop nothing that runs.
 
         Pools of a target that is there no more close their connections as they come free.
@@ -78,6 +100,10 @@ class PoolRegistry:
             if (upstream := upstreams.get(key.target)) is not None:
                 pool.reconfigure(_single(upstream))
         self._budget.resize(max_total)
+        if breaker is not None:
+            self._breaker = breaker
+            for each in self._breakers.values():
+                each.reconfigure(breaker)
 
     def listening_pool(self, pool: Pool) -> Pool:
         """One connection beside `pool`, with the same key, for whoever listens on behalf of all: it takes no place of
@@ -85,7 +111,7 @@ class PoolRegistry:
         """
         beside = self._listening.get(pool.key)
         if beside is None:
-            beside = self._made(Pool(pool.key, _single(pool.upstream), self._budget, self._observe))
+            beside = self._made(Pool(pool.key, _single(pool.upstream), self._budget, self._observe, pool.breaker))
             self._listening[pool.key] = beside
         return beside
 
@@ -179,11 +205,19 @@ class PoolRegistry:
                 await self._sweeper
         for pool in self.pools:
             pool.stop()
+        for breaker in self._breakers.values():
+            await breaker.stop()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace):
                 while any(pool.gate.in_use for pool in self.pools):  # noqa: ASYNC110 - once in a life
                     await asyncio.sleep(_POLL)
         await asyncio.gather(*(pool.wait_closed(CLOSE_TIMEOUT) for pool in self.pools))
+
+    def _refuse_waiters(self, server: str, error: GatewayError) -> None:
+        """The server is down: nobody who waits for a connection to it has to wait any longer to hear so."""
+        for pool in self.pools:
+            if pool.key.target == server:
+                pool.refuse_waiters(error)
 
     def _made(self, pool: Pool) -> Pool:
         """A new pool, in the state that the others are in."""

@@ -26,6 +26,8 @@ class PoolSnapshot:
     longest_wait: float
     oldest_lease: float
     is_paused: bool = False
+    is_down: bool = False
+    """The server cannot be reached."""
 
     @property
     def connections(self) -> int:
@@ -53,6 +55,7 @@ def snapshot(pool: Pool, now: float) -> PoolSnapshot:
         longest_wait=now - min(waits) if waits else 0.0,
         oldest_lease=now - min(pool.leased.values()) if pool.leased else 0.0,
         is_paused=pool.gate.is_paused,
+        is_down=pool.breaker is not None and pool.breaker.is_open,
     )
 
 

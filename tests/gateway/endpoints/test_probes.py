@@ -107,6 +107,13 @@ async def test_not_ready_while_it_drains_although_postgres_answers(place: Place)
     assert (await place.get("/livez")).status == 200
 
 
+async def test_ready_while_requests_wait_for_a_paused_database(place: Place) -> None:
+    await place.lending.registry.pause(None)
+    assert (await place.get("/readyz")).status == 200
+    assert place.asked == 0
+    place.lending.registry.resume(None)
+
+
 async def test_probe_that_hangs_up_leaves_the_question_to_the_others(place: Place) -> None:
     place.fails = TargetUnavailable("away")
     first = asyncio.create_task(place.readiness.check())

@@ -74,9 +74,18 @@ def test_request_that_waits_too_long_for_a_connection_names_its_pool() -> None:
     )
 
 
+def test_target_that_cannot_be_reached_is_critical_and_named_once() -> None:
+    down = pool(is_down=True)
+    [alert] = alerts_of(None, [pool(), down, pool(database="other", is_down=True)], SETTINGS)
+    assert (alert.name, alert.severity, alert.value) == ("target_down", Severity.CRITICAL, 1)
+    assert alert.text.endswith(f"target {down.target} ({down.host}:{down.port}).")
+
+
 def test_every_alert_has_a_name_that_is_listed() -> None:
     loud = sample(by_state={"idle in transaction": 90}, waiting={"Lock": 50}, longest_query=99.0, long_queries=1)
-    found = alerts_of(loud, [pool(longest_wait=9.0)], SETTINGS) + alerts_of(Sample(at=1.0, error="x"), [], SETTINGS)
+    found = alerts_of(loud, [pool(longest_wait=9.0, is_down=True)], SETTINGS) + alerts_of(
+        Sample(at=1.0, error="x"), [], SETTINGS
+    )
     assert {alert.name for alert in found} == set(NAMES)
 
 
