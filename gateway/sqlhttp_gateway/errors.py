@@ -90,6 +90,12 @@ class PasswordFailed(GatewayError):
     status, sqlstate, kind = 400, "28P01", "auth"
 
 
+class TooManyFailures(GatewayError):
+    """`auth.failures` passwords for this role from this address were wrong; for a while none is looked at."""
+
+    status, sqlstate, kind, retryable = 429, "28000", "auth", True
+
+
 class CredentialsMissing(GatewayError):
     """Neither a password nor another proof of identity came with the request."""
 

@@ -149,7 +149,7 @@ class SqlService:
             if cached is not None:
                 asked = cached.may_ask(headers, connection_string, url_query, body)
             if caller is None:
-                caller, request = await self._meet(connection_string, authorization, host, body, story)
+                caller, request = await self._meet(connection_string, authorization, host, body, story, peer)
             elif cached and asked and (question := cached.recognize(caller, options, asked, body)):
                 request = story.asked = question.statement  # the very bytes came before, and need not be read
             else:
@@ -198,7 +198,7 @@ class SqlService:
         return reply
 
     async def _meet(
-        self, connection_string: bytes, authorization: bytes | None, host: bytes, body: bytes, story: Story
+        self, connection_string: bytes, authorization: bytes | None, host: bytes, body: bytes, story: Story, peer: str
     ) -> tuple[Caller, Statement | Batch]:
         """Who asks for what, when it is nobody who was here a short while ago."""
         dsn = None
@@ -206,7 +206,8 @@ class SqlService:
             dsn = dsn_from_header(connection_string or None)
             story.database, story.role = dsn.database, dsn.role
         request = story.asked = decode_request(body)
-        return await self._authenticator.authenticate(dsn, connection_string, authorization, host), request
+        caller = await self._authenticator.authenticate(dsn, connection_string, authorization, host, peer=peer)
+        return caller, request
 
     async def _access(self, caller: Caller, connection_string: bytes, quota: Quota | None) -> Access:
         """The way to a connection of whoever asks."""

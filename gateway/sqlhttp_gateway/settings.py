@@ -222,6 +222,16 @@ class AuthSettings(Section):
         description="verifier: compare with pg_authid; login: log in to Postgres; auto: the first if allowed.",
     )
 
+    failures: int = Field(
+        default=10,
+        ge=0,
+        description="Wrong passwords for one role from one address, in a row and at one worker, after which none is "
+        "looked at for a while; 0: any number.",
+    )
+    failures_within: Seconds = Field(default=150.0, gt=0, description="Seconds within which they count together.")
+    failures_refused: Seconds = Field(
+        default=120.0, gt=0, description="That while, in seconds. Passwords that were right lately are looked at still."
+    )
     keys_table: bool = Field(
         default=False,
         description="Whether API keys are also kept in sqlhttp.api_keys, a table in the default target's database.",

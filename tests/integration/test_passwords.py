@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import quote
 
+import asyncpg
 import pytest
 
 from tests.support.cluster import Cluster, Database
+from tests.support.gateway import Gateway, free_port
 from tests.support.program import Program, scratch_role
 from tests.support.watch import watching
 
@@ -44,7 +46,7 @@ def start(
 def test_right_password_is_taken_and_any_other_refused(
     start: Callable[..., Program], database: Database, postgres: Cluster
 ) -> None:
-    program = start()
+    program = start(auth={"failures": 0})
     with scratch_role(postgres) as role:
         for _ in range(2):
             assert status(program, database.as_role(role, "secret")) == 200
@@ -55,7 +57,7 @@ def test_right_password_is_taken_and_any_other_refused(
 async def test_wrong_password_never_gets_a_connection(
     start_program: Callable[..., Program], database: Database, postgres: Cluster
 ) -> None:
-    program = start_program()
+    program = start_program(auth={"failures": 0})
     with scratch_role(postgres) as role:
         async with watching(database) as watch, watch.counting(f"usename = '{role}'") as seen:
             for number in range(20):
@@ -184,3 +186,38 @@ def test_one_role_never_gets_the_connection_of_another(
                 assert there.rows("SELECT current_user::text, session_user::text, current_database()::text") == [
                     [role, role, database.name]
                 ]
+
+
+def test_many_wrong_ones_from_an_address_and_none_is_looked_at_but_those_that_were_right(
+    start_program: Callable[..., Program], database: Database, postgres: Cluster
+) -> None:
+    auth = {"failures": 3, "failures_refused": 1.0, "proof_lifetime": 0}
+    program = start_program(auth=auth)
+    with scratch_role(postgres) as role:
+        right = database.as_role(role, "secret")
+        assert status(program, right) == 200
+        for _ in range(3):
+            assert status(program, database.as_role(role, "wrong")) == 400
+        response = program.to(database.as_role(role, "guess")).post({"query": "SELECT 1"})
+        assert response.status_code == 429
+        assert response.headers["retry-after"] == "1"
+        assert response.json()["code"] == "28000"
+        assert f'3 passwords for role "{role}" from 127.0.0.1 were wrong within 150 s' in response.json()["message"]
+        assert status(program, right) == 200, "another program behind the same address goes on"
+    with scratch_role(postgres) as role:
+        assert status(program, database.as_role(role, "secret")) == 200, "so does another role"
+    unknown = database.as_role("nobody_at_all", "guess")
+    assert [status(program, unknown) for _ in range(4)] == [400, 400, 400, 429], "told apart from nobody"
+
+
+async def test_tunnels_count_wrong_passwords_as_requests_do(
+    start_gateway: Callable[..., Gateway], database: Database
+) -> None:
+    port = free_port()
+    start_gateway(listen={"port": 0, "postgres": port}, auth={"failures": 2})
+    address = {"host": "127.0.0.1", "port": port, "user": "postgres", "database": database.name}
+    for _ in range(2):
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await asyncpg.connect(**address, password="wrong")
+    with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError, match="none is looked at for another 120 s"):
+        await asyncpg.connect(**address, password="wrong")

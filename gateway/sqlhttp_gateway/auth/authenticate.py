@@ -21,6 +21,7 @@ from sqlhttp_gateway.auth.credentials import (
     credentials_from_header,
     credentials_from_password,
 )
+from sqlhttp_gateway.auth.failures import Attempt, Failures
 from sqlhttp_gateway.auth.grant import Grant
 from sqlhttp_gateway.auth.jwt import Tokens
 from sqlhttp_gateway.auth.own_access import Logins
@@ -30,6 +31,7 @@ from sqlhttp_gateway.errors import (
     CredentialsMissing,
     InvalidConnectionString,
     InvalidKey,
+    PasswordFailed,
     ScopeRefused,
     TargetMisconfigured,
 )
@@ -39,7 +41,7 @@ from sqlhttp_gateway.pools.passwords import Passwords
 from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.targets import Targets, Upstream
-from sqlhttp_gateway.settings import LimitsSettings
+from sqlhttp_gateway.settings import AuthSettings, LimitsSettings
 
 _MAX_KNOWN = 10_000
 """Callers that are remembered at once, some 400 bytes each."""
@@ -80,6 +82,7 @@ class Authenticator:
         logins: Logins | None = None,
         tenants: Tenants | None = None,
         allowances: Allowances | None = None,
+        failures: Failures | None = None,
         belief: float = 30.0,
         sets_any_role: bool = False,
         clock: Callable[[], float] = time.time,
@@ -104,6 +107,7 @@ class Authenticator:
             belief=belief,
             sets_any_role=sets_any_role,
         )
+        self._failures = failures if failures is not None else Failures(AuthSettings())
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._key = secrets.token_bytes(32)
@@ -150,14 +154,17 @@ class Authenticator:
         connection_string: bytes | None = None,
         authorization: bytes | None = None,
         host: bytes = b"",
+        *,
+        peer: str = "",
     ) -> Caller:
         """The caller of `dsn`; under its `connection_string`, if there is one, it can be recalled for a while.
 
         With an `authorization` header that counts, and no password of `dsn`. An API key needs no `dsn` beside it. The
         caller's grant, if it has one, must still admit the place from which the request came. The request's `host` is
-        given where `heeds_host` says so.
+        given where `heeds_host` says so. Wrong passwords are counted by the `peer` that they come from.
 
         Raises:
+            TooManyFailures: passwords for this role from there are not looked at just now.
             CredentialsMissing, PasswordFailed, InvalidKey, InvalidToken, ScopeRefused: it may not come in.
             GatewayError: Postgres could not be asked.
         """
@@ -167,7 +174,7 @@ class Authenticator:
             caller = await self._with(credentials_from_header(authorization), dsn, host)
         else:
             assert dsn is not None
-            caller = await self._with_password(dsn, host)
+            caller = await self._with_password(dsn, host, peer)
         if connection_string is not None:
             if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()
@@ -181,7 +188,7 @@ class Authenticator:
             PlaceRefused: it may not come from `peer`, or from a page of `origin`.
             GatewayError: as `authenticate`.
         """
-        caller = await self.authenticate(dsn)
+        caller = await self.authenticate(dsn, peer=peer)
         if caller.grant is not None:
             caller.grant.admit(peer=peer, origin=origin)
         return caller
@@ -194,7 +201,21 @@ class Authenticator:
             return dsn, self._targets.choose(dsn)
         return await self._tenants.resolve(dsn, host.decode("latin-1"), self._targets)
 
-    async def _with_password(self, dsn: Dsn, host: bytes) -> Caller:
+    async def _prove(self, dsn: Dsn, key: PoolKey, upstream: Upstream, peer: str) -> float:
+        """Until when the password is proven, unless too many were wrong before it."""
+        attempt = Attempt(key.target, dsn.role, peer)
+        # Behind one address there may be many programs: one of them that goes wrong must not shut out the others.
+        if not self._passwords.knew(dsn, key):
+            self._failures.check(attempt)
+        try:
+            until = await self._passwords.prove(dsn, key, upstream)
+        except PasswordFailed:
+            self._failures.failed(attempt)
+            raise
+        self._failures.succeeded(attempt)
+        return until
+
+    async def _with_password(self, dsn: Dsn, host: bytes, peer: str) -> Caller:
         if dsn.password is None:
             raise CredentialsMissing(PASSWORD_REQUIRED if self._tokens is None else BEARER_REQUIRED)
         if self._keys is not None or self._tokens is not None:
@@ -204,7 +225,7 @@ class Authenticator:
                 return await self._with(shown, dsn, host)
         dsn, upstream = await self._leads_to(dsn, host)
         key = PoolKey(upstream.target.name, dsn.database, dsn.role)
-        until = await self._passwords.prove(dsn, key, upstream)
+        until = await self._prove(dsn, key, upstream, peer)
         pool = self._registry.pool(key, upstream)  # only now: a name that anybody can make up gets no pool
         return Caller(key.target, dsn.database, dsn.role, pool, until, allowance=self._allowances.of(dsn.role))
 

@@ -8,6 +8,7 @@ from sqlhttp_gateway.auth.allowances import Allowances, allowance_of
 from sqlhttp_gateway.auth.api_keys import ApiKeys, KeyRecord, records_from_settings
 from sqlhttp_gateway.auth.authenticate import Authenticator
 from sqlhttp_gateway.auth.claims import Claims
+from sqlhttp_gateway.auth.failures import Failures
 from sqlhttp_gateway.auth.jwks import KeySet, fetch_url, read_file
 from sqlhttp_gateway.auth.jwt import Issuer, Tokens
 from sqlhttp_gateway.auth.own_access import Logins, OwnAccess
@@ -48,6 +49,7 @@ class Credentials:
             refresh=auth.keys_refresh,
             on_change=lambda: self.authenticator.forget(),
         )
+        self._failures = Failures(auth)
         self.authenticator = Authenticator(
             targets,
             registry,
@@ -57,6 +59,7 @@ class Credentials:
             logins=Logins(settings.logins),
             tenants=self._tenants,
             allowances=Allowances(settings.limits, settings.listen.workers),
+            failures=self._failures,
             belief=auth.proof_lifetime,
             sets_any_role=auth.set_role == "any",
         )
@@ -72,6 +75,7 @@ class Credentials:
         self._keys.reconfigure(records_from_settings(settings.keys), refresh=auth.keys_refresh)
         self._tenants.reconfigure(tenants_from_settings(settings.tenants), refresh=auth.keys_refresh)
         self.claims.reconfigure(auth.claims)
+        self._failures.reconfigure(auth)
         before = self._sets.values()
         tokens = self._tokens(settings)
         for held in before:

@@ -36,6 +36,8 @@ _VERIFIER_QUERY = (
 _INSUFFICIENT_PRIVILEGE = "42501"
 _CHECKS_AT_ONCE = 2
 _CHECKS_WAITING = 500
+_KNOWN_FOR = 600.0
+"""Seconds for which it is known of an expired proof that there was one."""
 _LOGIN_MODE_FOR = 60.0
 """Seconds after which the gateway looks again whether it may read pg_authid."""
 
@@ -81,6 +83,11 @@ class Passwords:
             task.add_done_callback(lambda done: self._landed(flight, done))
         return self._remember((key.target, dsn.role), digest, proven_at=await asyncio.shield(task))
 
+    def knew(self, dsn: Dsn, key: PoolKey) -> bool:
+        """Whether the password was right a short while ago, be that proof believed still or not."""
+        proofs = self._proven.get((key.target, dsn.role))
+        return proofs is not None and dsn.password is not None and self._digest(dsn.password) in proofs
+
     def _landed(self, flight: tuple[PoolKey, bytes], task: asyncio.Task[float]) -> None:
         self._running.pop(flight, None)
         if not task.cancelled():
@@ -89,7 +96,7 @@ class Passwords:
     def _remember(self, role: tuple[str, str], digest: bytes, *, proven_at: float) -> float:
         proofs = self._proven.setdefault(role, {})
         now = self._loop.time()
-        for old in [known for known, expiry in proofs.items() if expiry <= now]:
+        for old in [known for known, expiry in proofs.items() if expiry + _KNOWN_FOR <= now]:
             del proofs[old]
         proofs[digest] = expiry = proven_at + self._settings.proof_lifetime
         return expiry

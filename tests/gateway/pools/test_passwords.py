@@ -234,7 +234,16 @@ async def test_no_password_is_kept(database: Database, role: str) -> None:
         assert b"secret" not in repr(vars(proving.passwords)).encode()
 
 
-async def test_expired_proofs_of_a_role_are_thrown_away(database: Database, postgres: Cluster, role: str) -> None:
+async def test_expired_proofs_of_a_role_are_known_for_a_while_and_then_thrown_away(
+    database: Database, postgres: Cluster, role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = PoolKey("default", database.name, role)
+    async with prover(database, auth={"proof_lifetime": 0}) as proving:
+        await proving.prove(role, "secret")
+        right, wrong = Dsn("h", None, database.name, role, b"secret"), Dsn("h", None, database.name, role, b"else")
+        assert proving.passwords.knew(right, key)
+        assert not proving.passwords.knew(wrong, key)
+    monkeypatch.setattr(passwords_module, "_KNOWN_FOR", 0.0)
     async with prover(database, auth={"proof_lifetime": 0}) as proving:
         for password in ("one", "two", "three"):
             postgres.maintenance.psql(f"ALTER ROLE {role} PASSWORD '{password}'")
