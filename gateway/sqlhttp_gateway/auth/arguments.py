@@ -53,9 +53,9 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     steps = auth.add_subparsers(dest="action", required=True, metavar="ACTION")
     install = steps.add_parser(
         "install",
-        help="install auth.user_id(), auth.session() and auth.uid()",
-        description="Install auth.user_id(), auth.session() and auth.uid(), which read the signed claims of a token,\n"
-        "or bring them up to date. Running it again changes nothing.",
+        help="install auth.user_id() and its like",
+        description="Install auth.user_id(), auth.session(), auth.uid(), auth.jwt() and auth.role(),\n"
+        "which read the signed claims of a token, or bring them up to date. Running it again changes nothing.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     install.add_argument("--target", default="default", help="the target (default)")

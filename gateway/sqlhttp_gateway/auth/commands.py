@@ -72,7 +72,7 @@ def auth(settings: Settings, arguments: argparse.Namespace) -> int:
         ConfigurationError: there is no such target, or Postgres refuses.
     """
     run(_install(settings, arguments.target, arguments.database, new_secret=arguments.new_secret))
-    print("auth.user_id(), auth.session() and auth.uid() are installed.")
+    print("auth.user_id(), auth.session(), auth.uid(), auth.jwt() and auth.role() are installed.")
     print("In a policy write (SELECT auth.user_id()), so that it is called once for a statement and not for every row.")
     return 0
 

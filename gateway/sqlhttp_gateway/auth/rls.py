@@ -3,8 +3,9 @@
 Whatever SQL can set, a caller's SQL can set too; so the claims are signed. The secret lies in a table that only the
 gateway's role can read. A request's transaction begins with `sqlhttp.begin_claims`, whose argument is signed by the
 gateway for one backend process and a short time. It puts the claims, signed once more for this very transaction, into
-a setting that ends with the transaction. `auth.user_id()`, `auth.session()` and `auth.uid()` believe nothing else: a
-setting that a caller made is an error, one of an earlier transaction too, and none at all is NULL.
+a setting that ends with the transaction. `auth.user_id()` and `auth.session()`, which are Neon's, and `auth.uid()`,
+`auth.jwt()` and `auth.role()`, which are Supabase's, believe nothing else: a setting that a caller made is an error,
+one of an earlier transaction too, and none at all is NULL.
 
 The functions run as their owner with a fixed search_path, name everything in full, and are bound to a policy by the
 policy's own definition, so that nothing a caller creates, temporary or not, can take their place.
@@ -84,6 +85,12 @@ END $$""",
     """CREATE OR REPLACE FUNCTION auth.session() RETURNS jsonb LANGUAGE sql STABLE PARALLEL RESTRICTED AS $$
 SELECT sqlhttp.claims()
 $$""",
+    """CREATE OR REPLACE FUNCTION auth.jwt() RETURNS jsonb LANGUAGE sql STABLE PARALLEL RESTRICTED AS $$
+SELECT sqlhttp.claims()
+$$""",
+    """CREATE OR REPLACE FUNCTION auth.role() RETURNS text LANGUAGE sql STABLE PARALLEL RESTRICTED AS $$
+SELECT sqlhttp.claims() OPERATOR(pg_catalog.->>) 'role'::pg_catalog.text
+$$""",
     """CREATE OR REPLACE FUNCTION auth.user_id() RETURNS text LANGUAGE sql STABLE PARALLEL RESTRICTED AS $$
 SELECT sqlhttp.claims() OPERATOR(pg_catalog.->>) 'sub'::pg_catalog.text
 $$""",
@@ -106,7 +113,8 @@ FOREIGN = (
     " UNION ALL SELECT p.oid::regprocedure::text FROM pg_catalog.pg_proc p"
     " JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN pg_catalog.pg_roles r ON r.oid = p.proowner"
     " WHERE (n.nspname = 'sqlhttp' AND NOT r.rolsuper AND r.rolname <> current_user) OR (n.nspname = 'auth'"
-    " AND p.proname IN ('user_id', 'session', 'uid') AND pg_catalog.strpos(p.prosrc, 'sqlhttp.claims()') = 0)"
+    " AND p.proname IN ('user_id', 'session', 'uid', 'jwt', 'role')"
+    " AND pg_catalog.strpos(p.prosrc, 'sqlhttp.claims()') = 0)"
 )
 """What stands where ours should stand and is somebody else's: another package's functions, or a trap."""
 IS_INSTALLED = (

@@ -77,6 +77,15 @@ def test_signed_request_names_process_and_time() -> None:
     assert statement.params[0][64:] == b"7.1500000.{}"
 
 
+async def test_claims_are_read_by_supabases_functions_too(caller: Caller) -> None:
+    await caller.begin(b'{"sub":"ann","role":"member","org":{"id":7}}')
+    found = await caller.connection.fetchrow("SELECT auth.role() AS role, auth.jwt()->'org'->>'id' AS org")
+    assert found is not None
+    assert tuple(found) == ("member", "7")
+    await caller.connection.execute("ROLLBACK")
+    assert await caller.connection.fetchval("SELECT auth.role() IS NULL AND auth.jwt() IS NULL")
+
+
 async def test_claims_are_read_by_the_three_functions(caller: Caller) -> None:
     sub = "6f9619ff-8b86-d011-b42d-00cf4fc964ff"
     await caller.begin(b'{"sub":"%b","x":[1,{"y":null}]}' % sub.encode())

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import asyncpg
 import pytest
@@ -23,12 +24,14 @@ from sqlhttp_gateway.model import Target
 from sqlhttp_gateway.pools import connect as connect_module
 from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.connect import connect, refusal
+from sqlhttp_gateway.pools.session_jwt import SessionKey
 from sqlhttp_gateway.pools.targets import Targets, Upstream
 from sqlhttp_gateway.settings import load_settings
 from tests.support.cluster import Cluster, Database
 from tests.support.gateway import free_port
 from tests.support.leases import refusal as refused
 from tests.support.program import scratch_role
+from tests.support.session_jwt import install_stand_in
 
 NOT_RAISED = (Warning, asyncpg.exceptions.PostgresLogMessage)
 
@@ -43,6 +46,45 @@ async def opened(
     return await connect(
         upstream(database.url), database=name or database.name, role=role, password=password, on_lost=lambda _: None
     )
+
+
+# ── a key for pg_session_jwt ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def with_a_key(database: Database) -> Backend:
+    wanted = replace(upstream(database.url), session_jwt=True)
+    return await connect(wanted, database=database.name, role="postgres", password=b"postgres", on_lost=lambda _: None)
+
+
+async def test_connection_takes_its_key_to_the_extension_before_anybody_has_it(database: Database) -> None:
+    install_stand_in(database)
+    backend = await with_a_key(database)
+    try:
+        assert backend.session_key is not None
+        assert database.psql("SELECT jwk FROM auth.stand_in") == f"{backend.session_key.jwk}\n"
+    finally:
+        await backend.close(5.0)
+
+
+async def test_connection_has_no_key_where_there_is_no_extension_or_none_was_asked_for(database: Database) -> None:
+    for opening in (with_a_key(database), opened(database)):
+        backend = await opening
+        assert backend.session_key is None
+        await backend.close(5.0)
+
+
+async def test_connection_that_is_lost_while_it_takes_its_key_is_a_target_that_cannot_be_reached(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lose(self: SessionKey, connection: Any) -> bool:
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    monkeypatch.setattr(SessionKey, "begin", lose)
+    assert isinstance(await refused(with_a_key(database)), TargetUnavailable)
+    left = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database.name}' AND pid <> pg_backend_pid()"
+    async with asyncio.timeout(10):
+        while database.psql(left) != "0\n":  # noqa: ASYNC110 - Postgres tells nobody
+            await asyncio.sleep(0.01)
 
 
 # ── translations ─────────────────────────────────────────────────────────────────────────────────────────────────────
