@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 NPM := $(shell command -v npm 2>/dev/null)
 DRIVERS := $(if $(NPM),tests/contract/node_modules/.package-lock.json)
 
-.PHONY: help run test check format bench faults docs lock clean
+.PHONY: help run test check format bench faults incident docs lock clean
 
 help:
 	@echo 'make run      a private Postgres and the gateway in front of it, on http://127.0.0.1:4444'
@@ -20,6 +20,7 @@ help:
 	@echo 'make docs     write the settings into the example file and the README'
 	@echo 'make bench    measurements side by side; ROUNDS=1 is quick'
 	@echo 'make faults   what goes wrong in production, mixed from a seed: SEED=1 SECONDS=600'
+	@echo 'make incident 300 programs before a pool of 10: which alert came when'
 	@echo 'make lock     renew the pinned versions in requirements/'
 	@echo 'make clean    remove what was made here, except the data in .sqlhttp'
 
@@ -44,6 +45,9 @@ bench: $(VENV)/.dev
 
 faults: $(VENV)/.dev
 	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
+
+incident: $(VENV)/.dev
+	@$(BIN)/python -m tests.bench.incident
 
 docs: $(VENV)/.dev
 	@$(BIN)/python -m tests.support.documents

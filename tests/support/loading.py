@@ -16,6 +16,10 @@ class Load:
         self.counts: Counter[int | str] = Counter()
         self.answered_at: list[float] = []
         """When each answer of status 200 was there, on the monotonic clock."""
+        self.refused_at: float | None = None
+        """When the first answer of another status was there, or none at all."""
+        self.reason = ""
+        """What that said."""
         self._where = host, port
         self._headers = {"Neon-Connection-String": dsn}
         self._body = json.dumps({"query": query})
@@ -27,6 +31,10 @@ class Load:
         """All but the answers of status 200."""
         return {outcome: number for outcome, number in self.counts.items() if outcome != 200}
 
+    def ask(self, query: str) -> None:
+        """Ask this from now on."""
+        self._body = json.dumps({"query": query})
+
     def run(self) -> None:
         """One program: one connection, as long as the server keeps it."""
         connection: HTTPConnection | None = None
@@ -36,7 +44,7 @@ class Load:
             try:
                 connection.request("POST", "/sql", self._body, self._headers)
                 response = connection.getresponse()
-                response.read()
+                text = response.read()
                 outcome = response.status
                 if response.will_close:
                     connection.close()
@@ -45,10 +53,13 @@ class Load:
                 outcome = type(error).__name__
                 connection.close()
                 connection = None
+                text = repr(error).encode()
             with self._lock:
                 self.counts[outcome] += 1
                 if outcome == 200:
                     self.answered_at.append(time.monotonic())
+                elif self.refused_at is None:
+                    self.refused_at, self.reason = time.monotonic(), text.decode(errors="replace")
             if outcome != 200:
                 self._stop.wait(0.005)
         if connection is not None:
