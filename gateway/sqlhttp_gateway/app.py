@@ -62,8 +62,10 @@ from sqlhttp_gateway.reload import changes, in_effect
 from sqlhttp_gateway.reply import new_request_id
 from sqlhttp_gateway.service import SqlService
 from sqlhttp_gateway.settings import Settings, per_worker, shown
+from sqlhttp_gateway.siblings import Siblings
 from sqlhttp_gateway.story import Telling
 from sqlhttp_gateway.tunnel.console import Sources
+from sqlhttp_gateway.tunnel.controls import Controls
 from sqlhttp_gateway.tunnel.notified import Notified
 from sqlhttp_gateway.tunnel.tunnels import Tunnels
 
@@ -243,12 +245,14 @@ class Gateway:
             telling=_telling(settings),
         )
         self._sql = sql = SqlEndpoint(service, settings.request, self._observe, quick=quick, peers=self.peers)
+        siblings = Siblings(self._place.lines, self._place.number) if self._place is not None else Siblings()
         self._tunnels = tunnels = Tunnels(
             cache=cached.cache if cached is not None else None,
             authenticator=authenticator,
             registry=registry,
             claims=credentials.claims,
             quotas=quotas,
+            siblings=siblings,
             settings=settings.tunnel,
             observe=self._observe,
             admit=self.peers.admit,
@@ -273,6 +277,7 @@ class Gateway:
             certificate_expires_at=lambda: self.certificate.expires_at if self.certificate is not None else 0.0,
             cache=lambda: cache_snapshot(cached.cache.store) if cached is not None else CacheSnapshot(),
         )
+        controls = Controls(registry, siblings, reporter.whole)
         tunnels.open_console(
             Sources(
                 version=build_version(),
@@ -282,6 +287,7 @@ class Gateway:
                 now=time.time,
                 registry=registry,
                 clients=tunnels.clients,
+                controls=controls,
                 settings=lambda: shown(self._settings),
             )
         )
@@ -307,6 +313,7 @@ class Gateway:
         ]
         if watch is not None:
             self._take_up.append(lambda new: watch.reconfigure(new.watch))
+        siblings.start()
         registry.start()
         probes.start()
         credentials.start()
@@ -340,6 +347,8 @@ class Gateway:
             self._readiness.is_draining = True
             await self.drain_tunnels()
             await listener.stop()
+            siblings.stop()
+            await controls.stop()
             await credentials.stop()
             if cached is not None:
                 await cached.stop()

@@ -17,6 +17,7 @@ from sqlhttp_gateway.observe.slots import Slots
 from sqlhttp_gateway.reload import in_effect
 from sqlhttp_gateway.serve import RELOAD_SIGNAL, STOP_SIGNALS, GatewayServer
 from sqlhttp_gateway.settings import Settings
+from sqlhttp_gateway.siblings import Lines
 from sqlhttp_gateway.sockets import Sockets, address, bind_all
 
 STARTUP_FAILURE = 3  # uvicorn's exit status when the application could not start; a new try would fail as well
@@ -51,6 +52,7 @@ class Workers:
         self._sockets = sockets
         self._read = read
         self._slots = Slots(len(sockets))
+        self._lines = Lines(len(sockets))
         self._stamps = Stamps()
         self._running: dict[int, int] = {}  # each worker's number, by its pid
         self._stopping = False
@@ -83,7 +85,7 @@ class Workers:
     def _work(self, number: int) -> None:
         status = 1
         try:
-            place = Place(self._slots, number)
+            place = Place(self._slots, number, self._lines)
             server = GatewayServer(
                 self._settings, self._sockets[number], place=place, stamps=self._stamps, read=self._read
             )

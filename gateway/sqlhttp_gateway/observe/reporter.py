@@ -20,6 +20,7 @@ from sqlhttp_gateway.pools.group import Group
 from sqlhttp_gateway.pools.probe import Probes
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.snapshot import PoolSnapshot, server_snapshots, snapshot
+from sqlhttp_gateway.siblings import Lines
 
 PUBLISH_EVERY = 1.0
 _LOG = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class Place:
 
     slots: Slots
     number: int
+    lines: Lines | None = None
 
     def before(self) -> Counts | None:
         """What the worker counted that had this place before."""

@@ -71,6 +71,7 @@ class Backend(asyncio.Protocol):
         "connect_seconds",
         "expires_at",
         "idle_since",
+        "opened_at",
         "pid",
         "scrub_prepared",
         "scrubs",
@@ -103,12 +104,18 @@ class Backend(asyncio.Protocol):
         """Whether an exchange was ever run on it."""
         self.idle_since = 0.0
         self.expires_at = 0.0
+        self.opened_at = asyncio.get_running_loop().time()
         self.connect_seconds = 0.0
         """How long it took to open, log-in included."""
         self.closing = False
         """It is not to be used again: we or the server have begun to end it."""
         self._transport.set_protocol(self)
         _keep_alive(self._transport)
+
+    @property
+    def is_encrypted(self) -> bool:
+        """There is TLS between here and the server."""
+        return self._transport.get_extra_info("ssl_object") is not None
 
     @property
     def is_lost(self) -> bool:

@@ -1,17 +1,21 @@
-"""The console: a virtual database whose only statements are SHOW, with PgBouncer's column names.
+"""The console: a virtual database whose only statements are SHOW and what an operator can do, as PgBouncer has them.
 
 So what reads PgBouncer's console, its exporters and dashboards among it, reads the gateway's. Only simple queries are
 answered, as there. What a column has no number for here is 0 or empty.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
 from sqlhttp_gateway.errors import BadRequest, GatewayError, UnsupportedStatement
 from sqlhttp_gateway.model import Field
 from sqlhttp_gateway.observe.report import Report
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.targets import DEFAULT
+from sqlhttp_gateway.tunnel.controls import Controls
 from sqlhttp_gateway.tunnel.stream import Stream
 from sqlhttp_gateway.wire.backend import (
     IDLE,
@@ -33,7 +37,10 @@ MAX_QUERY = 10_000
 _INT8, _TEXT = 20, 25
 _READY = encode_ready_for_query(IDLE)
 _SIMPLE_ONLY = UnsupportedStatement("the console answers simple queries only")
-_HELP = "SHOW HELP|VERSION|POOLS|STATS|DATABASES|CLIENTS|SERVERS|LISTS|CONFIG"
+_HELP = (
+    "SHOW HELP|VERSION|POOLS|STATS|DATABASES|CLIENTS|SERVERS|LISTS|CONFIG; "
+    "PAUSE [db]; RESUME [db]; RECONNECT [db]; RELOAD"
+)
 
 Cell = str | int | None
 
@@ -59,6 +66,8 @@ class Client:
     """active, waiting or idle."""
     backend_pid: int
     """0 while it has none."""
+    connected_at: float = 0.0
+    """Unix time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +84,7 @@ class Sources:
     """Unix time."""
     registry: PoolRegistry
     clients: Callable[[], Iterable[Client]]
+    controls: Controls
     settings: Callable[[], Iterable[tuple[str, str, str]]]
     """Name, value and default; secrets are not among them."""
 
@@ -106,7 +116,8 @@ class Console:
             elif frame[:1] == b"X":
                 return None
             elif frame[:1] == b"Q":
-                await self._stream.send(self._answer(frame[5:-1].decode(errors="replace")) + _READY)
+                text = frame[5:-1].decode(errors="replace")
+                await self._stream.send(await self._answer(text, buffer) + _READY)
             elif frame[:1] == b"S":
                 await self._stream.send(encode_error_response(_SIMPLE_ONLY) + _READY)
 
@@ -121,15 +132,56 @@ class Console:
         }
         return AuthenticationOk + b"".join(encode_parameter_status(*pair) for pair in told.items()) + _READY
 
-    def _answer(self, text: str) -> bytes:
-        words = text.replace(";", " ").lower().split()
-        if not words:
-            return EmptyQueryResponse
-        if words == ["show", "help"] or words[0] != "show" or len(words) != 2 or words[1] not in _SHOWS:
-            if words == ["show", "help"]:
+    async def _answer(self, text: str, buffer: MessageBuffer) -> bytes:
+        words = text.replace(";", " ").split()
+        match [word.lower() for word in words]:
+            case []:
+                return EmptyQueryResponse
+            case ["show", "help"]:
                 return encode_notice_response(_HELP) + encode_command_complete("SHOW")
-            return encode_error_response(UnsupportedStatement(f"invalid command {text!r}", hint=_HELP))
-        return encode_table(_SHOWS[words[1]](self._sources))
+            case ["show", what] if what in _SHOWS:
+                return encode_table(_SHOWS[what](self._sources))
+            case ["pause" | "resume" | "reconnect" | "reload" as verb, *rest] if len(rest) <= (verb != "reload"):
+                try:
+                    await self._act(verb, words[1].strip('"') if rest else None, buffer)
+                except GatewayError as error:
+                    return encode_error_response(error)
+                return encode_command_complete(verb.upper())
+        return encode_error_response(UnsupportedStatement(f"invalid command {text!r}", hint=_HELP))
+
+    async def _act(self, verb: str, database: str | None, buffer: MessageBuffer) -> None:
+        """
+        Raises:
+            UnsupportedStatement: there is nothing to resume, or nothing is read again.
+            StreamClosed: the program has gone, and what it waited for is off.
+        """
+        controls = self._sources.controls
+        match verb:
+            case "pause":
+                await self._while_there(controls.pause(database), buffer)
+            case "resume":
+                if not controls.resume(database):
+                    raise UnsupportedStatement(
+                        f"database {database} is not paused" if database else "nothing is paused"
+                    )
+            case "reconnect":
+                controls.reconnect(database)
+            case _:
+                controls.reload()
+
+    async def _while_there(self, work: Coroutine[Any, Any, None], buffer: MessageBuffer) -> None:
+        """Wait for `work` as long as the program does."""
+        working = asyncio.ensure_future(work)
+        receiving = asyncio.ensure_future(self._stream.receive())
+        try:
+            await asyncio.wait((working, receiving), return_when=asyncio.FIRST_COMPLETED)
+            if receiving.done():
+                buffer.receive(receiving.result())
+            await working
+        finally:
+            for task in (working, receiving):
+                task.cancel()
+            await asyncio.gather(working, receiving, return_exceptions=True)
 
 
 def encode_table(table: Table) -> bytes:
@@ -218,46 +270,70 @@ def _databases(sources: Sources) -> Table:
     for pool in report.pools:
         key = (pool.target, pool.database)
         hosts[key] = (pool.host, pool.port)
-        members.setdefault(key, []).append((pool.max_size, pool.connections, pool.leased + pool.waiting))
+        members.setdefault(key, []).append(
+            (pool.max_size, pool.connections, pool.leased + pool.waiting, pool.is_paused)
+        )
     return Table(
         _DATABASES,
         tuple(
             (
-                *(_alias(*key), *hosts[key], key[1], None, max(size for size, _, _ in each), 0, 0, 0, "transaction"),
-                *(None, report.connections_limit, sum(count for _, count, _ in each), 0),
-                *(sum(count for _, _, count in each), 0, 0),
+                *(_alias(*key), *hosts[key], key[1], None, max(each[0] for each in of), 0, 0, 0, "transaction"),
+                *(None, report.connections_limit, sum(each[1] for each in of), 0),
+                *(sum(each[2] for each in of), int(any(each[3] for each in of)), 0),
             )
-            for key, each in members.items()
+            for key, of in members.items()
         ),
     )
 
 
-_CLIENTS = ("type", "user", "database", "state", "addr", "application_name", "remote_pid", "door")
+_CONNECTIONS = (
+    "type", "user", "database", "replication", "state", "addr", "port", "local_addr", "local_port", "connect_time",
+    "request_time", "wait", "wait_us", "close_needed", "ptr", "link", "remote_pid", "tls", "application_name",
+    "prepared_statements", "id",
+)  # fmt: skip
+"""Of SHOW CLIENTS and SHOW SERVERS alike."""
 
 
 def _clients(sources: Sources) -> Table:
     return Table(
-        _CLIENTS,
+        (*_CONNECTIONS, "door"),
         tuple(
-            ("C", each.role, each.database, each.state, each.peer, each.application_name, each.backend_pid, each.door)
-            for each in sources.clients()
+            (
+                *("C", each.role, each.database, "none", each.state, each.peer, 0, "", 0, _moment(each.connected_at)),
+                *("", 0, 0, 0, f"client-{number}", _server_name(each.backend_pid), each.backend_pid, ""),
+                *(each.application_name, 0, number, each.door),
+            )
+            for number, each in enumerate(sources.clients(), 1)
         ),
     )
 
 
-_SERVERS = ("type", "user", "database", "state", "addr", "port", "remote_pid")
-
-
 def _servers(sources: Sources) -> Table:
     rows: list[tuple[Cell, ...]] = []
+    now = asyncio.get_running_loop().time()
+    links = {each.backend_pid: f"client-{number}" for number, each in enumerate(sources.clients(), 1)}
     for pool in sources.registry.pools:
-        host = pool.upstream.target
+        key, host = pool.key, pool.upstream.target
         for state, backends in (("active", pool.leased), ("tested", pool.returning), ("idle", pool.idle_backends)):
-            rows += [
-                ("S", pool.key.role, _alias(pool.key.target, pool.key.database), state, host.host, host.port, each.pid)
-                for each in backends
-            ]
-    return Table(_SERVERS, tuple(rows))
+            for each in backends:
+                opened = _moment(sources.now() - (now - each.opened_at))
+                prepared = len(each.statements) + len(each.tunnels.statements)
+                rows.append(
+                    (
+                        *("S", key.role, _alias(key.target, key.database), "none", state, host.host, host.port, "", 0),
+                        *(opened, "", 0, 0, int(each.closing), _server_name(each.pid), links.get(each.pid, "")),
+                        *(each.pid, "TLS" if each.is_encrypted else "", "", prepared, each.pid),
+                    )
+                )
+    return Table(_CONNECTIONS, tuple(rows))
+
+
+def _server_name(pid: int) -> str:
+    return f"server-{pid}" if pid else ""
+
+
+def _moment(unix_time: float) -> str:
+    return datetime.fromtimestamp(unix_time, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _lists(sources: Sources) -> Table:

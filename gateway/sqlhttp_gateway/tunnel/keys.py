@@ -19,15 +19,20 @@ class CancelKey(NamedTuple):
 
 
 class CancelKeys:
-    """The keys of all open tunnels, each with what to call when it is shown."""
+    """The keys of all open tunnels, each with what to call when it is shown.
 
-    def __init__(self) -> None:
+    Which of several workers a key belongs to is the rest of its process id, so that whichever it is shown to knows.
+    """
+
+    def __init__(self, *, workers: int = 1, number: int = 0) -> None:
+        self._workers = workers
+        self._number = number
         self._cancels: dict[int, tuple[bytes, Callable[[], None]]] = {}
 
     def issue(self, cancel: Callable[[], None]) -> CancelKey:
         """A new key."""
         while True:
-            process_id = 1 + secrets.randbelow(0x7FFFFFFF)
+            process_id = (1 + secrets.randbelow(0x7FFFFFFF // self._workers - 1)) * self._workers + self._number
             if process_id not in self._cancels:
                 break
         key = CancelKey(process_id, secrets.token_bytes(SECRET_BYTES))
@@ -37,6 +42,10 @@ class CancelKeys:
     def revoke(self, key: CancelKey) -> None:
         """The tunnel is closed."""
         self._cancels.pop(key.process_id, None)
+
+    def owner(self, process_id: int) -> int:
+        """The number of the worker whose key this is, if it is anybody's."""
+        return process_id % self._workers
 
     def show(self, process_id: int, secret: bytes) -> bool:
         """Cancel what the key stands for; False when it is no key of ours."""

@@ -9,7 +9,6 @@ from sqlhttp_gateway.auth.authenticate import Authenticator, Caller
 from sqlhttp_gateway.auth.credentials import MAX_LENGTH
 from sqlhttp_gateway.errors import BadRequest, CredentialsMissing, GatewayError
 from sqlhttp_gateway.model import Dsn
-from sqlhttp_gateway.tunnel.keys import CancelKeys
 from sqlhttp_gateway.tunnel.stream import Stream, StreamMisused
 from sqlhttp_gateway.wire.handshake import CancelRequest, Handshake, Password, Refused, StartTls, Terminated
 from sqlhttp_gateway.wire.startup import Startup
@@ -49,24 +48,23 @@ class Login:
         self,
         stream: Stream,
         authenticator: Authenticator,
-        keys: CancelKeys,
+        cancel: Callable[[int, bytes], None],
         *,
         stands_for: Mapping[str, str] | None = None,
         admit: Callable[[str], None] = lambda peer: None,
     ) -> None:
-        """`stands_for` names the real database for one that is not, where a password has to be proven in one.
-        `admit` raises PlaceRefused for an address that may not come in.
+        """`cancel` is told of a CancelRequest's process id and secret. `stands_for` names the real database for one
+        that is not, where a password has to be proven in one. `admit` raises PlaceRefused for an address that may not
+        come in.
         """
         self._stream = stream
         self._authenticator = authenticator
-        self._keys = keys
+        self._cancel = cancel
         self._admit = admit
         self._stands_for = stands_for or {}
         self._handshake = Handshake(offers_tls=stream.offers_tls, max_password=MAX_LENGTH)
         self.error: GatewayError | None = None
         """Why the program was refused, if it was."""
-        self.cancelled: bool | None = None
-        """After a CancelRequest: whether its key was known."""
 
     async def run(self, timeout: float, *, address: Address) -> LoggedIn | None:
         """The program, or None when it is not to go on; what there was to say to it was said.
@@ -99,7 +97,7 @@ class Login:
                     await self._stream.start_tls()
                     handshake.tls_started()
                 case CancelRequest():
-                    self.cancelled = self._keys.show(event.process_id, event.secret)
+                    self._cancel(event.process_id, event.secret)
                     return None
                 case Startup():
                     try:

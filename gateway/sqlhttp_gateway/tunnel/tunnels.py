@@ -1,6 +1,7 @@
 """All open tunnels of this process: made, counted, told to end."""
 
 import asyncio
+import time
 import traceback
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ from sqlhttp_gateway.limits import Quotas
 from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.settings import TunnelSettings
+from sqlhttp_gateway.siblings import Siblings
 from sqlhttp_gateway.tunnel.changes import Changes
 from sqlhttp_gateway.tunnel.console import DATABASE, Client, Console, Sources
 from sqlhttp_gateway.tunnel.granted import Granted
@@ -46,6 +48,7 @@ class Tunnels:
         registry: PoolRegistry,
         claims: Claims,
         quotas: Quotas,
+        siblings: Siblings,
         settings: TunnelSettings,
         observe: Observer,
         cache: ResultCache | None = None,
@@ -59,18 +62,20 @@ class Tunnels:
         self._settings = settings
         self._observe = observe
         self._admit = admit
-        self._keys = CancelKeys()
+        self._siblings = siblings
+        self._keys = CancelKeys(workers=siblings.count, number=siblings.number)
         self._pins = Pins(settings.max_pinned)
         self._listeners = Listeners(registry)
         self._greetings = Greetings()
         self._cache = cache
         self._sources = prepared.Sources()
-        self._open: dict[Traffic, tuple[str, Stream, LoggedIn]] = {}
+        self._open: dict[Traffic, tuple[str, Stream, LoggedIn, float]] = {}
         self._granted: set[Granted] = set()
         self._console: Sources | None = None
         self._connected = 0
         self._is_draining = False
         authenticator.on_forget = self._look_again
+        siblings.on("cancel", lambda process_id, secret: self._show(int(process_id), bytes.fromhex(secret)))
 
     @property
     def listeners(self) -> Listeners:
@@ -93,8 +98,9 @@ class Tunnels:
                 application_name=logged_in.startup.parameters.get("application_name", ""),
                 state=traffic.state,
                 backend_pid=traffic.backend_pid,
+                connected_at=connected_at,
             )
-            for traffic, (door, stream, logged_in) in self._open.items()
+            for traffic, (door, stream, logged_in, connected_at) in self._open.items()
         ]
 
     def reconfigure(self, settings: TunnelSettings) -> None:
@@ -126,15 +132,13 @@ class Tunnels:
             login = Login(
                 stream,
                 self._authenticator,
-                self._keys,
+                self._cancel,
                 # Who is asking is found out in a database that exists.
                 stands_for={DATABASE: console.database()} if console is not None else {},
                 admit=self._admit,
             )
             logged_in = await login.run(self._settings.startup_timeout, address=address)
             error = login.error
-            if login.cancelled is not None:
-                self._observe(KeyShown(login.cancelled))
             if logged_in is not None and console is not None and logged_in.startup.database == DATABASE:
                 error = await self._run_console(stream, logged_in, console)
             elif logged_in is not None:
@@ -232,7 +236,7 @@ class Tunnels:
             )
             if self._is_draining:
                 traffic.drain()
-            self._open[traffic] = (door, stream, logged_in)
+            self._open[traffic] = (door, stream, logged_in, time.time())
             try:
                 return await traffic.run()
             finally:
@@ -247,6 +251,17 @@ class Tunnels:
         if grant is None:
             return None
         return Granted(logged_in.caller, grant, claims=self._claims, renew=logged_in.renew)
+
+    def _cancel(self, process_id: int, secret: bytes) -> None:
+        """A CancelRequest came here, for a tunnel of this worker or of another."""
+        owner = self._keys.owner(process_id)
+        if owner == self._siblings.number:
+            self._show(process_id, secret)
+        else:
+            self._siblings.tell(owner, "cancel", str(process_id), secret.hex())
+
+    def _show(self, process_id: int, secret: bytes) -> None:
+        self._observe(KeyShown(self._keys.show(process_id, secret)))
 
     def _look_again(self) -> None:
         for granted in self._granted:

@@ -1,5 +1,6 @@
 """The console: what SHOW answers, from numbers that the test gives."""
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from sqlhttp_gateway.observe.counts import Counts, DatabaseCounts
 from sqlhttp_gateway.tunnel.console import Client, Console, Sources
+from sqlhttp_gateway.tunnel.stream import StreamClosed
 from sqlhttp_gateway.wire.backend import decode_error
 from sqlhttp_gateway.wire.frontend import SYNC, TERMINATE, encode_query
 from tests.support.reports import pool, report
@@ -16,13 +18,15 @@ from tests.support.wire_program import Answer, Message
 CLIENT = Client("tcp", "main", "ada", "192.0.2.1", "psql", "active", 77)
 
 
-def sources() -> Sources:
+def sources(controls: Any = None) -> Sources:
     counts = Counts()
     counts.databases["default", "main"] = DatabaseCounts(
         statements=10, executed=5, bytes_in=100, bytes_out=200, parsed=3
     )
     counts.databases["default", "main"].query_seconds.observe(0.5)
-    backend = SimpleNamespace(pid=77)
+    backend = SimpleNamespace(
+        pid=77, opened_at=0.0, closing=False, is_encrypted=True, statements=[1], tunnels=SimpleNamespace(statements=[2])
+    )
     upstream = SimpleNamespace(target=SimpleNamespace(host="db.example", port=5432))
     key = SimpleNamespace(target="default", database="main", role="ada")
     registry: Any = SimpleNamespace(
@@ -36,15 +40,36 @@ def sources() -> Sources:
         now=lambda: 1010.0,
         registry=registry,
         clients=lambda: [CLIENT],
+        controls=controls or Operated(),
         settings=lambda: [("pool.max_size", "5", "10")],
     )
 
 
-async def asked(*sent: bytes) -> list[Answer]:
+class Operated:
+    """What was asked of it is kept."""
+
+    def __init__(self) -> None:
+        self.did: list[tuple[str, str | None]] = []
+
+    async def pause(self, database: str | None) -> None:
+        self.did.append(("pause", database))
+
+    def resume(self, database: str | None) -> bool:
+        self.did.append(("resume", database))
+        return database is None
+
+    def reconnect(self, database: str | None) -> None:
+        self.did.append(("reconnect", database))
+
+    def reload(self) -> None:
+        self.did.append(("reload", None))
+
+
+async def asked(*sent: bytes, controls: Any = None) -> list[Answer]:
     """The answers to what was sent, after the greeting."""
     stream = FakeStream()
     stream.put(*sent, TERMINATE)
-    assert await Console(stream, sources()).run(b"") is None
+    assert await Console(stream, sources(controls)).run(b"") is None
     answers = []
     for data in stream.sent:
         messages = []
@@ -96,6 +121,8 @@ async def test_databases_clients_servers_and_settings() -> None:
     assert (client["user"], client["state"], client["remote_pid"], client["door"]) == ("ada", "active", "77", "tcp")
     [server] = await show("SERVERS")
     assert (server["state"], server["addr"], server["remote_pid"]) == ("active", "db.example", "77")
+    assert (client["link"], server["link"], server["ptr"]) == ("server-77", "client-1", "server-77")
+    assert (server["tls"], server["prepared_statements"]) == ("TLS", "2")
     assert await show("CONFIG") == [{"key": "pool.max_size", "value": "5", "default": "10", "changeable": "no"}]
     assert {"list": "used_clients", "items": "1"} in await show("LISTS")
 
@@ -107,7 +134,7 @@ async def test_words_may_be_written_in_any_case_and_help_lists_them() -> None:
     assert nothing.tags == "IZ"
 
 
-@pytest.mark.parametrize("text", ["SELECT 1", "SHOW nothing", "PAUSE", "SHOW POOLS extra"])
+@pytest.mark.parametrize("text", ["SELECT 1", "SHOW nothing", "PAUSE a b", "RELOAD a", "SHOW POOLS extra"])
 async def test_anything_else_is_refused_and_the_console_goes_on(text: str) -> None:
     refused, fine = await asked(encode_query(text.encode()), encode_query(b"SHOW VERSION"))
     assert (refused.code, refused.status) == ("0A000", "I")
@@ -126,3 +153,32 @@ async def test_query_that_is_too_long_ends_it() -> None:
     error = await Console(stream, sources()).run(b"")
     assert error is not None
     assert error.sqlstate == "08P01"
+
+
+async def test_what_an_operator_does_is_answered_with_its_name() -> None:
+    controls = Operated()
+    sent = [b"PAUSE", b'pause "App";', b"RESUME", b"RECONNECT app", b"RELOAD"]
+    answers = await asked(*map(encode_query, sent), controls=controls)
+    assert [answer.commands for answer in answers] == [["PAUSE"], ["PAUSE"], ["RESUME"], ["RECONNECT"], ["RELOAD"]]
+    assert controls.did == [("pause", None), ("pause", "App"), ("resume", None), ("reconnect", "app"), ("reload", None)]
+
+
+async def test_what_is_not_paused_cannot_be_resumed() -> None:
+    [answer] = await asked(encode_query(b"RESUME app"))
+    assert (answer.code, answer.error["M"]) == ("0A000", "database app is not paused")
+
+
+async def test_pause_is_off_when_who_asked_for_it_has_gone() -> None:
+    class Endless(Operated):
+        async def pause(self, database: str | None) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.did.append(("off", database))
+
+    controls, stream = Endless(), FakeStream()
+    stream.put(encode_query(b"PAUSE"))
+    stream.hang_up()
+    with pytest.raises(StreamClosed):
+        await Console(stream, sources(controls)).run(b"")
+    assert controls.did == [("off", None)]

@@ -46,3 +46,12 @@ def test_process_id_that_is_taken_is_not_given_again(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(keys.secrets, "randbelow", lambda _: next(numbers))
     holders = CancelKeys()
     assert [holders.issue(lambda: None).process_id, holders.issue(lambda: None).process_id] == [5, 6]
+
+
+def test_key_names_the_worker_that_it_belongs_to() -> None:
+    workers = [CancelKeys(workers=3, number=number) for number in range(3)]
+    for number, worker in enumerate(workers):
+        for _ in range(50):
+            key = worker.issue(lambda: None)
+            assert 0 < key.process_id <= 0x7FFFFFFF
+            assert [each.owner(key.process_id) for each in workers] == [number] * 3

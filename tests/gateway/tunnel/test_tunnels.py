@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from struct import pack
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ from sqlhttp_gateway.errors import PasswordFailed, WaitTimeout
 from sqlhttp_gateway.events import Bug, Event, KeyShown, TunnelClosed, TunnelOpened, TunnelPinned
 from sqlhttp_gateway.limits import Quotas
 from sqlhttp_gateway.settings import TunnelSettings
+from sqlhttp_gateway.siblings import Siblings
 from sqlhttp_gateway.tunnel.login import Address
 from sqlhttp_gateway.tunnel.tunnels import Tunnels
 from sqlhttp_gateway.wire.backend import decode_error
@@ -35,14 +37,16 @@ class Claims:
 class Scene:
     """The owner of tunnels, before backends that the test plays."""
 
-    def __init__(self, *, is_pooler: bool = False, **settings: Any) -> None:
+    def __init__(self, *, is_pooler: bool = False, siblings: Siblings | None = None, **settings: Any) -> None:
         self.registry = FakeRegistry()
         self.registry.pool.upstream.is_pooler = is_pooler
         self.events: list[Event] = []
+        self.siblings = siblings or Siblings()
         self.tunnels = Tunnels(
             authenticator=self,  # type: ignore[arg-type]
             registry=self.registry,  # type: ignore[arg-type]
             claims=Claims(),  # type: ignore[arg-type]
+            siblings=self.siblings,
             quotas=Quotas(self.registry),  # type: ignore[arg-type]
             settings=TunnelSettings(**settings),
             observe=self.events.append,
@@ -210,6 +214,24 @@ async def test_cancel_request_reaches_the_tunnel_of_its_key() -> None:
     await it.connect(b"\0\0\0\x10\x04\xd2\x16\x2e" + key).ended()
     assert it.told(KeyShown) == [KeyShown(True), KeyShown(False)]
     assert lease.cancels == 1
+
+
+async def test_cancel_request_that_is_for_another_worker_is_passed_on() -> None:
+    told: list[tuple[object, ...]] = []
+
+    class Second(Siblings):
+        count = 3
+
+        def tell(self, number: int, kind: str, *words: str) -> None:
+            told.append((number, kind, *words))
+
+    it = Scene(siblings=Second(number=1))
+    program = it.connect(pack("!IIi", 16, 80877102, 3 * 7 + 2) + b"key!")
+    await program.ended()
+    assert told == [(2, "cancel", "23", b"key!".hex())]
+    assert it.told(KeyShown) == []
+    it.siblings._handlers["cancel"]("22", b"none".hex())
+    assert it.told(KeyShown) == [KeyShown(known=False)]
 
 
 async def test_draining_tells_the_idle_and_waits_for_those_in_a_transaction() -> None:

@@ -1,0 +1,94 @@
+"""What an operator can do from the console, with two workers: it reaches both, wherever it was said."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from sqlhttp_gateway.settings import load_settings
+from sqlhttp_gateway.wire.frontend import encode_query
+from tests.support.cluster import Cluster, Database
+from tests.support.gateway import Gateway, GatewayProcess, free_port
+from tests.support.wire_program import SocketPipe, WireProgram, logged_in, startup
+
+ASLEEP = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+
+
+class TwoWorkers:
+    """A gateway with two workers, its doors, and what it has written."""
+
+    def __init__(self, process: GatewayProcess, url: str, postgres: int, cluster: Cluster) -> None:
+        self.process = process
+        self.gateway = Gateway(url, load_settings(database_url=cluster.maintenance.url))
+        self.console = Database("127.0.0.1", postgres, "sqlhttp")
+
+
+@pytest.fixture
+def two(postgres: Cluster) -> Iterator[TwoWorkers]:
+    port, door = free_port(), free_port()
+    environment = {
+        "DATABASE_URL": postgres.maintenance.url,
+        "SQLHTTP_LISTEN__PORT": str(port),
+        "SQLHTTP_LISTEN__POSTGRES": str(door),
+        "SQLHTTP_POOL__MAX_SIZE": "4",
+    }
+    with GatewayProcess("serve", "--workers", "2", environment=environment) as process:
+        process.wait_until_ready(f"http://127.0.0.1:{port}")
+        yield TwoWorkers(process, f"http://127.0.0.1:{port}", door, postgres)
+
+
+async def operator(database: Database) -> WireProgram:
+    reader, writer = await asyncio.open_connection(database.host, database.port)
+    program = WireProgram(SocketPipe(reader, writer), database)
+    await program.send(startup(database) + program.password())
+    assert (await program.greeted()).status == "I"
+    return program
+
+
+async def test_pause_waits_for_every_transaction_and_holds_every_worker(two: TwoWorkers, database: Database) -> None:
+    gateway = two.gateway
+    # With six programs, both workers have some: the kernel spreads them by their ports.
+    programs = [logged_in(gateway, database) for _ in range(6)]
+    tunnels = [await each.__aenter__() for each in programs]
+    async with await operator(two.console) as console:
+        assert (await tunnels[0].query("BEGIN")).status == "T"
+        await console.send(encode_query(f"PAUSE {database.name}".encode()))
+        pausing = asyncio.ensure_future(console.answer())
+        await asyncio.sleep(0)
+        assert not pausing.done()
+        assert await tunnels[0].value("SELECT 1") == "1"
+        assert (await tunnels[0].query("COMMIT")).status == "I"
+        assert (await pausing).commands == ["PAUSE"]
+        for tunnel in tunnels:
+            await tunnel.send(encode_query(b"SELECT pg_backend_pid()"))
+        waiting = [asyncio.ensure_future(tunnel.answer()) for tunnel in tunnels]
+        done, _ = await asyncio.wait(waiting, timeout=0.3)
+        assert not done, "a worker did not pause"
+        assert (await console.query(f"RESUME {database.name}")).commands == ["RESUME"]
+        pids = {(await each).value for each in waiting}
+        assert len(pids) >= 1
+        assert (await console.query(f"RESUME {database.name}")).code == "0A000"
+        assert (await console.query("RECONNECT")).commands == ["RECONNECT"]
+        assert (await console.query("RELOAD")).commands == ["RELOAD"]
+        assert await tunnels[1].value("SELECT 1") == "1"
+    for each in programs:
+        await each.__aexit__(None, None, None)
+
+
+async def test_cancel_request_finds_its_tunnel_in_whichever_worker_it_arrives(
+    two: TwoWorkers, database: Database
+) -> None:
+    async with logged_in(two.gateway, database) as program:
+        direct = await database.connect()
+        for _ in range(6):  # each comes from another port, and so to either worker
+            await program.send(encode_query(b"SELECT pg_sleep(60)"))
+            async with asyncio.timeout(15):
+                while not await direct.fetchval(ASLEEP):  # noqa: ASYNC110 - Postgres tells nobody
+                    await asyncio.sleep(0.01)
+            reader, writer = await asyncio.open_connection("127.0.0.1", two.console.port)
+            writer.write(program.cancel_request())
+            assert await reader.read() == b""
+            writer.close()
+            async with asyncio.timeout(15):
+                assert (await program.answer()).code == "57014"
+        await direct.close()
