@@ -8,6 +8,7 @@ import sys
 from tests.faults import world as world_of
 from tests.faults.killing import kill_again_and_again
 from tests.faults.ledger import Ledger
+from tests.faults.probes import Measured, probe
 from tests.faults.run import Report, present, run
 
 
@@ -23,6 +24,7 @@ def main() -> int:
         world.ledger = Ledger()
         killing = asyncio.run(kill_again_and_again(world, seed=seed, seconds=seconds * 0.2))
         report.faults += world.ledger.faults(asyncio.run(present(world, "kill-%")))
+        measured = asyncio.run(probe(world))
         world.process.stop()
         log = world.process.output
     if world_of.CANARY in log:
@@ -31,12 +33,11 @@ def main() -> int:
         report.faults.append("a traceback in the log")
         sys.stderr.write(log[-5000:])
     print(table(report))
-    print(
-        f"{killing.kills} gateways killed, {killing.interrupted} writes interrupted, {killing.writes} answered, "
-        "each there once"
-        if not report.faults
-        else ""
-    )
+    print(f"\n{killing.kills} gateways killed, {killing.interrupted} writes interrupted, {killing.writes} answered")
+    print()
+    growth = report.figures["memory after, MiB"] / report.figures["memory when warm, MiB"]
+    for row in (*measured, Measured("memory at the end against warm", growth, 1.05)):
+        print(f"  {row.what:<42}{row.worst:>8.3f}  at most {row.limit:g}{'' if row.is_kept else '   MISSED'}")
     return 1 if report.faults else 0
 
 

@@ -19,6 +19,8 @@ CALLERS = 12
 """Episodes at a time, more than twice the pool."""
 SETTLE = 5.0
 """Seconds after the last episode in which everything has to be as it was."""
+_WARM = 0.3
+"""The part of the time after which memory should not grow any more: caches are full then."""
 _PAUSE = (0.2, 1.0)
 """Seconds between two troubles."""
 
@@ -51,9 +53,13 @@ async def run(world: World, *, seed: int, episodes: int, seconds: float) -> Repo
         numbers = iter(range(episodes))
 
         async def call(own: Random) -> None:
+            nonlocal memory
             for number in numbers:
-                if time.monotonic() - began > seconds:
+                passed = time.monotonic() - began
+                if passed > seconds:
                     return
+                if passed < seconds * _WARM:
+                    memory = max(memory, world.memory())
                 await _episode(Caller(world, own, f"{seed}-{number}"), report)
 
         try:
@@ -69,7 +75,7 @@ async def run(world: World, *, seed: int, episodes: int, seconds: float) -> Repo
         "backends, most": seen.most,
         "backends, bound": TOTAL + WATCH,
         "looks": seen.looks,
-        "memory before, MiB": memory / 2**20,
+        "memory when warm, MiB": memory / 2**20,
         "memory after, MiB": world.memory() / 2**20,
         "descriptors before": descriptors,
         "descriptors after": world.descriptors(),

@@ -20,6 +20,7 @@ TOTAL = 8
 """Most connections of the gateway, those of its watch aside."""
 WATCH = 1
 WAIT_TIMEOUT = 2.0
+MAX_WAITING = 50
 MAX_CONNECTIONS = 30
 CANARY = "canary-4f1c"
 """In every password and parameter; must never be seen in a log, a metric or an error."""
@@ -62,7 +63,7 @@ def environment(database_url: str) -> dict[str, str]:
         "SQLHTTP_POOL__MAX_SIZE": str(POOL),
         "SQLHTTP_POOL__MAX_TOTAL": str(TOTAL),
         "SQLHTTP_POOL__WAIT_TIMEOUT": str(WAIT_TIMEOUT),
-        "SQLHTTP_POOL__MAX_WAITING": "50",
+        "SQLHTTP_POOL__MAX_WAITING": str(MAX_WAITING),
         "SQLHTTP_POOL__CONNECT_TIMEOUT": "2",
         "SQLHTTP_STATEMENT__TIMEOUT": "10",
         "SQLHTTP_STATEMENT__CANCEL_TIMEOUT": "1",

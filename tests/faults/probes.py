@@ -1,0 +1,183 @@
+"""How long things take that have a limit: measured from outside, a row each for the table of the long form."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import httpx
+
+from sqlhttp import NeonDbError, neon_async
+from tests.faults.world import MAX_WAITING, POOL, WAIT_TIMEOUT, World
+from tests.support.program import Program
+from tests.support.sockets import begin
+
+_SLEEP = "SELECT pg_sleep(30)"
+_FAR = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One row: the worst of what was measured, in seconds, and what it may be."""
+
+    what: str
+    worst: float
+    limit: float
+
+    @property
+    def is_kept(self) -> bool:
+        return self.worst <= self.limit
+
+
+async def probe(world: World) -> list[Measured]:
+    """All rows, one after the other."""
+    return [
+        await waits(world),
+        await overflow(world),
+        await order(world),
+        await abort(world),
+        await recovery(world),
+    ]
+
+
+async def waits(world: World) -> Measured:
+    """How much longer than its limit a request waits for a connection that does not come."""
+    async with _full(world):
+        times = await asyncio.gather(*(_refused(world) for _ in range(10)))
+    return Measured("wait beyond pool.wait_timeout", max(times) - WAIT_TIMEOUT, 0.05)
+
+
+async def overflow(world: World) -> Measured:
+    """How long the one too many waits for its refusal."""
+    async with _full(world):
+        queue = [asyncio.create_task(_refused(world)) for _ in range(MAX_WAITING)]
+        await _until_waiting(world, MAX_WAITING)
+        times = [await _refused(world) for _ in range(5)]
+        await asyncio.gather(*queue)
+    return Measured("refusal with a full queue", sorted(times)[2], 0.01)
+
+
+async def order(world: World) -> Measured:
+    """How many requests that came later were begun earlier."""
+    begun: list[int] = []
+    sql = _client(world)
+
+    async def call(number: int) -> None:
+        await sql("SELECT pg_sleep(0.01)")
+        begun.append(number)
+
+    calls = []
+    async with _full(world):
+        for number in range(30):
+            calls.append(asyncio.create_task(call(number)))
+            await asyncio.sleep(0.01)  # so that each arrives after the one before
+        await _until_waiting(world, len(calls))
+    await asyncio.gather(*calls)
+    # Those that ran at the same time may end in any order; a place further than the pool is wide is an inversion.
+    inversions = sum(abs(place - number) >= POOL for place, number in enumerate(begun))
+    return Measured("requests begun out of turn", inversions, 0)
+
+
+async def abort(world: World) -> Measured:
+    """How long a statement runs on whose caller has gone."""
+    connection = await world.cluster.maintenance.connect()
+    program = Program(None, world.gateway.sql, world.database.url)  # type: ignore[arg-type]
+    times = []
+    for _ in range(10):
+        request = await begin(program, {"query": _SLEEP})
+        await _sleeping(connection, 1)
+        gone = time.perf_counter()
+        await request.hang_up()
+        await _sleeping(connection, 0)
+        times.append(time.perf_counter() - gone)
+    await connection.close()
+    return Measured("statement after its caller has gone", max(times), 1.0)
+
+
+async def recovery(world: World) -> Measured:
+    """How long after Postgres accepts connections again the first request succeeds."""
+    sql = _client(world)
+    stop = asyncio.Event()
+    answered: list[float] = []
+
+    async def ask() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(NeonDbError):
+                await sql("SELECT 1")
+                answered.append(time.perf_counter())
+            await asyncio.sleep(0.01)
+
+    asking = [asyncio.create_task(ask()) for _ in range(4)]
+    await asyncio.to_thread(world.cluster.stop)
+    await asyncio.sleep(3)
+    starting = asyncio.create_task(asyncio.to_thread(world.cluster.start))
+    accepts = await _accepting(world)
+    answered.clear()
+    while not answered:  # noqa: ASYNC110 - until the first success
+        await asyncio.sleep(0.005)
+    await starting
+    stop.set()
+    await asyncio.gather(*asking)
+    return Measured("first success after Postgres is back", answered[0] - accepts, 1.0)
+
+
+def _client(world: World) -> Any:
+    return neon_async(world.database.url, endpoint=world.gateway.sql, retry=None, timeout=60)
+
+
+async def _refused(world: World) -> float:
+    sql = _client(world)
+    began = time.perf_counter()
+    with contextlib.suppress(NeonDbError):
+        await sql("SELECT 1")
+    return time.perf_counter() - began
+
+
+@asynccontextmanager
+async def _full(world: World) -> AsyncIterator[None]:
+    """Every connection of the pool is busy while the block runs."""
+    sql = _client(world)
+    busy = [asyncio.create_task(sql(_SLEEP)) for _ in range(POOL)]
+    connection = await world.cluster.maintenance.connect()
+    await _sleeping(connection, POOL)
+    try:
+        yield
+    finally:
+        for task in busy:
+            task.cancel()
+        await asyncio.gather(*busy, return_exceptions=True)
+        await connection.close()
+
+
+async def _sleeping(connection: "asyncpg.Connection[asyncpg.Record]", count: int) -> None:
+    async with asyncio.timeout(_FAR):
+        while True:
+            found = await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+            if found == count:
+                return
+            await asyncio.sleep(0.002)
+
+
+async def _until_waiting(world: World, count: int) -> None:
+    async with asyncio.timeout(_FAR), httpx.AsyncClient() as http:
+        while True:
+            text = (await http.get(f"{world.gateway.url}/status")).json()
+            if sum(pool["waiting"] for pool in text["pools"]) >= count:
+                return
+            await asyncio.sleep(0.01)
+
+
+async def _accepting(world: World) -> float:
+    async with asyncio.timeout(_FAR):
+        while True:
+            try:
+                connection = await world.cluster.maintenance.connect()
+            except (asyncpg.PostgresError, OSError):
+                await asyncio.sleep(0.005)
+                continue
+            connection.terminate()
+            return time.perf_counter()
