@@ -154,7 +154,7 @@ class SqlService:
                 request = story.asked = question.statement  # the very bytes came before, and need not be read
             else:
                 request = story.asked = decode_request(body)
-            story.target, story.database, story.role, pool, _, grant, allowance = caller
+            story.target, story.database, story.role, pool, _, grant, allowance, _ = caller
             if allowance is not None:
                 quota = self._quotas.admit(caller.tenant, allowance)
             if grant is None:

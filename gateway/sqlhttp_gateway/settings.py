@@ -481,8 +481,8 @@ class ReplicaSettings(Section):
     failure_pause: Seconds = Field(default=5.0, gt=0, description="That while, in seconds.")
 
 
-class TenantSettings(Section):
-    """Names by which callers mean a database that is called otherwise, or is on another target.
+class TenantSettings(AllowanceSettings):
+    """Names by which callers mean a database that is called otherwise, or is on another target; and what it may take.
 
     In `target` and `database` stands {name} for what * stood for, else for the first label of the host, or for the
     name of the database.

@@ -154,6 +154,18 @@ def test_tenant_has_a_pool_and_metrics_of_its_own(site: Site) -> None:
         )
 
 
+def test_tenant_has_limits_of_its_own_and_no_other_pays_for_them(site: Site) -> None:
+    program = site.start(tenants={"all": {"hosts": ["*.db.example"], "database": "{name}", "rate": 0.01, "burst": 3}})
+    red, blue = f"{site.red.name}.db.example", f"{site.blue.name}.db.example"
+    for _ in range(3):
+        assert where(program, site.url("any"), red) == site.red.name
+    refused = where(program, site.url("any"), red)
+    assert f"tenant:default/{site.red.name} may send 0.01 requests a second" in refused
+    assert where(program, site.url("any"), blue) == site.blue.name
+    for _ in range(5):
+        assert where(program, site.url("postgres"), "gateway.example") == "postgres"
+
+
 def until(condition: Callable[[], bool]) -> None:
     """Ask until it is so."""
     deadline = time.monotonic() + 10

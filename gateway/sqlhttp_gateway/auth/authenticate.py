@@ -26,7 +26,7 @@ from sqlhttp_gateway.auth.grant import Grant
 from sqlhttp_gateway.auth.jwt import Tokens
 from sqlhttp_gateway.auth.own_access import Logins
 from sqlhttp_gateway.auth.rls import NO_ROLE
-from sqlhttp_gateway.auth.tenants import Tenants
+from sqlhttp_gateway.auth.tenants import Tenant, Tenants
 from sqlhttp_gateway.errors import (
     CredentialsMissing,
     InvalidConnectionString,
@@ -61,11 +61,15 @@ class Caller(NamedTuple):
     password, and may do what the role may."""
     allowance: Allowance | None = None
     """What its tenant may take; None: as much as it likes."""
+    is_tenant: bool = False
+    """Whether a tenant's name led here, so that all of its database is counted as one, and apart from every other."""
 
     @property
     def tenant(self) -> str:
         """Whom turns and limits are counted by."""
-        return self.grant.tenant if self.grant is not None else f"role:{self.target}/{self.role}"
+        if self.grant is not None:
+            return self.grant.tenant
+        return f"tenant:{self.target}/{self.database}" if self.is_tenant else f"role:{self.target}/{self.role}"
 
 
 class Authenticator:
@@ -195,10 +199,10 @@ class Authenticator:
 
     # ── inside ──
 
-    async def _leads_to(self, dsn: Dsn, host: bytes) -> tuple[Dsn, Upstream]:
-        """The target that a connection string means, and the string with its database's real name."""
+    async def _leads_to(self, dsn: Dsn, host: bytes) -> tuple[Dsn, Upstream, Tenant | None]:
+        """The connection string with its database's real name, the target it means, and the tenant, if it named one."""
         if self._tenants is None:
-            return dsn, self._targets.choose(dsn)
+            return dsn, self._targets.choose(dsn), None
         return await self._tenants.resolve(dsn, host.decode("latin-1"), self._targets)
 
     async def _prove(self, dsn: Dsn, key: PoolKey, upstream: Upstream, peer: str) -> float:
@@ -223,11 +227,14 @@ class Authenticator:
             owner = self._keys if isinstance(shown, ApiKey) else self._tokens
             if shown is not None and owner is not None:
                 return await self._with(shown, dsn, host)
-        dsn, upstream = await self._leads_to(dsn, host)
+        dsn, upstream, tenant = await self._leads_to(dsn, host)
         key = PoolKey(upstream.target.name, dsn.database, dsn.role)
         until = await self._prove(dsn, key, upstream, peer)
         pool = self._registry.pool(key, upstream)  # only now: a name that anybody can make up gets no pool
-        return Caller(key.target, dsn.database, dsn.role, pool, until, allowance=self._allowances.of(dsn.role))
+        allowance = self._allowances.of(dsn.role, tenant.allowance if tenant is not None else None)
+        return Caller(
+            key.target, dsn.database, dsn.role, pool, until, allowance=allowance, is_tenant=tenant is not None
+        )
 
     async def _with(self, shown: ApiKey | Token, dsn: Dsn | None, host: bytes) -> Caller:
         if isinstance(shown, ApiKey):
@@ -241,7 +248,7 @@ class Authenticator:
         return await self._with_token(shown, dsn, host, self._tokens)
 
     async def _with_token(self, token: Token, dsn: Dsn, host: bytes, tokens: Tokens) -> Caller:
-        dsn, upstream = await self._leads_to(dsn, host)
+        dsn, upstream, _ = await self._leads_to(dsn, host)
         found = await tokens.verify(token.text, target=upstream.target.name, database=dsn.database, role=dsn.role)
         issuer = found.issuer
         login = self._login(issuer.login, found.role, issuer.statements)
@@ -287,7 +294,7 @@ class Authenticator:
             return
         named = self._targets.find(dsn)
         if self._tenants is not None:
-            dsn, named = await self._tenants.resolve(dsn, host.decode("latin-1"), self._targets)
+            dsn, named, _ = await self._tenants.resolve(dsn, host.decode("latin-1"), self._targets)
         if named is not None and named is not upstream:
             raise ScopeRefused("the API key is for another host than the connection string names")
         if dsn.database != record.database:

@@ -10,9 +10,10 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from sqlhttp_gateway.auth.allowances import allowance_of
 from sqlhttp_gateway.auth.reread import Reread
 from sqlhttp_gateway.errors import InvalidConnectionString
-from sqlhttp_gateway.model import Dsn
+from sqlhttp_gateway.model import NO_LIMITS, Allowance, Dsn
 from sqlhttp_gateway.pools.targets import DEFAULT, Targets, Upstream
 from sqlhttp_gateway.settings import TenantSettings
 
@@ -33,6 +34,8 @@ class Tenant:
     """A target's name, or a template of one."""
     database: str | None = None
     """The database, or a template; None: as the connection string calls it."""
+    allowance: Allowance = NO_LIMITS
+    """What each database of it may take, of those who come with a password."""
 
 
 class Meant(NamedTuple):
@@ -132,8 +135,8 @@ class Tenants:
         await self._ensure_read()
         return self._names.of_host(host.rpartition(":")[0] or host)
 
-    async def resolve(self, dsn: Dsn, host: str, targets: Targets) -> tuple[Dsn, Upstream]:
-        """Where a connection string leads that came in a request to `host`.
+    async def resolve(self, dsn: Dsn, host: str, targets: Targets) -> tuple[Dsn, Upstream, Tenant | None]:
+        """Where a connection string leads that came in a request to `host`, and whose name that was.
 
         The host of the connection string goes before that of the request, and that before the database's name.
 
@@ -149,14 +152,14 @@ class Tenants:
         if meant is None:
             meant = names.of_database(dsn.database)
         if meant is None:
-            return dsn, targets.choose(dsn)
+            return dsn, targets.choose(dsn), None
         upstream = targets.by_name.get(meant.target)
         if upstream is None:
             raise InvalidConnectionString(
                 f"tenant {meant.tenant.name} is on a target that this gateway does not know",
                 hint="Name it under targets in the gateway's settings.",
             )
-        return replace(dsn, database=meant.database(dsn.database)), upstream
+        return replace(dsn, database=meant.database(dsn.database)), upstream, meant.tenant
 
     async def _ensure_read(self) -> None:
         # Afterwards what was last read counts, however old: a name is no right that could be revoked.
@@ -173,6 +176,13 @@ class Tenants:
 def tenants_from_settings(settings: Mapping[str, TenantSettings]) -> list[Tenant]:
     """The tenants of the settings."""
     return [
-        Tenant(name, tuple(host.lower() for host in each.hosts), each.databases, each.target, each.database)
+        Tenant(
+            name,
+            hosts=tuple(host.lower() for host in each.hosts),
+            databases=each.databases,
+            target=each.target,
+            database=each.database,
+            allowance=allowance_of(each),
+        )
         for name, each in settings.items()
     ]

@@ -5,6 +5,7 @@ from pydantic import SecretStr
 
 from sqlhttp_gateway.auth.tenants import Names, Tenant, Tenants, tenants_from_settings
 from sqlhttp_gateway.errors import GatewayError, InvalidConnectionString, TargetUnavailable
+from sqlhttp_gateway.model import Allowance
 from sqlhttp_gateway.neon.dsn import dsn_from_header
 from sqlhttp_gateway.pools.targets import Targets
 from sqlhttp_gateway.settings import Settings, TargetSettings, TenantSettings
@@ -20,7 +21,7 @@ ALL = Tenant("all", hosts=("*.db.example",), database="tenant_{name}")
 
 
 async def leads(text: str, host: str = "", *tenants: Tenant) -> tuple[str, str]:
-    dsn, upstream = await Tenants(tenants or (ACME, ALL)).resolve(dsn_from_header(text.encode()), host, TARGETS)
+    dsn, upstream, _ = await Tenants(tenants or (ACME, ALL)).resolve(dsn_from_header(text.encode()), host, TARGETS)
     return upstream.target.name, dsn.database
 
 
@@ -111,9 +112,15 @@ async def test_tenants_of_the_settings_go_before_the_tables() -> None:
     assert meant.tenant is ACME
 
 
+async def test_whose_name_it_was_is_told() -> None:
+    tenants = Tenants((ACME,))
+    for text, whose in (("postgres://u:p@acme.example/x", ACME), ("postgres://u:p@db/x", None)):
+        assert (await tenants.resolve(dsn_from_header(text.encode()), "", TARGETS))[2] is whose
+
+
 def test_settings_become_tenants_with_hosts_in_lower_case() -> None:
-    [tenant] = tenants_from_settings({"a": TenantSettings(hosts=("*.DB.example",), databases=("A",))})
-    assert tenant == Tenant("a", hosts=("*.db.example",), databases=("A",))
+    [tenant] = tenants_from_settings({"a": TenantSettings(hosts=("*.DB.example",), databases=("A",), rate=5)})
+    assert tenant == Tenant("a", hosts=("*.db.example",), databases=("A",), allowance=Allowance(rate=5))
 
 
 @pytest.mark.parametrize("host", ["a.example:1", "*", "*.", "a*.example", "", "*.*.example", "a b"])
