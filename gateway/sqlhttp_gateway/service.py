@@ -212,6 +212,8 @@ class SqlService:
     async def _access(self, caller: Caller, connection_string: bytes, quota: Quota | None) -> Access:
         """The way to a connection of whoever asks."""
         pool, grant = caller.pool, caller.grant
+        if pool.upstream.group is not None:
+            pool = self._registry.pool(pool.key, pool.upstream)  # who was met a while ago may know a former primary
         if grant is None:
             return Access(pool, lambda: password_of(connection_string), caller, quota=quota)
         return Access(pool, lambda: grant.password, caller, await self._claims.ready(grant, pool), grant, quota=quota)
@@ -282,11 +284,10 @@ class SqlService:
             needs_primary=options.transaction.isolation_level is IsolationLevel.SERIALIZABLE,
             is_repeatable=isinstance(request, Batch) or is_plain(request),
         )
-        serving = self._registry.pool(access.pool.key, access.pool.upstream)  # who was met before may know another
         prologue_on = access.prologue_on
         if reads and not options.read_only:
             prologue_on = _read_only_on(prologue_on)
-        return replace(access, pool=serving, route=story.route, prologue_on=prologue_on)
+        return replace(access, route=story.route, prologue_on=prologue_on)
 
     async def _run(self, access: Access, request: Statement | Batch, options: Options, story: Story) -> Reply:
         """The reply with the results. The lease is given back before they are encoded."""

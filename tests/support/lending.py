@@ -129,7 +129,7 @@ class _Pool:
         self.lingering = Lingering(asyncio.get_running_loop())
         self.lets_linger = False
         self.key = PoolKey("default", "app", "ada")
-        self.upstream = SimpleNamespace(pool=SimpleNamespace(max_size=max_size), is_pooler=False)
+        self.upstream = SimpleNamespace(pool=SimpleNamespace(max_size=max_size), is_pooler=False, group=None)
 
     def may_linger(self, backend: Any) -> bool:
         return self.lets_linger

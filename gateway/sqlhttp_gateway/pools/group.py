@@ -61,13 +61,22 @@ class Group:
         )
         return self.upstreams[server.name]
 
-    def choose(self, *, reads: bool, now: float, without: frozenset[str] = frozenset(), max_lag: float = 0.0) -> Choice:
-        """The server for a request; `max_lag` is what it allows itself, beside that of the settings."""
+    def choose(
+        self,
+        *,
+        reads: bool,
+        now: float,
+        without: frozenset[str] = frozenset(),
+        max_lag: float = 0.0,
+        wanted: Wanted | None = None,
+    ) -> Choice:
+        """The server for a request; `max_lag` is what it allows itself, beside that of the settings, and `wanted` in
+        place of what the target wants."""
         lags = [lag for lag in (self.settings.max_lag, max_lag) if lag]
         return choose(
             self.view,
             self.loads,
-            wanted=self.wanted,
+            wanted=wanted or self.wanted,
             reads=reads,
             max_lag=min(lags, default=0.0),
             now=now,

@@ -31,6 +31,7 @@ from sqlhttp_gateway.tunnel.listeners import Listeners
 from sqlhttp_gateway.tunnel.login import LoggedIn
 from sqlhttp_gateway.tunnel.outbox import Outbox
 from sqlhttp_gateway.tunnel.pins import Pins
+from sqlhttp_gateway.tunnel.servers import Servers
 from sqlhttp_gateway.tunnel.stream import Stream, StreamMisused
 from sqlhttp_gateway.wire.backend import encode_error_response
 from sqlhttp_gateway.wire.effects import Pin
@@ -76,8 +77,9 @@ class Traffic:
         observe: Observer,
         granted: Granted | None = None,
         changes: Changes | None = None,
+        servers: Servers | None = None,
     ) -> None:
-        """`granted` is what a program has that showed a key or a token."""
+        """`granted` is what a program has that showed a key or a token, `servers` the choice where there are any."""
         self._stream = stream
         self._password = logged_in.password
         self._pool = logged_in.caller.pool
@@ -91,6 +93,7 @@ class Traffic:
         self._parameters = logged_in.startup.parameters
         self._granted = granted
         self._changes = changes
+        self._servers = servers
         self._prologues: Callable[[Backend], MakePrologue] | None = None
         """What makes a granted program's transactions begin as they must, on any backend."""
         self._settings = settings
@@ -422,6 +425,12 @@ class Traffic:
 
     def _borrow(self) -> bool:
         """Get a backend at once, or begin to wait in line for one."""
+        if self._servers is not None:
+            try:
+                self._pool = self._servers.pool()
+            except GatewayError as error:
+                self._decline(error)
+                return True
         is_free = self._granted is None and self._caller.allowance is None
         lease = self._registry.try_lease(self._pool) if is_free else None
         if lease is None:

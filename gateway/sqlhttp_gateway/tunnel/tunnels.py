@@ -23,6 +23,7 @@ from sqlhttp_gateway.tunnel.keys import CancelKeys
 from sqlhttp_gateway.tunnel.listeners import Listeners
 from sqlhttp_gateway.tunnel.login import Address, LoggedIn, Login
 from sqlhttp_gateway.tunnel.pins import Pins
+from sqlhttp_gateway.tunnel.servers import Servers
 from sqlhttp_gateway.tunnel.stream import Stream, StreamClosed
 from sqlhttp_gateway.tunnel.traffic import Traffic
 from sqlhttp_gateway.wire import prepared
@@ -199,6 +200,15 @@ class Tunnels:
         self, stream: Stream, logged_in: LoggedIn, pool_mode: str | None, *, door: str
     ) -> GatewayError | None:
         startup, pool = logged_in.startup, logged_in.caller.pool
+        servers: Servers | None = None
+        if pool.upstream.group is not None:
+            try:
+                servers = Servers(pool.upstream.group, pool.key, self._registry, startup.target_session_attrs)
+                pool = servers.pool()
+            except GatewayError as error:
+                await stream.send(logged_in.greeting + encode_error_response(error, severity="FATAL"))
+                return error
+            logged_in = logged_in._replace(caller=logged_in.caller._replace(pool=pool))
         mode = startup.pool_mode or pool_mode or self._mode_of(pool)
         # Behind a pooler of its own a backend is nobody's for longer than a transaction: ours must not be either.
         pins = (Pin.SESSION,) if mode == "session" or pool.upstream.is_pooler else ()
@@ -229,10 +239,13 @@ class Tunnels:
                 pins=self._pins,
                 listeners=self._listeners,
                 greetings=self._greetings,
-                changes=Changes(self._cache, (pool.key.target, pool.key.database)) if self._cache is not None else None,
+                changes=Changes(self._cache, (logged_in.caller.target, pool.key.database))
+                if self._cache is not None
+                else None,
                 settings=self._settings,
                 observe=self._observe,
                 granted=granted,
+                servers=servers,
             )
             if self._is_draining:
                 traffic.drain()

@@ -12,6 +12,7 @@ from sqlhttp_gateway.errors import BadRequest, CredentialsMissing, InvalidParame
 
 POOL_MODES = ("session", "transaction")
 _POOL_MODE = "pool_mode"
+_SESSION_ATTRS = "target_session_attrs"
 _NEON_WORDS = ("endpoint=", "project=", "neon_")
 _FALSE = frozenset({"", "false", "off", "no", "0", "f", "n"})
 
@@ -27,6 +28,8 @@ class Startup:
     pool_mode: str | None = None
     """One of POOL_MODES where the program chose, by the parameter `pool_mode` or that word inside `options`."""
     minor_version: int = 0
+    target_session_attrs: str | None = None
+    """Which of several servers the program wants, as it says."""
     protocol_options: tuple[str, ...] = ()
     """Names that begin with `_pq_.`, none of which we know."""
 
@@ -58,7 +61,8 @@ def decode_startup(packet: bytes) -> Startup:
     pool_mode = parameters.pop(_POOL_MODE, None)
     if pool_mode is not None and pool_mode not in POOL_MODES:
         raise InvalidParameter(f'invalid value for parameter "{_POOL_MODE}": "{pool_mode}"')
-    return Startup(role, database or role, parameters, pool_mode, version & 0xFFFF, protocol_options)
+    wanted = parameters.pop(_SESSION_ATTRS, None)
+    return Startup(role, database or role, parameters, pool_mode, version & 0xFFFF, wanted, protocol_options)
 
 
 def decode_options(options: str) -> Iterator[tuple[str, str]]:
