@@ -1,11 +1,13 @@
 """Many databases behind one gateway: chosen by the host of a request, by a connection string, a key or a token."""
 
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import pytest
 from websockets.asyncio.client import connect
@@ -152,6 +154,22 @@ def test_tenant_has_a_pool_and_metrics_of_its_own(site: Site) -> None:
         assert re.search(
             rf'^sqlhttp_pool_max_size\{{[^}}]*database="{database.name}"[^}}]*\}} 1\.0$', shown, re.MULTILINE
         )
+
+
+def test_request_with_two_hosts_is_led_to_neither(site: Site) -> None:
+    program = site.start(tenants={"all": {"hosts": ["*.db.example"], "database": "{name}"}})
+    red, blue = (f"{database.name}.db.example" for database in (site.red, site.blue))
+    assert where(program, site.url("any"), red) == site.red.name
+    body = b'{"query": "SELECT 1"}'
+    asked = (
+        f"POST /sql HTTP/1.1\r\nHost: {red}\r\nHost: {blue}\r\nNeon-Connection-String: {site.url('any')}\r\n"
+        f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode()
+    with socket.create_connection(("127.0.0.1", urlsplit(program.endpoint).port), timeout=10) as connection:
+        connection.sendall(asked + body)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"the header host came twice" in answer
 
 
 def test_tenant_has_limits_of_its_own_and_no_other_pays_for_them(site: Site) -> None:

@@ -15,7 +15,7 @@ from sqlhttp_gateway.endpoints.single_write import send_reply
 from sqlhttp_gateway.endpoints.watch import Verdict, Watch
 from sqlhttp_gateway.errors import BadRequest, GatewayError, RequestTooLarge, RequestTooSlow
 from sqlhttp_gateway.events import Answered, Observer
-from sqlhttp_gateway.neon.headers import AUTHORIZATION, CONNECTION_STRING, CORS_PREFLIGHT, ORIGIN, READ_ONLY
+from sqlhttp_gateway.neon.headers import AUTHORIZATION, CONNECTION_STRING, CORS_PREFLIGHT, HOST, ORIGIN, READ_ONLY
 from sqlhttp_gateway.quick import Quick
 from sqlhttp_gateway.reply import Reply, error_reply, new_request_id
 from sqlhttp_gateway.service import SqlService
@@ -171,6 +171,6 @@ def _refuse_doubles(headers: Iterable[tuple[bytes, bytes]]) -> None:
     Raises:
         BadRequest: a header that says who asks, or for whom, came twice.
     """
-    for name in (AUTHORIZATION, CONNECTION_STRING, ORIGIN):
+    for name in (AUTHORIZATION, CONNECTION_STRING, ORIGIN, HOST):
         if sum(header == name for header, _ in headers) > 1:
             raise BadRequest(f"the header {name.decode()} came twice")
