@@ -20,10 +20,10 @@ from sqlhttp_gateway.cache.results import ResultCache
 from sqlhttp_gateway.cache.stamps import Stamps
 from sqlhttp_gateway.cache.store import Store
 from sqlhttp_gateway.cached import CachedAnswers
+from sqlhttp_gateway.certificate import Certificate, load
 from sqlhttp_gateway.endpoints.access import ADMIN_SOCKET, Access
 from sqlhttp_gateway.endpoints.cache import PATH as INVALIDATE_PATH
 from sqlhttp_gateway.endpoints.cache import Invalidate, invalidate
-from sqlhttp_gateway.endpoints.certificate import Certificate, load
 from sqlhttp_gateway.endpoints.listener import Listener
 from sqlhttp_gateway.endpoints.metrics import Scrape, metrics
 from sqlhttp_gateway.endpoints.openapi import openapi

@@ -88,7 +88,8 @@ def _check(settings: Settings, arguments: argparse.Namespace) -> int:
     from sqlhttp_gateway.check.capacity import Deployment
     from sqlhttp_gateway.check.command import check
 
-    return check(settings, Deployment(arguments.instances, arguments.buffer), wants_json=arguments.json)
+    deployment = Deployment(arguments.instances, arguments.buffer)
+    return check(settings, deployment, wants_json=arguments.json, installs_auth=arguments.install_auth)
 
 
 def _keys(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -170,6 +171,11 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--instances", type=_at_least_one, default=1, metavar="N", help="gateways on this Postgres (1)")
     check.add_argument(
         "--buffer", type=int, default=5, metavar="N", help="connections to leave to others, for each gateway (5)"
+    )
+    check.add_argument(
+        "--install-auth",
+        action="store_true",
+        help="first install auth.user_id() and its like in the default target's database",
     )
     check.add_argument("--from", dest="pgbouncer", type=Path, metavar="FILE", help="a pgbouncer.ini to translate")
     check.add_argument("--workers", type=int, metavar="N", help="processes that share the port (listen.workers)")

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 
 from sqlhttp_gateway.app import create_app
 from sqlhttp_gateway.cache.stamps import Stamps
-from sqlhttp_gateway.endpoints.certificate import TLS_GOODBYE, TLS_TIMEOUT
+from sqlhttp_gateway.certificate import TLS_GOODBYE, TLS_TIMEOUT
 from sqlhttp_gateway.endpoints.lane import http_protocol
 from sqlhttp_gateway.endpoints.proxied import Claims, ProxiedServer, claiming
 from sqlhttp_gateway.endpoints.upgrade import TunnelProtocol

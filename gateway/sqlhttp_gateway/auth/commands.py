@@ -16,7 +16,7 @@ from sqlhttp_gateway.auth.api_keys import KeyRecord, hash_of, new_key
 from sqlhttp_gateway.auth.one_command import lease_for, run
 from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.model import Allowance
-from sqlhttp_gateway.pools.targets import Targets
+from sqlhttp_gateway.pools.targets import DEFAULT, Targets
 from sqlhttp_gateway.settings import AllowanceSettings, Settings
 
 
@@ -75,6 +75,15 @@ def auth(settings: Settings, arguments: argparse.Namespace) -> int:
     print("auth.user_id(), auth.session(), auth.uid(), auth.jwt() and auth.role() are installed.")
     print("In a policy write (SELECT auth.user_id()), so that it is called once for a statement and not for every row.")
     return 0
+
+
+def install_functions(settings: Settings) -> None:
+    """Install the functions for signed claims in the database of the default target's connection string.
+
+    Raises:
+        ConfigurationError: Postgres refuses.
+    """
+    run(_install(settings, DEFAULT, None, new_secret=False))
 
 
 def section(record: KeyRecord) -> str:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from sqlhttp_gateway.auth.rls import IS_INSTALLED
 from sqlhttp_gateway.errors import GatewayError, PasswordFailed
 from sqlhttp_gateway.events import unobserved
 from sqlhttp_gateway.model import PoolKey
@@ -42,6 +43,7 @@ FROM pg_catalog.pg_roles WHERE rolname = current_user"""
 _PASSWORDS = """\
 SELECT rolname, coalesce(rolpassword, ''), rolsuper::int::text FROM pg_catalog.pg_authid WHERE rolcanlogin
 ORDER BY rolsuper DESC, rolname"""
+_SUPERUSERS = "SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper AND rolcanlogin ORDER BY 1"
 _HOLDERS = """\
 SELECT coalesce(nullif(application_name, ''), '(none)'), coalesce(usename, '?'), count(*)::text
 FROM pg_catalog.pg_stat_activity WHERE datid IS NOT NULL AND pid <> pg_backend_pid()
@@ -97,6 +99,10 @@ class Facts:
     may_see_sessions: bool | None = None
     may_read_passwords: bool | None = None
     passwords: tuple[RolePassword, ...] | None = None
+    superusers: frozenset[str] = frozenset()
+    """Roles that can log in and may do everything."""
+    has_claims: bool | None = None
+    """Whether the functions for signed claims are installed in the connection string's database."""
     sample: Sample | None = None
     holders: tuple[Holder, ...] = ()
 
@@ -171,6 +177,9 @@ async def _asked(lease: Lease, facts: Facts) -> Facts:
         )
     if facts.may_read_passwords and (roles := await _rows(lease, _PASSWORDS)):
         facts = replace(facts, passwords=await asyncio.to_thread(_judged, roles))
+    superusers = frozenset(row[0] for row in await _rows(lease, _SUPERUSERS))
+    installed = await _rows(lease, IS_INSTALLED)
+    facts = replace(facts, superusers=superusers, has_claims=installed[0][0] == "t" if installed else None)
     return replace(facts, sample=await _sample(lease), holders=await _holders(lease))
 
 

@@ -1,55 +1,29 @@
 """What the settings themselves mean, whatever the database. Pure, but for the limit on open files of this process."""
 
 from collections.abc import Iterator
-from ipaddress import ip_network
 
 from sqlhttp_gateway.check.capacity import products
 from sqlhttp_gateway.check.finding import Finding, Level
-from sqlhttp_gateway.check.judge import is_loopback
+from sqlhttp_gateway.check.judge_addresses import judge_addresses
 from sqlhttp_gateway.check.judge_auth import judge_auth
 from sqlhttp_gateway.settings import Settings
 
 _FEW_FILES = 4096
 
 
-def judge_settings(settings: Settings, *, open_files: int) -> list[Finding]:
-    """All findings; `open_files` is how many this process may have open."""
+def judge_settings(
+    settings: Settings, *, open_files: int, expires_at: float | None = None, fault: str = "", now: float = 0.0
+) -> list[Finding]:
+    """All findings; `open_files` is how many this process may have open, the others are as in `judge_addresses`."""
     return [
         products(settings),
-        *_listening(settings),
-        *_admin(settings),
+        *judge_addresses(settings, expires_at=expires_at, fault=fault, now=now),
         *_statements(settings),
         *_memory(settings),
         *_files(settings, open_files),
         *_webhook(settings),
         *judge_auth(settings),
     ]
-
-
-def _listening(settings: Settings) -> Iterator[Finding]:
-    host = settings.listen.host
-    if is_loopback(host):
-        yield Finding("listening", Level.OK, f"On {host}: only this machine reaches it.")
-        return
-    yield Finding(
-        "listening",
-        Level.WARNING,
-        f"On {host}, other machines reach it, and passwords and rows travel in plain text.",
-        "Put TLS in front (a load balancer, nginx, Caddy) and let only that reach the port.",
-    )
-
-
-def _admin(settings: Settings) -> Iterator[Finding]:
-    everybody = [network for network in settings.admin.allow_from if ip_network(network).prefixlen == 0]
-    if everybody:
-        yield Finding(
-            "admin",
-            Level.WARNING,
-            f"/metrics and /status are for everybody (admin.allow_from has {', '.join(everybody)}).",
-            "Name the network of your Prometheus instead.",
-        )
-    else:
-        yield Finding("admin", Level.OK, f"/metrics and /status are for {', '.join(settings.admin.allow_from)}.")
 
 
 def _statements(settings: Settings) -> Iterator[Finding]:

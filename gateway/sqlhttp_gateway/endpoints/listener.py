@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import cast
 
-from sqlhttp_gateway.endpoints.certificate import TLS_GOODBYE, TLS_TIMEOUT, Certificate
+from sqlhttp_gateway.certificate import TLS_GOODBYE, TLS_TIMEOUT, Certificate
 from sqlhttp_gateway.endpoints.proxied import ProxiedServer
 from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.pools.targets import DEFAULT

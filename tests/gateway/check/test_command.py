@@ -5,7 +5,7 @@ import pytest
 
 from sqlhttp_gateway import cli
 from sqlhttp_gateway.check.capacity import Deployment
-from sqlhttp_gateway.check.command import find
+from sqlhttp_gateway.check.command import check, find
 from sqlhttp_gateway.check.finding import Level
 from sqlhttp_gateway.settings import load_settings
 from tests.support.cluster import Cluster, Database
@@ -78,3 +78,15 @@ def test_check_as_a_process_ends_with_its_findings(postgres: Cluster) -> None:
         assert process.wait() == 1
     assert "1 error" in process.output
     assert "Traceback" not in process.output
+
+
+def test_install_auth_installs_what_policies_ask(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
+    issuer = '{"secret": "0123456789abcdef0123456789abcdef", "roles": ["app"]}'
+    settings = load_settings(database_url=database.url, issuers={"mine": json.loads(issuer)})
+    check(settings, Deployment(), wants_json=True)
+    before = json.loads(capsys.readouterr().out)["findings"]
+    assert [each["level"] for each in before if each["subject"] == "claims"] == ["warning"]
+    check(settings, Deployment(), wants_json=True, installs_auth=True)
+    after = json.loads(capsys.readouterr().out)["findings"]
+    assert [each["level"] for each in after if each["subject"] == "claims"] == ["ok"]
+    assert database.psql("SELECT auth.user_id() IS NULL").strip() == "t"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sqlhttp_gateway.endpoints.certificate import Certificate
+from sqlhttp_gateway.certificate import Certificate
 from sqlhttp_gateway.endpoints.listener import Listener, SocketStream, is_loopback
 from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.events import unobserved

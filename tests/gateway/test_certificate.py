@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from cryptography.hazmat.primitives.serialization import load_pem_private_key as load_key
 
-from sqlhttp_gateway.endpoints.certificate import Certificate, load
+from sqlhttp_gateway.certificate import Certificate, load
 from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.events import CertificateLoaded, Event
 from sqlhttp_gateway.settings import ListenSettings
