@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from sqlhttp_gateway.errors import PostgresError, WaitTimeout
 from sqlhttp_gateway.events import Answered, Audited, Bug, Event, Slow
-from sqlhttp_gateway.model import Batch, Result, Statement
+from sqlhttp_gateway.model import Batch, Statement
 from sqlhttp_gateway.reply import Reply
 from sqlhttp_gateway.story import CLOSED_REQUEST, Story, Telling
 
@@ -35,7 +35,7 @@ def test_story_without_a_reply_is_that_of_a_program_that_left() -> None:
 def test_rows_of_all_results_are_told_together_and_statements_are_counted() -> None:
     def prepare(story: Story) -> None:
         story.asked = Batch((Statement("SELECT 1"), Statement("SELECT 2")))
-        story.succeeded([Result(None, b"", 3, b"SELECT 3"), Result(None, b"", 4, b"SELECT 4")])
+        story.succeeded((3, 4))
 
     event = answered(prepare)
     assert (event.outcome, event.rows, event.statements, event.is_batch) == ("ok", 7, 2, True)
@@ -79,7 +79,7 @@ def test_request_is_slow_from_the_set_time_on_its_connection_on() -> None:
 def test_audit_is_told_of_what_was_asked_and_only_when_wanted() -> None:
     def prepare(story: Story) -> None:
         story.asked, story.role = Statement("DELETE FROM t"), "app"
-        story.succeeded([Result(None, b"", 0, b"DELETE 0")])
+        story.succeeded((0,))
 
     assert not any(isinstance(event, Audited) for event in told(prepare))
     [audited] = [event for event in told(prepare, telling=Telling(audit=True)) if isinstance(event, Audited)]
