@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 NPM := $(shell command -v npm 2>/dev/null)
 DRIVERS := $(if $(NPM),tests/contract/node_modules/.package-lock.json)
 
-.PHONY: help run test check format bench faults incident docs lock clean
+.PHONY: help run test check format bench bench-growth faults incident docs lock clean
 
 help:
 	@echo 'make run      a private Postgres and the gateway in front of it, on http://127.0.0.1:4444'
@@ -21,6 +21,7 @@ help:
 	@echo 'make bench    measurements side by side; ROUNDS=1 is quick'
 	@echo 'make faults   what goes wrong in production, mixed from a seed: SEED=1 SECONDS=600'
 	@echo 'make incident 300 programs before a pool of 10: which alert came when'
+	@echo 'make bench-growth: how the cost grows with rows, columns, connections, pools and statements'
 	@echo 'make lock     renew the pinned versions in requirements/'
 	@echo 'make clean    remove what was made here, except the data in .sqlhttp'
 
@@ -39,6 +40,9 @@ check: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench-growth: $(VENV)/.dev
+	@$(BIN)/python -m tests.bench.growth $(ARGS)
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m tests.bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)

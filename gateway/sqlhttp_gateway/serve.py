@@ -80,7 +80,6 @@ class GatewayServer(uvicorn.Server):
     def serve_until_told(self) -> int:
         """Serve until a signal or `should_exit`; the exit status. Signals that come after the end are ignored."""
         self.take_signals()
-        gc.set_threshold(_GC_YOUNG, *gc.get_threshold()[1:])
         try:
             self.run()
         except SystemExit as stopped:  # uvicorn's way to say that the application did not start
@@ -88,9 +87,10 @@ class GatewayServer(uvicorn.Server):
         return 0
 
     def take_signals(self) -> None:
-        """Be the one that signals go to, which only the main thread can be."""
+        """Be the one whose process this is, and that signals go to, which only the main thread can be."""
         if threading.current_thread() is not threading.main_thread():
             return
+        gc.set_threshold(_GC_YOUNG, *gc.get_threshold()[1:])
         for number in STOP_SIGNALS:
             # uvicorn puts its own handlers in place and, once done, raises what it got for those that were there.
             signal.signal(number, self.handle_exit)

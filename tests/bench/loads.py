@@ -137,10 +137,24 @@ class Loader:
         most: int = MOST,
     ) -> Sample:
         """Requests to POST /sql, over kept connections or each over a new one."""
+        requests = [encode_request(body, headers) for body in bodies]
+        return self.send(server, requests, connections=connections, seconds=seconds, keep_alive=keep_alive, most=most)
+
+    def send(
+        self,
+        server: Process,
+        requests: Sequence[bytes],
+        *,
+        connections: int,
+        seconds: float,
+        keep_alive: bool = True,
+        most: int = MOST,
+    ) -> Sample:
+        """The same with requests that are whole already, one after the other."""
         order = {
             "do": "http",
             "port": server.port,
-            "requests": [encode_request(body, headers).decode("latin-1") for body in bodies],
+            "requests": [request.decode("latin-1") for request in requests],
             "connections": connections,
             "seconds": seconds,
             "keep_alive": keep_alive,

@@ -62,14 +62,16 @@ class Request:
 async def begin(program: Program, body: object, *, cut: int | None = None, kept: bool = False) -> Request:
     """Send a request and do not wait for its answer. `cut` sends only so many bytes of the body.
 
-    `kept` sends it over a connection that has had an answer, where the gateway knows the head from then.
+    `kept` sends it over a connection that has had an answer, where the gateway knows the head from then, and asks for
+    Postgres's own text, so that the gateway may be quick.
     """
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     where = urlsplit(program.endpoint)
     reader, writer = await asyncio.open_connection(where.hostname, where.port)
     head = (
         f"POST /sql HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Length: {len(content)}\r\n"
-        f"Neon-Connection-String: {program.connection_string}\r\nNeon-Array-Mode: true\r\n\r\n"
+        f"Neon-Connection-String: {program.connection_string}\r\nNeon-Array-Mode: true\r\n"
+        f"Neon-Raw-Text-Output: {json.dumps(kept)}\r\n\r\n"
     )
     request = Request(reader, writer)
     if kept:

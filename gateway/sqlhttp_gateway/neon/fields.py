@@ -18,7 +18,11 @@ _AFTER_NAME = Struct(">IhIhih")  # table, column, type, size, modifier, format
 
 _CACHED_DESCRIPTIONS = 512
 _CACHED_LENGTH = 8192
-"""A longer body, some 300 columns, is decoded each time; with the count above this bounds the cache to 40 MB."""
+"""Some 300 columns; with the count above this bounds the cache to 40 MB."""
+_CACHED_WIDE = 8
+_CACHED_WIDE_LENGTH = 65_536
+"""Room for the 1,600 columns that a table can have, of a few statements; this bounds it to 5 MB. What is longer still,
+by long names, is decoded each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,9 @@ def describe(body: bytes) -> Description:
     Raises:
         RemoteProtocolError, ResultUnreadable: as `fields_from_description`.
     """
-    return _cached(body) if len(body) <= _CACHED_LENGTH else _describe(body)
+    if len(body) <= _CACHED_LENGTH:
+        return _cached(body)
+    return _cached_wide(body) if len(body) <= _CACHED_WIDE_LENGTH else _describe(body)
 
 
 def _describe(body: bytes) -> Description:
@@ -64,6 +70,7 @@ def _describe(body: bytes) -> Description:
 
 
 _cached = lru_cache(maxsize=_CACHED_DESCRIPTIONS)(_describe)
+_cached_wide = lru_cache(maxsize=_CACHED_WIDE)(_describe)
 
 
 def _decoded(body: bytes) -> tuple[Field, ...]:
