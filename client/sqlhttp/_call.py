@@ -13,7 +13,7 @@ from sqlhttp._cache import endpoint_of, invalidation
 from sqlhttp._cache import read as read_invalidated
 from sqlhttp._endpoint import Endpoint
 from sqlhttp._http1 import Reply
-from sqlhttp._options import ClientOptions, Wanted, deadline_of, shaped
+from sqlhttp._options import ClientOptions, Wanted, deadline_of, shaped, timeout_to_tell
 from sqlhttp._request import READ_ONLY, Request, Statement, request, with_header, with_key
 from sqlhttp._response import FullResults, Shape, batch, single
 from sqlhttp._retry import Steps, attempts
@@ -111,6 +111,9 @@ def _call(options: ClientOptions, token: str | None, out: Request, read: Callabl
         if bookmark.value is not None:
             out = with_header(out, HEADER, bookmark.value)
         read = _noting(bookmark, read)
+    timeout = timeout_to_tell(options)
+    if timeout is not None:
+        out = with_header(out, "Sqlhttp-Timeout", timeout)
     steps = attempts(read, retry=options.retry, is_repeatable=lambda: out.is_repeatable, deadline=deadline_of(options))
     where = options.destination
     return Call(out, where.endpoint_with_token if token else where.endpoint, steps)

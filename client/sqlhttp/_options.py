@@ -185,6 +185,20 @@ def deadline_of(options: ClientOptions) -> float | None:
     return by_timeout if options.deadline is None else min(by_timeout, options.deadline)
 
 
+def timeout_to_tell(options: ClientOptions) -> str | None:
+    """Seconds that the gateway may take: a little less than the client has, so that its word, which says what took so
+    long, arrives first. None with the client's own default, which is longer than the gateway's limits.
+    """
+    if options.timeout == TIMEOUT and options.deadline is None:
+        return None
+    deadline = deadline_of(options)
+    if deadline is None:
+        return None
+    left = deadline - monotonic()
+    left -= min(0.1, left / 10)
+    return f"{left:.3f}" if left >= 0.001 else None
+
+
 def deadline_from(limit: Any, margin: float) -> float:
     """The moment that is `margin` seconds before the end of `limit`: seconds, or a Lambda context.
 

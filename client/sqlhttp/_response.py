@@ -246,6 +246,8 @@ def _may_have_run(status: int, code: str, message: str, *, batch: bool) -> bool:
         return False
     if status == 507:
         return not batch
+    if status == 504 and code:  # the gateway's deadline: 57014 while it ran, something else before that
+        return code == "57014"
     if status == 409 and code == "58000":
         return False
     if code == "08P01":  # also Postgres's word for a wrong number of parameters

@@ -234,6 +234,7 @@ class Gateway:
             limits=_limits(settings),
             quotas=quotas,
             observe=self._observe,
+            most_seconds=settings.request.deadline,
             telling=_telling(settings),
         )
         quick = Quick(
@@ -242,6 +243,7 @@ class Gateway:
             registry=registry,
             limits=_limits(settings),
             observe=self._observe,
+            most_seconds=settings.request.deadline,
             telling=_telling(settings),
         )
         self._sql = sql = SqlEndpoint(service, settings.request, self._observe, quick=quick, peers=self.peers)
@@ -301,8 +303,12 @@ class Gateway:
             lambda new: probes.follow(self._targets.groups),
             lambda new: passwords.reconfigure(new.auth),
             credentials.reconfigure,
-            lambda new: service.reconfigure(limits=_limits(new), telling=_telling(new)),
-            lambda new: quick.reconfigure(limits=_limits(new), telling=_telling(new)),
+            lambda new: service.reconfigure(
+                limits=_limits(new), telling=_telling(new), most_seconds=new.request.deadline
+            ),
+            lambda new: quick.reconfigure(
+                limits=_limits(new), telling=_telling(new), most_seconds=new.request.deadline
+            ),
             lambda new: sql.reconfigure(new.request),
             lambda new: tunnels.reconfigure(new.tunnel),
             lambda new: listener.reconfigure(new.listen),

@@ -68,6 +68,19 @@ class RequestTooSlow(GatewayError):
     status, sqlstate, kind = 408, "57014", "limit"
 
 
+class DeadlineExceeded(GatewayError):
+    """The request was not over within `Sqlhttp-Timeout` or `request.deadline`, and was cancelled while it ran."""
+
+    status, sqlstate, kind = 504, "57014", "limit"
+    may_have_run = True  # a statement can have committed before the cancel reached it
+
+
+class DeadlineBeforeRun(DeadlineExceeded):
+    """The same, while it had no connection yet: nothing was run."""
+
+    sqlstate, retryable, may_have_run = "53300", True, False
+
+
 class ResponseTooLarge(GatewayError):
     """The rows have more bytes than `response.max_bytes`; the statement was cancelled."""
 

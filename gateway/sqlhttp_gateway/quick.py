@@ -70,6 +70,7 @@ class Quick:
         limits: Limits,
         observe: Observer,
         telling: Telling,
+        most_seconds: float = 0.0,
         cached: CachedAnswers | None = None,
     ) -> None:
         self._authenticator = authenticator
@@ -77,12 +78,13 @@ class Quick:
         self.loop = asyncio.get_running_loop()
         self.registry = registry
         self.observe = observe
-        self.reconfigure(limits=limits, telling=telling)
+        self.reconfigure(limits=limits, telling=telling, most_seconds=most_seconds)
 
-    def reconfigure(self, *, limits: Limits, telling: Telling) -> None:
+    def reconfigure(self, *, limits: Limits, telling: Telling, most_seconds: float = 0.0) -> None:
         """Go by these from the next request on."""
         self.limits = limits
         self.telling = telling
+        self._has_deadline = bool(most_seconds)
 
     def asker(self, headers: Mapping[bytes, bytes]) -> Asker | None:
         """Whoever sends these headers, if they ask for nothing but a plain answer in Postgres's own text."""
@@ -122,6 +124,8 @@ class Quick:
         return errand
 
     def _recall(self, asker: Asker) -> Caller | None:
+        if self._has_deadline:
+            return None
         authenticator = self._authenticator
         asker.generation = authenticator.generation
         caller = authenticator.recall(asker.connection_string, host=asker.host if authenticator.heeds_host else b"")

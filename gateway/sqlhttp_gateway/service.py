@@ -4,6 +4,7 @@ Whoever reads `answer` knows the gateway. It knows neither HTTP's frames nor Pos
 in, a Reply goes out, and what happened is told to the observer.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -15,6 +16,7 @@ from sqlhttp_gateway.auth.claims import Claims, MakePrologue, read_only
 from sqlhttp_gateway.auth.grant import Grant
 from sqlhttp_gateway.cache.policy import Question
 from sqlhttp_gateway.cached import CachedAnswers, Outcome
+from sqlhttp_gateway.deadline import Deadline, deadline_for
 from sqlhttp_gateway.errors import (
     ClaimsFailed,
     GatewayError,
@@ -41,6 +43,7 @@ from sqlhttp_gateway.neon.headers import (
     IS_REPLAYED,
     JSON_HEADERS,
     ORIGIN,
+    TIMEOUT,
     batch_echo,
     options_from_headers,
 )
@@ -113,6 +116,7 @@ class SqlService:
         quotas: Quotas,
         observe: Observer,
         telling: Telling,
+        most_seconds: float = 0.0,
         cached: CachedAnswers | None = None,
     ) -> None:
         self._authenticator = authenticator
@@ -120,16 +124,16 @@ class SqlService:
         self._claims = claims
         self._keys = keys
         self._probes = probes
-        self._limits = limits
         self._quotas = quotas
         self._observe = observe
-        self._telling = telling
         self._cached = cached
+        self.reconfigure(limits=limits, telling=telling, most_seconds=most_seconds)
 
-    def reconfigure(self, *, limits: Limits, telling: Telling) -> None:
-        """Go by these from the next request on."""
+    def reconfigure(self, *, limits: Limits, telling: Telling, most_seconds: float = 0.0) -> None:
+        """Go by these from the next request on, which may take `most_seconds`; 0: any time."""
         self._limits = limits
         self._telling = telling
+        self._most_seconds = most_seconds
 
     async def answer(
         self, headers: Mapping[bytes, bytes], body: bytes, *, peer: str = "", url_query: bytes = b""
@@ -138,7 +142,10 @@ class SqlService:
         story = Story(self._telling, traceparent=headers.get(TRACEPARENT), bytes_in=len(body))
         reply: Reply | None = None
         quota: Quota | None = None
+        deadline: Deadline | None = None
         try:
+            if TIMEOUT in headers or self._most_seconds:
+                deadline = deadline_for(headers.get(TIMEOUT), self._most_seconds)
             # What is wrong first is told first: header, connection string, body, password, as with Neon.
             options = options_from_headers(headers)
             connection_string = headers.get(CONNECTION_STRING, b"")
@@ -171,6 +178,8 @@ class SqlService:
                 story.succeeded((outcome.entry.row_count,))
             else:
                 access = await self._access(caller, connection_string, quota)
+                if deadline is not None:
+                    access = replace(access, password=deadline.watching(access.password))
                 if options.read_only:
                     access = replace(access, prologue_on=_read_only_on(access.prologue_on))
                 if pool.upstream.group is not None:
@@ -188,7 +197,13 @@ class SqlService:
             reply = story.refused(error)
         except Exception as error:
             reply = story.broke(error, self._observe)
+        except asyncio.CancelledError:
+            if deadline is None or not deadline.has_ended():
+                raise
+            reply = story.refused(story.late(deadline))
         finally:
+            if deadline is not None:
+                deadline.drop()
             if story.route is not None:
                 story.route.close(self._observe)
                 reply = story.routed(reply, story.route) if reply is not None else None

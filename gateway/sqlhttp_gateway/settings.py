@@ -186,6 +186,12 @@ class RequestSettings(Section):
     read_timeout: Seconds = Field(
         default=30.0, gt=0, description="Seconds in which a request's body must have arrived."
     )
+    deadline: Seconds = Field(
+        default=0.0,
+        ge=0,
+        description="Most seconds from a request's last byte to its answer, waiting included; Sqlhttp-Timeout asks for "
+        "less. 0: any. It costs each request a timer.",
+    )
     allow_origins: tuple[str, ...] = Field(
         default=("*",),
         description="Origins of web pages that may use the gateway: * is any, local those of this machine, "

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from math import inf
 from time import perf_counter
 
-from sqlhttp_gateway.errors import GatewayError, PostgresError
+from sqlhttp_gateway.deadline import Deadline
+from sqlhttp_gateway.errors import DeadlineExceeded, GatewayError, PostgresError
 from sqlhttp_gateway.events import Answered, Audited, Bug, Observer, Slow
 from sqlhttp_gateway.model import Batch, Statement
 from sqlhttp_gateway.neon.timing import encode_server_timing
@@ -90,6 +91,12 @@ class Story:
         self.outcome, self.reason, self.message = error.kind, type(error).__name__, error.message
         self.sqlstate = error.code if isinstance(error, PostgresError) else error.sqlstate
         return error_reply(error, self.request_id)
+
+    def late(self, deadline: Deadline) -> DeadlineExceeded:
+        """Why it ends at its deadline."""
+        return deadline.error(
+            waited=self.waited, connected=self.connected, executed=self.executed, is_known=self.is_proven
+        )
 
     def broke(self, error: Exception, observe: Observer) -> Reply:
         """It ended with what nobody foresaw, whose text could hold anything and does not leave the house."""

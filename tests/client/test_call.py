@@ -1,6 +1,7 @@
 """One call: the request that goes out, and what is made of the answer."""
 
 import json
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -105,3 +106,18 @@ def test_less_than_a_list_of_rows() -> None:
     assert value_of([[7, 8]]) == 7
     assert value_of([]) is value_of([[]]) is None
     assert column_of([[1, 2], [3, 4]]) == [1, 3]
+
+
+def test_a_timeout_of_the_caller_s_is_told_to_the_gateway_and_the_default_is_not() -> None:
+    def told(options: ClientOptions) -> str | None:
+        return dict(single_call(options, Query("select 1"), None).request.headers).get("Sqlhttp-Timeout")
+
+    assert told(OPTIONS) is None
+    assert told(OPTIONS._replace(timeout=None)) is None
+    assert 2.39 < float(told(OPTIONS._replace(timeout=2.5)) or 0) <= 2.4
+    assert 0.08 < float(told(OPTIONS._replace(timeout=0.1)) or 0) <= 0.09
+    assert 4.8 < float(told(OPTIONS._replace(deadline=monotonic() + 5)) or 0) <= 4.9
+    assert told(OPTIONS._replace(deadline=monotonic() - 1)) is None, "it is over before it is sent"
+    own = OPTIONS._replace(timeout=5.0, headers=(("sqlhttp-timeout", "1"),))
+    assert told(own) is None
+    assert dict(single_call(own, Query("select 1"), None).request.headers)["sqlhttp-timeout"] == "1"

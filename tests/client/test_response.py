@@ -142,6 +142,9 @@ CANCELLED = {"message": "Query cancelled, connection was terminated", "code": "0
         (failed(400, {"message": "connection closed", "code": ""}), "DatabaseError", True, False),
         (failed(400, CANCELLED), "ProtocolViolation", True, False),
         (failed(500, {"message": "Couldn't connect to compute node", "code": ""}), "ServerFailed", False, False),
+        (failed(504, {"message": "late", "code": "57014"}), "QueryCanceled", True, False),
+        (failed(504, {"message": "late", "code": "53300"}), "TooManyConnections", False, False),
+        (failed(429, {"message": "too fast", "code": "53400"}), "Refused", False, True),
         # from something on the way
         (failed(400, "query is not supported"), "DatabaseError", False, False),
         (failed(404, b"not found"), "ServerFailed", False, False),

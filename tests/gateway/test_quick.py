@@ -239,6 +239,12 @@ async def test_head_with_a_header_that_means_more_is_left_to_the_service(app: Ru
     assert (asker is not None) == (header in _PLAIN_HEADERS)
 
 
+async def test_with_a_deadline_for_all_everything_is_left_to_the_service(database: Database) -> None:
+    async with running_app(database, request={"deadline": 10}) as app:
+        await app.post(one("SELECT 1"))
+        assert await Asking(app).of_quick(one("SELECT 1")) == _SERVICE
+
+
 async def test_caller_with_limits_is_left_to_the_service(database: Database) -> None:
     async with running_app(database, limits={"rate": 1000}) as app:
         await app.post(one("SELECT 1"))

@@ -138,3 +138,15 @@ def test_a_literal_is_its_value_whatever_the_quoting(
         [setting, sql.q("select 1 -$1 as one, $2 as v", sql.unsafe("-1"), sql.unsafe(literal(value)))]
     )
     assert found[0]["v"] == (value if not isinstance(value, float) else -1.5)
+
+
+async def test_a_timeout_is_the_gateway_s_too_which_says_where_the_time_went(
+    gateway: Gateway, database: Database
+) -> None:
+    sql = neon(database.url, endpoint=gateway.sql, timeout=1.0)
+    with pytest.raises(errors.QueryCanceled, match=r"s \(Sqlhttp-Timeout\) were over in execute: queue 0\.") as caught:
+        await asyncio.to_thread(sql, "select pg_sleep(30)")
+    assert caught.value.may_have_run
+    async with neon_async(database.url, endpoint=gateway.sql) as sql_async:
+        with pytest.raises(errors.QueryCanceled, match=r"\(Sqlhttp-Timeout\) were over in execute"):
+            await sql_async.query("select pg_sleep(30)", timeout=1.0)

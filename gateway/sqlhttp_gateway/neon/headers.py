@@ -4,6 +4,7 @@ Names are lower-case bytes, as ASGI gives them. Values are compared exactly: "Tr
 connection string has a file of its own, `neon.dsn`.
 """
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -25,6 +26,7 @@ IDEMPOTENCY_KEY = b"idempotency-key"
 REQUEST_ID = b"neon-request-id"
 
 _TRUE = b"true"
+_SECONDS = re.compile(rb"[0-9]{1,6}(?:\.[0-9]{1,9})?")
 _LEVELS = {level.value.encode(): level for level in IsolationLevel}
 
 
@@ -71,6 +73,18 @@ def _options(
     )
 
 
+def timeout_from_header(value: bytes) -> float:
+    """Seconds.
+
+    Raises:
+        BadRequest: it is no decimal number above 0.
+    """
+    seconds = float(value) if _SECONDS.fullmatch(value) else 0.0
+    if not seconds:
+        raise BadRequest("invalid sqlhttp-timeout", hint="A number of seconds above 0, such as 2.5.")
+    return seconds
+
+
 def batch_echo(options: TransactionOptions) -> list[tuple[bytes, bytes]]:
     """The headers by which a successful batch tells how its transaction began; what was not asked for is absent."""
     echo = []
@@ -107,7 +121,8 @@ REQUEST_HEADERS: dict[str, str] = {
     "Idempotency-Key": "Carries a write out once, however often it comes: its first answer is the answer of all.",
     "Sqlhttp-Read-Only": "true: the transaction is READ ONLY, a single statement's too, so that a replica may run it.",
     "Sqlhttp-Bookmark": "That of an earlier answer: this one shows nothing older. Of several, the greatest as text.",
-    "Sqlhttp-Timeout": "Nothing yet.",
+    "Sqlhttp-Timeout": "Seconds, such as 2.5, after which the request is cancelled and answered with 504, whatever it "
+    "waits for; request.deadline is the most.",
     "Cache-Control": "max-age and stale-while-revalidate in seconds, no-cache, no-store, only-if-cached: what the "
     "result cache may do.",
     "Sqlhttp-Cache-Tags": "Names, with commas between them, by which the answer can be invalidated.",

@@ -1,0 +1,90 @@
+"""The moment at which one request has to be over, whatever it waits for then.
+
+When it comes, the request's task is cancelled, as if its program had gone: a place in line is given up, a statement
+that runs is cancelled at Postgres. Only the answer is another. A request without a deadline has none of this.
+"""
+
+import asyncio
+from collections.abc import Callable
+from time import perf_counter
+
+from sqlhttp_gateway.errors import DeadlineBeforeRun, DeadlineExceeded
+from sqlhttp_gateway.neon.headers import TIMEOUT, timeout_from_header
+
+
+def deadline_for(header: bytes | None, most: float) -> "Deadline":
+    """The deadline of the running task, by its request's header or by `most` seconds, if that is not 0.
+
+    Raises:
+        BadRequest: the header is no number of seconds.
+    """
+    wished = timeout_from_header(header) if header is not None else most
+    if most and most <= wished:
+        return Deadline(most, "request.deadline")
+    return Deadline(wished, TIMEOUT.decode().title())
+
+
+class Deadline:
+    """Made when the request begins; `drop` has to follow."""
+
+    __slots__ = ("_cancelling", "_connecting_since", "_has_passed", "_seconds", "_source", "_task", "_timer")
+
+    def __init__(self, seconds: float, source: str) -> None:
+        """`source` says to people who has set it."""
+        self._seconds = seconds
+        self._source = source
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._has_passed = False
+        self._connecting_since: float | None = None
+        self._timer: asyncio.TimerHandle | None = task.get_loop().call_later(seconds, self._pass)
+
+    def watching(self, password: Callable[[], bytes]) -> Callable[[], bytes]:
+        """The same password, whose being asked for says that a connection is opened now."""
+
+        def asked() -> bytes:
+            self._connecting_since = perf_counter()
+            return password()
+
+        return asked
+
+    def has_ended(self) -> bool:
+        """Whether the cancellation that was just caught is this deadline's and nobody else's; it is over then."""
+        if not self._has_passed:
+            return False
+        self._has_passed = False
+        return self._task.uncancel() <= self._cancelling
+
+    def drop(self) -> None:
+        """The request is over."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._has_passed:  # in the very tick of the end
+            self._has_passed = False
+            self._task.uncancel()
+
+    def error(self, *, waited: float, connected: float, executed: float, is_known: bool) -> DeadlineExceeded:
+        """What to tell: the phase in which it came, and what each took. `is_known`: the credentials were proven."""
+        if executed:
+            phase = "execute"
+        elif self._connecting_since is not None:
+            phase = "connect"
+            connected = perf_counter() - self._connecting_since
+        else:
+            phase = "queue" if waited or is_known else "authentication"
+        connected = min(connected, waited)
+        parts = f"queue {waited - connected:.3f} s, connect {connected:.3f} s, execute {executed:.3f} s"
+        text = f"the request's {self._seconds:g} s ({self._source}) were over in {phase}: {parts}"
+        if phase == "execute":
+            return DeadlineExceeded(f"{text}; what ran was cancelled")
+        return DeadlineBeforeRun(f"{text}; nothing was run")
+
+    # ── inside ──
+
+    def _pass(self) -> None:
+        self._timer = None
+        self._has_passed = True
+        self._task.cancel()
