@@ -87,6 +87,11 @@ class ListenSettings(Section):
         default=True,
         description="Whether the HTTP port speaks TLS where there is a certificate; not where a balancer does it.",
     )
+    scram: bool = Field(
+        default=False,
+        description="Whether listen.postgres asks roles whose password the gateway holds (logins, its own) to prove "
+        "theirs by SCRAM-SHA-256; keys and tokens for such a role cannot be shown there then.",
+    )
     cleartext_password: bool = Field(
         default=False, description="Whether listen.postgres takes passwords without TLS from other machines, too."
     )

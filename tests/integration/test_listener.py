@@ -224,3 +224,28 @@ def test_console_answers_the_gateways_own_role_and_those_that_are_named(
         assert "password authentication failed" in run("psql", "-X", console.as_role("watcher", "x").url).stderr
     finally:
         database.psql("DROP ROLE watcher; DROP ROLE stranger")
+
+
+async def test_scram_proves_the_password_of_a_role_that_the_gateway_holds(
+    start_gateway: StartGateway, database: Database
+) -> None:
+    port = free_port()
+    database.psql("CREATE ROLE prover LOGIN PASSWORD 'long enough'; CREATE ROLE other LOGIN PASSWORD 'o'")
+    logins = {"prover": {"role": "prover", "password": "long enough"}}
+    start_gateway(listen={"port": 0, "postgres": port, "scram": True}, logins=logins)
+    door = Database("127.0.0.1", port, database.name)
+    try:
+        for who in (door, door.as_role("prover", "long enough")):
+            connection = await who.connect()
+            assert await connection.fetchval("SELECT current_user") == who.role
+            await connection.close()
+        for role, password in (("prover", "wrong"), ("postgres", ""), ("nobody", "x")):
+            with pytest.raises(asyncpg.InvalidPasswordError):
+                await door.as_role(role, password).connect()
+        only = {"PGREQUIREAUTH": "scram-sha-256"}
+        asked = run("psql", "-X", "-At", door.as_role("prover", "long enough").url, "-c", "SELECT current_user", **only)
+        assert (asked.stdout, asked.stderr) == ("prover\n", "")
+        connection = await door.as_role("other", "o").connect()  # its password is nobody's but its own
+        await connection.close()
+    finally:
+        database.psql("DROP ROLE prover; DROP ROLE other")

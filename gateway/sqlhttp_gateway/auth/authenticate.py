@@ -197,6 +197,25 @@ class Authenticator:
             caller.grant.admit(peer=peer, origin=origin)
         return caller
 
+    async def held_password(self, dsn: Dsn, *, peer: str) -> bytes | None:
+        """The password of a role for which the gateway can log in by itself; None where it holds none.
+
+        Raises:
+            GatewayError: `dsn` leads nowhere, or too many from `peer` were wrong about this role.
+        """
+        dsn, upstream, _ = await self._leads_to(dsn, b"")
+        try:
+            password = self._logins.password(upstream, dsn.role)
+        except TargetMisconfigured:
+            return None
+        self._failures.check(Attempt(upstream.target.name, dsn.role, peer))
+        return password
+
+    async def was_wrong(self, dsn: Dsn, *, peer: str) -> None:
+        """Whoever had to prove that password, could not."""
+        dsn, upstream, _ = await self._leads_to(dsn, b"")
+        self._failures.failed(Attempt(upstream.target.name, dsn.role, peer))
+
     # ── inside ──
 
     async def _leads_to(self, dsn: Dsn, host: bytes) -> tuple[Dsn, Upstream, Tenant | None]:

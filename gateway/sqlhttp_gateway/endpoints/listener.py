@@ -110,7 +110,8 @@ class Listener:
         await asyncio.get_running_loop().connect_accepted_socket(lambda: self._accept(told), connection)
 
     def _begin(self, stream: "SocketStream") -> None:
-        task = asyncio.get_running_loop().create_task(self._tunnels.serve(stream, door="tcp", address=Address(DEFAULT)))
+        serving = self._tunnels.serve(stream, door="tcp", address=Address(DEFAULT), proves=self._settings.scram)
+        task = asyncio.get_running_loop().create_task(serving)
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
 

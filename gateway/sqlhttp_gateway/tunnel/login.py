@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 from sqlhttp_gateway.auth.authenticate import Authenticator, Caller
 from sqlhttp_gateway.auth.credentials import MAX_LENGTH
-from sqlhttp_gateway.errors import BadRequest, CredentialsMissing, GatewayError
+from sqlhttp_gateway.errors import BadRequest, CredentialsMissing, GatewayError, PasswordFailed
 from sqlhttp_gateway.model import Dsn
 from sqlhttp_gateway.tunnel.stream import Stream, StreamMisused
-from sqlhttp_gateway.wire.handshake import CancelRequest, Handshake, Password, Refused, StartTls, Terminated
+from sqlhttp_gateway.tunnel.verifiers import Held, Verifiers, new_nonce
+from sqlhttp_gateway.wire.handshake import CancelRequest, Handshake, Password, Proven, Refused, StartTls, Terminated
 from sqlhttp_gateway.wire.startup import Startup
 
 _UNENCRYPTED = CredentialsMissing(
@@ -52,15 +53,17 @@ class Login:
         *,
         stands_for: Mapping[str, str] | None = None,
         admit: Callable[[str], None] = lambda peer: None,
+        verifiers: Verifiers | None = None,
     ) -> None:
         """`cancel` is told of a CancelRequest's process id and secret. `stands_for` names the real database for one
         that is not, where a password has to be proven in one. `admit` raises PlaceRefused for an address that may not
-        come in.
+        come in. Roles that have one of the `verifiers` are asked for a proof in place of their password.
         """
         self._stream = stream
         self._authenticator = authenticator
         self._cancel = cancel
         self._admit = admit
+        self._verifiers = verifiers
         self._stands_for = stands_for or {}
         self._handshake = Handshake(offers_tls=stream.offers_tls, max_password=MAX_LENGTH)
         self.error: GatewayError | None = None
@@ -86,6 +89,7 @@ class Login:
     async def _talk(self, address: Address) -> LoggedIn | None:
         handshake = self._handshake
         startup: Startup | None = None
+        held: Held | None = None
         while True:
             event = handshake.next_event()
             match event:
@@ -100,35 +104,35 @@ class Login:
                     self._cancel(event.process_id, event.secret)
                     return None
                 case Startup():
+                    startup = event
                     try:
                         self._admit(self._stream.peer)
+                        if self._verifiers is not None:
+                            dsn = self._dsn(startup, None, address)
+                            held = await self._verifiers.find(dsn, peer=self._stream.peer)
                     except GatewayError as error:
                         await self._refuse(error)
                         return None
-                    if not self._stream.is_secure:
+                    if held is not None:
+                        handshake.ask_scram(held.verifier, new_nonce())
+                    elif not self._stream.is_secure:
                         await self._refuse(_UNENCRYPTED)
                         return None
-                    startup = event
-                    handshake.ask_password()
+                    else:
+                        handshake.ask_password()
                 case Password():
                     assert startup is not None
                     await self._flush()  # the question goes out by itself, even where the answer came before it
-                    try:
-                        caller = await self._authenticate(startup, event.password, address)
-                    except GatewayError as error:
-                        await self._refuse(error)
-                        return None
-                    handshake.accept()
-                    return LoggedIn(
-                        caller,
-                        startup,
-                        _password(caller, event),
-                        handshake.to_send(),
-                        handshake.take_rest(),
-                        partial(self._authenticate, startup, event.password, address),
-                    )
+                    return await self._let_in(startup, event.password, address)
+                case Proven():
+                    assert startup is not None
+                    assert held is not None
+                    return await self._let_in(startup, held.password, address)
                 case Refused():
                     self.error = event.error
+                    if held is not None and startup is not None and isinstance(event.error, PasswordFailed):
+                        assert self._verifiers is not None
+                        await self._verifiers.failed(self._dsn(startup, None, address), peer=self._stream.peer)
                     await self._flush()
                     return None
                 case Terminated():
@@ -136,9 +140,29 @@ class Login:
                 case _:
                     raise AssertionError(event)
 
-    async def _authenticate(self, startup: Startup, password: bytes, address: Address) -> Caller:
+    async def _let_in(self, startup: Startup, password: bytes, address: Address) -> LoggedIn | None:
+        try:
+            caller = await self._authenticate(startup, password, address)
+        except GatewayError as error:
+            await self._refuse(error)
+            return None
+        self._handshake.accept()
+        return LoggedIn(
+            caller,
+            startup,
+            # The role's own, which with an API key only the gateway knows.
+            caller.grant.password if caller.grant is not None else password,
+            self._handshake.to_send(),
+            self._handshake.take_rest(),
+            partial(self._authenticate, startup, password, address),
+        )
+
+    def _dsn(self, startup: Startup, password: bytes | None, address: Address) -> Dsn:
         database = self._stands_for.get(startup.database, startup.database)
-        dsn = Dsn(address.host, address.port, database, startup.role, password)
+        return Dsn(address.host, address.port, database, startup.role, password)
+
+    async def _authenticate(self, startup: Startup, password: bytes, address: Address) -> Caller:
+        dsn = self._dsn(startup, password, address)
         return await self._authenticator.authenticate_password(dsn, peer=self._stream.peer, origin=self._stream.origin)
 
     async def _refuse(self, error: GatewayError) -> None:
@@ -150,8 +174,3 @@ class Login:
         data = self._handshake.to_send()
         if data:
             await self._stream.send(data)
-
-
-def _password(caller: Caller, shown: Password) -> bytes:
-    """The role's own, which with an API key only the gateway knows."""
-    return caller.grant.password if caller.grant is not None else shown.password

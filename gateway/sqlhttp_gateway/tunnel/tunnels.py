@@ -26,6 +26,7 @@ from sqlhttp_gateway.tunnel.pins import Pins
 from sqlhttp_gateway.tunnel.servers import Servers
 from sqlhttp_gateway.tunnel.stream import Stream, StreamClosed
 from sqlhttp_gateway.tunnel.traffic import Traffic
+from sqlhttp_gateway.tunnel.verifiers import Verifiers
 from sqlhttp_gateway.wire import prepared
 from sqlhttp_gateway.wire.backend import encode_backend_key_data, encode_error_response
 from sqlhttp_gateway.wire.effects import Pin
@@ -63,6 +64,7 @@ class Tunnels:
         self._settings = settings
         self._observe = observe
         self._admit = admit
+        self._verifiers = Verifiers(authenticator)
         self._siblings = siblings
         self._keys = CancelKeys(workers=siblings.count, number=siblings.number)
         self._pins = Pins(settings.max_pinned)
@@ -113,10 +115,13 @@ class Tunnels:
         """From now on there is a console, on the TCP door's database `console.DATABASE`."""
         self._console = sources
 
-    async def serve(self, stream: Stream, *, door: str, address: Address, pool_mode: str | None = None) -> None:
+    async def serve(
+        self, stream: Stream, *, door: str, address: Address, pool_mode: str | None = None, proves: bool = False
+    ) -> None:
         """Serve one program to its end and close its stream.
 
         `door` is for metrics, `address` chooses the target, `pool_mode` is the program's wish if it has one.
+        Where it `proves`, a role whose password the gateway holds need not send it.
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -137,6 +142,7 @@ class Tunnels:
                 # Who is asking is found out in a database that exists.
                 stands_for={DATABASE: console.database()} if console is not None else {},
                 admit=self._admit,
+                verifiers=self._verifiers if proves else None,
             )
             logged_in = await login.run(self._settings.startup_timeout, address=address)
             error = login.error

@@ -72,7 +72,7 @@ async def door(**settings: Any) -> AsyncIterator[Door]:
 async def test_bytes_go_both_ways_and_the_target_is_the_default_one() -> None:
     async with door() as it:
         reader, writer, stream = await it.connect()
-        assert it.tunnels.given == {"door": "tcp", "address": Address(DEFAULT)}
+        assert it.tunnels.given == {"door": "tcp", "address": Address(DEFAULT), "proves": False}
         assert (stream.peer, stream.origin) == ("127.0.0.1", None)
         writer.write(b"abc")
         assert await stream.receive() == b"abc"
