@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
+from sqlhttp_gateway.auth.jwt import Tokens
 from tests.support.cluster import Database
 from tests.support.issuer import Issuer, Server, serving
 from tests.support.program import Program
@@ -94,6 +96,37 @@ def test_issuer_that_is_down_refuses_nobody_it_has_met(
     server.status = 500
     for _ in range(5):
         assert post(program, database, token)[0] == 200
+
+
+def test_token_begins_and_ends_with_the_gateways_clock_and_its_leeway(
+    start_program: Callable[..., Program],
+    database: Database,
+    issuer: Issuer,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    began = int(time.time())
+    now = began
+    moved = partial(Tokens, clock=lambda: now)
+    monkeypatch.setattr("sqlhttp_gateway.auth.build.Tokens", moved)
+    program = start_program(**settings(server, jwt_leeway=30, proof_lifetime=0))
+    token = issuer.token("one", claims(nbf=began + 100, exp=began + 200))
+    got = []
+    for seconds in (0, 70, 71, 199, 229, 230, 100_000):
+        now = began + seconds
+        status, answer = post(program, database, token)
+        got.append((seconds, "served" if status == 200 else answer["message"]))
+    early = f"JWT token is not yet ready to use (nbf={began + 100})"
+    late = f"JWT token has expired (exp={began + 200})"
+    assert got == [
+        (0, early),
+        (70, early),
+        (71, "served"),
+        (199, "served"),
+        (229, "served"),
+        (230, late),
+        (100_000, late),
+    ]
 
 
 def test_password_goes_on_working_beside_tokens(
