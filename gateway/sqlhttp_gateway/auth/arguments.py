@@ -83,6 +83,13 @@ def _add_tenants(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     add.add_argument("--target", default="default", help="the target it is on (default)")
     add.add_argument("--database", help="the database; without it, as the connection string has it")
+    add.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="what each of its databases may take, by a name of the section limits such as rate=50; may be repeated",
+    )
     listing = actions.add_parser("list", help="list the tenants of the table")
     remove = actions.add_parser("remove", help="forget a tenant; its database stays")
     remove.add_argument("name", help="what it is called")

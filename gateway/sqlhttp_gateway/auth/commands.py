@@ -7,17 +7,14 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from sqlhttp_gateway.auth import claims, key_table
-from sqlhttp_gateway.auth.allowances import allowance_of
+from sqlhttp_gateway.auth.allowances import limits_from_words
 from sqlhttp_gateway.auth.allowed import digest_of
 from sqlhttp_gateway.auth.api_keys import KeyRecord, hash_of, new_key
 from sqlhttp_gateway.auth.one_command import lease_for, run
 from sqlhttp_gateway.errors import ConfigurationError
-from sqlhttp_gateway.model import Allowance
 from sqlhttp_gateway.pools.targets import DEFAULT, Targets
-from sqlhttp_gateway.settings import AllowanceSettings, Settings
+from sqlhttp_gateway.settings import Settings
 
 
 def lock(files: Iterable[Path]) -> int:
@@ -138,19 +135,9 @@ def _record(key_id: str, hashed: str, arguments: argparse.Namespace) -> KeyRecor
         origins=tuple(arguments.origin),
         addresses=tuple(arguments.address),
         read_only=arguments.read_only,
-        allowance=_allowance(arguments.limit),
+        allowance=limits_from_words(arguments.limit),
         statements=frozenset(map(_digest, arguments.lock)) if arguments.lock else None,
     )
-
-
-def _allowance(limits: Iterable[str]) -> Allowance:
-    given = dict(limit.partition("=")[::2] for limit in limits)
-    try:
-        return allowance_of(AllowanceSettings.model_validate(given))
-    except ValidationError as error:
-        [fault, *_] = error.errors(include_input=False)
-        what = "there is no such limit" if fault["type"] == "extra_forbidden" else fault["msg"]
-        raise ConfigurationError(f"--limit {'.'.join(map(str, fault['loc']))}: {what}") from None
 
 
 def _digest(file: Path) -> bytes:

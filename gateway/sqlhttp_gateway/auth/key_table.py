@@ -4,19 +4,15 @@ It holds hashes, never a key. It is believed only when it belongs to the gateway
 """
 
 import re
-from dataclasses import asdict
 
 import orjson
-from pydantic import ValidationError
 
-from sqlhttp_gateway.auth.allowances import allowance_of
+from sqlhttp_gateway.auth.allowances import limits_as_json, limits_from_json
 from sqlhttp_gateway.auth.api_keys import KeyRecord
 from sqlhttp_gateway.auth.own_table import is_there
 from sqlhttp_gateway.errors import PostgresError
-from sqlhttp_gateway.model import NO_LIMITS, Allowance
 from sqlhttp_gateway.pools.ask import ask
 from sqlhttp_gateway.pools.lease import Lease
-from sqlhttp_gateway.settings import AllowanceSettings
 
 TABLE = "api_keys"
 CREATE = (
@@ -105,7 +101,7 @@ async def add(lease: Lease, record: KeyRecord) -> None:
             b"true" if record.read_only else b"false",
             None if record.statements is None else orjson.dumps(sorted(each.hex() for each in record.statements)),
             None if record.login is None else record.login.encode(),
-            _limits(record.allowance),
+            limits_as_json(record.allowance),
         ),
     )
 
@@ -129,24 +125,8 @@ def _record(text: bytes) -> tuple[KeyRecord, bool]:
     is_revoked = row.pop("is_revoked")
     for name in ("origins", "addresses"):
         row[name] = tuple(row[name])
-    row["allowance"] = _allowance(row.pop("limits"))
+    row["allowance"] = limits_from_json(row.pop("limits"))
     if row["statements"] is not None:
         # What is no digest permits nothing; a whole table must not be unreadable for one such entry.
         row["statements"] = frozenset(bytes.fromhex(each) for each in row["statements"] if _DIGEST.fullmatch(each))
     return KeyRecord(**row), is_revoked
-
-
-def _limits(allowance: Allowance) -> bytes | None:
-    """The limits that are set, by the names of the settings; None when none is."""
-    plain = {name: value for name, value in asdict(allowance).items() if value is not None}
-    return orjson.dumps(plain) if plain else None
-
-
-def _allowance(limits: object) -> Allowance:
-    """What the column says. What is none of the settings' limits is taken for the strictest: some was wanted."""
-    if limits is None:
-        return NO_LIMITS
-    try:
-        return allowance_of(AllowanceSettings.model_validate(limits))
-    except ValidationError:
-        return Allowance(max_concurrent=1, max_waiting=0, rate=1.0)

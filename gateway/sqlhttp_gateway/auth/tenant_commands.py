@@ -1,8 +1,10 @@
 """What `sqlhttp tenants` does: one look at the table of tenants, and what is printed."""
 
 import argparse
+from dataclasses import asdict
 
 from sqlhttp_gateway.auth import tenant_table
+from sqlhttp_gateway.auth.allowances import limits_from_words
 from sqlhttp_gateway.auth.one_command import lease_for, run
 from sqlhttp_gateway.auth.tenants import Tenant
 from sqlhttp_gateway.settings import Settings
@@ -18,7 +20,8 @@ def tenants(settings: Settings, arguments: argparse.Namespace) -> int:
     if arguments.action == "list":
         for each in run(_read(settings)):
             names = ", ".join([*each.hosts, *each.databases]) or "-"
-            print("\t".join([each.name, names, f"{each.target}/{each.database or '*'}"]))
+            limits = ", ".join(f"{name}={value}" for name, value in asdict(each.allowance).items() if value is not None)
+            print("\t".join([each.name, names, f"{each.target}/{each.database or '*'}", limits or "-"]))
         return 0
     if arguments.action == "add":
         tenant = Tenant(
@@ -27,6 +30,7 @@ def tenants(settings: Settings, arguments: argparse.Namespace) -> int:
             databases=tuple(arguments.database_name),
             target=arguments.target,
             database=arguments.database,
+            allowance=limits_from_words(arguments.limit),
         )
         run(_add(settings, tenant))
         print(f"{tenant.name} is kept in sqlhttp.tenants; {known}, with auth.tenants_table = true.")

@@ -2,6 +2,7 @@
 
 import orjson
 
+from sqlhttp_gateway.auth.allowances import limits_as_json, limits_from_json
 from sqlhttp_gateway.auth.own_table import is_there
 from sqlhttp_gateway.auth.tenants import Tenant
 from sqlhttp_gateway.errors import PostgresError
@@ -13,20 +14,20 @@ CREATE = (
     "CREATE SCHEMA IF NOT EXISTS sqlhttp",
     "CREATE TABLE IF NOT EXISTS sqlhttp.tenants ("
     "name text PRIMARY KEY, hosts text[] NOT NULL DEFAULT '{}', databases text[] NOT NULL DEFAULT '{}',"
-    " target text NOT NULL DEFAULT 'default', database text)",
+    " target text NOT NULL DEFAULT 'default', database text, limits json)",
     "REVOKE ALL ON sqlhttp.tenants FROM PUBLIC",
 )
 _PAGE = 500
 _READ = (
     "SELECT pg_catalog.json_build_object('name', name, 'hosts', hosts, 'databases', databases, 'target', target,"
-    f" 'database', database) FROM sqlhttp.tenants WHERE name > $1 ORDER BY name LIMIT {_PAGE}"
+    f" 'database', database, 'limits', limits) FROM sqlhttp.tenants WHERE name > $1 ORDER BY name LIMIT {_PAGE}"
 )
 _INSERT = (
-    "INSERT INTO sqlhttp.tenants (name, hosts, databases, target, database) VALUES ($1,"
+    "INSERT INTO sqlhttp.tenants (name, hosts, databases, target, database, limits) VALUES ($1,"
     " ARRAY(SELECT pg_catalog.json_array_elements_text($2::json)),"
-    " ARRAY(SELECT pg_catalog.json_array_elements_text($3::json)), $4, $5)"
+    " ARRAY(SELECT pg_catalog.json_array_elements_text($3::json)), $4, $5, $6::json)"
     " ON CONFLICT (name) DO UPDATE SET hosts = excluded.hosts, databases = excluded.databases,"
-    " target = excluded.target, database = excluded.database"
+    " target = excluded.target, database = excluded.database, limits = excluded.limits"
 )
 _REMOVE = "DELETE FROM sqlhttp.tenants WHERE name = $1 RETURNING name"
 
@@ -76,6 +77,7 @@ async def add(lease: Lease, tenant: Tenant) -> None:
             orjson.dumps(tenant.databases),
             tenant.target.encode(),
             None if tenant.database is None else tenant.database.encode(),
+            limits_as_json(tenant.allowance),
         ),
     )
 
@@ -98,4 +100,4 @@ def _tenant(text: bytes) -> Tenant:
     row = orjson.loads(text)
     hosts = tuple(host.lower() for host in row["hosts"] if host)
     databases = tuple(database for database in row["databases"] if database)
-    return Tenant(row["name"], hosts, databases, row["target"], row["database"])
+    return Tenant(row["name"], hosts, databases, row["target"], row["database"], limits_from_json(row["limits"]))

@@ -12,10 +12,19 @@ def run(database: Database, *words: str) -> int:
 
 def test_tenant_is_added_listed_and_removed(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(database, "tenants", "list") == 0
-    words = ["--host-name", "Acme.example", "--host-name", "*.acme.example", "--database", "acme_{name}"]
-    assert run(database, "tenants", "add", "acme", *words) == 0
+    words = [
+        "--host-name",
+        "Acme.example",
+        "--host-name",
+        "*.acme.example",
+        "--database",
+        "acme_{name}",
+        "--limit",
+        "rate=5",
+    ]
+    assert run(database, "tenants", "add", "acme", *words, "--limit", "rate=5") == 0
     capsys.readouterr()
     assert run(database, "tenants", "list") == 0
-    assert capsys.readouterr().out == "acme\tacme.example, *.acme.example\tdefault/acme_{name}\n"
+    assert capsys.readouterr().out == "acme\tacme.example, *.acme.example\tdefault/acme_{name}\trate=5.0\n"
     assert run(database, "tenants", "remove", "acme") == 0
     assert run(database, "tenants", "remove", "acme") == 1

@@ -2,10 +2,18 @@
 
 from sqlhttp_gateway.auth import tenant_table
 from sqlhttp_gateway.auth.tenants import Tenant
+from sqlhttp_gateway.model import Allowance
 from tests.support.cluster import Database
 from tests.support.own_lease import own_lease
 
-FULL = Tenant("ac'me", hosts=("a.example", "*.b.example"), databases=('ma"in', "ü"), target="two", database="x_{name}")
+FULL = Tenant(
+    "ac'me",
+    hosts=("a.example", "*.b.example"),
+    databases=('ma"in', "ü"),
+    target="two",
+    database="x_{name}",
+    allowance=Allowance(rate=5.5, max_concurrent=2),
+)
 PLAIN = Tenant("plain")
 
 
