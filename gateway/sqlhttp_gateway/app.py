@@ -17,6 +17,7 @@ from sqlhttp_gateway.auth.build import Credentials
 from sqlhttp_gateway.auth.own_access import OwnAccess
 from sqlhttp_gateway.cache.invalidation import Invalidations
 from sqlhttp_gateway.cache.results import ResultCache
+from sqlhttp_gateway.cache.shared import SharedStore
 from sqlhttp_gateway.cache.stamps import Stamps
 from sqlhttp_gateway.cache.store import Store
 from sqlhttp_gateway.cached import CachedAnswers
@@ -250,6 +251,7 @@ class Gateway:
         siblings = Siblings(self._place.lines, self._place.number) if self._place is not None else Siblings()
         self._tunnels = tunnels = Tunnels(
             cache=cached.cache if cached is not None else None,
+            tell=cached.tell if cached is not None else lambda buckets: None,
             authenticator=authenticator,
             registry=registry,
             claims=credentials.claims,
@@ -330,7 +332,7 @@ class Gateway:
         if cached is not None:
             cached.start()
             if settings.cache.listen:
-                notified = Notified(cached.cache, tunnels.listeners, registry, self._targets)
+                notified = Notified(cached.cache, tunnels.listeners, registry, self._targets, tell=cached.tell)
                 notified.start()
                 cached.on_fetch = notified.want
         if self._traces is not None:
@@ -345,7 +347,9 @@ class Gateway:
                 "status": Status(reporter, access, self._readiness),
                 "invalidate": Invalidate(
                     authenticator,
-                    Invalidations(cached.cache) if cached is not None else None,
+                    Invalidations(cached.cache, cached.shared.end if cached.shared is not None else None)
+                    if cached is not None
+                    else None,
                     admins=self._admins(),
                 ),
             }
@@ -384,9 +388,18 @@ class Gateway:
             return None
         cache = ResultCache(settings.cache, self._stamps, on_evict=lambda: self._observe(Evicted()))
         verdicts = Verdicts(clock=self._stamps.now, lifetime=settings.cache.plan_lifetime)
-        return CachedAnswers(
+        cached = CachedAnswers(
             cache, verdicts, self._observe, settle_after=settings.statement.cancel_timeout + _CANCEL_MARGIN
         )
+        if settings.cache.shared_url is not None:
+            cached.shared = SharedStore(
+                settings.cache.shared_url.get_secret_value(),
+                prefix=settings.cache.shared_prefix,
+                timeout=settings.cache.shared_timeout,
+                heard=self._stamps.stamp,
+                lost=cache.forget_all,
+            )
+        return cached
 
     def _make_watch(self) -> Watch | None:
         """What looks at Postgres, in the one worker that does."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from sqlhttp_gateway.auth.authenticate import Caller
 from sqlhttp_gateway.cache.policy import Asked, Question, Scope
 from sqlhttp_gateway.cache.results import Found, ResultCache
+from sqlhttp_gateway.cache.shared import Shared, SharedStore
 from sqlhttp_gateway.cache.stamps import Place
 from sqlhttp_gateway.cache.store import Entry
 from sqlhttp_gateway.errors import GatewayError, NotCached, PostgresError, RequestCancelled, StatementTimeout
@@ -38,6 +39,10 @@ _HARMLESS_TAGS = frozenset(
 )
 """First words of the command tags of what changes no table. EXPLAIN is not among them, since it may run things."""
 _CHANGE_TAGS = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "COPY"})
+_CLOCK_ERROR = 50_000_000
+"""Nanoseconds by which the age of another gateway's answer may be off."""
+_READY_WAIT = 0.2
+"""Seconds; what is fetched before the gateway listens would end when it does."""
 _SWEEP_EVERY = 10.0
 _RETRY_AFTER = 1_000_000_000
 """Nanoseconds between two tries to refresh an answer when the first failed."""
@@ -71,8 +76,9 @@ class CachedAnswers:
         self._observe = observe
         self._retry_at: dict[bytes, int] = {}
         self._sweeping: asyncio.Task[None] | None = None
-        self.on_fetch: Callable[[Place], None] = lambda place: None
-        """Called before anything of a database is fetched."""
+        self.shared: SharedStore | None = None
+        self.on_fetch: Callable[[Place], asyncio.Task[None] | None] = lambda place: None
+        """Called before anything of a database is fetched; what it answers with is waited for, if not for long."""
 
     # ── what is asked ──
 
@@ -134,12 +140,17 @@ class CachedAnswers:
     def start(self) -> None:
         """Begin to forget what nobody can get any more."""
         self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
+        if self.shared is not None:
+            self.cache.hears_others = lambda: self.shared is not None and self.shared.is_connected
+            self.shared.start()
 
     async def stop(self) -> None:
         """Fetch no more."""
         if self._sweeping is not None:
             self._sweeping.cancel()
             await asyncio.gather(self._sweeping, return_exceptions=True)
+        if self.shared is not None:
+            await self.shared.stop()
         await self.cache.flights.stop()
 
     async def _sweep(self) -> None:
@@ -190,10 +201,15 @@ class CachedAnswers:
         except _Refused as refused:
             return self._past(question, refused.reason)
         stored = cache.store.get(key) is entry
+        if entry.filled < entry.began:  # another gateway's
+            left = question.ttl - (cache.stamps.now() - entry.filled) / 1e9
+            self._tell(question, "hit", saved=entry.cost)
+            status = encode_status(hit=True, ttl=left, detail="shared")
+            return Outcome(((CACHE_STATUS, status), (AGE, b"%d" % (question.ttl - left))), entry)
         forwarded = "request" if question.wish.no_cache else "uri-miss"
         status = encode_status(
             forwarded=forwarded,
-            ttl=question.ttl - (cache.stamps.now() - entry.began) / 1e9 if stored else None,
+            ttl=question.ttl - (cache.stamps.now() - entry.filled) / 1e9 if stored else None,
             stored=stored,
             collapsed=collapsed,
         )
@@ -205,12 +221,20 @@ class CachedAnswers:
         cache, place = self.cache, question.scope.place
         # Said before anything is read, so that every change from now on knows that it matters.
         cache.stamps.keep(place, began + int((question.ttl + question.swr) * 1e9))
-        self.on_fetch(place)
+        if (ready := self.on_fetch(place)) is not None:
+            await asyncio.wait({ready}, timeout=_READY_WAIT)
+            began = cache.stamps.now()
         verdict = self._recall(question)
         if verdict is None:
             verdict = await self._ask(question.scope, question.statement, run)
         if reason := verdict.refusal(question.wish.allow):
             raise _Refused(reason)
+        buckets = cache.buckets(question, verdict.reads)
+        generations = None
+        if self.shared is not None:
+            if not question.wish.no_cache and (entry := await self._from_others(question, began)) is not None:
+                return entry
+            generations = await self.shared.generations(buckets)
         started = perf_counter()
         try:
             body, row_count = await fetch()
@@ -226,12 +250,44 @@ class CachedAnswers:
             ttl=question.ttl,
             swr=question.swr,
             cost=perf_counter() - started,
-            buckets=cache.buckets(question, verdict.reads),
+            buckets=buckets,
             place=place,
             text=question.statement.text,
         )
         if len(body) <= cache.max_entry_bytes and cache.stamps.is_good(entry.buckets, began):
             cache.store.put(entry)
+            if self.shared is not None and generations is not None:
+                age = (cache.stamps.now() - began) / 1e9
+                self.shared.put(
+                    entry.key, Shared(body, row_count, entry.ttl, entry.swr, entry.cost, age, buckets), generations
+                )
+        return entry
+
+    async def _from_others(self, question: Question, began: int) -> Entry | None:
+        """An answer that another gateway has fetched, if it is fresh for who asks."""
+        assert self.shared is not None
+        found = await self.shared.get(question.key)
+        if found is None or found.age >= question.ttl:
+            return None
+        cache = self.cache
+        filled = cache.stamps.now() - int(found.age * 1e9)
+        # What this gateway knows goes before what the other one stored, which may not have heard of it.
+        if not cache.stamps.is_good({*found.buckets, *cache.buckets(question, ())}, min(began, filled) - _CLOCK_ERROR):
+            return None
+        entry = Entry(
+            key=question.key,
+            body=found.body,
+            row_count=found.row_count,
+            began=began,
+            ttl=found.ttl,
+            swr=found.swr,
+            cost=found.cost,
+            buckets=found.buckets,
+            place=question.scope.place,
+            text=question.statement.text,
+            filled=filled,
+        )
+        cache.store.put(entry)
         return entry
 
     def _past(self, question: Question, reason: str) -> Outcome:
@@ -271,7 +327,7 @@ class CachedAnswers:
         try:
             await self._end(caller, request, results, run)
         except BaseException:  # whoever asked has gone, and the change has not
-            self.cache.schema_changed((caller.target, caller.database))
+            self.end_everything((caller.target, caller.database))
             raise
 
     async def _end(self, caller: Caller, request: Statement | Batch, results: list[Result], run: RunReading) -> None:
@@ -286,29 +342,42 @@ class CachedAnswers:
                 continue
             verdict = await self._verdict(caller, statement, run) if word in _CHANGE_TAGS and is_plain else UNKNOWN
             if verdict is UNKNOWN:
-                self.cache.schema_changed(place)
+                await self._spread(self.cache.schema_changed(place))
                 return
             if verdict.writes != NOTHING:
-                self.cache.changed(place, verdict.writes)
+                await self._spread(self.cache.changed(place, verdict.writes))
 
     def failed(self, caller: Caller, request: Statement | Batch, error: BaseException) -> None:
         """A request has not got to its end, or nobody knows whether it has."""
         place = caller.target, caller.database
         if not self.is_concerned(caller) or not _may_have_changed(request, error):
             return
-        self.cache.schema_changed(place)
+        self.end_everything(place)
         if not isinstance(error, PostgresError):
             # What was cancelled can still commit before the cancel arrives.
-            asyncio.get_running_loop().call_later(self._settle_after, self.cache.schema_changed, place)
+            asyncio.get_running_loop().call_later(self._settle_after, self.end_everything, place)
 
     def is_concerned(self, caller: Caller) -> bool:
         """Whether it matters here what the caller's statements change."""
-        return self.cache.stamps.is_used and self.cache.is_kept((caller.target, caller.database))
+        return self.cache.is_used and self.cache.is_kept((caller.target, caller.database))
 
     def ran_unnoted(self, caller: Caller) -> None:
         """A statement began when nothing here was concerned, and is over now, however."""
         if self.is_concerned(caller):
-            self.cache.schema_changed((caller.target, caller.database))
+            self.end_everything((caller.target, caller.database))
+
+    def end_everything(self, place: Place) -> None:
+        """Anything in a database may be different; others are told as soon as that is possible."""
+        self.tell(self.cache.schema_changed(place))
+
+    def tell(self, buckets: Sequence[int]) -> None:
+        """Others who share the answers get to know what has ended here, as soon as that is possible."""
+        if self.shared is not None:
+            self.shared.end_soon(buckets)
+
+    async def _spread(self, buckets: list[int]) -> None:
+        if self.shared is not None:
+            await self.shared.end(buckets)
 
     async def _verdict(self, caller: Caller, statement: Statement, run: RunReading) -> Verdict:
         """What a statement reads and writes, asked after it has run."""

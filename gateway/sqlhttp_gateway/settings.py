@@ -732,6 +732,21 @@ class CacheSettings(Section):
         description="Whether each worker listens to NOTIFY sqlhttp_invalidate, over one connection for each database "
         "of which it keeps answers.",
     )
+    shared_url: SecretStr | None = Field(
+        default=None,
+        description="redis://… of a Valkey or Redis in which all gateways share their answers; needs sqlhttp[redis].",
+        examples=["redis://localhost:6379/0"],
+    )
+    shared_prefix: str = Field(default="sqlhttp:", description="What the names of its keys begin with.")
+    shared_timeout: Seconds = Field(
+        default=0.1, gt=0, description="Seconds that it has to answer; after that it is not asked until it is back."
+    )
+    shared_staleness: Seconds = Field(
+        default=5.0,
+        ge=0,
+        description="Seconds for which a gateway goes on giving an answer from its own memory while it cannot hear "
+        "what others invalidate.",
+    )
     key_defaults: dict[str, str] = Field(
         default={},
         description="What requests with an API key ask for when they say nothing, by the key's id.",

@@ -58,6 +58,10 @@ class ResultCache:
         self.store = Store(settings.max_bytes, stamps, on_evict=on_evict)
         self.flights: Flights[Entry] = Flights(settings.max_fetching)
         self.max_entry_bytes = settings.max_entry_bytes
+        self.is_shared = settings.shared_url is not None
+        """Whether other gateways may have answers of any database."""
+        self.staleness = settings.shared_staleness
+        self.hears_others: Callable[[], bool] = lambda: True
         self._aliases: OrderedDict[tuple[object, ...], Question] = OrderedDict()
         self._grounds: dict[Place, Ground] = {}
 
@@ -84,7 +88,9 @@ class ResultCache:
         ttl, swr = question.wish.ttl, question.wish.swr
         if ttl is None:
             ttl, swr = entry.ttl, entry.swr
-        age = (now - entry.began) / 1e9
+        age = (now - entry.filled) / 1e9
+        if self.is_shared and not self.hears_others() and (now - entry.began) / 1e9 >= self.staleness:
+            return None
         if now >= entry.keep_until or age >= ttl + (swr or 0.0):
             return None
         return Found(entry, age, ttl - age)
@@ -177,4 +183,13 @@ class ResultCache:
 
     def is_kept(self, place: Place) -> bool:
         """Whether any worker may have an answer of this database, so that changes in it matter."""
-        return self.stamps.is_kept(self.ground(place).kept)
+        return self.is_shared or self.stamps.is_kept(self.ground(place).kept)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether any answer was ever kept, here or by anybody with whom it could be shared."""
+        return self.is_shared or self.stamps.is_used
+
+    def forget_all(self) -> None:
+        """End everything that is in this process's memory."""
+        self.store.drop_if(lambda entry: True)

@@ -25,7 +25,7 @@ class Entry:
     """The reply's bytes."""
     row_count: int
     began: int
-    """When its query began, in nanoseconds of the stamps' clock. Its age counts from here."""
+    """What is stamped from here on ends it, in nanoseconds of the stamps' clock."""
     ttl: float
     swr: float
     """Seconds, as asked for by whoever had it fetched."""
@@ -37,6 +37,11 @@ class Entry:
     text: str
     """Its statement, for the status page; shown only as a shape."""
     hits: int = 0
+    filled: int = 0
+    """When its query began, which its age counts from; another gateway may have sent it, so that `began` is later."""
+
+    def __post_init__(self) -> None:
+        self.filled = self.filled or self.began
 
     @property
     def size(self) -> int:
@@ -46,7 +51,7 @@ class Entry:
     @property
     def keep_until(self) -> int:
         """When nobody wants it any more, in nanoseconds."""
-        return self.began + int((self.ttl + self.swr) * 1e9)
+        return self.filled + int((self.ttl + self.swr) * 1e9)
 
 
 class Store:

@@ -11,10 +11,12 @@ unseen is a view or an operator of a user that hides a function which writes.
 
 import asyncio
 import re
+from collections.abc import Callable, Sequence
 
 from sqlhttp_gateway.cache.results import ResultCache
 from sqlhttp_gateway.cache.stamps import Place
 
+Tell = Callable[[Sequence[int]], None]
 _SETTLE_AFTER = 10.0
 """Seconds after which a transaction is over for sure whose program has left in the middle."""
 _TAIL = 160
@@ -64,8 +66,10 @@ _KNOWN = frozenset(
 class Changes:
     """One tunnel's."""
 
-    def __init__(self, cache: ResultCache, place: Place) -> None:
+    def __init__(self, cache: ResultCache, place: Place, tell: Tell = lambda buckets: None) -> None:
+        """`tell` is told which buckets ended, for whoever shares the answers."""
         self._cache = cache
+        self._tell = tell
         self._place = place
         self._is_suspect = False
         """Whether a text was sent whose reads may be changes."""
@@ -78,7 +82,7 @@ class Changes:
         """The program has sent this."""
         if self._is_suspect:
             return
-        if not self._cache.stamps.is_used:
+        if not self._cache.is_used:
             self._is_blind = True
             return
         if self._is_blind:
@@ -92,7 +96,7 @@ class Changes:
 
     def said(self, data: bytes) -> None:
         """Postgres has said this, and the program does not know it yet."""
-        if not self._cache.stamps.is_used:
+        if not self._cache.is_used:
             self._is_changing = not data.endswith(_IDLE)
             return
         before = len(self._said)
@@ -102,16 +106,18 @@ class Changes:
             self._is_changing = any(match.end() > before and self._changes(match[1]) for match in _TAG.finditer(text))
         if self._is_changing:
             if self._cache.is_kept(self._place):
-                self._cache.schema_changed(self._place)
+                self._end()
             if data.endswith(_IDLE):
                 self._is_changing = False
 
     def left(self) -> None:
         """The program has left, or the backend has: what was under way may still be committed."""
-        cache, place = self._cache, self._place
         if self._is_changing:
-            cache.schema_changed(place)
-            asyncio.get_running_loop().call_later(_SETTLE_AFTER, cache.schema_changed, place)
+            self._end()
+            asyncio.get_running_loop().call_later(_SETTLE_AFTER, self._end)
+
+    def _end(self) -> None:
+        self._tell(self._cache.schema_changed(self._place))
 
     def _changes(self, tag: bytes) -> bool:
         return tag not in _HARMLESS and (self._is_suspect or tag not in _READING)

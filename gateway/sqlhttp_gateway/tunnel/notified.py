@@ -7,6 +7,7 @@ listened, or while it could not, may have missed something: they end once it lis
 
 import asyncio
 import contextlib
+from collections.abc import Callable, Sequence
 
 from sqlhttp_gateway.cache.results import ResultCache
 from sqlhttp_gateway.cache.stamps import Place
@@ -27,8 +28,18 @@ _RETRY_AFTER = 2.0
 class Notified:
     """Listens where answers are kept."""
 
-    def __init__(self, cache: ResultCache, listeners: Listeners, registry: PoolRegistry, targets: Targets) -> None:
+    def __init__(
+        self,
+        cache: ResultCache,
+        listeners: Listeners,
+        registry: PoolRegistry,
+        targets: Targets,
+        *,
+        tell: Callable[[Sequence[int]], None] = lambda buckets: None,
+    ) -> None:
+        """`tell` is told which buckets a notification has ended, for whoever shares the answers."""
         self._cache = cache
+        self._tell = tell
         self._listeners = listeners
         self._registry = registry
         self._targets = targets
@@ -49,15 +60,16 @@ class Notified:
         for place in list(self._ears):
             self._leave(place)
 
-    def want(self, place: Place) -> None:
-        """Answers of this database are about to be kept."""
-        if place in self._ears:
-            return
-        upstream = self._targets.by_name.get(place[0])
-        if upstream is None or upstream.is_pooler:  # a pooler lends another backend each time, which hears nothing
-            return
-        self._ears[place] = ear = _Ear(self._cache, place)
-        self._tasks[place] = asyncio.get_running_loop().create_task(self._listen(place, ear))
+    def want(self, place: Place) -> asyncio.Task[None] | None:
+        """Answers of this database are about to be kept. What is done once somebody listens; None: somebody does."""
+        if place not in self._ears:
+            upstream = self._targets.by_name.get(place[0])
+            if upstream is None or upstream.is_pooler:  # a pooler lends another backend each time, which hears nothing
+                return None
+            self._ears[place] = ear = _Ear(self._cache, place, self._tell)
+            self._tasks[place] = asyncio.get_running_loop().create_task(self._listen(place, ear))
+        task = self._tasks.get(place)
+        return None if task is None or task.done() else task
 
     async def _listen(self, place: Place, ear: "_Ear") -> None:
         upstream = self._targets.by_name[place[0]]
@@ -88,8 +100,9 @@ class Notified:
 class _Ear:
     """What is heard of one database."""
 
-    def __init__(self, cache: ResultCache, place: Place) -> None:
+    def __init__(self, cache: ResultCache, place: Place, tell: Callable[[Sequence[int]], None]) -> None:
         self._cache = cache
+        self._tell = tell
         self._place = place
 
     def hear(self, frame: bytes) -> None:
@@ -99,12 +112,14 @@ class _Ear:
             return
         payload = frame[9:].split(b"\0")[1].decode(errors="replace").strip()
         if not payload:
-            self.missed()
+            self._tell(self._cache.invalidate_all(self._place, tenant=None))
         elif payload.startswith(_RELATION):
-            self._cache.invalidate(self._place, tenant=None, relations=[payload.removeprefix(_RELATION)])
+            relation = payload.removeprefix(_RELATION)
+            self._tell(self._cache.invalidate(self._place, tenant=None, relations=[relation]))
         else:
             try:
-                self._cache.invalidate(self._place, tenant=None, tags=checked_tags(payload.split(","), "NOTIFY"))
+                tags = checked_tags(payload.split(","), "NOTIFY")
+                self._tell(self._cache.invalidate(self._place, tenant=None, tags=tags))
             except BadRequest:
                 self.missed()  # whatever it means, it wants something to end
 

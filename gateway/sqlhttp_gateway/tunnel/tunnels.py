@@ -15,7 +15,7 @@ from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.settings import TunnelSettings
 from sqlhttp_gateway.siblings import Siblings
-from sqlhttp_gateway.tunnel.changes import Changes
+from sqlhttp_gateway.tunnel.changes import Changes, Tell
 from sqlhttp_gateway.tunnel.console import DATABASE, Client, Console, Sources
 from sqlhttp_gateway.tunnel.granted import Granted
 from sqlhttp_gateway.tunnel.greetings import Greetings
@@ -54,9 +54,12 @@ class Tunnels:
         settings: TunnelSettings,
         observe: Observer,
         cache: ResultCache | None = None,
+        tell: Tell = lambda buckets: None,
         admit: Callable[[str], None] = lambda peer: None,
     ) -> None:
-        """`cache` is told what the programs change. `admit` raises PlaceRefused for an address that may not come in."""
+        """`cache` is told what the programs change, and `tell` what that has ended. `admit` raises PlaceRefused for an
+        address that may not come in.
+        """
         self._authenticator = authenticator
         self._claims = claims
         self._registry = registry
@@ -71,6 +74,7 @@ class Tunnels:
         self._listeners = Listeners(registry)
         self._greetings = Greetings()
         self._cache = cache
+        self._tell = tell
         self._sources = prepared.Sources()
         self._open: dict[Traffic, tuple[str, Stream, LoggedIn, float]] = {}
         self._granted: set[Granted] = set()
@@ -245,7 +249,7 @@ class Tunnels:
                 pins=self._pins,
                 listeners=self._listeners,
                 greetings=self._greetings,
-                changes=Changes(self._cache, (logged_in.caller.target, pool.key.database))
+                changes=Changes(self._cache, (logged_in.caller.target, pool.key.database), self._tell)
                 if self._cache is not None
                 else None,
                 settings=self._settings,
