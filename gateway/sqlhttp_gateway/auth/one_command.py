@@ -9,6 +9,7 @@ from sqlhttp_gateway.auth.own_access import OwnAccess
 from sqlhttp_gateway.errors import ConfigurationError, GatewayError
 from sqlhttp_gateway.events import unobserved
 from sqlhttp_gateway.pools.lease import Lease
+from sqlhttp_gateway.pools.probe import look_once
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.targets import DEFAULT, Targets
 from sqlhttp_gateway.settings import Settings
@@ -39,6 +40,8 @@ async def lease_for(settings: Settings, target: str = DEFAULT, *, database: str 
     upstream = Targets(settings).by_name.get(target)
     if upstream is None:
         raise ConfigurationError(f"there is no target {target!r} in the settings")
+    if upstream.group is not None:
+        await look_once([upstream.group])  # which of its servers takes writes
     registry = PoolRegistry(max_total=1, cancel_timeout=settings.statement.cancel_timeout, observe=unobserved)
     try:
         async with OwnAccess(registry).lease(upstream, database=database) as lease:

@@ -13,10 +13,12 @@ from sqlhttp_gateway.check.facts import facts_of
 from sqlhttp_gateway.check.finding import Finding, as_json, as_text, exit_status
 from sqlhttp_gateway.check.judge import judge_target
 from sqlhttp_gateway.check.judge_auth import judge_logins
+from sqlhttp_gateway.check.judge_servers import judge_servers
 from sqlhttp_gateway.check.judge_settings import judge_settings
 from sqlhttp_gateway.check.pgbouncer_ini import as_toml, translate
 from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.observe.build import build_version
+from sqlhttp_gateway.pools.probe import look_once
 from sqlhttp_gateway.pools.targets import Targets
 from sqlhttp_gateway.settings import Settings
 
@@ -61,14 +63,20 @@ async def find(settings: Settings, deployment: Deployment) -> list[Finding]:
         ConfigurationError: as `check`.
     """
     targets = Targets(settings)
-    upstreams = list(targets.by_name.values())
+    upstreams = list(targets.by_server.values())
+    await look_once(targets.groups)
     seen = await asyncio.gather(*map(facts_of, upstreams))
     expires_at, fault = await asyncio.to_thread(_certificate, settings)
     findings = judge_settings(settings, open_files=_open_files(), expires_at=expires_at, fault=fault, now=time.time())
     for upstream, facts in zip(upstreams, seen, strict=True):
         is_default = upstream is targets.default
         findings += judge_target(
-            facts, dsn=upstream.admin, ssl=upstream.ssl, is_pooler=upstream.is_pooler, is_default=is_default
+            facts,
+            dsn=upstream.admin,
+            ssl=upstream.ssl,
+            is_pooler=upstream.is_pooler,
+            # Of several servers one is the primary, which may be any.
+            is_default=is_default and upstream.group is None,
         )
         findings += judge_logins(settings, facts)
         if is_default and facts.sample is not None and facts.sample.max_connections and not facts.is_behind_pooler:
@@ -80,6 +88,8 @@ async def find(settings: Settings, deployment: Deployment) -> list[Finding]:
                     deployment=deployment,
                 )
             )
+    for group in targets.groups:
+        findings += judge_servers(group)
     return findings
 
 

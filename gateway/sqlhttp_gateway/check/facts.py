@@ -150,7 +150,8 @@ async def _asks_password(upstream: Upstream) -> bool | None:
 def _plain(upstream: Upstream) -> Upstream:
     """The same server as if it were behind a pooler: that way of asking works with one and without."""
     pool = upstream.pool.model_copy(update={"max_size": 1, "min_size": 0, "statement_cache_size": 0})
-    return replace(upstream, is_pooler=True, pool=pool, server_settings={"application_name": APPLICATION_NAME})
+    settings = {"application_name": APPLICATION_NAME}
+    return replace(upstream, is_pooler=True, pool=pool, server_settings=settings, group=None)
 
 
 async def _asked(lease: Lease, facts: Facts) -> Facts:

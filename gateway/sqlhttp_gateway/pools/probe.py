@@ -13,7 +13,7 @@ from time import perf_counter
 from types import MappingProxyType
 
 from sqlhttp_gateway.errors import GatewayError, PostgresError
-from sqlhttp_gateway.events import Observer
+from sqlhttp_gateway.events import Observer, unobserved
 from sqlhttp_gateway.model import PoolKey
 from sqlhttp_gateway.pools.ask import ask
 from sqlhttp_gateway.pools.group import Group
@@ -100,20 +100,7 @@ class Probe:
         finally:
             self._waiting.pop(turn, None)
 
-    # ── inside ──
-
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            self._wake.clear()
-            said = await self._look()
-            self._group.note(self.name, said, now=loop.time())
-            await asyncio.sleep(_LEAST_PAUSE)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._group.settings.probe_interval):
-                    await self._wake.wait()
-
-    async def _look(self) -> Seen | str:
+    async def look(self) -> Seen | str:
         """What the server says of itself, or why it says nothing."""
         timeout = self._group.settings.probe_timeout
         try:
@@ -128,6 +115,19 @@ class Probe:
             return error.message
         except (ValueError, IndexError):
             return "its answer cannot be read"
+
+    # ── inside ──
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._wake.clear()
+            said = await self.look()
+            self._group.note(self.name, said, now=loop.time())
+            await asyncio.sleep(_LEAST_PAUSE)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._group.settings.probe_interval):
+                    await self._wake.wait()
 
     def _seen(self, row: tuple[str | None, ...], round_trip: float) -> Seen:
         system, recovering, position, file, checkpoint, received, fork, age = row
@@ -246,6 +246,17 @@ class Probes:
             for each in waits:
                 each.cancel()
         return next((waits[each] for each in done), None)
+
+
+async def look_once(groups: Iterable[Group]) -> None:
+    """One look at every server, for what does not run for long."""
+
+    async def look(group: Group, upstream: Upstream) -> None:
+        probe = Probe(upstream, group, unobserved)
+        group.note(probe.name, await probe.look(), now=asyncio.get_running_loop().time())
+        await probe.stop()
+
+    await asyncio.gather(*(look(group, upstream) for group in groups for upstream in group.upstreams.values()))
 
 
 def forks_from_history(text: str) -> dict[int, int]:

@@ -8,7 +8,7 @@ import pytest
 
 from sqlhttp_gateway.events import unobserved
 from sqlhttp_gateway.pools.group import Group
-from sqlhttp_gateway.pools.probe import Probes, forks_from_history
+from sqlhttp_gateway.pools.probe import Probes, forks_from_history, look_once
 from sqlhttp_gateway.pools.targets import Targets
 from sqlhttp_gateway.pools.view import Role
 from sqlhttp_gateway.settings import load_settings
@@ -141,3 +141,9 @@ async def test_promoted_replica_is_the_primary_within_a_second_and_the_others_fo
 )
 def test_history_file_says_where_each_timeline_was_left(text: str, forks: dict[int, int]) -> None:
     assert forks_from_history(text) == forks
+
+
+async def test_one_look_is_enough_for_what_does_not_stay(fleet: Fleet) -> None:
+    [group] = Targets(load_settings(database_url=fleet.url)).groups
+    await look_once([group])
+    assert [server.role for server in group.view.servers] == [Role.PRIMARY, Role.REPLICA, Role.REPLICA]
