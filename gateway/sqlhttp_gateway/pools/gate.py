@@ -25,6 +25,7 @@ class Gate:
         "_pause_limit",
         "_paused_at",
         "_permits",
+        "_places",
         "_stood_still",
         "_stopped",
     )
@@ -41,7 +42,8 @@ class Gate:
         self._loop = asyncio.get_running_loop()
         self._expiries: Deadlines[Turn] = Deadlines(self._loop, self._expire)
         self._line: Line[str] = Line()
-        """Its times are those of `_clock`."""
+        self._places = self._line.places
+        """Its times are the loop's less all pauses: who waits for `resume` does not grow older."""
         self._pause_limit = pause_limit
         self._paused_at: float | None = None
         self._stood_still = 0.0
@@ -91,7 +93,7 @@ class Gate:
     def try_enter(self) -> bool:
         """Take a permit if that overtakes nobody."""
         # With waiters in line a free permit is already on its way to the first of them.
-        if self._free > 0 and not self._line and self._admits:
+        if self._free > 0 and not self._places and self._admits:
             self._free -= 1
             return True
         return False
@@ -115,11 +117,16 @@ class Gate:
             raise ShuttingDown("the gateway is shutting down", retry_after=1)
         if self.try_enter():
             return
-        if len(self._line) >= self._max_waiting:
+        if len(self._places) >= self._max_waiting:
             self._make_room(tenant)
         turn: Turn = self._loop.create_future()
-        self._line.join(turn, Place(tenant, self._clock(), timeout))
-        self._expiries.set(turn, self._loop.time() + (timeout if self._paused_at is None else self._pause_limit))
+        now = self._loop.time()
+        if self._paused_at is None:
+            self._line.join(turn, Place(tenant, now - self._stood_still, timeout))
+            self._expiries.set(turn, now + timeout)
+        else:
+            self._line.join(turn, Place(tenant, now - self.stood_still, timeout))
+            self._expiries.set(turn, now + self._pause_limit)
         try:
             await turn
         except asyncio.CancelledError:
@@ -133,7 +140,7 @@ class Gate:
     def leave(self) -> None:
         """Give a permit back: to whose turn it is, if anybody waits."""
         self._free += 1
-        if self._line:
+        if self._places:
             self._pass_on()
 
     def resize(self, permits: int, *, max_waiting: int) -> None:
@@ -176,10 +183,6 @@ class Gate:
                 turn.set_exception(error)
 
     # ── inside ──
-
-    def _clock(self) -> float:
-        """The loop's time less all pauses: who waits for `resume` does not grow older."""
-        return self._loop.time() - self.stood_still
 
     def _pass_on(self) -> None:
         """Give what is free to those whose turn it is."""

@@ -25,28 +25,29 @@ class Place(NamedTuple, Generic[T]):
 class Line(Generic[T]):
     """Who waits, in order of arrival, and by whose turn."""
 
-    __slots__ = ("_places", "_queues")
+    __slots__ = ("_queues", "places")
 
     def __init__(self) -> None:
         # Taking out the first of a plain dict again and again is quadratic: it looks at every gap before it.
-        self._places: OrderedDict[Turn, Place[T]] = OrderedDict()
+        self.places: OrderedDict[Turn, Place[T]] = OrderedDict()
+        """Who stands here, in order of arrival; to be read only. Asking whether it is empty is cheaper than `len`."""
         self._queues: OrderedDict[T, OrderedDict[Turn, None]] = OrderedDict()
         """Never an empty one; whose turn is next comes first."""
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self.places)
 
     def __contains__(self, turn: Turn) -> bool:
-        return turn in self._places
+        return turn in self.places
 
     def __iter__(self) -> Iterator[Turn]:
         """All turns in order of arrival."""
-        return iter(self._places)
+        return iter(self.places)
 
     @property
     def since(self) -> float | None:
         """When the first of those who still wait came; None when nobody does."""
-        for turn, place in self._places.items():
+        for turn, place in self.places.items():
             if not turn.done():
                 return place.since
         return None
@@ -58,11 +59,11 @@ class Line(Generic[T]):
 
     def place(self, turn: Turn) -> Place[T]:
         """What is known of one who stands here."""
-        return self._places[turn]
+        return self.places[turn]
 
     def ahead(self, turn: Turn) -> int:
         """How many of the same tenant came before it."""
-        for number, other in enumerate(self._queues[self._places[turn].tenant]):
+        for number, other in enumerate(self._queues[self.places[turn].tenant]):
             if other is turn:
                 return number
         raise AssertionError("a place without a queue")
@@ -74,7 +75,7 @@ class Line(Generic[T]):
 
     def join(self, turn: Turn, place: Place[T]) -> None:
         """Stand at the end of the tenant's queue. One who had none gets its turn after all who have one."""
-        self._places[turn] = place
+        self.places[turn] = place
         queue = self._queues.get(place.tenant)
         if queue is None:
             queue = self._queues[place.tenant] = OrderedDict()
@@ -82,7 +83,7 @@ class Line(Generic[T]):
 
     def leave(self, turn: Turn) -> Place[T] | None:
         """Stand here no longer; None if it did not."""
-        place = self._places.pop(turn, None)
+        place = self.places.pop(turn, None)
         if place is not None:
             queue = self._queues[place.tenant]
             del queue[turn]
@@ -92,26 +93,28 @@ class Line(Generic[T]):
 
     def next(self) -> Turn | None:
         """Take out the one whose turn it is; None when nobody waits. Those who were told already are passed over."""
-        while self._queues:
-            turn = self.take(next(iter(self._queues)))
+        queues = self._queues
+        while queues:
+            turn = self.take(next(iter(queues)))
             if turn is not None:
                 return turn
         return None
 
     def take(self, tenant: T) -> Turn | None:
         """Take out the first of a tenant, whose turn is then behind that of all others; None when it has nobody."""
-        queue = self._queues[tenant]
+        queues = self._queues
+        queue = queues[tenant]
         while queue:
-            turn, _ = queue.popitem(last=False)
-            del self._places[turn]
+            turn, _ = queue.popitem(False)
+            del self.places[turn]
             if not turn.done():  # done but still here: cancelled in this tick
                 break
         else:
             turn = None
         if not queue:
-            del self._queues[tenant]
-        elif len(self._queues) > 1:
-            self._queues.move_to_end(tenant)
+            del queues[tenant]
+        elif len(queues) > 1:
+            queues.move_to_end(tenant)
         return turn
 
     def firsts(self) -> Iterator[Place[T]]:
@@ -119,7 +122,7 @@ class Line(Generic[T]):
         for queue in self._queues.values():
             for turn in queue:
                 if not turn.done():
-                    yield self._places[turn]
+                    yield self.places[turn]
                     break
 
     def last_of_longest(self) -> Turn | None:
@@ -129,7 +132,7 @@ class Line(Generic[T]):
 
     def clear(self) -> list[Turn]:
         """Take out all, in order of arrival."""
-        turns = list(self._places)
-        self._places.clear()
+        turns = list(self.places)
+        self.places.clear()
         self._queues.clear()
         return turns

@@ -452,3 +452,40 @@ async def test_no_permit_is_lost_or_doubled_whoever_gives_up_when() -> None:
     seen = {type(outcome) for outcome in outcomes}
     assert {type(None), asyncio.CancelledError} <= seen
     assert seen <= {type(None), asyncio.CancelledError, QueueFull, WaitTimeout}
+
+
+async def test_no_permit_is_lost_or_doubled_through_pauses_and_resizes_among_tenants() -> None:
+    chance = random.Random(5)
+    gate = Gate(3, max_waiting=60, name="n", pause_limit=60.0)
+    inside = 0
+
+    async def visit(tenant: str) -> None:
+        nonlocal inside
+        await gate.enter(chance.choice((0.0, 0.002, LONG)), tenant)
+        inside += 1
+        try:
+            for _ in range(chance.randrange(4)):
+                await asyncio.sleep(0)
+        finally:
+            inside -= 1
+            gate.leave()
+
+    tasks: list[asyncio.Task[None]] = []
+    for _ in range(4000):
+        tasks.append(asyncio.create_task(visit(chance.choice("aaaaabbc"))))
+        if chance.random() < 0.3:
+            chance.choice(tasks[-10:]).cancel()
+        if chance.random() < 0.05:
+            chance.choice((gate.pause, gate.resume, gate.resume))()
+        if chance.random() < 0.05:
+            gate.resize(chance.randrange(1, 6), max_waiting=60)
+        if chance.random() < 0.3:
+            await asyncio.sleep(0)
+            assert gate.in_use >= inside
+    gate.resume()
+    gate.resize(3, max_waiting=60)
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert (gate.in_use, gate.waiting, gate._free) == (0, 0, 3)
+    seen = {type(outcome) for outcome in outcomes}
+    assert {type(None), asyncio.CancelledError, QueueFull} <= seen
+    assert seen <= {type(None), asyncio.CancelledError, QueueFull, WaitTimeout}
