@@ -62,7 +62,7 @@ class FakeLease:
     def lend(self, reader: Reader, lost: Done) -> None:
         self.reader, self._lost = reader, lost
 
-    def take_back(self, *, in_transaction: bool = False, is_deep: bool = False) -> None:
+    def take_back(self, *, in_transaction: bool = False, is_deep: bool = False, has_parsed: bool = True) -> None:
         self.ends.append(f"take_back{' in_transaction' * in_transaction}{' deep' * is_deep}")
 
     def release(self) -> None:

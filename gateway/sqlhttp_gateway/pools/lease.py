@@ -136,15 +136,17 @@ class Lease:
         self._scrub = None
         self.backend.listen(reader, lost)
 
-    def take_back(self, *, in_transaction: bool = False, is_deep: bool = False) -> None:
-        """The reader is owed nothing more. `is_deep`: it may have left prepared statements, as SQL's PREPARE does."""
+    def take_back(self, *, in_transaction: bool = False, is_deep: bool = False, has_parsed: bool = True) -> None:
+        """The reader is owed nothing more. `is_deep`: it may have left prepared statements, as SQL's PREPARE does;
+        `has_parsed`: it has run texts that the connection may not have seen, of which the scrub has to find that out.
+        """
         assert self._finished is not None
         if not self.backend.closing:
             self.backend.withdraw()
             self.backend.resume_reading()
         self._finished.set_result(None)
         self._status = UNKNOWN if in_transaction else IDLE
-        self.parsed = 1  # or more: so that the scrub looks for a PREPARE inside a function
+        self.parsed = int(has_parsed)  # or more: so that the scrub looks for a PREPARE inside a function
         if is_deep:
             self._is_deep = True
 

@@ -500,12 +500,12 @@ class Traffic:
             self._stay()
         self._lease = None
         self._last_words = b""
-        residue = self._pipeline.detach()
+        has_parsed, residue = self._pipeline.has_parsed, self._pipeline.detach()
         in_doubt, self._is_in_doubt = self._is_in_doubt, False
         if residue is Residue.LIBRARY or in_doubt:
             lease.drop("unclean")
         else:
-            lease.take_back(is_deep=residue is Residue.STATEMENTS)
+            lease.take_back(is_deep=residue is Residue.STATEMENTS, has_parsed=has_parsed)
             lease.release()
         self._clocks.see(self._loop.time(), is_busy=False, in_transaction=False, is_pinned=self._is_pinned)
 

@@ -51,6 +51,8 @@ class Naming:
         self._lent: set[bytes] = set()  # the program's own names that the backend may know
         self._failed: dict[bytes, bytes] = {}  # what would have been a name on the backend → the program's name
         self._is_learning = False  # a statement is being taught whose shape has to be seen before it is used
+        self.has_parsed = False
+        """The backend was given a text to run since it came, be it one that it had from others before."""
         self._dropping_all = 0  # how many times DEALLOCATE ALL was sent and not answered
 
     def attach(self, backend: BackendSession) -> None:
@@ -58,7 +60,7 @@ class Naming:
         self._backend = backend
         self._unnamed = _UNKNOWN
         self._lent.clear()
-        self._is_learning = False
+        self._is_learning = self.has_parsed = False
 
     def detach(self) -> None:
         """There is no backend, and nothing is outstanding."""
@@ -262,6 +264,7 @@ class Naming:
         if not statements.size:
             self._set_unnamed(source)
             return None
+        self.has_parsed = True
         entry = statements.add(self._key(source), generation=generation)
         self._taught[entry.name] = self.program.batch
         return entry
@@ -270,6 +273,7 @@ class Naming:
         return source, self._session.fingerprint(self._here().defaults)
 
     def _set_unnamed(self, source: Source | None) -> None:
+        self.has_parsed |= source is not None
         self._unnamed, self._unnamed_since = source, self.program.batch
 
     def teach_ours(self, source: Source) -> tuple[bytes, bytes, Undo | None]:
@@ -296,6 +300,7 @@ class Naming:
 
     def query(self) -> Undo | None:
         """A simple query drops the unnamed statement."""
+        self.has_parsed = True
         self._set_unnamed(None)
         _, undo = self.program.drop((b"",))
         if undo is None:

@@ -221,6 +221,11 @@ class Pipeline:
         )
 
     @property
+    def has_parsed(self) -> bool:
+        """The backend has run more since `attach` than what it had prepared before."""
+        return self._is_plain or self._fence is not None or self._names.has_parsed
+
+    @property
     def is_terminated(self) -> bool:
         """The program said goodbye, or the tunnel failed."""
         return self._requests.is_terminated

@@ -333,6 +333,7 @@ class Requests:
     def _read_function_call(self, data: bytes, position: int, following: int) -> Edit:
         self._owed.add(owed.QUERY)
         self._names.program.batch_sent()
+        self._names.has_parsed = True  # what the function does, nobody has seen
         return None
 
     def _read_copy_end(self, data: bytes, position: int, following: int) -> Edit:

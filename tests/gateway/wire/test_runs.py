@@ -22,8 +22,10 @@ from tests.support.postgres_model import (
     error,
     execute,
     frame,
+    function_call,
     parameter_status,
     parse,
+    query,
     ready,
     row,
 )
@@ -174,3 +176,38 @@ def test_what_is_no_whole_messages_has_no_tags(data: bytes) -> None:
 @pytest.mark.parametrize("tag", ["COMMIT", "ROLLBACK", "DEALLOCATE ALL", "DISCARD ALL"])
 def test_command_that_somebody_has_to_be_told_of_is_looked_at(tag: str) -> None:
     assert tags_of(command_complete(tag)) is None
+
+
+def test_backend_that_ran_only_what_it_knew_has_parsed_nothing() -> None:
+    """So that its scrub need not look for what an unseen text may have left."""
+    pipeline = prepared()
+    assert pipeline.has_parsed
+    backend = pipeline._backend
+    assert backend is not None
+    pipeline.detach()
+    pipeline.attach(backend)
+    exchange(pipeline, RUN, DONE)
+    exchange(pipeline, RUN, DONE, cut=9)
+    assert not pipeline.has_parsed
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [query("select a"), parse("", "select a") + SYNC, parse("new", "select b") + SYNC, function_call()],
+    ids=["simple", "unnamed", "named", "function"],
+)
+def test_backend_that_was_given_a_text_has_parsed(sent: bytes) -> None:
+    pipeline = prepared()
+    pipeline.detach()
+    pipeline.attach(BackendSession({"client_encoding": "UTF8"}, statement_cache_size=10))
+    assert not pipeline.has_parsed
+    pipeline.receive_frontend(sent)
+    assert pipeline.has_parsed
+
+
+def test_backend_that_is_taught_a_statement_has_parsed() -> None:
+    pipeline = prepared()
+    pipeline.detach()
+    pipeline.attach(BackendSession({"client_encoding": "UTF8"}, statement_cache_size=10))
+    pipeline.receive_frontend(RUN)
+    assert pipeline.has_parsed
