@@ -135,7 +135,7 @@ RESPONSE_HEADERS: dict[str, str] = {
     "Server-Timing": "Milliseconds of queue, connect, execute and encode, once there was a connection.",
     "Sqlhttp-Bookmark": "How far a target of several servers had come by then; to be sent with later requests.",
     "Sqlhttp-Served-By": "Which server of a target that has several.",
-    "Retry-After": "Seconds after which the same request may succeed; with 503, mostly.",
+    "Retry-After": "Seconds after which the same request may succeed; with 429 and 503.",
     "Idempotent-Replayed": "true: the answer was given before, to the same Idempotency-Key; nothing was run.",
     "Cache-Status": "What the result cache did with the request, as RFC 9211 says it; none where it was not asked.",
     "Age": "Seconds since the answer was fetched, when it comes from the cache.",
