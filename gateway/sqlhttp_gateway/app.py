@@ -260,6 +260,7 @@ class Gateway:
             settings=settings.tunnel,
             observe=self._observe,
             admit=self.peers.admit,
+            is_audited=lambda: self._settings.audit.statements != "off",
         )
         self._tunnel = TunnelEndpoint(tunnels, self.peers)
         self._listener = listener = Listener(

@@ -33,6 +33,7 @@ from sqlhttp_gateway.tunnel.outbox import Outbox
 from sqlhttp_gateway.tunnel.pins import Pins
 from sqlhttp_gateway.tunnel.servers import Servers
 from sqlhttp_gateway.tunnel.stream import Stream, StreamMisused
+from sqlhttp_gateway.tunnel.trail import Trail
 from sqlhttp_gateway.wire.backend import encode_error_response
 from sqlhttp_gateway.wire.effects import Pin
 from sqlhttp_gateway.wire.fence import MakePrologue
@@ -77,6 +78,7 @@ class Traffic:
         observe: Observer,
         granted: Granted | None = None,
         changes: Changes | None = None,
+        trail: Trail | None = None,
         servers: Servers | None = None,
     ) -> None:
         """`granted` is what a program has that showed a key or a token, `servers` the choice where there are any."""
@@ -93,6 +95,7 @@ class Traffic:
         self._parameters = logged_in.startup.parameters
         self._granted = granted
         self._changes = changes
+        self._trail = trail
         self._servers = servers
         self._prologues: Callable[[Backend], MakePrologue] | None = None
         """What makes a granted program's transactions begin as they must, on any backend."""
@@ -335,6 +338,8 @@ class Traffic:
                 self._fed += len(data)
                 if self._changes is not None:
                     self._changes.sent(data)
+                if self._trail is not None:
+                    self._trail.sent(data)
                 self._pipeline.receive_frontend(data)
                 self._flush()
         except BadRequest as error:
@@ -352,6 +357,8 @@ class Traffic:
         data = pipeline.to_frontend()
         if data:
             self._fed = 0
+            if self._trail is not None:
+                self._trail.said(data)
             if self._greeting:
                 self._outbox.put(self._greeting + data)
                 self._outbox.cut()  # drivers count on the first query's answer being a message of its own
@@ -544,6 +551,8 @@ class Traffic:
         """The program is gone or refused: nothing of it may stay, and what it runs must stop."""
         if self._changes is not None:
             self._changes.left()
+        if self._trail is not None:
+            self._trail.left()
         self._unpin()
         if self._cancelling is not None:
             await asyncio.shield(self._cancelling)

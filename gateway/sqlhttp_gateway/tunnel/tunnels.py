@@ -13,6 +13,7 @@ from sqlhttp_gateway.events import Bug, KeyShown, Observer, TunnelClosed, Tunnel
 from sqlhttp_gateway.limits import Quotas
 from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.pools.registry import PoolRegistry
+from sqlhttp_gateway.reply import new_request_id
 from sqlhttp_gateway.settings import TunnelSettings
 from sqlhttp_gateway.siblings import Siblings
 from sqlhttp_gateway.tunnel.changes import Changes, Tell
@@ -26,6 +27,7 @@ from sqlhttp_gateway.tunnel.pins import Pins
 from sqlhttp_gateway.tunnel.servers import Servers
 from sqlhttp_gateway.tunnel.stream import Stream, StreamClosed
 from sqlhttp_gateway.tunnel.traffic import Traffic
+from sqlhttp_gateway.tunnel.trail import Trail
 from sqlhttp_gateway.tunnel.verifiers import Verifiers
 from sqlhttp_gateway.wire import prepared
 from sqlhttp_gateway.wire.backend import encode_backend_key_data, encode_error_response
@@ -56,6 +58,7 @@ class Tunnels:
         cache: ResultCache | None = None,
         tell: Tell = lambda buckets: None,
         admit: Callable[[str], None] = lambda peer: None,
+        is_audited: Callable[[], bool] = lambda: False,
     ) -> None:
         """`cache` is told what the programs change, and `tell` what that has ended. `admit` raises PlaceRefused for an
         address that may not come in.
@@ -67,6 +70,7 @@ class Tunnels:
         self._settings = settings
         self._observe = observe
         self._admit = admit
+        self._is_audited = is_audited
         self._verifiers = Verifiers(authenticator)
         self._siblings = siblings
         self._keys = CancelKeys(workers=siblings.count, number=siblings.number)
@@ -249,6 +253,7 @@ class Tunnels:
                 pins=self._pins,
                 listeners=self._listeners,
                 greetings=self._greetings,
+                trail=self._trail_of(logged_in),
                 changes=Changes(self._cache, (logged_in.caller.target, pool.key.database), self._tell)
                 if self._cache is not None
                 else None,
@@ -285,6 +290,12 @@ class Tunnels:
 
     def _show(self, process_id: int, secret: bytes) -> None:
         self._observe(KeyShown(self._keys.show(process_id, secret)))
+
+    def _trail_of(self, logged_in: LoggedIn) -> Trail | None:
+        if not self._is_audited():
+            return None
+        clock = asyncio.get_running_loop().time
+        return Trail(logged_in.caller, request_id=new_request_id(), observe=self._observe, clock=clock)
 
     def _look_again(self) -> None:
         for granted in self._granted:
