@@ -87,6 +87,18 @@ def test_rotated_key_is_fetched_and_a_withdrawn_one_stops(
     assert (status, answer["message"]) == (400, "jwk not found")
 
 
+def test_keys_are_there_before_the_first_token(
+    start_program: Callable[..., Program], database: Database, issuer: Issuer, server: Server
+) -> None:
+    program = start_program(**settings(server))
+    deadline = time.monotonic() + 10
+    while not server.paths:
+        assert time.monotonic() < deadline, "nobody fetched them"
+        time.sleep(0.01)
+    assert post(program, database, issuer.token("one", claims()))[0] == 200
+    assert len(server.paths) == 1
+
+
 def test_issuer_that_is_down_refuses_nobody_it_has_met(
     start_program: Callable[..., Program], database: Database, issuer: Issuer, server: Server
 ) -> None:

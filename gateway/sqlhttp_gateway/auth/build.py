@@ -68,6 +68,8 @@ class Credentials:
         """Begin to refresh what has to be."""
         self._keys.start()
         self._tenants.start()
+        for held in self._sets.values():
+            held.keys.renew()  # the first token need not wait for it
 
     def reconfigure(self, settings: Settings) -> None:
         """Go by these settings. The keys of an issuer that is as it was are used on, and fetched again behind that."""
@@ -83,8 +85,8 @@ class Credentials:
                 stopping = asyncio.get_running_loop().create_task(held.keys.stop())
                 self._stopping.add(stopping)
                 stopping.add_done_callback(self._stopping.discard)
-            else:
-                held.keys.renew()
+        for held in self._sets.values():
+            held.keys.renew()
         self.authenticator.reconfigure(
             keys=self._keys,
             tokens=tokens,

@@ -22,6 +22,8 @@ from sqlhttp_gateway.errors import KeySetUnavailable
 MAX_BYTES = 65_536
 """Most bytes of a key set, as in Neon; a set of ten RSA keys has some 5,000."""
 _CHUNK = 8_192
+_FIRST_PAUSE = 1.0
+"""Seconds between tries as long as no key was ever there: nobody can come in until one succeeds."""
 _LEAST_RSA_BITS = 2048
 """RFC 7518, 3.3."""
 _LOG = logging.getLogger(__name__)
@@ -150,8 +152,7 @@ class KeySet:
 
     def renew(self) -> None:
         """Fetch in the background, whatever the age of the keys, which are used until then."""
-        if self._fetched_at is not None:
-            self._start()
+        self._start()
 
     async def stop(self) -> None:
         """Fetch no more."""
@@ -165,7 +166,8 @@ class KeySet:
     @property
     def _may_try(self) -> bool:
         """The last try, whatever came of it, is long enough ago: a stranger's key ids cause no traffic."""
-        return self._tried_at is None or self._clock() - self._tried_at >= self._pause
+        pause = self._pause if self._fetched_at is not None else min(self._pause, _FIRST_PAUSE)
+        return self._tried_at is None or self._clock() - self._tried_at >= pause
 
     async def _ensure_fetched(self) -> None:
         age = None if self._fetched_at is None else self._clock() - self._fetched_at

@@ -313,3 +313,16 @@ def test_gateway_that_is_shown_no_tokens_does_not_load_what_verifies_them() -> N
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]", "9 MiB a worker"
+
+
+async def test_issuer_that_was_never_reached_is_tried_again_soon_and_not_at_once(source: Source) -> None:
+    keys = source.key_set()
+    source.is_down = True
+    for seconds, fetches in ((0.0, 1), (0.9, 1), (0.1, 2)):
+        source.now += seconds
+        with pytest.raises(KeySetUnavailable):
+            await keys.key("one", "ES256")
+        assert source.fetches == fetches
+    source.is_down = False
+    source.now += 1.0
+    assert await keys.key("one", "ES256") is not None
