@@ -11,45 +11,27 @@ Measured on two cores, a lookup by key over 64 connections: of 125 µs of CPU a 
 
 import asyncio
 import logging
-import re
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from sqlhttp_gateway.endpoints.heads import Head
 from sqlhttp_gateway.endpoints.single_write import reply_bytes
 from sqlhttp_gateway.endpoints.sql import SqlEndpoint
-from sqlhttp_gateway.neon.headers import ORIGIN
-from sqlhttp_gateway.quick import Asker, Errand
+from sqlhttp_gateway.quick import Errand
 from sqlhttp_gateway.reply import Reply
 
 CANCEL_AFTER = 0.02
 """Seconds that a request may go on whose program has left: most are over by then, and a cancel costs a connection."""
 
 _START = b"POST /sql HTTP/1.1\r\n"
-_END = b"\r\n\r\n"
-_MOST_HEAD = 8192
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})(?=\r\n)", re.IGNORECASE)
-_UNUSUAL = frozenset(
-    {b"connection", b"expect", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"http2-settings"}
-)
-"""Headers about the connection or the body. Beside `Connection: keep-alive` a head with one is left to uvicorn."""
-
 _NEEDED = frozenset(
     {"app", "client", "cycle", "flow", "headers", "loop", "parser", "pipeline", "server_state", "tasks", "transport"}
 )
 """What the lane uses of uvicorn's protocol, all of it set by its constructor."""
 
 _log = logging.getLogger(__name__)
-
-
-class Head(NamedTuple):
-    """The head of a request that was answered, cut around the digits of its Content-Length."""
-
-    before: bytes
-    after: bytes
-    headers: Mapping[bytes, bytes]
 
 
 class OffersLane(Protocol):
@@ -69,8 +51,6 @@ class LaneProtocol(HttpToolsProtocol):
         self._head: Head | None = None
         self._is_between = True
         """The parser has seen all of a request and nothing of the next."""
-        self._asker: Asker | None = None
-        """Whoever sends that head, if its requests may be quick."""
         self._running: asyncio.Task[None] | Errand | None = None
         self._body = b""
         """That of the request that runs."""
@@ -105,8 +85,9 @@ class LaneProtocol(HttpToolsProtocol):
                 return
         looks_plain = self._endpoint is not None and self._is_between and data.startswith(_START)
         super().data_received(data)
-        if looks_plain and self._is_between and not self.server_state.default_headers:
-            self._remember(_head(data, self.headers))
+        if looks_plain and self._is_between and self.headers and not self.server_state.default_headers:
+            assert self._endpoint is not None
+            self._head = self._endpoint.heads.remember(data, self.headers, self._endpoint.quick)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -127,6 +108,14 @@ class LaneProtocol(HttpToolsProtocol):
         super().on_message_complete()
         self._is_between = True
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._is_between and self.cycle.response_complete:
+            # With its scope it takes 4 KiB, which a connection that is idle, or is the lane's, can do without.
+            self.cycle = None  # type: ignore[assignment]  # as before a connection's first request
+            self.scope = None  # type: ignore[assignment]
+            self.headers = None  # type: ignore[assignment]
+
     def shutdown(self) -> None:
         """Close now, or behind the request that runs; what the server does with those that take too long is cancel."""
         if self._running is None:
@@ -141,11 +130,6 @@ class LaneProtocol(HttpToolsProtocol):
     def _running_tasks(self) -> set[Any]:
         """What uvicorn waits for at its end, and cancels if it takes too long."""
         return self.tasks
-
-    def _remember(self, head: Head | None) -> None:
-        self._head = head
-        quick = self._endpoint.quick if self._endpoint is not None else None
-        self._asker = quick.asker(head.headers) if quick is not None and head is not None else None
 
     def _is_free(self, body_bytes: int) -> bool:
         """uvicorn owes no answer, and the endpoint's own way has nothing to say first."""
@@ -163,14 +147,12 @@ class LaneProtocol(HttpToolsProtocol):
     def _begin(self, body: bytes) -> None:
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
-        if self.cycle is not None:  # the first request's, 4 KiB with its scope
-            self.cycle = None  # type: ignore[assignment]  # as before a connection's first request
-            self.scope = None  # type: ignore[assignment]
-            self.headers = None  # type: ignore[assignment]
         self._body = body
-        quick = self._endpoint.quick if self._asker is not None and self._endpoint is not None else None
-        if quick is not None and self._asker is not None:
-            errand = quick.begin(self._asker, body, self._deliver)
+        assert self._endpoint is not None
+        assert self._head is not None
+        asker, quick = self._head.asker, self._endpoint.quick
+        if asker is not None and quick is not None:
+            errand = quick.begin(asker, body, self._deliver)
             if errand is not None:
                 self._running = errand
                 return
@@ -246,31 +228,6 @@ class LaneProtocol(HttpToolsProtocol):
             self._idle_timer = self.loop.call_later(left, self._look_idle)
         else:
             self.timeout_keep_alive_handler()
-
-
-def _head(data: bytes, headers: list[tuple[bytes, bytes]]) -> Head | None:
-    """The head of one whole plain request, by which the next is known; None if there is any doubt.
-
-    `headers` are what uvicorn's parser has found in it.
-    """
-    named = dict(headers)
-    length = named.get(b"content-length")
-    end = data.find(_END) + len(_END)
-    if length is None or len(named) != len(headers) or not len(_END) <= end <= _MOST_HEAD:
-        return None
-    if ORIGIN in named or (not _UNUSUAL.isdisjoint(named) and not _keeps_alive(named)):
-        return None
-    found = _LENGTH.findall(data, 0, end)
-    match = _LENGTH.search(data, 0, end)
-    if match is None or len(found) != 1 or match[1] != length or len(data) != end + int(length):
-        return None
-    del named[b"content-length"]
-    return Head(data[: match.start(1)], data[match.end(1) : end], named)
-
-
-def _keeps_alive(headers: Mapping[bytes, bytes]) -> bool:
-    """Whether the only thing said about the connection is that it shall be kept."""
-    return _UNUSUAL.intersection(headers) == {b"connection"} and headers[b"connection"].lower() == b"keep-alive"
 
 
 def http_protocol() -> type[asyncio.Protocol] | str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
+from sqlhttp_gateway.endpoints.heads import Heads
 from sqlhttp_gateway.endpoints.peers import Peers, joined
 from sqlhttp_gateway.endpoints.single_write import send_reply
 from sqlhttp_gateway.endpoints.watch import Verdict, Watch
@@ -37,6 +38,8 @@ class SqlEndpoint:
         """`quick` is for requests that come without ASGI."""
         self._service = service
         self._quick = quick
+        self.heads = Heads()
+        """Those of requests that came without ASGI."""
         self._peers = peers or Peers(ListenSettings())
         self._observe = observe
         self._watch = Watch(settings.read_timeout)

@@ -1,0 +1,65 @@
+"""Which heads are remembered, and for how long."""
+
+import gc
+
+import pytest
+
+from sqlhttp_gateway.endpoints.heads import Heads
+
+LINES = [(b"Host", b"gateway"), (b"Content-Length", b"2"), (b"Neon-Array-Mode", b"true")]
+
+
+def request(*lines: tuple[bytes, bytes], body: bytes = b"{}") -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """A request with what uvicorn makes of its headers."""
+    head = b"".join(b"%b: %b\r\n" % line for line in lines)
+    return b"POST /sql HTTP/1.1\r\n%b\r\n%b" % (head, body), [(name.lower(), value) for name, value in lines]
+
+
+def test_head_is_cut_around_the_digits_of_its_length() -> None:
+    head = Heads().remember(*request(*LINES), None)
+    assert head is not None
+    assert head.before == b"POST /sql HTTP/1.1\r\nHost: gateway\r\nContent-Length: "
+    assert head.after == b"\r\nNeon-Array-Mode: true\r\n\r\n"
+    assert head.headers == {b"host": b"gateway", b"neon-array-mode": b"true"}
+    assert head.asker is None
+
+
+def test_same_head_is_kept_once_whatever_its_length_says() -> None:
+    heads = Heads()
+    longer = [(b"Host", b"gateway"), (b"Content-Length", b"10"), (b"Neon-Array-Mode", b"true")]
+    first = heads.remember(*request(*LINES), None)
+    assert heads.remember(*request(*longer, body=b"x" * 10), None) is first
+    assert heads.remember(*request(*LINES, (b"A", b"b")), None) is not first
+
+
+def test_head_is_forgotten_with_the_last_of_its_connections() -> None:
+    heads = Heads()
+    head = heads.remember(*request(*LINES), None)
+    assert len(heads) == 1
+    del head
+    gc.collect()
+    assert len(heads) == 0, "it holds a connection string"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        LINES[:1],
+        [*LINES, (b"Content-Length", b"2")],
+        [*LINES, (b"Host", b"other")],
+        [*LINES, (b"Origin", b"https://example.com")],
+        [*LINES, (b"Connection", b"close")],
+        [*LINES, (b"Connection", b"keep-alive"), (b"Keep-Alive", b"timeout=5")],
+        [*LINES, (b"Transfer-Encoding", b"chunked")],
+        [*LINES, (b"Expect", b"100-continue")],
+        [*LINES, (b"X", b"x" * 9000)],
+        [(b"Host", b"gateway"), (b"Content-Length", b"3")],
+        [(b"Host", b"gateway"), (b"Content-Length", b"1")],
+    ],
+)
+def test_head_that_leaves_a_doubt_is_not_remembered(lines: list[tuple[bytes, bytes]]) -> None:
+    assert Heads().remember(*request(*lines), None) is None
+
+
+def test_keep_alive_said_aloud_leaves_none() -> None:
+    assert Heads().remember(*request(*LINES, (b"Connection", b"Keep-Alive")), None) is not None
