@@ -24,6 +24,7 @@ from sqlhttp_gateway.events import (
     Reloaded,
     Slow,
     TargetChanged,
+    TunnelClosed,
 )
 from sqlhttp_gateway.neon.traceparent import trace_id
 from sqlhttp_gateway.observe.fingerprint import fingerprint
@@ -105,6 +106,9 @@ class LogLines:
                 _LOG.debug("statement cancelled", extra=_extra(pool=event.pool, confirmed=event.confirmed))
             case Slow():
                 _log_slow(event)
+            case TunnelClosed():
+                if self._wants_all or (self._wants_errors and event.outcome != "ok"):
+                    _log_tunnel(event)
             case Leaked():
                 _LOG.error("lease leaked", extra=_extra(pool=event.pool))
             case AlertChanged():
@@ -138,6 +142,21 @@ def _log_answer(event: Answered) -> None:
         if event.outcome != _QUOTING_KIND:
             fields["error"] = event.message
     _LOG.log(level, "request answered", extra=_extra(**fields))
+
+
+def _log_tunnel(event: TunnelClosed) -> None:
+    fields: dict[str, object] = {
+        "door": event.door,
+        "outcome": event.outcome,
+        "database": event.database,
+        "role": event.role,
+        "seconds": round(event.seconds, 6),
+    }
+    if event.outcome != "ok":
+        fields["sqlstate"] = event.sqlstate
+        if event.outcome != _QUOTING_KIND:
+            fields["error"] = event.message
+    _LOG.info("tunnel closed", extra=_extra(**fields))
 
 
 def _log_reload(event: Reloaded) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from sqlhttp_gateway.events import AlertChanged, Bug, Cancelled, Closed, Event, Leaked, Opened
+from sqlhttp_gateway.events import AlertChanged, Bug, Cancelled, Closed, Event, Leaked, Opened, TunnelClosed
 from sqlhttp_gateway.observe.log_writer import LogWriter
 from sqlhttp_gateway.observe.logs import NAME, JsonFormatter, LogLines, TextFormatter, configure_logging
 from sqlhttp_gateway.settings import LogSettings
@@ -47,6 +47,21 @@ def lines(capsys: pytest.CaptureFixture[str], *events: Event, **settings: object
     captured = capsys.readouterr()
     assert captured.out == ""
     return captured.err.split("\n")[:-1]
+
+
+def test_tunnel_that_ended_in_an_error_has_a_line_without_what_postgres_may_have_quoted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def closed(outcome: str) -> TunnelClosed:
+        return TunnelClosed("tcp", outcome, "57P05" * (outcome != "ok"), "main", "app", 1.5, "why")
+
+    limit, postgres = lines(capsys, closed("ok"), closed("limit"), closed("postgres"))
+    assert limit.split(" ", 2)[2] == (
+        "tunnel closed door=tcp outcome=limit database=main role=app seconds=1.5 sqlstate=57P05 error=why"
+    )
+    assert "why" not in postgres
+    assert lines(capsys, closed("limit"), requests="off") == []
+    assert len(lines(capsys, closed("ok"), requests="all")) == 1
 
 
 def test_line_for_people(capsys: pytest.CaptureFixture[str]) -> None:
