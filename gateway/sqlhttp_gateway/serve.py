@@ -5,6 +5,7 @@ that of `sockets`, and several processes are the business of `workers`.
 """
 
 import asyncio
+import contextlib
 import gc
 import logging
 import math
@@ -14,6 +15,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Coroutine
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -36,6 +38,8 @@ _GC_YOUNG = 10_000
 one large result is encoded, and finds nothing, since a request leaves no cycles."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 RELOAD_SIGNAL = signal.SIGHUP
+_LINGER = 0.5
+"""Seconds that a connection which has sent nothing has left for its request, once its port is closed."""
 _FORCE_POLL = 0.05
 """Seconds between two looks whether the end is wanted at once."""
 
@@ -70,6 +74,9 @@ class GatewayServer(uvicorn.Server):
         self._ready = ready
         self._read = read
         self._wants_reload = False
+        self._close_ports: list[Callable[[], None]] = []
+        self._late: set[asyncio.Task[Any]] = set()
+        """Connections that were there when their port closed, and are being taken."""
         self._parent = os.getppid()
 
     @property
@@ -117,7 +124,9 @@ class GatewayServer(uvicorn.Server):
             if bound is None:
                 continue
             listen = self._listen_proxied if bound is self._proxied else self._listen
-            self.servers.append(await listen(bound, config, context))
+            server = await listen(bound, config, context)
+            self.servers.append(server)
+            self._close_ports.append(partial(self._close_port, bound, server, config, context))
         if gc.get_threshold()[0] == _GC_YOUNG:  # this process is ours
             gc.collect()
             gc.freeze()  # what is there now stays, so that no collection need look at it again
@@ -130,11 +139,12 @@ class GatewayServer(uvicorn.Server):
         # Whoever keeps a connection lets go of it with its next answer, before it would be closed under a request.
         self.server_state.default_headers = [(b"connection", b"close")]
         await self._unless_forced(asyncio.sleep(settings.notice))
-        for server in self.servers:
-            server.close()
-        # uvicorn closes every WebSocket at once; those in a transaction may finish it first.
+        for close in self._close_ports:
+            close()
+        # uvicorn closes every WebSocket at once, and every connection whose request is still on its way; those in a
+        # transaction may finish it first, and the others send it.
         left = self._gateway.begin_grace()
-        await self._unless_forced(self._gateway.drain_tunnels())
+        await self._unless_forced(self._finish(left()))
         self.config.timeout_graceful_shutdown = math.ceil(left())
         await super().shutdown([self._sockets.http])
 
@@ -151,14 +161,17 @@ class GatewayServer(uvicorn.Server):
     def _want_reload(self, number: int, frame: FrameType | None) -> None:
         self._wants_reload = True
 
-    async def _listen(self, bound: socket.socket, config: uvicorn.Config, tls: ssl.SSLContext | None) -> asyncio.Server:
-        """As uvicorn does for its own, with a bound on how long the ends of TLS may take."""
-
-        def protocol() -> asyncio.Protocol:
+    def _protocol(self, config: uvicorn.Config) -> Callable[[], asyncio.Protocol]:
+        def made() -> asyncio.Protocol:
             return config.http_protocol_class(  # type: ignore[call-arg]  # declared as any asyncio.Protocol
                 config=config, server_state=self.server_state, app_state=self.lifespan.state
             )
 
+        return made
+
+    async def _listen(self, bound: socket.socket, config: uvicorn.Config, tls: ssl.SSLContext | None) -> asyncio.Server:
+        """As uvicorn does for its own, with a bound on how long the ends of TLS may take."""
+        protocol = self._protocol(config)
         loop = asyncio.get_running_loop()
         if bound.family == socket.AF_UNIX:
             return await loop.create_unix_server(protocol, sock=bound, backlog=config.backlog)
@@ -170,6 +183,33 @@ class GatewayServer(uvicorn.Server):
             ssl_handshake_timeout=TLS_TIMEOUT if tls is not None else None,
             ssl_shutdown_timeout=TLS_GOODBYE if tls is not None else None,
         )
+
+    def _close_port(
+        self, bound: socket.socket, server: Any, config: uvicorn.Config, tls: ssl.SSLContext | None
+    ) -> None:
+        """Close it, but serve whoever is connected already and was not accepted yet: the kernel would reset them."""
+        waiting: list[socket.socket] = []
+        if not isinstance(server, ProxiedServer):
+            with contextlib.suppress(OSError):  # a BlockingIOError once there are no more
+                while True:
+                    waiting.append(bound.accept()[0])
+        server.close()
+        loop = asyncio.get_running_loop()
+        for connection in waiting:
+            connection.setblocking(False)
+            task = loop.create_task(loop.connect_accepted_socket(self._protocol(config), connection, ssl=tls))
+            self._late.add(task)
+            task.add_done_callback(self._late.discard)
+
+    async def _finish(self, left: float) -> None:
+        await asyncio.gather(self._linger(left), self._gateway.drain_tunnels())
+
+    async def _linger(self, left: float) -> None:
+        """Give requests that are on their way the time to arrive; their answers close the connection."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + min(_LINGER, left)
+        while self.server_state.connections and loop.time() < until:  # noqa: ASYNC110 - once in a life
+            await asyncio.sleep(_FORCE_POLL)
 
     async def _listen_proxied(self, bound: socket.socket, config: uvicorn.Config, tls: ssl.SSLContext | None) -> Any:
         """The same where a trusted proxy says for whom it asks before all else."""

@@ -32,9 +32,10 @@ class Sockets(NamedTuple):
     admin: socket.socket | None = None
     admin_unix: socket.socket | None = None
 
-    def close(self) -> None:
-        """Accept nothing in this process any more."""
-        _close(self)
+    def close(self, *, but: "Sockets | None" = None) -> None:
+        """Accept nothing in this process any more, on none of these but those that are among the others, too."""
+        kept = {id(each) for each in but or ()}
+        _close(each for each in self if id(each) not in kept)
 
 
 @contextmanager

@@ -85,6 +85,9 @@ class Workers:
     def _work(self, number: int) -> None:
         status = 1
         try:
+            own = self._sockets[number]
+            for each in self._sockets:
+                each.close(but=own)  # a copy kept here would hold connections that nobody accepts
             place = Place(self._slots, number, self._lines)
             server = GatewayServer(
                 self._settings, self._sockets[number], place=place, stamps=self._stamps, read=self._read

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -220,3 +221,27 @@ def test_answers_ask_to_close_the_connection_once_the_drain_has_begun(postgres: 
         answer.read()
         assert (answer.status, answer.getheader("connection")) == (200, "close")
         process.stop()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_request_on_its_way_when_the_port_closes_is_answered(postgres: Cluster, workers: str) -> None:
+    """A balancer that has connected and not sent yet would get a reset for an answer."""
+    process, port = started(postgres, "--workers", workers)
+    with process:
+        ask = ("POST", "/sql", json.dumps({"query": "SELECT 1"}), {"Neon-Connection-String": postgres.maintenance.url})
+        waiting = [HTTPConnection("127.0.0.1", port, timeout=30) for _ in range(8)]
+        for each in waiting:
+            each.connect()
+        process.send(signal.SIGTERM)
+        until(lambda: refuses(port), "the port stays open")
+        for each in waiting:
+            each.request(*ask)
+            answer = each.getresponse()
+            answer.read()
+            assert (answer.status, answer.getheader("connection")) == (200, "close")
+        assert process.wait() == 0
+
+
+def refuses(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
