@@ -109,6 +109,25 @@ def test_dump_and_restore_through_the_door(door: Database, database: Database) -
     assert database.psql("SELECT count(*), max(s) FROM t").strip() == "1000|é999"
 
 
+def test_parallel_dump_and_restore_through_the_door(door: Database, database: Database, tmp_path: Path) -> None:
+    """Workers of pg_dump share a snapshot, and those of pg_restore write at once: a session each, and COPY."""
+    database.psql(
+        "CREATE TABLE a (n int PRIMARY KEY, s text); INSERT INTO a SELECT n, 'a' || n FROM generate_series(1, 5000) n;"
+        "CREATE TABLE b (n int REFERENCES a, d bytea); INSERT INTO b SELECT n, sha256(n::text::bytea)"
+        " FROM generate_series(1, 5000) n; CREATE INDEX ON b (n);"
+        "CREATE VIEW both_of_them AS SELECT * FROM a JOIN b USING (n)"
+    )
+    look = "SELECT count(*), md5(string_agg(n || s || encode(d, 'hex'), ',' ORDER BY n)) FROM both_of_them"
+    before = database.psql(look)
+    folder = tmp_path / "dump"
+    dump = run("pg_dump", "--format=directory", "--jobs=2", f"--file={folder}", door.url)
+    assert (dump.returncode, dump.stderr) == (0, "")
+    database.psql("DROP VIEW both_of_them; DROP TABLE b, a")
+    restored = run("pg_restore", "--jobs=2", f"--dbname={door.url}", str(folder))
+    assert (restored.returncode, restored.stderr) == (0, "")
+    assert database.psql(look) == before
+
+
 async def test_tls_is_there_with_a_certificate(start_gateway: StartGateway, database: Database) -> None:
     port = free_port()
     start_gateway(listen={"port": 0, "postgres": port, "tls_certificate": str(CERTIFICATE)})
