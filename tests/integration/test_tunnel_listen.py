@@ -118,3 +118,17 @@ async def test_session_mode_listens_by_itself(start_gateway: StartGateway, datab
         await program.query("LISTEN talk")
         await speaker.query("NOTIFY talk, 'hello'")
         assert heard(await program.message()) == ("talk", "hello")
+
+
+async def test_program_listens_by_itself_where_no_other_connection_is_to_be_had(
+    start_gateway: StartGateway, database: Database
+) -> None:
+    gateway = start_gateway(database_url=database.url, pool={"max_size": 1, "max_total": 1, "wait_timeout": 0.3})
+    async with logged_in(gateway, database) as program:
+        await program.query("BEGIN")  # so that the one connection is taken
+        assert (await program.query("LISTEN jobs")).commands == ["LISTEN"]
+        await program.query("COMMIT")
+        database.psql("NOTIFY jobs, 'x'")
+        message = await program.message()
+        assert message is not None
+        assert (message.tag, message.body[4:]) == ("A", b"jobs\0x\0")

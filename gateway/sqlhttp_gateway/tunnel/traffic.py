@@ -393,10 +393,11 @@ class Traffic:
     async def _listen(self, channels: tuple[bytes, ...]) -> None:
         try:
             await self._listeners.listen(self, channels, pool=self._pool, password=self._password)
-        except GatewayError as error:
-            self._fail(error)
-            return
-        self._pipeline.listening(channels)
+        except GatewayError:
+            self._listeners.unlisten(self, channels)
+            self._pipeline.listen_alone()
+        else:
+            self._pipeline.listening(channels)
         self._flush()
         self._advance()
 

@@ -340,6 +340,11 @@ class Pipeline:
         self._awaits_listen = False
         self._go_on()
 
+    def listen_alone(self) -> None:
+        """Nobody can hear for the program: from now on its own backend does, and stays with it."""
+        self._shares_listen = self._awaits_listen = False
+        self._go_on()
+
     def notify(self, notification: bytes) -> None:
         """Pass a NotificationResponse to the program, at once or when its transaction is over, as Postgres does."""
         if self._status == _IDLE and not self._requests.is_open and not self._owed and self._is_greeted:

@@ -993,3 +993,15 @@ def test_listen_pins_where_nobody_listens_for_others() -> None:
     run(tunnel, "LISTEN jobs", "LISTEN")
     assert events(tunnel) == [Pinned(Pin.LISTEN)]
     assert answered(tunnel, NOTIFICATION) == NOTIFICATION
+
+
+def test_program_for_whom_nobody_can_listen_listens_over_its_own_backend() -> None:
+    tunnel = attached()
+    assert sent(tunnel, query("LISTEN jobs")) == b""
+    assert events(tunnel) == [Listen((b"jobs",))]
+    tunnel.listen_alone()
+    assert tunnel.to_backend() == query("LISTEN jobs")
+    assert events(tunnel) == [Pinned(Pin.LISTEN)]
+    answered(tunnel, command_complete("LISTEN") + ready())
+    assert not tunnel.may_release
+    assert answered(tunnel, NOTIFICATION) == NOTIFICATION
