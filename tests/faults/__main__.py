@@ -24,6 +24,8 @@ def main() -> int:
         world.ledger = Ledger()
         killing = asyncio.run(kill_again_and_again(world, seed=seed, seconds=seconds * 0.2))
         report.faults += world.ledger.faults(asyncio.run(present(world, "kill-%")))
+        if killing.unanswered:
+            report.faults.append(f"{killing.unanswered} writes with keys were never answered")
         measured = asyncio.run(probe(world))
         world.process.stop()
         log = world.process.output

@@ -22,6 +22,9 @@ from tests.support.gateway import free_port
 CALLERS = 24
 _ALIVE = (0.0, 0.15)
 """Seconds between a gateway's first answer and its end."""
+_STARTS_WITHIN = 60.0
+_ANSWERED_WITHIN = 30.0
+"""Seconds in which the last gateway has to answer what is left."""
 
 
 @dataclass(slots=True)
@@ -32,6 +35,8 @@ class Killing:
     writes: int = 0
     interrupted: int = 0
     """Attempts that were sent whole and got no whole answer."""
+    unanswered: int = 0
+    """Writes that got no answer from the last gateway, which nobody kills."""
 
 
 async def kill_again_and_again(world: World, *, seed: int, seconds: float) -> Killing:
@@ -69,21 +74,24 @@ async def kill_again_and_again(world: World, *, seed: int, seconds: float) -> Ki
     assert nursery.stdin is not None
     assert nursery.stdout is not None
     callers = [asyncio.create_task(call()) for _ in range(CALLERS)]
-    until = time.monotonic() + seconds
+    until = time.monotonic() + _STARTS_WITHIN
     pid = 0
     try:
         while time.monotonic() < until:
             nursery.stdin.write(b"\n")
             pid = int(await nursery.stdout.readline())
             answered = told.writes
-            while told.writes == answered:  # noqa: ASYNC110 - until the new gateway has answered
-                await asyncio.sleep(0.002)
+            while told.writes == answered and time.monotonic() < until + _STARTS_WITHIN:  # noqa: ASYNC110
+                await asyncio.sleep(0.002)  # until the new gateway has answered, of which nobody tells
+            if not told.kills:
+                until = time.monotonic() + seconds  # the first one had all of its imports to do
             await asyncio.sleep(luck.uniform(*_ALIVE))
             if time.monotonic() < until:
                 os.kill(pid, signal.SIGKILL)
                 told.kills += 1
         stopping.set()
-        await asyncio.gather(*callers)
+        _, late = await asyncio.wait(callers, timeout=_ANSWERED_WITHIN)
+        told.unanswered = len(late)
     finally:
         for task in callers:
             task.cancel()

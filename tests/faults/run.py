@@ -12,7 +12,7 @@ from tests.faults.episodes import EPISODES, Caller
 from tests.faults.ledger import Ledger
 from tests.faults.troubles import TROUBLES
 from tests.faults.watcher import watching
-from tests.faults.world import CANARY, TOTAL, WATCH, World
+from tests.faults.world import CANARY, LISTENING, POOL, TOTAL, WATCH, World
 from tests.support.bad_network import Fault
 
 CALLERS = 12
@@ -74,12 +74,15 @@ async def run(world: World, *, seed: int, episodes: int, seconds: float) -> Repo
     report.figures |= {
         "backends, most": seen.most,
         "backends, bound": TOTAL + WATCH,
+        "of the callers' pool": seen.most_of_callers,
         "looks": seen.looks,
         "memory when warm, MiB": memory / 2**20,
         "memory after, MiB": world.memory() / 2**20,
         "descriptors before": descriptors,
         "descriptors after": world.descriptors(),
     }
+    if seen.most_of_callers > POOL + LISTENING:
+        report.faults.append(f"{seen.most_of_callers} backends of a pool whose bound is {POOL}")
     if seen.most > TOTAL + WATCH:
         report.faults.append(f"{seen.most} backends, and the bound is {TOTAL + WATCH}")
     report.faults += world.ledger.faults(await present(world, f"{seed}-%"))

@@ -31,6 +31,7 @@ def test_write_with_a_key_is_there_once_although_the_gateway_is_killed_in_the_mi
     told = asyncio.run(kill_again_and_again(world, seed=SEED, seconds=4))
     assert told.kills
     assert told.interrupted
+    assert not told.unanswered
     assert world.ledger.faults(asyncio.run(present(world, "kill-%"))) == []
 
 

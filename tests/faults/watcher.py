@@ -12,8 +12,8 @@ from tests.faults.world import World
 
 EVERY = 0.1
 _COUNT = (
-    "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
-    " AND (usename = 'app' OR application_name = 'sqlhttp')"
+    "SELECT count(*), count(*) FILTER (WHERE usename = 'app') FROM pg_stat_activity"
+    " WHERE backend_type = 'client backend' AND (usename = 'app' OR application_name = 'sqlhttp')"
 )
 
 
@@ -23,6 +23,8 @@ class Seen:
 
     looks: int = 0
     most: int = 0
+    """Backends of the gateway, whoever's."""
+    most_of_callers: int = 0
 
 
 @asynccontextmanager
@@ -47,7 +49,8 @@ async def _look(world: World, seen: Seen) -> None:
             continue
         try:
             while True:
-                seen.most = max(seen.most, int(await connection.fetchval(_COUNT)))
+                backends, callers = await connection.fetchrow(_COUNT) or (0, 0)
+                seen.most, seen.most_of_callers = max(seen.most, backends), max(seen.most_of_callers, callers)
                 seen.looks += 1
                 await asyncio.sleep(EVERY)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):

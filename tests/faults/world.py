@@ -19,6 +19,8 @@ POOL = 5
 TOTAL = 8
 """Most connections of the gateway, those of its watch aside."""
 WATCH = 1
+LISTENING = 1
+"""The backend that hears notifications for everybody, beside the pool."""
 WAIT_TIMEOUT = 2.0
 MAX_WAITING = 50
 MAX_CONNECTIONS = 30
