@@ -224,9 +224,11 @@ class Gateway:
         credentials = Credentials(settings, self._targets, registry, passwords)
         authenticator = credentials.authenticator
         probes = Probes(self._targets.groups, self._observe)
-        cached = self._make_cache()
+        verdicts = Verdicts(clock=self._stamps.now, lifetime=settings.cache.plan_lifetime)
+        cached = self._make_cache(verdicts)
         service = SqlService(
             cached=cached,
+            verdicts=verdicts,
             authenticator=authenticator,
             registry=registry,
             claims=credentials.claims,
@@ -382,13 +384,12 @@ class Gateway:
         named = {(name, role) for name in self._targets.by_name for role in self._settings.admin.roles}
         return frozenset(named | {(name, each.admin.role) for name, each in self._targets.by_name.items()})
 
-    def _make_cache(self) -> CachedAnswers | None:
+    def _make_cache(self, verdicts: Verdicts) -> CachedAnswers | None:
         """The result cache, unless it has no room."""
         settings = self._settings
         if not settings.cache.max_bytes:
             return None
         cache = ResultCache(settings.cache, self._stamps, on_evict=lambda: self._observe(Evicted()))
-        verdicts = Verdicts(clock=self._stamps.now, lifetime=settings.cache.plan_lifetime)
         cached = CachedAnswers(
             cache, verdicts, self._observe, settle_after=settings.statement.cancel_timeout + _CANCEL_MARGIN
         )

@@ -5,7 +5,7 @@ in, a Reply goes out, and what happened is told to the observer.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TypeVar
@@ -15,7 +15,7 @@ from sqlhttp_gateway.auth.authenticate import Authenticator, Caller, password_of
 from sqlhttp_gateway.auth.claims import Claims, MakePrologue, read_only
 from sqlhttp_gateway.auth.grant import Grant
 from sqlhttp_gateway.cache.policy import Question
-from sqlhttp_gateway.cached import CachedAnswers, Outcome
+from sqlhttp_gateway.cached import READING, CachedAnswers, Outcome
 from sqlhttp_gateway.deadline import Deadline, deadline_for
 from sqlhttp_gateway.errors import (
     ClaimsFailed,
@@ -59,6 +59,7 @@ from sqlhttp_gateway.pools.pool import Password, Pool
 from sqlhttp_gateway.pools.probe import Probes
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.route import Route
+from sqlhttp_gateway.reads.verdicts import Verdicts
 from sqlhttp_gateway.reply import Headers, Reply
 from sqlhttp_gateway.story import Story, Telling
 
@@ -118,6 +119,7 @@ class SqlService:
         telling: Telling,
         most_seconds: float = 0.0,
         cached: CachedAnswers | None = None,
+        verdicts: Verdicts | None = None,
     ) -> None:
         self._authenticator = authenticator
         self._registry = registry
@@ -127,6 +129,7 @@ class SqlService:
         self._quotas = quotas
         self._observe = observe
         self._cached = cached
+        self._verdicts = verdicts
         self.reconfigure(limits=limits, telling=telling, most_seconds=most_seconds)
 
     def reconfigure(self, *, limits: Limits, telling: Telling, most_seconds: float = 0.0) -> None:
@@ -183,7 +186,7 @@ class SqlService:
                 if options.read_only:
                     access = replace(access, prologue_on=_read_only_on(access.prologue_on))
                 if pool.upstream.group is not None:
-                    access = self._routed(access, headers, request, options, story)
+                    access = await self._routed(access, headers, request, options, story)
                 key = headers.get(IDEMPOTENCY_KEY)
                 if key is None or _reads_only(request, options, grant):
                     reply = await self._run(access, request, options, story)
@@ -278,7 +281,7 @@ class SqlService:
             if route is not None:
                 route.close(self._observe)
 
-    def _routed(
+    async def _routed(
         self,
         access: Access,
         headers: Mapping[bytes, bytes],
@@ -289,20 +292,41 @@ class SqlService:
         """The same access to a target of several servers, by a route of the request's own."""
         bookmark = headers.get(BOOKMARK)
         reads = _reads_only(request, options, access.grant)
-        story.route = Route(
+        is_found = not reads and await self._is_found_reading(access, request, story)
+        story.route = route = Route(
             access.pool,
             registry=self._registry,
             probes=self._probes,
-            reads=reads,
+            reads=reads or is_found,
+            is_found=is_found,
             bookmark=decode_bookmark(bookmark) if bookmark is not None else None,
             # What a standby does not have.
             needs_primary=options.transaction.isolation_level is IsolationLevel.SERIALIZABLE,
             is_repeatable=isinstance(request, Batch) or is_plain(request),
         )
         prologue_on = access.prologue_on
-        if reads and not options.read_only:
-            prologue_on = _read_only_on(prologue_on)
-        return replace(access, route=story.route, prologue_on=prologue_on)
+        if not options.read_only:
+            prologue_on = _read_only_on(prologue_on, lambda: route.reads)
+        return replace(access, route=route, prologue_on=prologue_on)
+
+    async def _is_found_reading(self, access: Access, request: Statement | Batch, story: Story) -> bool:
+        """Whether a statement changes and locks nothing, by the plan that Postgres makes of it, if that is wanted."""
+        group = access.pool.upstream.group
+        if self._verdicts is None or group is None or not group.settings.selects or not isinstance(request, Statement):
+            return False
+        caller = access.caller
+        key = (caller.target, caller.database, caller.role, request.text)
+        verdict = self._verdicts.recall(key)
+        if verdict is None:
+
+            async def run(statements: Sequence[Statement]) -> list[Result]:
+                return (await self._read(access, Batch(tuple(statements)), READING, story))[0]
+
+            try:
+                verdict = await self._verdicts.ask(key, len(request.params), run)
+            except GatewayError:
+                return False  # the primary says what is wrong with it
+        return verdict.is_reading
 
     async def _run(self, access: Access, request: Statement | Batch, options: Options, story: Story) -> Reply:
         """The reply with the results. The lease is given back before they are encoded."""
@@ -530,8 +554,8 @@ def _reads_only(request: Statement | Batch, options: Options, grant: Grant | Non
     return isinstance(request, Batch) and options.transaction.read_only
 
 
-def _read_only_on(prologue_on: MakePrologue) -> MakePrologue:
-    return lambda backend: read_only(prologue_on(backend))
+def _read_only_on(prologue_on: MakePrologue, is_wanted: Callable[[], bool] = lambda: True) -> MakePrologue:
+    return lambda backend: read_only(prologue_on(backend)) if is_wanted() else prologue_on(backend)
 
 
 def _text(value: bytes | None) -> str | None:

@@ -490,6 +490,11 @@ class ReplicaSettings(Section):
         default=3, ge=1, description="Failures in a row after which a server gets no reads for a while."
     )
     failure_pause: Seconds = Field(default=5.0, gt=0, description="That while, in seconds.")
+    selects: bool = Field(
+        default=False,
+        description="Whether single statements whose plan, as Postgres makes it, changes and locks nothing go to "
+        "replicas, too; a program that keeps no bookmarks may then not see its own last write.",
+    )
 
 
 class TenantSettings(AllowanceSettings):

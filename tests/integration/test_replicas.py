@@ -297,6 +297,52 @@ def test_target_session_attrs_says_which_servers_serve(fleet: Fleet, wanted: str
         poll(lambda: one(program.post({"query": WHERE})) is plain)
 
 
+def test_selects_that_postgres_plans_as_reads_go_to_replicas_by_setting(fleet: Fleet, table: str) -> None:
+    function = f"{table}_writes"
+    fleet.primary.maintenance.psql(
+        f"CREATE FUNCTION {function}() RETURNS int LANGUAGE sql AS 'INSERT INTO {table} VALUES (1, 1) RETURNING 1'"
+    )
+    fleet.wait_replayed()
+    with (
+        gateway_in_thread(fleet.url, {"replica": {"selects": True}}) as gateway,
+        program_of(gateway, fleet.primary.maintenance) as program,
+    ):
+        wait_until_routed(gateway, fleet)
+
+        def server(text: str, *params: object) -> str:
+            response = program.post({"query": text, "params": list(params)})
+            assert response.status_code == 200, response.text
+            return response.headers[SERVED_BY]
+
+        for _ in range(2):  # asked, then remembered
+            assert server(f"SELECT count(*) FROM {table} WHERE id = $1", 1) != "default"
+            assert server(f"SELECT * FROM {table} FOR UPDATE") == "default"
+            assert server(f"UPDATE {table} SET v = 2") == "default"
+        assert server(f"SELECT {function}()") == "default"
+        written = program.post({"query": f"UPDATE {table} SET v = 5"})
+        read = program.post({"query": f"SELECT v FROM {table}"}, {BOOKMARK: written.headers[BOOKMARK]})
+        assert (one(read), read.headers[SERVED_BY] != "default") == (5, True)
+        assert program.post({"query": "SELECT nonsense"}).json()["code"] == "42703"
+    fleet.primary.maintenance.psql(f"DROP FUNCTION {function}")
+
+
+def test_replica_that_applies_late_is_waited_for_or_passed_over(fleet: Fleet, table: str) -> None:
+    late = fleet.replicas[0].maintenance
+    late.psql("ALTER SYSTEM SET recovery_min_apply_delay = '50ms'")
+    late.psql("SELECT pg_reload_conf()")
+    try:
+        with gateway_in_thread(fleet.url, {}) as gateway, program_of(gateway, fleet.primary.maintenance) as program:
+            wait_until_routed(gateway, fleet)
+            program.post({"query": f"INSERT INTO {table} VALUES (1, 0)"})
+            for turn in range(1, 31):
+                written = program.post({"query": f"UPDATE {table} SET v = {turn}"})
+                bookmark = {BOOKMARK: written.headers[BOOKMARK]}
+                assert one(program.post({"query": f"SELECT v FROM {table}"}, READ_ONLY | bookmark)) == turn
+    finally:
+        late.psql("ALTER SYSTEM RESET recovery_min_apply_delay")
+        late.psql("SELECT pg_reload_conf()")
+
+
 def test_read_only_header_holds_where_there_is_one_server(fleet: Fleet, table: str) -> None:
     url = fleet.primary.maintenance.url
     with gateway_in_thread(url, {}) as gateway, program_of(gateway, fleet.primary.maintenance) as program:

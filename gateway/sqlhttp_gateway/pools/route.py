@@ -31,6 +31,8 @@ _FIRST_WAIT = 0.02
 _READ_ONLY_TRANSACTION = "25006"
 _CONFLICT = frozenset({"40001", "40P01"})
 """What a read is told that stands in the way of a standby's replay."""
+_NOT_HERE = frozenset({_READ_ONLY_TRANSACTION, "0A000"})
+"""What a standby, or a READ ONLY transaction, cannot do; 0A000 is also told of an unlogged table."""
 _SHUTDOWN = "57P0"
 """What it is told whose server, or connection, ends."""
 _MOST_TRIES = 20
@@ -49,9 +51,12 @@ class Route:
         bookmark: Bookmark | None,
         needs_primary: bool = False,
         is_repeatable: bool = True,
+        is_found: bool = False,
     ) -> None:
         """`anchor` is the caller's pool at any of the servers. `needs_primary`: it reads as only a primary can.
-        `is_repeatable`: once Postgres has refused it, nothing of it has stayed."""
+        `is_repeatable`: once Postgres has refused it, nothing of it has stayed. `is_found`: that it only reads was
+        found out, and not said by the program.
+        """
         assert anchor.upstream.group is not None
         self._group = anchor.upstream.group
         self._anchor = anchor
@@ -59,6 +64,7 @@ class Route:
         self._probes = probes
         self._reads = reads
         self._is_repeatable = is_repeatable
+        self._is_found = is_found
         self._goes_primary: Reason | None = Reason.WANTED if needs_primary and reads else None
         self._bookmark = bookmark
         self._loop = anchor.loop
@@ -72,6 +78,11 @@ class Route:
         self._reason = Reason.WRITE
         self.positions: Positions | None = None
         """What is to be asked around the request, at the server of the last `pool`."""
+
+    @property
+    def reads(self) -> bool:
+        """Whether it is to run in a READ ONLY transaction."""
+        return self._reads
 
     async def pool(self) -> Pool:
         """The pool at the server to try now.
@@ -231,6 +242,13 @@ class Route:
         if is_lost or (isinstance(error, PostgresError) and error.code in _CONFLICT and ran):
             self._tried |= {server}
             return True
+        if ran and isinstance(error, PostgresError) and error.code in _NOT_HERE:
+            if self._is_found:
+                self._reads = self._is_found = False  # what was found out was wrong: it runs as if nobody had looked
+                return True
+            if not is_primary and error.code != _READ_ONLY_TRANSACTION:
+                self._goes_primary = Reason.NO_REPLICA
+                return True
         # A role or database may be so new that a replica does not know it yet.
         if not ran and not is_primary and isinstance(error, PasswordFailed | DatabaseMissing):
             self._goes_primary = Reason.NO_REPLICA

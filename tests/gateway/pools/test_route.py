@@ -154,6 +154,23 @@ async def test_what_is_no_fault_of_the_server_is_final(scene: Scene, error: Gate
     assert scene.group.loads["default-2"].failures == 0
 
 
+async def test_read_of_what_only_the_primary_has_goes_there(scene: Scene) -> None:
+    route = scene.route()
+    await scene.server(route)
+    assert await route.failed(postgres_error("0A000"), ran=True)
+    assert await scene.server(route) == "default"
+    assert not await route.failed(postgres_error("0A000"), ran=True)
+
+
+async def test_statement_that_was_wrongly_found_to_read_runs_as_if_nobody_had_looked(scene: Scene) -> None:
+    route = scene.route(is_found=True)
+    assert await scene.server(route) == "default-2"
+    assert route.reads
+    assert await route.failed(postgres_error("25006"), ran=True)
+    assert not route.reads
+    assert await scene.server(route) == "default"
+
+
 async def test_write_that_may_have_run_is_not_tried_again(scene: Scene) -> None:
     route = scene.route(reads=False)
     await scene.server(route)
