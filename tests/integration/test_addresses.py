@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 import sqlhttp
+from tests.support import balancer
 from tests.support.certificates import Authority, Files
 from tests.support.cluster import Database
 from tests.support.gateway import Gateway, free_port
@@ -278,3 +279,49 @@ async def test_the_proxy_protocol_on_the_tcp_door(start_gateway: Callable[..., G
         # Without TLS a password is taken from this machine alone, and the proxy's program is not on it.
         assert await reader.readexactly(1) == wanted
         writer.close()
+
+
+@pytest.mark.skipif(balancer.found("haproxy") is None, reason="haproxy is not installed")
+@pytest.mark.parametrize("option", ["send-proxy", "send-proxy-v2"])
+async def test_haproxy_tells_who_connects_to_both_doors(
+    option: str, start_gateway: Callable[..., Gateway], database: Database, tmp_path: Path
+) -> None:
+    door, http_front, door_front = free_port(), free_port(), free_port()
+    gateway = start_gateway(
+        listen={
+            **{"port": 0, "postgres": door, "allow_from": ["127.0.0.2"]},
+            **{"trusted_proxies": ["127.0.0.1"], "proxy_protocol": ["http", "postgres"]},
+        }
+    )
+    with balancer.proxying(option, {http_front: gateway.port, door_front: door}, tmp_path):
+        for source, is_let_in in (("127.0.0.2", True), ("127.0.0.3", False)):
+            transport = httpx.AsyncHTTPTransport(local_address=source)
+            async with httpx.AsyncClient(transport=transport) as program:
+                response = await program.post(
+                    f"http://127.0.0.1:{http_front}/sql",
+                    json={"query": "SELECT 1"},
+                    headers={"Neon-Connection-String": database.url},
+                )
+            assert (response.status_code == 200) is is_let_in, response.text
+            assert is_let_in or f"{source} is not allowed to connect" in response.text
+            reader, writer = await asyncio.open_connection("127.0.0.1", door_front, local_addr=(source, 0))
+            writer.write(startup(database))
+            assert await reader.readexactly(1) == (b"R" if is_let_in else b"E")
+            writer.close()
+
+
+@pytest.mark.skipif(balancer.found("nginx") is None, reason="nginx is not installed")
+def test_nginx_tells_who_asks(start_gateway: Callable[..., Gateway], database: Database, tmp_path: Path) -> None:
+    front = free_port()
+    gateway = start_gateway(listen={"port": 0, "allow_from": ["127.0.0.2"], "trusted_proxies": ["127.0.0.1"]})
+    with balancer.balancing("nginx", front, [gateway.port], tmp_path):
+        for source, status in (("127.0.0.2", 200), ("127.0.0.3", 400)):
+            with httpx.Client(transport=httpx.HTTPTransport(local_address=source)) as program:
+                for claimed in ("", "127.0.0.2"):  # what a program says of itself stands further left
+                    response = program.post(
+                        f"http://127.0.0.1:{front}/sql",
+                        json={"query": "SELECT 1"},
+                        headers={"Neon-Connection-String": database.url}
+                        | ({"X-Forwarded-For": claimed} if claimed else {}),
+                    )
+                    assert response.status_code == status, response.text

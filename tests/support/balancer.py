@@ -4,7 +4,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,6 +56,22 @@ backend gateways
 """
 HAPROXY_SERVER = "server g{port} 127.0.0.1:{port} check inter 200ms fall 1 rise 1"
 
+HAPROXY_TCP = """\
+global
+  maxconn 100
+defaults
+  mode tcp
+  timeout connect 2s
+  timeout client 30s
+  timeout server 30s
+{doors}
+"""
+HAPROXY_DOOR = """\
+listen door{port}
+  bind 127.0.0.1:{port}
+  server gateway 127.0.0.1:{gateway} {option}
+"""
+
 NAMES = ("nginx", "haproxy")
 
 
@@ -74,13 +90,29 @@ def balancing(name: str, port: int, gateways: Sequence[int], folder: Path) -> It
     servers = "\n    ".join(one.format(port=each) for each in gateways)
     file = folder / f"{name}.conf"
     file.write_text(whole.format(folder=folder, port=port, servers=servers))
-    arguments = (
-        ["-p", str(folder), "-e", str(folder / "log"), "-c", str(file)] if is_nginx else ["-f", str(file), "-db"]
-    )
-    process = subprocess.Popen([program, *arguments], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    own = ["-p", str(folder), "-e", str(folder / "log"), "-c", str(file)] if is_nginx else ["-f", str(file), "-db"]
+    with _running(name, [program, *own], [port]):
+        yield
+
+
+@contextmanager
+def proxying(option: str, doors: Mapping[int, int], folder: Path) -> Iterator[None]:
+    """HAProxy passes TCP connections on, from its ports to the gateway's, with an `option` such as send-proxy-v2."""
+    program = found("haproxy")
+    assert program is not None
+    listening = (HAPROXY_DOOR.format(port=port, gateway=gateway, option=option) for port, gateway in doors.items())
+    file = folder / f"{option}.conf"
+    file.write_text(HAPROXY_TCP.format(doors="".join(listening)))
+    with _running("haproxy", [program, "-f", str(file), "-db"], doors):
+        yield
+
+
+@contextmanager
+def _running(name: str, command: Sequence[str], ports: Iterable[int]) -> Iterator[None]:
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         deadline = time.monotonic() + 10
-        while process.poll() is None and not _listens(port):
+        while process.poll() is None and not all(map(_listens, ports)):
             assert time.monotonic() < deadline, f"{name} did not start"
             time.sleep(0.02)
         assert process.poll() is None, f"{name}: {process.stderr.read().decode() if process.stderr else ''}"
