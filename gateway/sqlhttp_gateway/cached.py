@@ -361,9 +361,19 @@ class CachedAnswers:
         """Whether it matters here what the caller's statements change."""
         return self.cache.is_used and self.cache.is_kept((caller.target, caller.database))
 
-    def ran_unnoted(self, caller: Caller) -> None:
-        """A statement began when nothing here was concerned, and is over now, however."""
-        if self.is_concerned(caller):
+    def must_note(self, caller: Caller, statement: Statement) -> bool:
+        """Whether it matters here what the statement changes, unless it is known to change nothing."""
+        if not self.is_concerned(caller):
+            return False
+        scope = scope_of(caller)
+        verdict = self._verdicts.recall(
+            (*scope.place, scope.role, statement.text), self.cache.schema_changed_at(scope.place)
+        )
+        return verdict is None or verdict.writes != NOTHING
+
+    def ran_unnoted(self, caller: Caller, statement: Statement) -> None:
+        """A statement began when it did not have to be noted, and is over now, however."""
+        if self.must_note(caller, statement):
             self.end_everything((caller.target, caller.database))
 
     def end_everything(self, place: Place) -> None:

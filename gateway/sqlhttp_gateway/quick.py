@@ -106,7 +106,7 @@ class Quick:
             caller = self._recall(asker)
             if caller is None:
                 return None
-        if self.cached is not None and (self.cached.wants(body) or self.cached.is_concerned(caller)):
+        if self.cached is not None and self.cached.wants(body):
             return None
         began = perf_counter()
         try:
@@ -114,6 +114,8 @@ class Quick:
         except GatewayError:
             return None
         if not isinstance(request, Statement) or not is_plain(request):
+            return None
+        if self.cached is not None and self.cached.must_note(caller, request):
             return None
         story = Story(self.telling, traceparent=None, bytes_in=len(body), began=began)
         story.asked = request
@@ -283,7 +285,7 @@ class Errand:
         if self._lease is not None:
             self._lease.release()
             if quick.cached is not None:
-                quick.cached.ran_unnoted(self._caller)
+                quick.cached.ran_unnoted(self._caller, self._request)
         if reply is not None and not reply.timing and story.waited and quick.telling.server_timing:
             reply = Reply(reply.status, reply.headers, reply.request_id, reply.body, story.timing)
         story.tell(reply, quick.telling, quick.observe)
