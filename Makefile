@@ -22,6 +22,7 @@ help:
 	@echo 'make faults   what goes wrong in production, mixed from a seed: SEED=1 SECONDS=600'
 	@echo 'make incident 300 programs before a pool of 10: which alert came when'
 	@echo 'make bench-growth: how the cost grows with rows, columns, connections, pools and statements'
+	@echo 'make fuzz     bytes guided by coverage: TARGET=exchange RUNS=1000000'
 	@echo 'make lock     renew the pinned versions in requirements/'
 	@echo 'make clean    remove what was made here, except the data in .sqlhttp'
 
@@ -47,6 +48,11 @@ bench-growth: $(VENV)/.dev
 bench: $(VENV)/.dev
 	@$(BIN)/python -m tests.bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
 
+fuzz: $(VENV)/.dev
+	@$(PIP) install atheris==3.0.0
+	@mkdir -p .fuzz/$(TARGET)
+	@$(BIN)/python -m tests.fuzz.coverage_guided $(TARGET) -runs=$(or $(RUNS),1000000) -max_len=2000 .fuzz/$(TARGET)
+
 faults: $(VENV)/.dev
 	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
@@ -57,7 +63,7 @@ docs: $(VENV)/.dev
 	@$(BIN)/python -m tests.support.documents
 
 clean:
-	rm -rf $(VENV) tests/contract/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build
+	rm -rf $(VENV) .fuzz tests/contract/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build
 
 # Each stamp is newer than all that it stands for.
 
