@@ -1,23 +1,16 @@
-"""Settings: where they come from, which source wins, and what is refused in which words."""
+"""Where settings come from, which source wins, and how a fault is told."""
 
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
-from sqlhttp_gateway.errors import ConfigurationError
-from sqlhttp_gateway.settings import PoolSettings, load_settings, per_worker, unknown_environment
+from sqlhttp_gateway.settings import load_settings, unknown_environment
+from tests.support.refused import refused
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "sqlhttp.toml"
-
-
-def refused(*, file: Path | None = None, **given: object) -> str:
-    with pytest.raises(ConfigurationError) as error:
-        load_settings(file=file, **given)
-    return str(error.value)
 
 
 # ── sources ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -59,21 +52,6 @@ def test_targets_and_lists_can_be_given_in_the_environment(monkeypatch: pytest.M
     target = load_settings().targets["reports"]
     assert target.url.get_secret_value() == "postgres://reports.internal/db"
     assert target.aliases == ("reports", "reports:6432")
-
-
-def test_settings_cannot_be_changed_once_read() -> None:
-    settings = load_settings()
-    with pytest.raises(ValidationError):
-        settings.pool = PoolSettings()
-    with pytest.raises(ValidationError):
-        settings.pool.max_size = 11
-
-
-def test_the_repr_of_settings_hides_passwords() -> None:
-    settings = load_settings(
-        database_url="postgres://app:hunter2@db/app", targets={"reports": {"url": "postgres://app:hunter2@reports/app"}}
-    )
-    assert "hunter2" not in repr(settings)
 
 
 # ── refusals ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -126,29 +104,6 @@ def test_a_file_that_is_missing_or_no_toml_is_named(file: Path) -> None:
     assert refused(file=file).startswith(f"settings file {file}: ")
     file.write_bytes(b"\xff\xfe")
     assert refused(file=file).startswith(f"settings file {file}: ")
-
-
-def test_sizes_that_contradict_each_other_are_refused_with_both_numbers() -> None:
-    assert refused(pool={"min_size": 3, "max_size": 2}) == "pool: min_size (3) is above max_size (2)"
-    text = refused(listen={"workers": 4}, pool={"max_size": 2})
-    assert "pool.max_size (2)" in text
-    assert "listen.workers (4)" in text
-
-
-# ── several workers ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_workers_together_keep_to_the_bounds_as_set() -> None:
-    pool = PoolSettings(max_size=10, max_total=50, max_waiting=1000, min_size=2)
-    share = per_worker(pool, 4)
-    assert (share.max_size * 4 <= 10, share.max_total * 4 <= 50, share.max_waiting * 4 <= 1000) == (True, True, True)
-    assert (share.max_size, share.max_total, share.max_waiting, share.min_size) == (2, 12, 250, 0)
-    assert share.wait_timeout == pool.wait_timeout
-
-
-def test_one_worker_has_the_bounds_whole() -> None:
-    pool = PoolSettings(max_size=7)
-    assert per_worker(pool, 1) is pool
 
 
 # ── Kubernetes ───────────────────────────────────────────────────────────────────────────────────────────────────────

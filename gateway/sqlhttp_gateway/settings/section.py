@@ -1,0 +1,14 @@
+"""What the sections of the settings are made of: their base, and the types of what most of them hold."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Seconds = Annotated[float, Field(allow_inf_nan=False)]
+Bytes = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """One subject's settings: frozen, and deaf to names it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
