@@ -43,6 +43,8 @@ _REPORTED = (
 """Parameters that Postgres reports by itself, of all versions; asyncpg has them but does not list them."""
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 """Seconds and counts after which a server that vanished without a word is known to be gone."""
+_CUT_TIMEOUT = 1.0
+"""Seconds in which a server whose connection was cut can be asked to stop what it ran there."""
 
 
 class Reader(Protocol):
@@ -66,6 +68,7 @@ class Backend(asyncio.Protocol):
         "_partial",
         "_queue",
         "_transport",
+        "_was_busy",
         "_writable",
         "closing",
         "connect_seconds",
@@ -88,6 +91,8 @@ class Backend(asyncio.Protocol):
         self._on_lost = on_lost
         self._queue: deque[tuple[Reader, Done]] = deque()
         self._partial = b""
+        self._was_busy = False
+        """Whether answers were outstanding when the connection was lost."""
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._writable: asyncio.Future[None] | None = None
         self.pid: int = connection._protocol.backend_pid
@@ -204,6 +209,11 @@ class Backend(asyncio.Protocol):
         """
         self.closing = True
         if self._lost.done():
+            if self._was_busy:
+                # A network that cuts does not tell the server, whose process would go on to its statement's end.
+                with contextlib.suppress(OSError):  # a TimeoutError among them
+                    async with asyncio.timeout(_CUT_TIMEOUT):
+                        await self.request_cancel()
             return
         self._transport.write(TERMINATE)
         can_end = self._transport.can_write_eof()
@@ -265,6 +275,7 @@ class Backend(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closing = True
+        self._was_busy = bool(self._queue)
         if not self._lost.done():
             self._lost.set_result(None)
         if self._writable is not None and not self._writable.done():
