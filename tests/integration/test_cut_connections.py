@@ -1,4 +1,4 @@
-"""A network that cuts connections in the middle of statements: what ran is stopped, and the bound holds again at once."""
+"""A network that cuts connections in the middle of statements: what ran is stopped, and the bound holds again."""
 
 import asyncio
 
