@@ -5,6 +5,7 @@ a statement that ran without the cache ends in it.
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import perf_counter
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from sqlhttp_gateway.events import Cached, Observer
 from sqlhttp_gateway.model import Batch, Options, Result, Statement, TransactionOptions
 from sqlhttp_gateway.neon.caching import AGE, CACHE_STATUS, encode_status
 from sqlhttp_gateway.reads.verdict import NOTHING, UNKNOWN, Verdict, has_plan
-from sqlhttp_gateway.reads.verdicts import Verdicts
+from sqlhttp_gateway.reads.verdicts import Key, Verdicts
 from sqlhttp_gateway.reply import Headers
 
 Fetch = Callable[[], Awaitable[tuple[bytes, int]]]
@@ -39,6 +40,8 @@ _HARMLESS_TAGS = frozenset(
 )
 """First words of the command tags of what changes no table. EXPLAIN is not among them, since it may run things."""
 _CHANGE_TAGS = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "COPY"})
+_SETTING = re.compile(r"set_config|pg_settings|u&\"", re.IGNORECASE)
+"""What changes a setting without SET, or may be hidden behind escapes."""
 _CLOCK_ERROR = 50_000_000
 """Nanoseconds by which the age of another gateway's answer may be off."""
 _READY_WAIT = 0.2
@@ -303,17 +306,14 @@ class CachedAnswers:
 
     def _recall(self, question: Question) -> Verdict | None:
         scope = question.scope
-        return self._verdicts.recall(
-            (*scope.place, scope.role, question.statement.text), self.cache.schema_changed_at(scope.place)
-        )
+        return self._verdicts.recall(_verdict_key(scope, question.statement), self.cache.schema_changed_at(scope.place))
 
     async def _ask(self, scope: Scope, statement: Statement, run: RunReading) -> Verdict:
         async def results(statements: Sequence[Statement]) -> list[Result]:
             return await run(Batch(tuple(statements)), READING)
 
-        key = (*scope.place, scope.role, statement.text)
         try:
-            return await self._verdicts.ask(key, len(statement.params), results)
+            return await self._verdicts.ask(_verdict_key(scope, statement), len(statement.params), results)
         except PostgresError:
             return UNKNOWN  # whatever is wrong with it, it says itself when it is run
 
@@ -336,12 +336,12 @@ class CachedAnswers:
         words = [result.tag.partition(b" ")[0].decode() if result.tag is not None else "" for result in results]
         # SET LOCAL search_path, or SET ROLE, and a name in the next statement means another table.
         is_plain = not any(word in ("SET", "RESET") for word in words)
-        is_plain = is_plain and (len(words) == 1 or not any("set_config" in each.text for each in statements))
+        is_plain = is_plain and (len(words) == 1 or not any(_SETTING.search(each.text) for each in statements))
         for statement, word in zip(statements, words, strict=False):
             if not word or word in _HARMLESS_TAGS:
                 continue
             verdict = await self._verdict(caller, statement, run) if word in _CHANGE_TAGS and is_plain else UNKNOWN
-            if verdict is UNKNOWN:
+            if verdict is UNKNOWN or verdict.writer:  # a function may have changed more than rows
                 await self._spread(self.cache.schema_changed(place))
                 return
             if verdict.writes != NOTHING:
@@ -366,9 +366,7 @@ class CachedAnswers:
         if not self.is_concerned(caller):
             return False
         scope = scope_of(caller)
-        verdict = self._verdicts.recall(
-            (*scope.place, scope.role, statement.text), self.cache.schema_changed_at(scope.place)
-        )
+        verdict = self._verdicts.recall(_verdict_key(scope, statement), self.cache.schema_changed_at(scope.place))
         return verdict is None or verdict.writes != NOTHING
 
     def ran_unnoted(self, caller: Caller, statement: Statement) -> None:
@@ -392,7 +390,10 @@ class CachedAnswers:
     async def _verdict(self, caller: Caller, statement: Statement, run: RunReading) -> Verdict:
         """What a statement reads and writes, asked after it has run."""
         scope = scope_of(caller)
-        key = (*scope.place, scope.role, statement.text)
+        key = _verdict_key(scope, statement)
+        verdict = self._verdicts.recall(key)
+        if verdict is not None and verdict.writes is None:
+            return verdict  # it says the worst, whatever was changed since
         verdict = self._verdicts.recall(key, self.cache.schema_changed_at(scope.place))
         if verdict is not None:
             return verdict
@@ -400,6 +401,10 @@ class CachedAnswers:
             return await self._ask(scope, statement, run)
         except GatewayError:
             return UNKNOWN
+
+
+def _verdict_key(scope: Scope, statement: Statement) -> Key:
+    return (*scope.place, scope.login, scope.role, statement.text)
 
 
 def scope_of(caller: Caller) -> Scope:

@@ -315,7 +315,7 @@ class SqlService:
         if self._verdicts is None or group is None or not group.settings.selects or not isinstance(request, Statement):
             return False
         caller = access.caller
-        key = (caller.target, caller.database, caller.role, request.text)
+        key = (caller.target, caller.database, caller.pool.key.role, caller.role, request.text)
         verdict = self._verdicts.recall(key)
         if verdict is None:
 

@@ -282,6 +282,43 @@ async def test_name_that_a_batch_gives_another_meaning_is_not_trusted(app: Runni
     assert len((await ask(app, text)).json()["rows"]) == 2
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "SELECT SET_CONFIG('search_path', 'elsewhere', true)",
+        "UPDATE pg_settings SET setting = 'elsewhere' WHERE name = 'search_path'",
+    ],
+)
+async def test_setting_by_another_spelling_gives_another_meaning_too(app: RunningApp, setting: str) -> None:
+    for text in ("CREATE SCHEMA elsewhere", "CREATE TABLE elsewhere.t (value int)"):
+        await app.post({"query": text})
+    assert (await ask(app, "SELECT count(*)::int AS n FROM elsewhere.t")).json()["rows"] == [{"n": 0}]
+    await app.post({"queries": [{"query": setting}, {"query": "INSERT INTO t (value) VALUES (1)"}]})
+    assert (await ask(app, "SELECT count(*)::int AS n FROM elsewhere.t")).json()["rows"] == [{"n": 1}]
+
+
+async def test_view_that_a_function_replaced_is_looked_at_again(app: RunningApp) -> None:
+    for text in (
+        "INSERT INTO other VALUES (1)",
+        "CREATE VIEW v AS SELECT value FROM t WHERE id = 1",
+        "CREATE FUNCTION swap() RETURNS void LANGUAGE plpgsql AS"
+        " $$ BEGIN CREATE OR REPLACE VIEW v AS SELECT id AS value FROM other; END $$",
+    ):
+        assert (await app.post({"query": text})).status == 200
+    assert (await ask(app, "SELECT value FROM v")).json()["rows"] == [{"value": 10}]
+    await app.post({"query": "SELECT swap()"})
+    assert (await ask(app, "SELECT value FROM v")).json()["rows"] == [{"value": 1}]
+    await app.post({"query": "UPDATE other SET id = 2"})
+    assert (await ask(app, "SELECT value FROM v")).json()["rows"] == [{"value": 2}]
+
+
+async def test_what_one_program_allows_is_given_to_no_other(app: RunningApp) -> None:
+    for _ in range(2):
+        allowed = await ask(app, "/* cache ttl=60 allow=time */ SELECT now()", cache_control="")
+    assert status_of(allowed) == HIT
+    assert status_of(await ask(app, "SELECT now()")) == 'sqlhttp; fwd=bypass; detail="time:now"'
+
+
 async def test_fetch_that_a_change_overtook_is_not_kept_and_not_joined(app: RunningApp, database: Database) -> None:
     """Whoever asks after the change has been told of must see it, though a fetch from before is still on its way."""
     text = "SELECT value, pg_sleep(CASE WHEN value = 10 THEN 60 END) FROM t WHERE id = 1"

@@ -1,7 +1,8 @@
 """What a request asks of the cache, and under which key its answer may be kept. Pure.
 
 The key holds all by which Postgres could tell two callers apart: target, database, role, the claims that are set, the
-tenant, the parameters of the connection string, the text with its parameters, and how the answer is written. A
+tenant, the parameters of the connection string, the text with its parameters, and how the answer is written; besides
+what the program allows, so that nobody gets what others have allowed, and its tags, so that each of them ends it. A
 password is no part of it. Two requests with one key are one question.
 """
 
@@ -141,7 +142,7 @@ class Policy:
         if statement is None:
             return Question(scope, Statement(""), b"", wish, "batch")
         refusal = "" if "time" in wish.allow or not _speaks_of_now(statement) else "time"
-        return Question(scope, statement, _key(scope, statement, options, asked), wish, refusal)
+        return Question(scope, statement, _key(scope, statement, options, asked, wish), wish, refusal)
 
     def _default(self, scope: Scope) -> Wish:
         by_key = self._by_tenant.get(scope.tenant, NO_WISH)
@@ -176,7 +177,7 @@ def _speaks_of_now(statement: Statement) -> bool:
     )
 
 
-def _key(scope: Scope, statement: Statement, options: Options, asked: Asked) -> bytes:
+def _key(scope: Scope, statement: Statement, options: Options, asked: Asked, wish: Wish) -> bytes:
     array_mode = options.array_mode if statement.array_mode is None else statement.array_mode
     text = _OWN_COMMENT.sub("", statement.text, count=1) if statement.text.lstrip()[:2] == "/*" else statement.text
     digest = hashlib.blake2b(digest_size=20, person=b"sqlhttp.answer.1")
@@ -188,6 +189,8 @@ def _key(scope: Scope, statement: Statement, options: Options, asked: Asked) -> 
         scope.tenant.encode(),
         scope.claims,
         rest_of_query(asked.connection_query),
+        " ".join(sorted(wish.allow)).encode(),
+        " ".join(sorted(wish.tags)).encode(),
         b"%d%d" % (options.raw_text, array_mode),
         text.encode(),
         *statement.params,

@@ -26,7 +26,7 @@ _STABLE_PG = re.compile(
 """Stable functions whose name begins with pg_ and that speak of the catalog; the others speak of servers and sessions.
 """
 _OF_SESSION = re.compile(r"inet_(?:client|server)_.*|txid_.*|.*_to_xml(?:schema|_and_xmlschema)?|icu_.*|currtid2?")
-_HARMLESS = frozenset(
+HARMLESS = frozenset(
     {
         *("nextval", "currval", "lastval", "setval", "random", "random_normal", "setseed", "clock_timestamp"),
         *("timeofday", "gen_random_uuid", "uuidv4", "uuidv7", "uuid_generate_v1", "uuid_generate_v1mc"),
@@ -87,7 +87,7 @@ class Meaning:
             return
         if function.volatility == "v":
             self.volatile = self.volatile or name
-            if name not in _HARMLESS and not name.startswith("pg_advisory") and not name.startswith("pg_try_advisory"):
+            if name not in HARMLESS and not name.startswith("pg_advisory") and not name.startswith("pg_try_advisory"):
                 self.writer = self.writer or name
         elif function.is_builtin:
             if function.volatility == "s" and _is_of_session(name):

@@ -54,6 +54,12 @@ class Plan:
     """TABLESAMPLE takes other rows each time."""
     is_partial: bool = False
     """Something was left out of it."""
+    value_lists: int = 0
+    """Lists of VALUES, whose expressions it does not show."""
+    is_veiled: bool = False
+    """It evaluates something else that it does not show."""
+    has_hidden_values: bool = False
+    """Some of the lists are not in the statement's own text."""
 
 
 def plan_from_json(document: Any) -> Plan:
@@ -99,6 +105,10 @@ def _read(node: dict[str, Any], plan: Plan, expressions: list[str]) -> None:
         plan.reads.add(relation)
     if node.get("Operation") in ("Insert", "Update", "Delete", "Merge") and relation is not None:
         plan.writes.add(relation)  # a foreign table that is written where it is
+    if node.get("Operation") == "Merge" or node.get("Conflict Resolution") == "UPDATE":
+        plan.is_veiled = True  # what is set, and in a MERGE what is inserted
+    if kind == "Values Scan":
+        plan.value_lists += 1
     if kind == "LockRows":
         plan.locks = True
     if "Sampling Method" in node and "Repeatable Seed" not in node:

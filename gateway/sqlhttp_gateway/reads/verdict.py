@@ -28,6 +28,11 @@ class Verdict:
         """It changes nothing and locks nothing, so that any server with the data can answer it."""
         return self.writes == NOTHING and not any(reason in ("locks", "unknown") for reason, _ in self.refusals)
 
+    @property
+    def writer(self) -> str:
+        """A function in it that may change anything; "" for none."""
+        return next((what for reason, what in self.refusals if reason == "writes"), "")
+
     def refusal(self, allow: frozenset[str]) -> str:
         """Why the answer may not be kept for a program that allows so much; "" if it may."""
         for reason, what in self.refusals:

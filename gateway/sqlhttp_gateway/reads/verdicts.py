@@ -6,21 +6,22 @@ changed through this gateway.
 """
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from typing import Any
 
 import orjson
 
 from sqlhttp_gateway.model import Result, Statement
-from sqlhttp_gateway.reads.functions import Function, Meaning
+from sqlhttp_gateway.reads.functions import HARMLESS, Function, Meaning
 from sqlhttp_gateway.reads.plan import Plan, plan_from_json
+from sqlhttp_gateway.reads.veiled import unveil
 from sqlhttp_gateway.reads.verdict import NOTHING, UNKNOWN, Verdict, has_plan, makes_table
 from sqlhttp_gateway.wire.rows import rows_of
 
 Run = Callable[[Sequence[Statement]], Awaitable[list[Result]]]
 """Runs statements in one READ ONLY transaction as whoever asks, and gives their results as text."""
-Key = tuple[str, str, str, str]
-"""Target, database, role, text."""
+Key = tuple[str, str, str, str, str]
+"""Target, database, the role that logs in, whose settings hold, the role that runs it, text."""
 
 MAX_REMEMBERED = 10_000
 _MAX_TEXT = 100_000
@@ -60,13 +61,22 @@ SELECT n.nspname || '.' || c.relname, EXISTS (SELECT FROM pg_catalog.pg_trigger 
 AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc p
 JOIN pg_catalog.pg_namespace s ON s.oid = p.pronamespace
 WHERE p.oid = t.tgfoid AND s.nspname = 'sqlhttp' AND p.proname = 'cache_changed'))
+OR EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid
+LEFT JOIN pg_catalog.pg_constraint k ON d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.oid = d.objid
+LEFT JOIN pg_catalog.pg_policy l ON d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass AND l.oid = d.objid
+LEFT JOIN pg_catalog.pg_attrdef v ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND v.oid = d.objid
+AND (n.nspname || '.' || c.relname) IN (SELECT pg_catalog.jsonb_array_elements_text($3::pg_catalog.jsonb))
+WHERE d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.provolatile = 'v' AND p.oid >= 16384
+AND p.proname NOT IN (SELECT pg_catalog.jsonb_array_elements_text($4::pg_catalog.jsonb))
+AND (k.conrelid = c.oid OR l.polrelid = c.oid OR v.adrelid = c.oid OR EXISTS (SELECT FROM pg_catalog.pg_attribute a
+WHERE a.attrelid = c.oid AND a.atttypid = k.contypid AND k.contypid <> 0)))
 FROM touched JOIN pg_catalog.pg_class c USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"""
 _TABLES = frozenset("rpmvf")
 """pg_class.relkind: what has rows that only statements change. A sequence is none of these."""
 
 
 class Verdicts:
-    """Verdicts by target, database, role and text."""
+    """Verdicts by target, database, roles and text."""
 
     def __init__(self, *, clock: Callable[[], int], lifetime: float) -> None:
         """`clock` counts nanoseconds; a verdict is believed for `lifetime` seconds."""
@@ -91,7 +101,7 @@ class Verdicts:
         Raises:
             GatewayError: it could not be asked, or refuses the statement itself.
         """
-        text = key[3]
+        text = key[4]
         if len(text) > _MAX_TEXT or not has_plan(text):
             return UNKNOWN
         asked = self._clock()
@@ -106,6 +116,7 @@ class Verdicts:
             return UNKNOWN
         try:
             plan = plan_from_json(orjson.loads(await self._explain(text, params, run)))
+            unveil(plan, text)
         except ValueError:
             return UNKNOWN
         meaning = Meaning()
@@ -166,8 +177,9 @@ async def _touched(plan: Plan, meaning: Meaning, run: Run) -> frozenset[str] | N
         return None
     if not plan.writes:
         return NOTHING
-    rows = await _rows(run, _TOUCHED, plan.writes, plan.cascades)
-    if any(has_triggers == "t" for _, has_triggers in rows):
+    unseen_defaults = plan.writes if plan.is_veiled else set()
+    rows = await _rows(run, _TOUCHED, plan.writes, plan.cascades, unseen_defaults, HARMLESS)
+    if any(runs_more == "t" for _, runs_more in rows):
         return None
     return frozenset(plan.writes | {name for name, _ in rows})
 
@@ -191,6 +203,8 @@ def _verdict(
                 writes = None
     if meaning.volatile:
         refusals.append(("volatile", meaning.volatile))
+    if plan.has_hidden_values:
+        refusals.append(("volatile", "values"))
     if plan.samples:
         refusals.append(("volatile", "tablesample"))
     if meaning.clock or plan.has_clock:
@@ -204,7 +218,7 @@ def _verdict(
     return Verdict(reads, writes, tuple(refusals))
 
 
-async def _rows(run: Run, text: str, *names: set[str]) -> list[tuple[Any, ...]]:
+async def _rows(run: Run, text: str, *names: Set[str]) -> list[tuple[Any, ...]]:
     """Rows as text. The parameters are lists of names; without any in the first there is nothing to ask."""
     if names and not names[0]:
         return []

@@ -98,16 +98,21 @@ def test_whatever_postgres_could_tell_apart_has_another_key() -> None:
         asked(options=Options(raw_text=True)),
         asked(options=Options(array_mode=True)),
         asked(options=Options(raw_text=True, array_mode=True)),
+        asked(tags=b"t"),
+        asked(tags=b"t,u"),
+        asked(url=URL + b"?cache_allow=time"),
+        asked(url=URL + b"?cache_allow=time,volatile"),
     ]
     for one, other in combinations(different, 2):
         assert one.key != other.key
 
 
-def test_password_and_the_wish_itself_are_no_part_of_the_key() -> None:
+def test_password_and_how_long_it_may_be_kept_are_no_part_of_the_key() -> None:
     plain = asked()
     assert asked(url=b"postgres://app:other@host/main").key == plain.key
     assert asked(url=URL + b"?cache_ttl=5").key == plain.key
-    assert asked(control=b"max-age=5", tags=b"t").key == plain.key
+    assert asked(control=b"max-age=5").key == plain.key
+    assert asked(tags=b"t,u").key == asked(tags=b"u, t").key
     assert asked("/* cache ttl=5 */SELECT 1", control=None).key == plain.key
     assert asked(array_mode=True).key == asked(options=Options(array_mode=True)).key
 

@@ -39,6 +39,15 @@ CREATE TABLE private (id int, owner text);
 CREATE FUNCTION whose() RETURNS text VOLATILE LANGUAGE plpgsql AS 'BEGIN RETURN current_user; END';
 CREATE POLICY own ON private USING (owner = whose());
 ALTER TABLE private ENABLE ROW LEVEL SECURITY;
+CREATE FUNCTION noted(int) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN INSERT INTO users VALUES ($1); RETURN true; END';
+CREATE DOMAIN noted_number AS int CHECK (noted(value));
+CREATE TABLE checked (id int CHECK (noted(id)));
+CREATE TABLE typed (id noted_number);
+CREATE TABLE guarded (id int);
+CREATE POLICY guard ON guarded FOR INSERT WITH CHECK (noted(id));
+CREATE TABLE filled (id int, other int DEFAULT writer(), key uuid DEFAULT gen_random_uuid());
+CREATE TABLE keyed (id int, key uuid DEFAULT gen_random_uuid());
+CREATE VIEW levels AS VALUES (1, 'low'), (2, 'high');
 """
 
 
@@ -59,7 +68,7 @@ class Judge:
         self.verdicts = Verdicts(clock=lambda: self.now, lifetime=60)
 
     async def __call__(self, text: str, params: int = 0) -> Verdict:
-        return await self.verdicts.ask(("default", "main", "app", text), params, self.run)
+        return await self.verdicts.ask(("default", "main", "app", "app", text), params, self.run)
 
 
 @asynccontextmanager
@@ -122,6 +131,12 @@ async def test_views_are_looked_through(judge: Judge) -> None:
         ("SELECT * FROM pg_stat_activity", "volatile:pg_stat_get_activity"),
         ("WITH gone AS (DELETE FROM users RETURNING id) SELECT * FROM gone", "writes"),
         ("INSERT INTO users VALUES (1)", "writes"),
+        ("VALUES (now())", "time:now"),
+        ("VALUES (CURRENT_DATE), ('2024-01-01')", "time"),
+        ("SELECT * FROM (VALUES (writer()), (2)) v", "writes:writer"),
+        ("SELECT name FROM users OFFSET floor(random() * 10) LIMIT 1", "volatile:random"),
+        ("SELECT name FROM users LIMIT writer()", "writes:writer"),
+        ("SELECT * FROM levels", "volatile:values"),
         ("SELECT 1 AS one INTO copied", "unknown"),
         ("SHOW search_path", "unknown"),
         ("EXPLAIN SELECT 1", "unknown"),
@@ -149,7 +164,7 @@ async def test_stable_function_of_a_user_can_read_anything(judge: Judge) -> None
 
 async def test_partitions_are_named_and_those_left_out_make_it_anything(judge: Judge) -> None:
     verdict = await judge("SELECT * FROM measured WHERE value > 1")
-    assert verdict.reads == frozenset({"public.measured_2024", "public.measured_2025"})
+    assert verdict.reads == frozenset({"public.measured", "public.measured_2024", "public.measured_2025"})
     assert (await judge("SELECT * FROM measured WHERE at = $1", 1)).reads is None
 
 
@@ -185,13 +200,13 @@ async def test_reading_that_is_not_the_same_again_still_writes_nothing(judge: Ju
 
 
 async def test_verdict_is_remembered_until_it_is_old_or_something_changed(judge: Judge) -> None:
-    key = ("default", "main", "app", "SELECT name FROM users")
+    key = ("default", "main", "app", "app", "SELECT name FROM users")
     assert judge.verdicts.recall(key) is None
-    verdict = await judge(key[3])
+    verdict = await judge(key[4])
     judge.now += 50 * 10**9
     assert judge.verdicts.recall(key) is verdict
     assert judge.verdicts.recall(key, changed=1) is None, "what changed in the same tick may not have been seen"
-    verdict = await judge(key[3])
+    verdict = await judge(key[4])
     judge.now += 61 * 10**9
     assert judge.verdicts.recall(key) is None
 
@@ -203,3 +218,30 @@ async def test_statement_that_postgres_refuses_is_refused_here(judge: Judge) -> 
 
 async def test_text_without_a_plan_is_unknown(judge: Judge) -> None:
     assert await judge("CALL anything()") is UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "INSERT INTO checked VALUES (1)",
+        "INSERT INTO typed VALUES (1)",
+        "INSERT INTO guarded VALUES (1)",
+        "INSERT INTO filled VALUES (1, DEFAULT), (2, DEFAULT)",
+        "INSERT INTO users VALUES (1) ON CONFLICT (id) DO UPDATE SET name = writer()::text",
+        "MERGE INTO users USING (VALUES (1)) v ON id = 1 WHEN MATCHED THEN UPDATE SET name = writer()::text",
+    ],
+)
+async def test_functions_that_a_write_runs_unseen_may_write_more(judge: Judge, text: str) -> None:
+    assert (await judge(text)).writes is None
+
+
+async def test_defaults_that_are_seen_or_harmless_leave_a_write_as_it_is(judge: Judge) -> None:
+    for text in ("INSERT INTO keyed VALUES (1), (2)", "INSERT INTO keyed VALUES (1) ON CONFLICT DO NOTHING"):
+        assert (await judge(text)).writes == frozenset({"public.keyed"})
+    assert (await judge("INSERT INTO filled VALUES (1, 2)")).writes == frozenset({"public.filled"})
+
+
+async def test_roles_that_log_in_otherwise_have_verdicts_of_their_own(judge: Judge) -> None:
+    await judge("SELECT name FROM users")
+    assert judge.verdicts.recall(("default", "main", "app", "app", "SELECT name FROM users")) is not None
+    assert judge.verdicts.recall(("default", "main", "other", "app", "SELECT name FROM users")) is None
