@@ -6,6 +6,7 @@ that runs is cancelled at Postgres. Only the answer is another. A request withou
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import perf_counter
 
 from sqlhttp_gateway.errors import DeadlineBeforeRun, DeadlineExceeded
@@ -24,10 +25,26 @@ def deadline_for(header: bytes | None, most: float) -> "Deadline":
     return Deadline(wished, TIMEOUT.decode().title())
 
 
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Until when an answer has to be sent, and what was spent before it was made. Seconds; `when` is the loop's."""
+
+    when: float
+    request_id: str
+    deadline: "Deadline"
+    waited: float
+    connected: float
+    executed: float
+
+    def told(self, sending: float) -> str:
+        """What to tell when so many seconds were not enough to send it."""
+        return f"{self.deadline.over_in('send', self.waited, self.connected, self.executed)}, send {sending:.3f} s"
+
+
 class Deadline:
     """Made when the request begins; `drop` has to follow."""
 
-    __slots__ = ("_cancelling", "_connecting_since", "_has_passed", "_seconds", "_source", "_task", "_timer")
+    __slots__ = ("_cancelling", "_connecting_since", "_has_passed", "_seconds", "_source", "_task", "_timer", "_when")
 
     def __init__(self, seconds: float, source: str) -> None:
         """`source` says to people who has set it."""
@@ -40,6 +57,7 @@ class Deadline:
         self._has_passed = False
         self._connecting_since: float | None = None
         self._timer: asyncio.TimerHandle | None = task.get_loop().call_later(seconds, self._pass)
+        self._when = self._timer.when()
 
     def watching(self, password: Callable[[], bytes]) -> Callable[[], bytes]:
         """The same password, whose being asked for says that a connection is opened now."""
@@ -75,12 +93,20 @@ class Deadline:
             connected = perf_counter() - self._connecting_since
         else:
             phase = "queue" if waited or is_known else "authentication"
-        connected = min(connected, waited)
-        parts = f"queue {waited - connected:.3f} s, connect {connected:.3f} s, execute {executed:.3f} s"
-        text = f"the request's {self._seconds:g} s ({self._source}) were over in {phase}: {parts}"
+        text = self.over_in(phase, waited, connected, executed)
         if phase == "execute":
             return DeadlineExceeded(f"{text}; what ran was cancelled")
         return DeadlineBeforeRun(f"{text}; nothing was run")
+
+    def due(self, request_id: str, *, waited: float, connected: float, executed: float) -> Due:
+        """The same moment, for the answer that was made in time."""
+        return Due(self._when, request_id, self, waited, connected, executed)
+
+    def over_in(self, phase: str, waited: float, connected: float, executed: float) -> str:
+        """That it has passed in this phase, with the seconds of each."""
+        connected = min(connected, waited)
+        parts = f"queue {waited - connected:.3f} s, connect {connected:.3f} s, execute {executed:.3f} s"
+        return f"the request's {self._seconds:g} s ({self._source}) were over in {phase}: {parts}"
 
     # ── inside ──
 

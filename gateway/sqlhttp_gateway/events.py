@@ -44,6 +44,16 @@ class Answered(NamedTuple):  # made for every request, at half the price of a fr
     traceparent: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Unsent:
+    """A program did not take its answer and was cut off. `reason` is send_timeout or deadline; `peer` an address."""
+
+    reason: str
+    message: str
+    request_id: str
+    peer: str
+
+
 class Cached(NamedTuple):
     """A request asked for the cache. `outcome` is hit, stale, miss, collapsed or bypass, with its `reason`.
 
@@ -230,6 +240,7 @@ class Bug:
 
 Event = (
     Answered
+    | Unsent
     | Cached
     | Evicted
     | Opened

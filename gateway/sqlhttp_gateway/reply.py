@@ -4,6 +4,7 @@ import os
 from random import getrandbits
 from typing import NamedTuple
 
+from sqlhttp_gateway.deadline import Due
 from sqlhttp_gateway.errors import GatewayError
 from sqlhttp_gateway.neon.headers import JSON_HEADERS
 from sqlhttp_gateway.neon.response import encode_error
@@ -21,6 +22,8 @@ class Reply(NamedTuple):
     body: bytes
     timing: bytes = b""
     """The value of Server-Timing; none without it."""
+    due: Due | None = None
+    """Until when it has to be sent; None: in any time."""
 
 
 def error_reply(error: GatewayError, request_id: str) -> Reply:

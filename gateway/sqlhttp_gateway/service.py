@@ -213,7 +213,7 @@ class SqlService:
             if reply is not None and story.waited and self._telling.server_timing:
                 reply = Reply(reply.status, reply.headers, reply.request_id, reply.body, story.timing)
             story.tell(reply, self._telling, self._observe)
-        return reply
+        return reply if deadline is None else reply._replace(due=story.due(deadline))
 
     async def _meet(
         self, connection_string: bytes, authorization: bytes | None, host: bytes, body: bytes, story: Story, peer: str

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from math import inf
 from time import perf_counter
 
-from sqlhttp_gateway.deadline import Deadline
-from sqlhttp_gateway.errors import DeadlineExceeded, GatewayError, PostgresError
+from sqlhttp_gateway.deadline import Deadline, Due
+from sqlhttp_gateway.errors import DeadlineBeforeRun, DeadlineExceeded, GatewayError, PostgresError
 from sqlhttp_gateway.events import Answered, Audited, Bug, Observer, Slow
 from sqlhttp_gateway.model import Batch, Statement
 from sqlhttp_gateway.neon.timing import encode_server_timing
@@ -18,6 +18,7 @@ from sqlhttp_gateway.neon.traceparent import TraceParent, decode_traceparent
 from sqlhttp_gateway.pools.route import Route
 from sqlhttp_gateway.reply import Reply, error_reply, new_request_id
 
+_LATE = frozenset({DeadlineBeforeRun.__name__, DeadlineExceeded.__name__})
 CLOSED_REQUEST = 499
 """The status, in logs and metrics only, of a request whose program left before its answer; nginx's convention."""
 
@@ -97,6 +98,12 @@ class Story:
         return deadline.error(
             waited=self.waited, connected=self.connected, executed=self.executed, is_known=self.is_proven
         )
+
+    def due(self, deadline: Deadline) -> Due | None:
+        """Until when its answer has to be sent; that it is late may be told in any time."""
+        if self.reason in _LATE:
+            return None
+        return deadline.due(self.request_id, waited=self.waited, connected=self.connected, executed=self.executed)
 
     def broke(self, error: Exception, observe: Observer) -> Reply:
         """It ended with what nobody foresaw, whose text could hold anything and does not leave the house."""

@@ -35,7 +35,7 @@ def test_every_metric_of_the_gateway_is_on_the_dashboard_or_is_no_curve() -> Non
     shown = {name for expression in EXPRESSIONS for name in metrics_of(expression)}
     no_curves = {"sqlhttp_build_info", "sqlhttp_start_time_seconds", "sqlhttp_workers", "process_open_fds"}
     no_curves |= {"sqlhttp_connections", "sqlhttp_postgres_up", "sqlhttp_postgres_sampled_time_seconds"}
-    no_curves |= {"sqlhttp_settings_time_seconds", "sqlhttp_target_down"}  # the latter is among the alerts
+    no_curves |= {"sqlhttp_settings_time_seconds"}
     assert {metric.name for metric in names.ALL} - shown == no_curves
 
 

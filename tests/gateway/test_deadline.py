@@ -10,7 +10,7 @@ from sqlhttp_gateway.deadline import Deadline, deadline_for
 from sqlhttp_gateway.errors import BadRequest, DeadlineBeforeRun, DeadlineExceeded
 from sqlhttp_gateway.events import Cancelled
 from sqlhttp_gateway.pools import connect as connect_module
-from sqlhttp_gateway.story import CLOSED_REQUEST
+from sqlhttp_gateway.story import CLOSED_REQUEST, Story, Telling
 from tests.support.cluster import Database
 from tests.support.leases import until
 from tests.support.running_app import RunningApp, running_app
@@ -119,6 +119,19 @@ async def test_setting_holds_for_requests_that_ask_for_nothing(database: Databas
         assert call.status == 504
         assert "0.2 s (request.deadline) were over in execute" in call.json()["message"]
         assert (await app.post({"query": "SELECT 1"})).status == 200
+
+
+async def test_answer_made_in_time_has_to_be_sent_in_time_and_one_that_tells_of_lateness_has_not() -> None:
+    deadline = Deadline(60.0, "test")
+    deadline.drop()
+    story = Story(Telling(), traceparent=None, bytes_in=0)
+    story.succeeded([1])
+    due = story.due(deadline)
+    assert due is not None
+    assert due.request_id == story.request_id
+    assert 59.0 < due.when - asyncio.get_running_loop().time() <= 60.0
+    story.refused(story.late(deadline))
+    assert story.due(deadline) is None
 
 
 async def test_program_that_leaves_is_no_deadline(app: RunningApp) -> None:

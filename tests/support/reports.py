@@ -72,7 +72,7 @@ def full_report() -> Report:
     main = counts.databases["default", "main"] = DatabaseCounts(outcomes={"ok": 5, "pool": 4}, statements=5, reused=2)
     for seconds in (0.0004, 0.002, 0.002, 70.0):
         main.wait_seconds.observe(seconds)
-    counts.reloads = {"ok": 1}
+    counts.reloads, counts.unsent = {"ok": 1}, {"send_timeout": 1}
     counts.routed = {"default\tdefault\twrite": 3, "default\tdefault-2\tread": 8}
     return report(
         counts=counts,

@@ -16,14 +16,20 @@ from typing import Any, Protocol
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from sqlhttp_gateway.deadline import Due
 from sqlhttp_gateway.endpoints.heads import Head
+from sqlhttp_gateway.endpoints.sending import Sending
 from sqlhttp_gateway.endpoints.single_write import reply_bytes
 from sqlhttp_gateway.endpoints.sql import SqlEndpoint
+from sqlhttp_gateway.events import unobserved
 from sqlhttp_gateway.quick import Errand
 from sqlhttp_gateway.reply import Reply
 
 CANCEL_AFTER = 0.02
 """Seconds that a request may go on whose program has left: most are over by then, and a cancel costs a connection."""
+
+SEND_TIMEOUT = 30.0
+"""Seconds, as `request.send_timeout`, where no settings say so: at the admin address."""
 
 _START = b"POST /sql HTTP/1.1\r\n"
 _NEEDED = frozenset(
@@ -60,6 +66,8 @@ class LaneProtocol(HttpToolsProtocol):
         """The connection closes behind the request that runs."""
         self._idle_timer: asyncio.TimerHandle | None = None
         self._idle_since = 0.0
+        self._sending: Sending | None = None
+        """Made for the first answer that is not taken at once."""
 
     # ── asyncio.Protocol ──
 
@@ -92,13 +100,49 @@ class LaneProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._ahead.clear()
+        if self._sending is not None:
+            self._sending.close()
         if self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None
         if self._running is not None:
             self.loop.call_later(CANCEL_AFTER, self._running.cancel)
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._be_sending().watch()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._be_sending().has_room()
+
+    # ── answers that are not taken ──
+
+    def finish_by(self, due: Due) -> None:
+        """The answer that was just written has to be sent by then."""
+        self._be_sending().finish_by(due)
+
+    def _be_sending(self) -> Sending:
+        if self._sending is None:
+            endpoint = self._endpoint
+            self._sending = Sending(
+                self.transport,
+                timeout=endpoint.send_timeout if endpoint is not None else SEND_TIMEOUT,
+                peer=self.client[0] if self.client else "",
+                observe=endpoint.observe if endpoint is not None else unobserved,
+            )
+        return self._sending
+
+    def _watch_goodbye(self) -> None:
+        """The connection was closed, which waits for all that is to be sent, for ever if need be."""
+        if self.transport.is_closing() and self.transport.get_write_buffer_size():
+            self._be_sending().watch()
+
     # ── uvicorn's callbacks ──
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._watch_goodbye()
 
     def on_message_begin(self) -> None:
         self._is_between = False
@@ -115,6 +159,7 @@ class LaneProtocol(HttpToolsProtocol):
             self.cycle = None  # type: ignore[assignment]  # as before a connection's first request
             self.scope = None  # type: ignore[assignment]
             self.headers = None  # type: ignore[assignment]
+        self._watch_goodbye()
 
     def shutdown(self) -> None:
         """Close now, or behind the request that runs; what the server does with those that take too long is cancel."""
@@ -191,8 +236,11 @@ class LaneProtocol(HttpToolsProtocol):
             return
         self.server_state.total_requests += 1
         transport.write(reply_bytes(reply, is_last=self._is_last))
+        if reply.due is not None:
+            self.finish_by(reply.due)
         if self._is_last:
             transport.close()
+            self._watch_goodbye()
             return
         self._idle_since = self.loop.time()
         if self._idle_timer is None:

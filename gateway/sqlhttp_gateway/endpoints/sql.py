@@ -41,7 +41,7 @@ class SqlEndpoint:
         self.heads = Heads()
         """Those of requests that came without ASGI."""
         self._peers = peers or Peers(ListenSettings())
-        self._observe = observe
+        self.observe = observe
         self._watch = Watch(settings.read_timeout)
         self.reconfigure(settings)
 
@@ -49,6 +49,8 @@ class SqlEndpoint:
         """Read by these settings from the next request on."""
         self.max_bytes = settings.max_bytes
         """The largest body that is read."""
+        self.send_timeout = settings.send_timeout
+        """Seconds in which a program has to take a part of its answer."""
         self._read_timeout = self._watch.read_timeout = settings.read_timeout
 
     @property
@@ -148,7 +150,7 @@ class SqlEndpoint:
         """The reply to a request that never reached the service."""
         request_id = new_request_id()
         reply = error_reply(error, request_id)
-        self._observe(
+        self.observe(
             Answered(
                 request_id=request_id,
                 status=reply.status,

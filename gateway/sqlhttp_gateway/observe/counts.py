@@ -62,6 +62,7 @@ class Counts:
     databases: dict[tuple[str, str], DatabaseCounts] = field(default_factory=dict)
     refusals: dict[str, int] = field(default_factory=dict)
     sqlstate_classes: dict[str, int] = field(default_factory=dict)
+    unsent: dict[str, int] = field(default_factory=dict)
     closed: dict[str, int] = field(default_factory=dict)
     opened: Histogram = field(default_factory=Histogram)
     cancels: int = 0

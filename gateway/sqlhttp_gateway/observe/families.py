@@ -149,6 +149,8 @@ def _put_requests(families: Families, report: Report) -> None:
         families.put(names.REFUSALS, number, snake(reason))
     for name, number in counts.sqlstate_classes.items():
         families.put(names.POSTGRES_ERRORS, number, name)
+    for reason, number in counts.unsent.items():
+        families.put(names.UNSENT, number, reason)
     families.put(names.SLOW, counts.slow)
     families.put(names.BUGS, counts.bugs)
 

@@ -25,6 +25,7 @@ from sqlhttp_gateway.events import (
     Slow,
     TargetChanged,
     TunnelClosed,
+    Unsent,
 )
 from sqlhttp_gateway.neon.traceparent import trace_id
 from sqlhttp_gateway.observe.fingerprint import fingerprint
@@ -94,6 +95,9 @@ class LogLines:
             case Answered():
                 if self._wants_all or (self._wants_errors and event.outcome != "ok"):
                     _log_answer(event)
+            case Unsent():
+                if self._wants_errors:
+                    _log_unsent(event)
             case Opened():
                 _LOG.debug("connection opened", extra=_extra(pool=event.pool, seconds=round(event.seconds, 6)))
             case Closed():
@@ -142,6 +146,11 @@ def _log_answer(event: Answered) -> None:
         if event.outcome != _QUOTING_KIND:
             fields["error"] = event.message
     _LOG.log(level, "request answered", extra=_extra(**fields))
+
+
+def _log_unsent(event: Unsent) -> None:
+    fields: dict[str, object] = {"request_id": event.request_id} if event.request_id else {}
+    _LOG.info("answer not taken", extra=_extra(**fields, peer=event.peer, error=event.message))
 
 
 def _log_tunnel(event: TunnelClosed) -> None:

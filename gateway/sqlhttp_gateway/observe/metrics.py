@@ -23,6 +23,7 @@ from sqlhttp_gateway.events import (
     TunnelClosed,
     TunnelOpened,
     TunnelPinned,
+    Unsent,
 )
 from sqlhttp_gateway.observe.counts import Counts, DatabaseCounts
 
@@ -78,6 +79,8 @@ class Metrics:
             case KeyShown():
                 counts.keys_shown += 1
                 counts.keys_unknown += not event.known
+            case Unsent():
+                _count(counts.unsent, event.reason)
             case Slow():
                 counts.slow += 1
             case Leaked():

@@ -62,6 +62,12 @@ REUSED = Metric(
     "Statements that their connection had prepared before, so that they were not parsed again.",
 )
 PARSED = Metric("sqlhttp_statement_cache_misses_total", "counter", _DATABASE, "Statements that had to be parsed.")
+UNSENT = Metric(
+    "sqlhttp_unsent_answers_total",
+    "counter",
+    ("reason",),
+    "Answers that their programs did not take, by what cut them off: send_timeout, or the request's deadline.",
+)
 SLOW = Metric(
     "sqlhttp_slow_statements_total", "counter", (), "Statements and batches that ran longer than log.slow_statement."
 )

@@ -14,6 +14,12 @@ class RequestSettings(Section):
     read_timeout: Seconds = Field(
         default=30.0, gt=0, description="Seconds in which a request's body must have arrived."
     )
+    send_timeout: Seconds = Field(
+        default=30.0,
+        gt=0,
+        description="Seconds after which a program that has not taken 64 KiB more of its answer, or all that was left, "
+        "is cut off.",
+    )
     deadline: Seconds = Field(
         default=0.0,
         ge=0,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from sqlhttp_gateway.events import AlertChanged, Bug, Cancelled, Closed, Event, Leaked, Opened, TunnelClosed
+from sqlhttp_gateway.events import AlertChanged, Bug, Cancelled, Closed, Event, Leaked, Opened, TunnelClosed, Unsent
 from sqlhttp_gateway.observe.log_writer import LogWriter
 from sqlhttp_gateway.observe.logs import NAME, JsonFormatter, LogLines, TextFormatter, configure_logging
 from sqlhttp_gateway.settings import LogSettings
@@ -62,6 +62,15 @@ def test_tunnel_that_ended_in_an_error_has_a_line_without_what_postgres_may_have
     assert "why" not in postgres
     assert lines(capsys, closed("limit"), requests="off") == []
     assert len(lines(capsys, closed("ok"), requests="all")) == 1
+
+
+def test_answer_that_was_not_taken_has_a_line_with_who_and_why(capsys: pytest.CaptureFixture[str]) -> None:
+    event = Unsent("deadline", "over in send", "7", "192.0.2.7")
+    [line] = lines(capsys, event)
+    assert line.split(" ", 1)[1] == "info answer not taken request_id=7 peer=192.0.2.7 error='over in send'"
+    [line] = lines(capsys, Unsent("send_timeout", "took nothing", "", "192.0.2.7"))
+    assert "request_id" not in line
+    assert lines(capsys, event, requests="off") == []
 
 
 def test_line_for_people(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ from sqlhttp_gateway.events import (
     TunnelClosed,
     TunnelOpened,
     TunnelPinned,
+    Unsent,
 )
 from sqlhttp_gateway.observe.counts import Counts, DatabaseCounts
 from sqlhttp_gateway.observe.metrics import Metrics
@@ -91,7 +92,9 @@ def test_what_happens_to_connections_is_counted_by_what_it_is() -> None:
         Cancelled("default/main/app", confirmed=False),
         Leaked("default/main/app"),
         Bug("id", "traceback"),
+        Unsent("deadline", "the program took nothing", "id", "127.0.0.1"),
     )
+    assert total.unsent == {"deadline": 1}
     assert sum(total.opened.counts) == 1
     assert total.closed == {"idle": 2, "broken": 1}
     assert (total.cancels, total.cancels_confirmed, total.leaked, total.bugs) == (2, 1, 1, 1)
