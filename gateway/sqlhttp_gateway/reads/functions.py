@@ -41,7 +41,7 @@ _CLOCK_WORD = re.compile(
     r"|'[\s\d:.,+/-]*(?:now|today|tomorrow|yesterday)\b",
     re.IGNORECASE,
 )
-_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 _READABLE = frozenset({"sql", "plpgsql"})
 _NATIVE = frozenset({"internal", "c"})
 _TRUSTED = ("sqlhttp", "claims")

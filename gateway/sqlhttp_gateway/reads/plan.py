@@ -31,7 +31,7 @@ _NO_EXPRESSIONS = frozenset(
     }
 )
 _LITERAL = re.compile(r"E'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'", re.DOTALL)
-_CALL = re.compile(r'(?:"((?:[^"]|"")+)"|([A-Za-z_\u0080-\U0010ffff][\w$]*))\(')
+_CALL = re.compile(r'(?:(?<!")"((?:[^"]++|"")++)"|(?<![\w$])([A-Za-z_\u0080-\U0010ffff][\w$]*+))\(')
 _NOW = re.compile(r"\b(?:CURRENT_DATE|CURRENT_TIME|CURRENT_TIMESTAMP|LOCALTIME|LOCALTIMESTAMP)\b")
 
 

@@ -30,8 +30,17 @@ _HARMLESS = frozenset(
         *(b"LISTEN", b"UNLISTEN", b"NOTIFY", b"DISCARD", b"DEALLOCATE", b"PREPARE", b"CLOSE", b"ANALYZE", b"VACUUM"),
     }
 )
-_WITHIN = re.compile(rb"\bwith\b[^\0]*?\b(?:insert|update|delete|merge)\b", re.IGNORECASE)
-_CALL = re.compile(rb'(?:"([^"\0]+)"|([A-Za-z_\x80-\xff][\w$\x80-\xff]*))\s*\(')
+# Each of these looks at a byte once: what is sent may be one word of a megabyte, such as a file in base64.
+_WITH = re.compile(rb"\bwith\b", re.IGNORECASE)
+_CHANGE = re.compile(rb"\b(?:insert|update|delete|merge)\b", re.IGNORECASE)
+_CREATE = re.compile(rb"\bcreate\b", re.IGNORECASE)
+"""CREATE TABLE AS, whose tag is SELECT."""
+_CALL = re.compile(
+    rb'(?:\bpg_catalog\s*+\.\s*+|(\.)\s*+)?(?:"([^"\0]++)"|(?<![\w$\x80-\xff])([A-Za-z_\x80-\xff][\w$\x80-\xff]*+))\s*+\('
+)
+"""A name in front of a parenthesis; one in another schema than Postgres's own is never known."""
+_CALLED = re.compile(rb"V\0[\0-\x3f][\0-\xff]{2}(?:\xff\xff\xff\xff|\0)")
+"""FunctionCallResponse: a function was run without SQL, and there is no tag."""
 _KNOWN = frozenset(
     {
         # Words of SQL and types that stand in front of a parenthesis.
@@ -76,6 +85,8 @@ class Changes:
         self._is_blind = False
         """Whether texts have passed unread, when nothing was kept anywhere yet."""
         self._is_changing = False
+        self._is_in_with = False
+        """The last of what was sent is in the middle of a text that has a WITH."""
         self._sent = self._said = b""
 
     def sent(self, data: bytes) -> None:
@@ -90,8 +101,12 @@ class Changes:
             return
         text = self._sent + data
         self._sent = text[-_TAIL:]
-        self._is_suspect = _WITHIN.search(text) is not None or any(
-            (match[1] or match[2]).lower() not in _KNOWN for match in _CALL.finditer(text)
+        self._is_suspect = (
+            self._changes_within(text)
+            or _CREATE.search(text) is not None
+            or any(
+                match[1] is not None or (match[2] or match[3]).lower() not in _KNOWN for match in _CALL.finditer(text)
+            )
         )
 
     def said(self, data: bytes) -> None:
@@ -103,7 +118,9 @@ class Changes:
         text = self._said + data
         self._said = text[-_TAIL:]
         if not self._is_changing:
-            self._is_changing = any(match.end() > before and self._changes(match[1]) for match in _TAG.finditer(text))
+            self._is_changing = _CALLED.search(text) is not None or any(
+                match.end() > before and self._changes(match[1]) for match in _TAG.finditer(text)
+            )
         if self._is_changing:
             if self._cache.is_kept(self._place):
                 self._end()
@@ -118,6 +135,18 @@ class Changes:
 
     def _end(self) -> None:
         self._tell(self._cache.schema_changed(self._place))
+
+    def _changes_within(self, data: bytes) -> bool:
+        """Whether a text has a change behind a WITH; it may have begun in what was sent before."""
+        for part in data.split(b"\0"):
+            match = None if self._is_in_with else _WITH.search(part)
+            begins = 0 if match is None else match.end()
+            self._is_in_with = self._is_in_with or match is not None
+            if self._is_in_with and _CHANGE.search(part, begins) is not None:
+                return True
+            is_in_with, self._is_in_with = self._is_in_with, False
+        self._is_in_with = is_in_with  # the last part goes on with what comes next
+        return False
 
     def _changes(self, tag: bytes) -> bool:
         return tag not in _HARMLESS and (self._is_suspect or tag not in _READING)

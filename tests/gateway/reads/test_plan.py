@@ -1,3 +1,4 @@
+from time import process_time
 from typing import Any
 
 import pytest
@@ -72,3 +73,13 @@ def test_what_is_no_plan_is_refused(document: Any) -> None:
 
 def test_keyword_before_a_parenthesis_is_found_too_and_does_no_harm() -> None:
     assert names_called("COALESCE(a, lower(b)) IN (1)") == {"coalesce", "lower"}
+
+
+@pytest.mark.parametrize("piece", ["a", '"', '""', '"a', "a.", "é"])
+def test_names_are_found_in_time_that_grows_with_the_text(piece: str) -> None:
+    def cost(size: int) -> float:
+        text, began = piece * (size // len(piece)), process_time()
+        names_called(text)
+        return process_time() - began
+
+    assert min(cost(64_000) for _ in range(3)) < 40 * max(min(cost(4_000) for _ in range(3)), 0.0005)

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from time import process_time
 
 import pytest
 
@@ -61,12 +62,58 @@ def test_tag_that_comes_in_two_pieces_is_found(cache: ResultCache) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [b"SELECT do_it()", b'SELECT "Do It" (1)', b"WITH x AS (\nDELETE FROM t RETURNING 1) SELECT 1", b"SELECT a.f ()"],
+    [
+        *(
+            b"SELECT do_it()",
+            b'SELECT "Do It" (1)',
+            b"WITH x AS (\nDELETE FROM t RETURNING 1) SELECT 1",
+            b"SELECT a.f ()",
+        ),
+        *(b"SELECT store.set('key', 1)", b'SELECT store . "replace"(1)', b"CREATE TABLE copied AS SELECT 1"),
+    ],
 )
 def test_reads_are_taken_for_changes_once_a_text_could_change_something(cache: ResultCache, text: bytes) -> None:
     changes = Changes(cache, PLACE)
     changes.sent(b"Q\0\0\0\x20" + text + b"\0")
     assert stamped(cache, lambda: changes.said(done(b"SELECT 1") + IDLE))
+
+
+def test_functions_of_postgres_are_known_with_their_schema(cache: ResultCache) -> None:
+    changes = Changes(cache, PLACE)
+    changes.sent(b"Q\0\0\0\x20SELECT pg_catalog.count(*), pg_catalog . now () FROM a.b\0")
+    assert not stamped(cache, lambda: changes.said(done(b"SELECT 1") + IDLE))
+
+
+def test_change_far_behind_its_with_is_found_in_whatever_pieces_it_comes(cache: ResultCache) -> None:
+    text = b"Q\0\0\0\x20WITH a AS (SELECT '" + b"x" * 1000 + b"'), b AS (UPDATE t SET id = 1) SELECT 1\0"
+    for size in (1, 7, 300):
+        changes = Changes(cache, PLACE)
+        for begin in range(0, len(text), size):
+            changes.sent(text[begin : begin + size])
+        assert stamped(cache, lambda changes=changes: changes.said(done(b"SELECT 1") + IDLE))
+
+
+def test_with_of_one_text_is_none_of_the_next(cache: ResultCache) -> None:
+    changes = Changes(cache, PLACE)
+    changes.sent(b"Q\0\0\0\x20WITH a AS (SELECT 1) SELECT 1\0Q\0\0\0\x20UPDATE t SET id = 1\0")
+    assert not stamped(cache, lambda: changes.said(done(b"SELECT 1") + IDLE))
+
+
+def test_function_that_was_called_without_sql_may_have_changed_something(cache: ResultCache) -> None:
+    for value in (b"\xff\xff\xff\xff", b"\0\0\0\x04\0\0\0\x01"):
+        reply = b"V" + (4 + len(value)).to_bytes(4) + value + IDLE
+        assert stamped(cache, lambda reply=reply: Changes(cache, PLACE).said(reply))
+
+
+@pytest.mark.parametrize("piece", [b"a", b"with ", b'"', b"a ", b"a.", b"\0", b"'", b"V\0"])
+def test_what_is_sent_costs_by_its_length_and_not_by_its_square(cache: ResultCache, piece: bytes) -> None:
+    def cost(size: int) -> float:
+        data, began = piece * (size // len(piece)), process_time()
+        Changes(cache, PLACE).sent(data)
+        Changes(cache, PLACE).said(data)
+        return process_time() - began
+
+    assert min(cost(256_000) for _ in range(3)) < 40 * max(min(cost(16_000) for _ in range(3)), 0.0005)
 
 
 def test_name_that_comes_in_two_pieces_is_found(cache: ResultCache) -> None:
