@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 NPM := $(shell command -v npm 2>/dev/null)
 DRIVERS := $(if $(NPM),tests/contract/node_modules/.package-lock.json)
 
-.PHONY: help run test check format bench bench-growth faults incident docs lock clean
+.PHONY: help run test check format bench bench-growth faults fuzz incident audit docs lock clean
 
 help:
 	@echo 'make run      a private Postgres and the gateway in front of it, on http://127.0.0.1:4444'
@@ -23,6 +23,7 @@ help:
 	@echo 'make incident 300 programs before a pool of 10: which alert came when'
 	@echo 'make bench-growth: how the cost grows with rows, columns, connections, pools and statements'
 	@echo 'make fuzz     bytes guided by coverage: TARGET=exchange RUNS=1000000'
+	@echo 'make audit    known vulnerabilities of what is installed with the gateway'
 	@echo 'make lock     renew the pinned versions in requirements/'
 	@echo 'make clean    remove what was made here, except the data in .sqlhttp'
 
@@ -47,6 +48,10 @@ bench-growth: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m tests.bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
+
+audit: $(VENV)/.dev
+	@$(PIP) install 'pip-audit>=2.9'
+	@$(BIN)/pip-audit --disable-pip --require-hashes --progress-spinner off -r requirements/gateway.txt
 
 fuzz: $(VENV)/.dev
 	@$(PIP) install atheris==3.0.0
