@@ -179,7 +179,8 @@ def _speaks_of_now(statement: Statement) -> bool:
 
 def _key(scope: Scope, statement: Statement, options: Options, asked: Asked, wish: Wish) -> bytes:
     array_mode = options.array_mode if statement.array_mode is None else statement.array_mode
-    text = _OWN_COMMENT.sub("", statement.text, count=1) if statement.text.lstrip()[:2] == "/*" else statement.text
+    own = _OWN_COMMENT.match(statement.text)
+    text = statement.text if own is None else statement.text[own.end() :]
     digest = hashlib.blake2b(digest_size=20, person=b"sqlhttp.answer.1")
     for part in (
         scope.target.encode(),

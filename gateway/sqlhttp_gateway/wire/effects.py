@@ -94,7 +94,8 @@ _MEMORABLE = 4096
 
 _LEADING = rb"\s*(?:set|reset|discard|listen|unlisten|prepare|deallocate|execute|load|do|call|drop|close)\b"
 _SUSPECT_START = re.compile(_LEADING, re.IGNORECASE)
-_SUSPECT_LATER = re.compile(rb"(?:;|\n|\*/)" + _LEADING, re.IGNORECASE)  # after a statement, or after a comment
+_ENDS = re.compile(rb";|\n|\*/")
+"""Behind these another statement may begin: the end of one, or of a comment."""
 _SUSPECT_WORDS = (b"temp", b"advisory", b"set_config", b"hold", b"lastval", b"currval", b"setseed", b"dblink_connect")
 
 _LOCAL_WORDS = frozenset({"true", "t", "on", "yes", "1"})
@@ -117,7 +118,7 @@ def _effects(text: bytes) -> Effects:
     if not (
         _SUSPECT_START.match(text)
         or any(word in lower for word in _SUSPECT_WORDS)
-        or ((b";" in text or b"--" in text or b"*/" in text) and _SUSPECT_LATER.search(text))
+        or ((b";" in text or b"--" in text or b"*/" in text) and any(map(_SUSPECT_START.match, _ENDS.split(text))))
     ):
         return NO_EFFECTS
     reading = _Reading()
