@@ -4,22 +4,27 @@ Pure text to text. A password in the file is not copied: it has no place in what
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote, urlencode
 
 from sqlhttp_gateway.check.pgbouncer_names import (
+    CERTIFICATE,
     DEFAULTS,
     IN_CONNECTION_STRING,
+    KNOWN_MODES,
     MODES,
     NUMBERS,
     ONE_PASSWORD,
     WITHOUT,
+    WORDS,
     ZERO_IS_NONE,
 )
 from sqlhttp_gateway.errors import ConfigurationError
 
-Value = str | int | float | tuple[str, ...]
+Value = str | int | float | tuple[str, ...] | Mapping[str, "Value"]
+_PORT = 6432
+"""PgBouncer's own, which its Unix socket is named after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +80,13 @@ def translate(text: str) -> Translation:
     found = Translation()
     _translate_targets(found, databases, general)
     for name, value in general.items():
-        _translate_general(found, name, value)
+        _translate_general(found, name, value, general)
     for name, default in DEFAULTS.items():
         if name not in general:
             found.note(name, f"not set, which is {default} in PgBouncer; here {NUMBERS[name]} has a default of its own")
-    for name, value in sections.get("users", []):
-        found.note(f"[users] {name}", f"{value}: roles have no settings of their own here")
+    if "listen.postgres_socket_directory" in found.settings:
+        found.settings.setdefault("listen.postgres", _PORT)
+    _translate_users(found, sections.get("users", []))
     for name, _ in sections.get("peers", []):
         found.note(f"[peers] {name}", "not needed: a cancel goes the way of its request")
     for name, value in sections.get("%include", []):
@@ -115,6 +121,7 @@ def _translate_targets(found: Translation, databases: list[_Database], general: 
         if "," in host:
             found.note(f"[databases] {first.name}", f"has several hosts ({host}); only the first is taken")
         for each in members:
+            _translate_name(found, each, "" if not number else _identifier(first.name))
             _note_database(found, each, is_first=each is first)
     found.note("password", "no password was copied: put them into the connection strings, or set DATABASE_URL")
     if len(servers) > 1:
@@ -138,17 +145,48 @@ def _url(database: _Database, host: str, port: str, general: dict[str, str]) -> 
     return f"postgres://{quote(role, safe='')}:PASSWORD@{bracketed}:{port}/{quote(name, safe='')}{query}"
 
 
+def _translate_name(found: Translation, database: _Database, target: str) -> None:
+    """What programs call a database is a tenant where it is not the database's own name; and its pool mode."""
+    if database.name not in {"*", database.database}:
+        tenant = f"tenants.{_identifier(database.name)}"
+        found.settings[f"{tenant}.databases"] = (database.name,)
+        found.settings[f"{tenant}.database"] = database.database
+        if target:
+            found.settings[f"{tenant}.target"] = target
+    mode = database.parameters.get("pool_mode", "")
+    if mode in KNOWN_MODES and database.name != "*":
+        _add(found, "tunnel.database_pool_mode", database.database, mode)
+    elif mode:
+        found.note(f"[databases] {database.name}", f"pool_mode={mode}: {MODES['statement']}")
+
+
+def _translate_users(found: Translation, users: list[tuple[str, str]]) -> None:
+    for role, text in users:
+        for name, value in _conninfo(text).items():
+            if name == "pool_mode" and value in KNOWN_MODES:
+                _add(found, "tunnel.role_pool_mode", role, value)
+            elif name == "max_user_connections" and (number := int(_number(name, value))):
+                _add(found, "limits.roles", role, {"max_concurrent": number})
+                found.note(f"[users] {role}", f"{name}={value} bounds what the role runs at once (limits.roles)")
+            else:
+                found.note(f"[users] {role}", f"{name}={value} has no counterpart for a single role")
+
+
+def _add(found: Translation, setting: str, name: str, value: Value) -> None:
+    known = found.settings.get(setting, {})
+    assert isinstance(known, Mapping)
+    found.settings[setting] = {**known, name: value}
+
+
 def _note_database(found: Translation, database: _Database, *, is_first: bool) -> None:
     name = f"[databases] {database.name}"
     if "pool_size" in database.parameters:
         size = database.parameters["pool_size"]
         text = "is connection_limit of its server here" if is_first else "has no counterpart for a single database"
         found.note(name, f"pool_size={size} {text}")
-    if database.name not in {"*", database.database}:
-        found.note(name, f"is another name for {database.database}, which programs must use here")
     if "user" in database.parameters:
         found.note(name, f"forces the role {database.parameters['user']}; here every program logs in as itself")
-    for each in ("connect_query", "pool_mode", "reserve_pool", "reserve_pool_size", "min_pool_size", "server_lifetime"):
+    for each in ("connect_query", "reserve_pool", "reserve_pool_size", "min_pool_size", "server_lifetime"):
         if each in database.parameters:
             found.note(name, f"{each} has no counterpart for a single database")
     for each in ("client_encoding", "datestyle", "timezone", "application_name"):
@@ -159,7 +197,7 @@ def _note_database(found: Translation, database: _Database, *, is_first: bool) -
             found.note(name, f"{each} has no counterpart; pool.max_total bounds all databases together")
 
 
-def _translate_general(found: Translation, name: str, value: str) -> None:
+def _translate_general(found: Translation, name: str, value: str, general: dict[str, str]) -> None:
     if name in NUMBERS:
         _translate_number(found, name, value)
     elif name == "listen_addr":
@@ -167,7 +205,20 @@ def _translate_general(found: Translation, name: str, value: str) -> None:
         found.settings["listen.host"] = "0.0.0.0" if first == "*" else first
         if "," in value:
             found.note(name, f"only the first of {value} is taken")
+    elif name in WORDS:
+        found.settings[WORDS[name]] = value
+    elif name == "client_tls_sslmode":
+        found.note(name, f"{value}: with a certificate both ports speak TLS, as programs ask for it on listen.postgres")
+    elif name in CERTIFICATE:
+        if general.get("client_tls_sslmode", "disable") != "disable":
+            found.settings[CERTIFICATE[name]] = value
+        else:
+            found.note(name, "of no use without client_tls_sslmode")
+    elif name == "admin_users":
+        found.settings["admin.roles"] = tuple(each.strip() for each in value.split(",") if each.strip())
     elif name == "pool_mode":
+        if value in KNOWN_MODES:
+            found.settings["tunnel.pool_mode"] = value
         found.note(name, f"{value}: {MODES.get(value, 'not a mode that is known')}")
     elif name == "auth_type":
         _translate_auth_type(found, value)
@@ -186,7 +237,7 @@ def _translate_general(found: Translation, name: str, value: str) -> None:
 def _translate_number(found: Translation, name: str, value: str) -> None:
     number = _number(name, value)
     ours = NUMBERS[name]
-    if not number and name in ZERO_IS_NONE and ours != "statement.timeout":
+    if not number and name in ZERO_IS_NONE:
         found.note(name, f"0 sets no limit in PgBouncer; {ours} needs one, so that its default stays")
         return
     if name in {"default_pool_size"} and not number:
@@ -195,6 +246,8 @@ def _translate_number(found: Translation, name: str, value: str) -> None:
     found.settings[ours] = number
     if name == "max_client_conn":
         found.note(name, "counts connections of clients; here it bounds the requests that wait for one pool")
+    if name == "listen_port":
+        found.note(name, "for Postgres's own wire, where other machines' passwords need TLS; HTTP is at listen.port")
     if name == "query_wait_timeout":
         found.note(name, "a request that waits longer gets 503 and may be sent again")
 
@@ -224,6 +277,10 @@ def _identifier(name: str) -> str:
 def _toml(value: Value) -> str:
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{_toml(name)} = {_toml(each)}' for name, each in value.items())}}}"
     return str(value)
 
 

@@ -15,16 +15,29 @@ NUMBERS = {
     "max_client_conn": "pool.max_waiting",
     "max_prepared_statements": "pool.statement_cache_size",
     "listen_backlog": "listen.backlog",
+    "listen_port": "listen.postgres",
+    "client_idle_timeout": "tunnel.client_idle_timeout",
+    "client_login_timeout": "tunnel.startup_timeout",
+    "idle_transaction_timeout": "tunnel.idle_in_transaction_timeout",
+    "transaction_timeout": "tunnel.transaction_timeout",
 }
 """PgBouncer's names of numbers that mean the same here."""
 ZERO_IS_NONE = frozenset(
-    {"query_timeout", "query_wait_timeout", "server_idle_timeout", "server_lifetime", "max_client_conn"}
+    {"query_wait_timeout", "server_idle_timeout", "server_lifetime", "max_client_conn", "client_login_timeout"}
 )
+"""What 0 switches off there, and cannot be 0 here."""
+WORDS = {
+    "unix_socket_dir": "listen.postgres_socket_directory",
+    "unix_socket_mode": "listen.unix_socket_mode",
+}
+"""The same for texts."""
+CERTIFICATE = {"client_tls_cert_file": "listen.tls_certificate", "client_tls_key_file": "listen.tls_key"}
+"""The same for what client_tls_sslmode switches on."""
 DEFAULTS = {"default_pool_size": 20, "query_wait_timeout": 120, "server_idle_timeout": 600, "max_client_conn": 100}
 """PgBouncer's, where ours differ enough to be noticed."""
 
 _BUILT_IN = "the gateway scrubs a connection itself before it is lent again"
-_TLS_IN_FRONT = "TLS towards programs is the business of what stands in front of the gateway"
+_TLS_OURS = "TLS 1.2 and newer with Python's own choice of ciphers; programs prove a password"
 _LOG = "see the section log: the gateway writes to stderr, one line a request at most"
 _SYSTEM = "left to the operating system's defaults"
 ONE_PASSWORD = "a caller's password is checked by Postgres's own rules"
@@ -52,25 +65,19 @@ WITHOUT = {
     "server_round_robin": "the connection used last is used next",
     "server_login_retry": "the next request tries again",
     "track_extra_parameters": _BUILT_IN,
-    "ignore_startup_parameters": "a request over HTTP has no start-up parameters",
-    "disable_pqexec": "requests over HTTP use the extended protocol only, one statement each",
+    "ignore_startup_parameters": "parameters that Postgres does not know are refused by Postgres",
+    "disable_pqexec": "a request over HTTP is one statement of the extended protocol; listen.postgres takes both",
     "application_name_add_host": "application_name may be given in the connection string",
-    "client_idle_timeout": "see listen.keep_alive",
-    "client_login_timeout": "see request.read_timeout",
-    "idle_transaction_timeout": "no transaction of a request over HTTP is ever idle",
-    "transaction_timeout": "statement.timeout bounds each statement",
     "cancel_wait_timeout": "see statement.cancel_timeout",
     "suspend_timeout": "see drain.grace",
     "autodb_idle_timeout": "pools that are not used are dropped after pool.idle_timeout",
     "query_wait_notify": "not known here",
-    "admin_users": "see admin.allow_from: there is no admin console, but /status and /metrics",
-    "stats_users": "see admin.allow_from",
+    "admin_users": "",
+    "stats_users": "the console is for admin.roles alone; /status and /metrics are for admin.allow_from",
     "stats_period": "/metrics is always up to date",
-    "listen_port": "the gateway speaks HTTP on a port of its own (listen.port)",
     "listen_addr": "",
-    "unix_socket_dir": "the gateway listens on TCP",
-    "unix_socket_mode": "the gateway listens on TCP",
-    "unix_socket_group": "the gateway listens on TCP",
+    "client_tls_sslmode": "",
+    "unix_socket_group": "its sockets have the group of the process; see listen.unix_socket_mode",
     "so_reuseport": "listen.workers shares the port over several processes",
     "peer_id": "a cancel needs no peers: it goes the way of its request",
     "pidfile": "the service manager knows the process",
@@ -92,9 +99,6 @@ WITHOUT = {
     "server_tls13_ciphers": _SYSTEM,
     **dict.fromkeys(
         (
-            "client_tls_sslmode",
-            "client_tls_key_file",
-            "client_tls_cert_file",
             "client_tls_ca_file",
             "client_tls_protocols",
             "client_tls_ciphers",
@@ -102,7 +106,7 @@ WITHOUT = {
             "client_tls_ecdhcurve",
             "client_tls_dheparams",
         ),
-        _TLS_IN_FRONT,
+        _TLS_OURS,
     ),
     **dict.fromkeys(
         (
@@ -135,8 +139,10 @@ WITHOUT = {
 IN_CONNECTION_STRING = frozenset({"server_tls_sslmode", "server_tls_ca_file"})
 """What becomes part of the connection strings."""
 MODES = {
-    "transaction": "every request over HTTP is one transaction, as here",
-    "session": "every request over HTTP is one transaction: session state does not last from one to the next",
-    "statement": "every request over HTTP is one transaction, and a batch may have several statements",
+    "transaction": "as here: a request over HTTP is one transaction, and listen.postgres has tunnel.pool_mode",
+    "session": "tunnel.pool_mode, for listen.postgres and WebSockets; a request over HTTP is one transaction always",
+    "statement": "no counterpart; with tunnel.pool_mode = transaction a transaction may have several statements",
 }
 """What the pool modes mean here."""
+KNOWN_MODES = frozenset({"transaction", "session"})
+"""Those that are a value of tunnel.pool_mode."""

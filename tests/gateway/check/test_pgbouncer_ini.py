@@ -16,10 +16,16 @@ reports = host=db1.internal port=5433 dbname=reporting
 archive = host=db2.internal connect_query='SELECT 1' timezone=UTC
 * = host=db1.internal port=5433
 [users]
-batch = pool_mode=session max_user_connections=5
+batch = pool_mode=session max_user_connections=5 reserve_pool_size=1
 [pgbouncer]
 listen_addr = *
 listen_port = 6432
+unix_socket_dir = /run/pgbouncer
+admin_users = alice, bob
+client_tls_sslmode = allow
+client_tls_cert_file = /etc/tls.crt
+client_tls_key_file = /etc/tls.key
+client_idle_timeout = 60
 auth_type = scram-sha-256
 auth_file = /etc/pgbouncer/userlist.txt
 pool_mode = transaction
@@ -47,6 +53,17 @@ def test_pools_timeouts_and_address_become_settings() -> None:
     settings = translate(EXAMPLE).settings
     assert {name: value for name, value in settings.items() if not name.endswith("url")} == {
         "listen.host": "0.0.0.0",
+        "listen.postgres": 6432,
+        "listen.postgres_socket_directory": "/run/pgbouncer",
+        "listen.tls_certificate": "/etc/tls.crt",
+        "listen.tls_key": "/etc/tls.key",
+        "admin.roles": ("alice", "bob"),
+        "tunnel.client_idle_timeout": 60,
+        "tunnel.pool_mode": "transaction",
+        "tunnel.role_pool_mode": {"batch": "session"},
+        "limits.roles": {"batch": {"max_concurrent": 5}},
+        "tenants.reports.databases": ("reports",),
+        "tenants.reports.database": "reporting",
         "pool.max_size": 25,
         "pool.min_size": 5,
         "pool.max_waiting": 2000,
@@ -68,6 +85,26 @@ def test_settings_file_is_accepted_as_it_is(tmp_path: Path) -> None:
     settings = load_settings(file=tmp_path / "sqlhttp.toml")
     assert (settings.pool.max_size, settings.pool.wait_timeout, settings.listen.host) == (25, 10.5, "0.0.0.0")
     assert "archive" in settings.targets
+    assert settings.tunnel.role_pool_mode == {"batch": "session"}
+    assert settings.limits.roles["batch"].max_concurrent == 5
+    assert (settings.tenants["reports"].databases, settings.tenants["reports"].database) == (("reports",), "reporting")
+    assert (settings.listen.postgres, settings.admin.roles) == (6432, ("alice", "bob"))
+
+
+def test_pool_modes_of_databases_and_servers_of_other_names_are_kept() -> None:
+    settings = translate("[databases]\na = host=one\nb = host=two dbname=c pool_mode=session\n").settings
+    assert settings["tunnel.database_pool_mode"] == {"c": "session"}
+    assert settings["tenants.b.target"] == "b"
+
+
+def test_certificate_that_pgbouncer_does_not_use_is_not_used_here() -> None:
+    translation = general("client_tls_cert_file = tls.crt")
+    assert "listen.tls_certificate" not in translation.settings
+    assert notes(translation, "client_tls_cert_file")
+
+
+def test_socket_without_a_port_has_pgbouncer_s_own_number() -> None:
+    assert general("unix_socket_dir = /tmp").settings["listen.postgres"] == 6432
 
 
 def test_passwords_are_not_copied() -> None:
@@ -83,9 +120,11 @@ def test_everything_without_a_counterpart_is_named() -> None:
         "pool_size=30 is connection_limit of its server here",
         "forces the role shop; here every program logs in as itself",
     ]
-    assert notes(translation, "[databases] reports") == ["is another name for reporting, which programs must use here"]
     assert len(notes(translation, "[databases] archive")) == 2
-    assert notes(translation, "[users] batch")
+    assert notes(translation, "[users] batch") == [
+        "max_user_connections=5 bounds what the role runs at once (limits.roles)",
+        "reserve_pool_size=1 has no counterpart for a single role",
+    ]
     assert notes(translation, "unheard_of") == ["not a setting of PgBouncer that is known"]
     assert "scrubs" in notes(translation, "server_reset_query")[0]
     assert "needs one" in notes(translation, "server_idle_timeout")[0]
@@ -95,6 +134,7 @@ def test_every_line_of_the_file_shows_up_as_a_setting_or_as_a_note() -> None:
     translation = translate(EXAMPLE)
     told = {note.name for note in translation.notes}
     silent = {"default_pool_size", "min_pool_size", "listen_addr", "server_tls_sslmode"}  # they mean the same here
+    silent |= {"unix_socket_dir", "admin_users", "client_tls_cert_file", "client_tls_key_file", "client_idle_timeout"}
     for line in EXAMPLE.split("[pgbouncer]")[1].strip().splitlines():
         name = line.split(" = ")[0]
         assert name in told | silent, name
@@ -106,7 +146,7 @@ def test_defaults_that_differ_are_mentioned_when_they_were_left_to_pgbouncer() -
 
 
 @pytest.mark.parametrize(
-    ("mode", "word"), [("session", "session state does not last"), ("statement", "a batch may have several")]
+    ("mode", "word"), [("session", "is one transaction always"), ("statement", "may have several statements")]
 )
 def test_pool_mode_is_explained(mode: str, word: str) -> None:
     assert word in notes(general(f"pool_mode = {mode}"), "pool_mode")[0]
