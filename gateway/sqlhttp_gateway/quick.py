@@ -141,13 +141,14 @@ class Quick:
 
 
 class Errand:
-    """One request on its way: to a connection, to Postgres and back."""
+    """One request on its way: to a connection, to Postgres and back. Also its own turn in the line of the gate."""
 
     __slots__ = (
         "_asker",
         "_caller",
         "_cancelled",
         "_coming",
+        "_deadline",
         "_deliver",
         "_lease",
         "_leased",
@@ -155,6 +156,7 @@ class Errand:
         "_request",
         "_started",
         "_story",
+        "_told",
         "_turn",
     )
 
@@ -168,8 +170,13 @@ class Errand:
         self._story = story
         self._deliver: Deliver | None = deliver
         self._cancelled = False
+        self._told: GatewayError | bool | None = None
+        """What came of standing in line: False as long as it stands there, True with the permit, or why it has none.
+        None before and after."""
+        self._deadline = 0.0
+        """When it may wait for a connection no longer, in the gate's time."""
         self._coming: Any = None
-        """What fetches the lease, when that has to be waited for: a coroutine that is stepped by hand."""
+        """What opens a connection under the permit, or waits for one: a coroutine that is stepped by hand."""
         self._turn: asyncio.Future[Any] | None = None
         """What that waits for."""
         self._lease: Lease | None = None
@@ -178,26 +185,68 @@ class Errand:
 
     def begin(self) -> None:
         """Take a connection, or stand in line for one."""
-        pool, registry = self._caller.pool, self._quick.registry
-        lease = registry.try_lease(pool)
+        pool = self._caller.pool
+        lease = self._quick.registry.try_lease(pool)
         if lease is not None:
             self._run(lease)
-        else:
-            connection_string = self._asker.connection_string
-            self._coming = registry.lease(pool, lambda: password_of(connection_string))
-            self._step()
+            return
+        self._told = False
+        try:
+            self._deadline = pool.stand(self)
+        except GatewayError as error:
+            self.set_exception(error)
 
     def cancel(self, msg: str | None = None) -> None:
         """The program has left, or the gateway stops: the statement is cancelled, and nothing is delivered."""
         if self._deliver is None or self._cancelled:
             return
         self._cancelled = True
-        if self._turn is not None:
+        if self._told is False:
+            self._caller.pool.gate.give_up(self)
+            self._finish(None)
+        elif self._turn is not None:
             self._turn.cancel()  # if it has come in this very tick, the step that follows gives it back
         elif self._lease is not None:
             self._finish(None)
 
+    # ── Turn: what the gate tells, which goes on in the next turn of the loop, as a future's waiter would ──
+
+    def done(self) -> bool:
+        """Whether the gate has nothing to tell any more."""
+        return self._told is not False or self._cancelled
+
+    def set_result(self, result: None, /) -> None:
+        """The permit has come."""
+        self._told = True
+        self._quick.loop.call_soon(self._admitted)
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """It does not come."""
+        assert isinstance(exception, GatewayError)
+        self._told = exception
+        self._quick.loop.call_soon(self._admitted)
+
     # ── inside ──
+
+    def _admitted(self) -> None:
+        """Take the connection that is idle; where there is none, it has to be waited for or opened."""
+        told, self._told = self._told, None
+        pool, registry = self._caller.pool, self._quick.registry
+        if self._cancelled:
+            if told is True:
+                pool.gate.leave()  # the permit arrived in the tick of the cancellation
+            self._finish(None)
+            return
+        if isinstance(told, GatewayError):
+            self._finish(self._story.refused(told))
+            return
+        lease = registry.take_lease(pool)
+        if lease is not None:
+            self._run(lease)
+            return
+        connection_string = self._asker.connection_string
+        self._coming = registry.lease_admitted(pool, lambda: password_of(connection_string), deadline=self._deadline)
+        self._step()
 
     def _step(self, _: object = None) -> None:
         """Go on fetching the lease. A task would do the same, for 2 µs more."""

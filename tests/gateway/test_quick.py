@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from sqlhttp_gateway.errors import RemoteProtocolError
+from sqlhttp_gateway.errors import RemoteProtocolError, TargetDown
 from sqlhttp_gateway.events import Answered, Bug
 from sqlhttp_gateway.neon.headers import REQUEST_HEADERS
+from sqlhttp_gateway.pools.gate import Gate
 from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.quick import _PLAIN_HEADERS, Asker, Quick
 from sqlhttp_gateway.reply import Reply
@@ -65,6 +66,16 @@ class Asking:
         if errand is None:
             answer.set_result(_SERVICE)
         return errand, answer
+
+
+async def full_gate(asking: Asking) -> Gate:
+    """The gate with both of its permits taken, and a connection idle behind it."""
+    await asking.of_service(one("SELECT 1"))
+    gate = asking.pool.gate
+    await until(lambda: asking.pool.idle > 0 and not gate.in_use)
+    assert gate.try_enter()
+    assert gate.try_enter()
+    return gate
 
 
 def encoded(body: object) -> bytes:
@@ -303,20 +314,59 @@ async def test_who_leaves_in_line_gives_up_its_place_alone(asking: Asking) -> No
 
 async def test_who_leaves_in_the_tick_of_its_turn_passes_the_connection_on(asking: Asking) -> None:
     await asking.of_service(one("SELECT 1"))
-    leases = [
-        await asking.quick.registry.lease(asking.pool, lambda: asking.app.database.password.encode()) for _ in "ab"
-    ]
+    gate = await full_gate(asking)
     leaving, _ = asking.begin(one("SELECT 1"))
     _, staying = asking.begin(one("SELECT 2"))
-    turn = leaving._turn
-    leases[0].release()
-    await until(turn.done)
+    gate.leave()
+    assert leaving.done()
     leaving.cancel()
     async with asyncio.timeout(DEADLINE):
         reply = await staying
     assert isinstance(reply, Reply)
-    leases[1].release()
-    await until(lambda: not asking.pool.gate.in_use and not asking.pool.gate.waiting)
+    gate.leave()
+    await until(lambda: not gate.in_use and not gate.waiting)
+
+
+async def test_who_leaves_in_the_tick_of_a_refusal_gives_no_permit_back(asking: Asking) -> None:
+    gate = await full_gate(asking)
+    leaving, answer = asking.begin(one("SELECT 1"))
+    gate.refuse_waiters(TargetDown("the server is down"))
+    leaving.cancel()
+    await until(lambda: asking.app.answered()[-1].status == CLOSED_REQUEST)
+    assert gate.in_use == 2
+    assert not answer.done()
+    gate.leave()
+    gate.leave()
+
+
+async def test_connection_that_breaks_while_its_next_holder_stands_in_line_is_not_used(asking: Asking) -> None:
+    gate = await full_gate(asking)
+    _, answer = asking.begin(one("SELECT 1"))
+    for backend in asking.pool.idle_backends:
+        backend.abandon()
+    gate.leave()
+    gate.leave()
+    async with asyncio.timeout(DEADLINE):
+        reply = await answer
+    assert isinstance(reply, Reply)
+    assert reply.status == 200
+    await until(lambda: not gate.in_use)
+
+
+async def test_refusal_is_delivered_when_begin_has_answered(asking: Asking) -> None:
+    """Whoever begins a request is not told of its end before it knows that it has begun."""
+    gate = await full_gate(asking)
+    gate.resize(2, max_waiting=0)
+    errand, answer = asking.begin(one("SELECT 1"))
+    assert errand is not None
+    assert not answer.done()
+    async with asyncio.timeout(DEADLINE):
+        reply = await answer
+    assert isinstance(reply, Reply)
+    assert reply.status == 503
+    errand.cancel()
+    gate.leave()
+    gate.leave()
 
 
 async def test_statement_of_a_program_that_left_is_cancelled_and_its_connection_kept(asking: Asking) -> None:

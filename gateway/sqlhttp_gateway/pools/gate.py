@@ -113,34 +113,48 @@ class Gate:
             WaitTimeout: no permit came free within `timeout` seconds.
             ShuttingDown: the gate was stopped.
         """
-        if self._stopped:
-            raise ShuttingDown("the gateway is shutting down", retry_after=1)
         if self.try_enter():
             return
-        if len(self._places) >= self._max_waiting:
-            self._make_room(tenant)
-        turn: Turn = self._loop.create_future()
-        now = self._loop.time()
-        if self._paused_at is None:
-            self._line.join(turn, Place(tenant, now - self._stood_still, timeout))
-            self._expiries.set(turn, now + timeout)
-        else:
-            self._line.join(turn, Place(tenant, now - self.stood_still, timeout))
-            self._expiries.set(turn, now + self._pause_limit)
+        turn: asyncio.Future[None] = self._loop.create_future()
+        self.stand(turn, timeout, tenant=tenant)
         try:
             await turn
         except asyncio.CancelledError:
-            self._line.leave(turn)
+            self.give_up(turn)
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.leave()  # the permit arrived in the tick of the cancellation
             raise
-        finally:
-            self._expiries.drop(turn)
+
+    def stand(self, turn: Turn, timeout: float, *, tenant: str = "") -> float:
+        """`enter` for one that does not wait itself: `turn` is told when it has the permit, or what `enter` raises.
+
+        Answers the deadline, in the gate's time: the loop's less what `stood_still`.
+
+        Raises:
+            QueueFull, ShuttingDown: as `enter`; `turn` is told nothing then.
+        """
+        if self._stopped:
+            raise ShuttingDown("the gateway is shutting down", retry_after=1)
+        now = self._loop.time()
+        since = now - (self._stood_still if self._paused_at is None else self.stood_still)
+        if self.try_enter():
+            turn.set_result(None)
+            return since + timeout
+        if len(self._places) >= self._max_waiting:
+            self._make_room(tenant)
+        self._line.join(turn, Place(tenant, since, timeout))
+        self._expiries.set(turn, now + (timeout if self._paused_at is None else self._pause_limit))
+        return since + timeout
+
+    def give_up(self, turn: Turn) -> None:
+        """Stand in line no more. A permit that `turn` was told of is its own to give back."""
+        self._line.leave(turn)
+        self._expiries.drop(turn)
 
     def leave(self) -> None:
         """Give a permit back: to whose turn it is, if anybody waits."""
         self._free += 1
-        if self._places:
+        if self._places:  # asked here, too: for most who leave nobody waits
             self._pass_on()
 
     def resize(self, permits: int, *, max_waiting: int) -> None:
@@ -179,6 +193,7 @@ class Gate:
     def refuse_waiters(self, error: GatewayError) -> None:
         """Let everyone in line fail with `error`."""
         for turn in self._line.clear():
+            self._expiries.drop(turn)
             if not turn.done():
                 turn.set_exception(error)
 
@@ -186,11 +201,12 @@ class Gate:
 
     def _pass_on(self) -> None:
         """Give what is free to those whose turn it is."""
-        while self._free > 0 and self._line and self._paused_at is None:
+        while self._free > 0 and self._places and self._paused_at is None:
             turn = self._line.next()
             if turn is None:
                 return
             self._free -= 1
+            self._expiries.drop(turn)
             turn.set_result(None)
 
     def _make_room(self, tenant: str) -> None:
@@ -206,7 +222,7 @@ class Gate:
             longest = self._line.place(last).tenant
             if self._line.length(longest) > self._line.length(tenant) + 1:
                 error = self._full(self._line.length(longest))
-                self._line.leave(last)
+                self.give_up(last)
                 if not last.done():
                     last.set_exception(error)
                 return

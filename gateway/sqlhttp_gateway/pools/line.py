@@ -4,14 +4,24 @@ Within a queue it is first in, first out. What whoever is served gets, and how l
 A tenant without anybody in line costs nothing.
 """
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-Turn = asyncio.Future[Any]
-"""A place in line, for whoever waits to be told by."""
 T = TypeVar("T", bound=Hashable)
+
+
+class Turn(Hashable, Protocol):
+    """A place in line, for whoever waits to be told by: a future, or what goes on by itself once it is told."""
+
+    def done(self) -> bool:
+        """Whether it was told, or has given up."""
+
+    def set_result(self, result: Any, /) -> None:
+        """Tell it what it waited for."""
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """Tell it that this does not come."""
 
 
 class Place(NamedTuple, Generic[T]):

@@ -146,21 +146,41 @@ class Pool:
             GatewayError: whatever `connect` raises when a new one cannot be opened.
         """
         timeout = self._settings.wait_timeout if timeout is None else timeout
+        self._make_way()
+        deadline = self.loop.time() - self.gate.stood_still + timeout
+        await self.gate.enter(timeout, tenant)
+        return await self.acquire_admitted(password, deadline=deadline, tenant=tenant)
+
+    def stand(self, turn: Turn) -> float:
+        """Stand in line for a connection without waiting oneself: `turn` is told when its permit has come.
+
+        `take` is what follows, and `acquire_admitted`, by the deadline that this answers, where that gives nothing;
+        or `gate.leave`. Who wants to wait no longer has `gate.give_up`.
+
+        Raises:
+            QueueFull, ShuttingDown, TargetDown: as `acquire`; `turn` is told nothing then.
+        """
+        self._make_way()
+        return self.gate.stand(turn, self._settings.wait_timeout)
+
+    def take(self) -> Backend | None:
+        """An idle connection, for one whose permit has come; None, and the permit stays, when there is none."""
+        if self._idle and not self._idle[-1].closing:
+            return self._idle.pop()
+        return None
+
+    async def acquire_admitted(self, password: Password, *, deadline: float, tenant: str = "") -> Backend:
+        """The rest of `acquire` for one whose permit has come. `deadline` is in the gate's time: see `Gate.stand`.
+
+        Raises what `acquire` raises; the permit is given back then.
+        """
         gate = self.gate
-        if self.breaker is not None and self.breaker.is_open and not self._idle and not gate.is_paused:
-            raise self.breaker.refusal()
-        deadline = self.loop.time() - gate.stood_still + timeout
-        if not self._idle:
-            # One that was used a moment ago is left where it is as long as another may be opened beside it.
-            self.lingering.reclaim(older_than=_FRESH if gate.in_use < self._settings.max_size else 0.0)
-        while True:
-            await gate.enter(max(0.0, deadline - self.loop.time() + gate.stood_still), tenant)
-            if not self._idle:
-                break
+        while self._idle:
             backend = self._idle.pop()
             if not backend.closing:
                 return backend
             self.discard(backend, "lost")  # as in try_acquire
+            await gate.enter(max(0.0, deadline - self.loop.time() + gate.stood_still), tenant)
         returned = await self._await_returning(tenant)
         if returned is not None:
             return returned
@@ -185,17 +205,18 @@ class Pool:
 
     def release(self, backend: Backend) -> None:
         """Take back a clean connection: for the next in line, or to keep it idle."""
+        now = self.loop.time()
         if backend.is_lost or backend.closing:
             self.discard(backend, "broken")
         elif self._turns_away:
             self.discard(backend, self._turns_away)
-        elif self.loop.time() >= backend.expires_at:
+        elif now >= backend.expires_at:
             self.discard(backend, _age(backend))
         elif self._owes_permit() or self._owes_budget():
             self.discard(backend, "evicted")
         else:
-            backend.idle_since = self.last_used = self.loop.time()
-            turn = self._expecting.next() if self._expecting else None
+            backend.idle_since = self.last_used = now
+            turn = self._expecting.next() if self._expecting.places else None
             if turn is not None:
                 turn.set_result(backend)
             else:
@@ -349,6 +370,19 @@ class Pool:
 
     # ── inside ──
 
+    def _make_way(self) -> None:
+        """For one who is about to wait: refuse where none can be had, and have back what only lingers.
+
+        Raises:
+            TargetDown: the breaker is open, and no connection is idle.
+        """
+        if self._idle:
+            return
+        if self.breaker is not None and self.breaker.is_open and not self.gate.is_paused:
+            raise self.breaker.refusal()
+        # One that was used a moment ago is left where it is as long as another may be opened beside it.
+        self.lingering.reclaim(older_than=_FRESH if self.gate.in_use < self._settings.max_size else 0.0)
+
     def _owes_permit(self) -> bool:
         """More connections are out than there may be since the last `reconfigure`, those on their end not counted."""
         return self.gate.is_over and self.gate.in_use - len(self._ending) > self._settings.max_size
@@ -369,14 +403,14 @@ class Pool:
         """A connection whose scrub is under way, if there is one to spare: it is free long before a new one is open."""
         if len(self.returning) <= len(self._expecting):
             return None
-        turn: Turn = self.loop.create_future()
+        turn: asyncio.Future[Any] = self.loop.create_future()
         expiry = self.loop.call_later(_RETURNING_WAIT, _fulfil, turn)
         try:
             return await self._receive(turn, self.loop.time(), tenant)
         finally:
             expiry.cancel()
 
-    async def _receive(self, turn: Turn, since: float, tenant: str) -> Backend | None:
+    async def _receive(self, turn: asyncio.Future[Any], since: float, tenant: str) -> Backend | None:
         """The next connection that comes back; or None, once someone else has fulfilled `turn`.
 
         The caller holds a permit; on any failure it is given back.
@@ -416,7 +450,7 @@ class Pool:
 
     async def _await_budget(self, timeout: float, tenant: str, *, takes_returned: bool) -> Backend | None:
         """A unit of the budget, or a connection of this pool that comes back sooner."""
-        turn: Turn = self.loop.create_future()
+        turn: asyncio.Future[Any] = self.loop.create_future()
         self.reserving[turn] = since = self.loop.time()
         self._budget.wait(turn, Claim(self.key, tenant), since, timeout)
         try:
@@ -554,13 +588,13 @@ def _way_to(upstream: Upstream) -> tuple[object, ...]:
     return upstream.target, way, upstream.server_settings, upstream.is_pooler, upstream.pool.statement_cache_size
 
 
-def _fulfil(turn: Turn) -> None:
+def _fulfil(turn: asyncio.Future[Any]) -> None:
     """Nothing came."""
     if not turn.done():
         turn.set_result(None)
 
 
-def _is_fulfilled(turn: Turn) -> bool:
+def _is_fulfilled(turn: asyncio.Future[Any]) -> bool:
     return turn.done() and not turn.cancelled() and turn.exception() is None
 
 

@@ -122,6 +122,21 @@ class PoolRegistry:
             return None
         return Lease(pool, backend, cancel_timeout=self._cancel_timeout, observe=self._observe)
 
+    def take_lease(self, pool: Pool) -> Lease | None:
+        """A lease for one whose permit has come by `pool.stand`; None, and the permit stays, when none is idle."""
+        backend = pool.take()
+        if backend is None:
+            return None
+        return Lease(pool, backend, cancel_timeout=self._cancel_timeout, observe=self._observe)
+
+    async def lease_admitted(self, pool: Pool, password: Password, *, deadline: float) -> Lease:
+        """The same, where it takes longer.
+
+        Raises what `Pool.acquire_admitted` raises.
+        """
+        backend = await pool.acquire_admitted(password, deadline=deadline)
+        return Lease(pool, backend, cancel_timeout=self._cancel_timeout, observe=self._observe)
+
     async def lease(self, pool: Pool, password: Password, *, timeout: float | None = None, tenant: str = "") -> Lease:
         """A lease, waiting for it among the requests of `tenant`.
 

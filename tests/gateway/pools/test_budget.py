@@ -8,7 +8,6 @@ import pytest
 from sqlhttp_gateway.errors import WaitTimeout
 from sqlhttp_gateway.pools import budget as budget_module
 from sqlhttp_gateway.pools.budget import Budget, Claim
-from sqlhttp_gateway.pools.line import Turn
 
 LONG = 60.0  # seconds; never waited for
 CLAIM = Claim("p", "")
@@ -25,7 +24,7 @@ class Place:
         self.evictions += 1
         return False
 
-    def stand(self, timeout: float = LONG, *, pool: str = "p", tenant: str = "") -> Turn:
+    def stand(self, timeout: float = LONG, *, pool: str = "p", tenant: str = "") -> "asyncio.Future[Any]":
         """One more in line."""
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[Any] = loop.create_future()

@@ -489,3 +489,93 @@ async def test_no_permit_is_lost_or_doubled_through_pauses_and_resizes_among_ten
     seen = {type(outcome) for outcome in outcomes}
     assert {type(None), asyncio.CancelledError, QueueFull} <= seen
     assert seen <= {type(None), asyncio.CancelledError, QueueFull, WaitTimeout}
+
+
+# ── standing in line without waiting ─────────────────────────────────────────────────────────────────────────────────
+
+
+class Told:
+    """A turn that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.outcome: object = ()
+
+    def done(self) -> bool:
+        return self.outcome != ()
+
+    def set_result(self, result: object, /) -> None:
+        assert not self.done()
+        self.outcome = result
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        assert not self.done()
+        self.outcome = exception
+
+
+async def test_whoever_stands_without_waiting_is_told_at_once_where_there_is_room(gate: Gate) -> None:
+    turn = Told()
+    gate.stand(turn, LONG)
+    assert turn.outcome is None
+    assert gate.in_use == 1
+    gate.leave()
+
+
+async def test_those_who_stand_and_those_who_wait_share_one_line(gate: Gate) -> None:
+    await gate.enter(LONG)
+    first, third = Told(), Told()
+    gate.stand(first, LONG)
+    second = await waiting(gate)
+    gate.stand(third, LONG)
+    gate.leave()
+    assert (first.done(), second.done(), third.done()) == (True, False, False)
+    gate.leave()
+    await second
+    assert not third.done()
+    gate.leave()
+    assert third.outcome is None
+    gate.leave()
+
+
+async def test_whoever_gives_up_standing_is_told_nothing_more() -> None:
+    with fake_time() as clock:
+        gate = Gate(1, max_waiting=3, name="n")
+        await gate.enter(LONG)
+        turn = Told()
+        gate.stand(turn, LONG)
+        gate.give_up(turn)
+        clock.advance(LONG + 1)
+        await turns()
+        gate.leave()
+        assert not turn.done()
+        assert gate.in_use == 0
+
+
+async def test_one_who_stands_is_told_when_its_time_is_over() -> None:
+    with fake_time() as clock:
+        gate = Gate(1, max_waiting=3, name="n")
+        await gate.enter(LONG)
+        turn = Told()
+        assert gate.stand(turn, LONG) == asyncio.get_running_loop().time() + LONG
+        clock.advance(LONG + 1)
+        await turns()
+        assert isinstance(turn.outcome, WaitTimeout)
+        assert gate.waiting == 0
+
+
+async def test_one_who_was_told_has_no_deadline_left(gate: Gate) -> None:
+    await gate.enter(LONG)
+    turn = Told()
+    gate.stand(turn, SHORT)
+    gate.leave()
+    assert not gate._expiries
+    gate.leave()
+
+
+async def test_one_who_cannot_stand_hears_so_by_the_exception_alone(gate: Gate) -> None:
+    await gate.enter(LONG)
+    gate.resize(1, max_waiting=0)
+    turn = Told()
+    with pytest.raises(QueueFull):
+        gate.stand(turn, LONG)
+    assert not turn.done()
+    gate.leave()

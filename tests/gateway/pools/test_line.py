@@ -1,10 +1,11 @@
 """Several tenants in one line."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from sqlhttp_gateway.pools.line import Line, Place, Turn
+from sqlhttp_gateway.pools.line import Line, Place
 
 
 @pytest.fixture
@@ -12,18 +13,18 @@ async def line() -> Line[str]:
     return Line()
 
 
-def join(line: Line[str], *tenants: str) -> list[Turn]:
+def join(line: Line[str], *tenants: str) -> "list[asyncio.Future[Any]]":
     """One more in line for each of these."""
     loop = asyncio.get_running_loop()
     turns = []
     for number, tenant in enumerate(tenants):
-        turn: Turn = loop.create_future()
+        turn: asyncio.Future[Any] = loop.create_future()
         line.join(turn, Place(tenant, float(number), 1.0))
         turns.append(turn)
     return turns
 
 
-def served(line: Line[str], turns: list[Turn]) -> list[int]:
+def served(line: Line[str], turns: "list[asyncio.Future[Any]]") -> list[int]:
     """All that wait, by their numbers, in the order in which they are served."""
     order = []
     while (turn := line.next()) is not None:
