@@ -18,14 +18,28 @@ from sqlhttp_gateway.cache.stamps import Place
 from sqlhttp_gateway.cache.store import Entry
 from sqlhttp_gateway.errors import GatewayError, NotCached, PostgresError, RequestCancelled, StatementTimeout
 from sqlhttp_gateway.events import Cached, Observer
-from sqlhttp_gateway.model import Batch, Options, Result, Statement, TransactionOptions
+from sqlhttp_gateway.model import Batch, Bookmark, Options, Result, Statement, TransactionOptions
+from sqlhttp_gateway.neon.bookmark import BOOKMARK, encode_bookmark
 from sqlhttp_gateway.neon.caching import AGE, CACHE_STATUS, encode_status
 from sqlhttp_gateway.reads.verdict import NOTHING, UNKNOWN, Verdict, has_plan
 from sqlhttp_gateway.reads.verdicts import Key, Verdicts
 from sqlhttp_gateway.reply import Headers
 
-Fetch = Callable[[], Awaitable[tuple[bytes, int]]]
-"""Runs the question's statement in a READ ONLY transaction; the reply's body, and how many rows it has."""
+
+class Fetched(NamedTuple):
+    """An answer as Postgres gave it."""
+
+    body: bytes
+    """The reply's."""
+    row_count: int
+    since: Bookmark | None = None
+    """Where a target has several servers: it shows all up to this bookmark,"""
+    seen: Bookmark | None = None
+    """and nothing beyond this one."""
+
+
+Fetch = Callable[[], Awaitable[Fetched]]
+"""Runs the question's statement in a READ ONLY transaction."""
 RunReading = Callable[[Batch, Options], Awaitable[list[Result]]]
 """Runs statements in one READ ONLY transaction, as whoever asks."""
 
@@ -169,7 +183,7 @@ class CachedAnswers:
             self._refresh(question, fetch, run)
         self._tell(question, "stale" if stale else "hit", saved=entry.cost)
         status = encode_status(hit=True, ttl=found.left, detail="refreshing" if stale else "")
-        return Outcome(((CACHE_STATUS, status), (AGE, b"%d" % found.age)), entry)
+        return _outcome(entry, (CACHE_STATUS, status), (AGE, b"%d" % found.age))
 
     def _refresh(self, question: Question, fetch: Fetch, run: RunReading) -> None:
         """Fetch a new answer behind the back of whoever gets the stale one."""
@@ -192,23 +206,28 @@ class CachedAnswers:
 
     async def _fetched(self, question: Question, fetch: Fetch, run: RunReading) -> Outcome:
         cache, key = self.cache, question.key
-        flight = None if question.wish.no_cache else cache.flights.find(key)
-        collapsed = flight is not None and cache.may_join(question, flight.began)
-        if flight is None or not collapsed:
-            if cache.flights.is_full:
-                return self._past(question, "busy")
-            began = cache.stamps.now()
-            flight = cache.flights.start(key, self._fetch(question, fetch, run, began), began=began)
-        try:
-            entry = await flight.landed()
-        except _Refused as refused:
-            return self._past(question, refused.reason)
+        came = cache.stamps.now()
+        for may_join in (not question.wish.no_cache, False):
+            flight = cache.flights.find(key) if may_join else None
+            collapsed = flight is not None and cache.may_join(question, flight.began)
+            if flight is None or not collapsed:
+                if cache.flights.is_full:
+                    return self._past(question, "busy")
+                began = cache.stamps.now()
+                flight = cache.flights.start(key, self._fetch(question, fetch, run, began), began=began)
+            try:
+                entry = await flight.landed()
+            except _Refused as refused:
+                return self._past(question, refused.reason)
+            # Only one that others began can be older than what this program has seen.
+            if not collapsed or entry.shows(question.bookmark) or entry.filled >= came:
+                break
         stored = cache.store.get(key) is entry
         if entry.filled < entry.began:  # another gateway's
             left = question.ttl - (cache.stamps.now() - entry.filled) / 1e9
             self._tell(question, "hit", saved=entry.cost)
             status = encode_status(hit=True, ttl=left, detail="shared")
-            return Outcome(((CACHE_STATUS, status), (AGE, b"%d" % (question.ttl - left))), entry)
+            return _outcome(entry, (CACHE_STATUS, status), (AGE, b"%d" % (question.ttl - left)))
         forwarded = "request" if question.wish.no_cache else "uri-miss"
         status = encode_status(
             forwarded=forwarded,
@@ -217,7 +236,7 @@ class CachedAnswers:
             collapsed=collapsed,
         )
         self._tell(question, "collapsed" if collapsed else "miss", saved=entry.cost if collapsed else 0.0)
-        return Outcome(((CACHE_STATUS, status),), entry)
+        return _outcome(entry, (CACHE_STATUS, status))
 
     async def _fetch(self, question: Question, fetch: Fetch, run: RunReading, began: int) -> Entry:
         """The task of a flight. Whatever is stamped from `began` on ends what it brings."""
@@ -240,15 +259,15 @@ class CachedAnswers:
             generations = await self.shared.generations(buckets)
         started = perf_counter()
         try:
-            body, row_count = await fetch()
+            fetched = await fetch()
         except PostgresError as error:
             if error.code == _WROTE_IN_READ_ONLY:
                 raise _Refused("writes") from None
             raise
         entry = Entry(
             key=question.key,
-            body=body,
-            row_count=row_count,
+            body=fetched.body,
+            row_count=fetched.row_count,
             began=began,
             ttl=question.ttl,
             swr=question.swr,
@@ -256,14 +275,19 @@ class CachedAnswers:
             buckets=buckets,
             place=place,
             text=question.statement.text,
+            since=fetched.since or question.bookmark,
+            seen=fetched.seen,
         )
-        if len(body) <= cache.max_entry_bytes and cache.stamps.is_good(entry.buckets, began):
+        if len(entry.body) <= cache.max_entry_bytes and cache.stamps.is_good(entry.buckets, began):
             cache.store.put(entry)
             if self.shared is not None and generations is not None:
                 age = (cache.stamps.now() - began) / 1e9
-                self.shared.put(
-                    entry.key, Shared(body, row_count, entry.ttl, entry.swr, entry.cost, age, buckets), generations
+                shared = Shared(
+                    *(entry.body, entry.row_count, entry.ttl, entry.swr, entry.cost, age, buckets),
+                    since=entry.since,
+                    seen=entry.seen,
                 )
+                self.shared.put(entry.key, shared, generations)
         return entry
 
     async def _from_others(self, question: Question, began: int) -> Entry | None:
@@ -289,7 +313,11 @@ class CachedAnswers:
             place=question.scope.place,
             text=question.statement.text,
             filled=filled,
+            since=found.since,
+            seen=found.seen,
         )
+        if not entry.shows(question.bookmark):
+            return None
         cache.store.put(entry)
         return entry
 
@@ -405,6 +433,13 @@ class CachedAnswers:
 
 def _verdict_key(scope: Scope, statement: Statement) -> Key:
     return (*scope.place, scope.login, scope.role, statement.text)
+
+
+def _outcome(entry: Entry, *headers: tuple[bytes, bytes]) -> Outcome:
+    """An answer, and what its program has seen with it."""
+    if entry.seen is not None:
+        headers = (*headers, (BOOKMARK, encode_bookmark(entry.seen)))
+    return Outcome(headers, entry)
 
 
 def scope_of(caller: Caller) -> Scope:

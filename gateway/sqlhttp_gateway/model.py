@@ -93,6 +93,10 @@ class Bookmark(NamedTuple):
     timeline: int
     position: int
 
+    def covers(self, other: "Bookmark") -> bool:
+        """Whether who has seen this much has seen the other, too. Of another timeline nobody can tell."""
+        return self[:2] == other[:2] and self.position >= other.position
+
 
 class Result(NamedTuple):
     """One statement's answer, still in Postgres's own bytes.

@@ -15,7 +15,7 @@ from sqlhttp_gateway.auth.authenticate import Authenticator, Caller, password_of
 from sqlhttp_gateway.auth.claims import Claims, MakePrologue, read_only
 from sqlhttp_gateway.auth.grant import Grant
 from sqlhttp_gateway.cache.policy import Question
-from sqlhttp_gateway.cached import READING, CachedAnswers, Outcome
+from sqlhttp_gateway.cached import READING, CachedAnswers, Fetched, Outcome
 from sqlhttp_gateway.deadline import Deadline, deadline_for
 from sqlhttp_gateway.errors import (
     ClaimsFailed,
@@ -31,7 +31,7 @@ from sqlhttp_gateway.execute import Limits, NothingRan, execute, is_plain
 from sqlhttp_gateway.idempotency.run import Answered, TableGone, run_once
 from sqlhttp_gateway.idempotency.store import KeyStore
 from sqlhttp_gateway.limits import Quota, Quotas
-from sqlhttp_gateway.model import Allowance, ArrayType, Batch, IsolationLevel, Options, Result, Statement
+from sqlhttp_gateway.model import Allowance, ArrayType, Batch, Bookmark, IsolationLevel, Options, Result, Statement
 from sqlhttp_gateway.neon.bookmark import BOOKMARK, decode_bookmark
 from sqlhttp_gateway.neon.dsn import dsn_from_header
 from sqlhttp_gateway.neon.fields import fields_from_description
@@ -56,9 +56,11 @@ from sqlhttp_gateway.pools.catalog import learn_array_types
 from sqlhttp_gateway.pools.connect import password_failed
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.pool import Password, Pool
+from sqlhttp_gateway.pools.positions import Positions
 from sqlhttp_gateway.pools.probe import Probes
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.route import Route
+from sqlhttp_gateway.pools.view import Fate
 from sqlhttp_gateway.reads.verdicts import Verdicts
 from sqlhttp_gateway.reply import Headers, Reply
 from sqlhttp_gateway.story import Story, Telling
@@ -175,6 +177,8 @@ class SqlService:
                 story.is_proven = True
                 check_statements(grant, request)
             if cached and asked and (question := question or cached.question(caller, request, options, asked, body)):
+                if pool.upstream.group is not None:
+                    question = question._replace(bookmark=_bookmark(headers))
                 outcome = await self._consult(cached, question, caller, connection_string, options, story, quota)
             if outcome is not None and outcome.entry is not None:
                 reply = Reply(200, (*JSON_HEADERS, *outcome.headers), story.request_id, outcome.entry.body)
@@ -245,13 +249,19 @@ class SqlService:
         options: Options,
         story: Story,
         quota: Quota | None,
-    ) -> Outcome:
-        """The cache's answer to a question, or why it has none."""
+    ) -> Outcome | None:
+        """The cache's answer to a question, or why it has none; None: it is not asked."""
+        group = caller.pool.upstream.group
+        if group is not None and question.bookmark and group.view.fate(question.bookmark) is not Fate.KEPT:
+            return None  # what becomes of it is the route's to say
 
-        async def fetch() -> tuple[bytes, int]:
+        async def fetch() -> Fetched:
             access = await self._access(caller, connection_string, quota)
-            results, array_types = await self._read(access, question.statement, options, story)
-            return _reply(question.statement, options, results, array_types, story).body, results[0].row_count
+            results, array_types, positions = await self._read(access, question.statement, options, story, question)
+            body = _reply(question.statement, options, results, array_types, story).body
+            if positions is None:
+                return Fetched(body, results[0].row_count)
+            return Fetched(body, results[0].row_count, positions.since, positions.bookmark)
 
         async def run(batch: Batch, its_options: Options) -> list[Result]:
             access = await self._access(caller, connection_string, quota)
@@ -260,9 +270,17 @@ class SqlService:
         return await cached.answer(question, fetch, run)
 
     async def _read(
-        self, access: Access, request: Statement | Batch, options: Options, story: Story
-    ) -> tuple[list[Result], Mapping[int, ArrayType]]:
-        """Results of what is run in a READ ONLY transaction for the cache: on the primary, which lags behind nobody."""
+        self,
+        access: Access,
+        request: Statement | Batch,
+        options: Options,
+        story: Story,
+        question: Question | None = None,
+    ) -> tuple[list[Result], Mapping[int, ArrayType], Positions | None]:
+        """Results of what is run in a READ ONLY transaction for the cache: on the primary, which lags behind nobody.
+
+        Of the answer to a question it is noted where the log stood, if there are replicas that can be elsewhere.
+        """
         route = None
         if access.pool.upstream.group is not None:
             route = Route(
@@ -270,13 +288,15 @@ class SqlService:
                 registry=self._registry,
                 probes=self._probes,
                 reads=False,
-                bookmark=None,
+                bookmark=question.bookmark if question is not None else None,
                 needs_primary=True,
                 is_repeatable=True,
+                is_kept=question is not None,
             )
         access = replace(access, route=route, prologue_on=_read_only_on(access.prologue_on))
         try:
-            return await self._results(access, request, options, story)
+            results, array_types = await self._results(access, request, options, story)
+            return results, array_types, route.positions if route is not None else None
         finally:
             if route is not None:
                 route.close(self._observe)
@@ -290,7 +310,6 @@ class SqlService:
         story: Story,
     ) -> Access:
         """The same access to a target of several servers, by a route of the request's own."""
-        bookmark = headers.get(BOOKMARK)
         reads = _reads_only(request, options, access.grant)
         is_found = not reads and await self._is_found_reading(access, request, story)
         story.route = route = Route(
@@ -299,7 +318,7 @@ class SqlService:
             probes=self._probes,
             reads=reads or is_found,
             is_found=is_found,
-            bookmark=decode_bookmark(bookmark) if bookmark is not None else None,
+            bookmark=_bookmark(headers),
             # What a standby does not have.
             needs_primary=options.transaction.isolation_level is IsolationLevel.SERIALIZABLE,
             is_repeatable=isinstance(request, Batch) or is_plain(request),
@@ -552,6 +571,12 @@ def _reads_only(request: Statement | Batch, options: Options, grant: Grant | Non
     if options.read_only or (grant is not None and grant.read_only):
         return True
     return isinstance(request, Batch) and options.transaction.read_only
+
+
+def _bookmark(headers: Mapping[bytes, bytes]) -> Bookmark | None:
+    """What the program has seen already of a target with several servers."""
+    said = headers.get(BOOKMARK)
+    return decode_bookmark(said) if said is not None else None
 
 
 def _read_only_on(prologue_on: MakePrologue, is_wanted: Callable[[], bool] = lambda: True) -> MakePrologue:

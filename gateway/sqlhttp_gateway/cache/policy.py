@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from sqlhttp_gateway.model import Options, Statement
+from sqlhttp_gateway.model import Bookmark, Options, Statement
 from sqlhttp_gateway.neon.caching import (
     CACHE_CONTROL,
     CACHE_TAGS,
@@ -64,6 +64,8 @@ class Question(NamedTuple):
     wish: Wish
     refusal: str = ""
     """Why it cannot, as far as that shows without asking Postgres."""
+    bookmark: Bookmark | None = None
+    """What the program has seen: an answer from before that is none for it."""
 
     @property
     def ttl(self) -> float:

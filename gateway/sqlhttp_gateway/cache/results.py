@@ -82,7 +82,7 @@ class ResultCache:
     def find(self, question: Question) -> Found | None:
         """An answer that is fresh for who asks, or stale and still acceptable."""
         entry = self.store.get(question.key)
-        if entry is None:
+        if entry is None or not entry.shows(question.bookmark):
             return None
         now = self.stamps.now()
         ttl, swr = question.wish.ttl, question.wish.swr

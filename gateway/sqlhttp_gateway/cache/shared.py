@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sqlhttp_gateway.errors import ConfigurationError
+from sqlhttp_gateway.model import Bookmark
 
 _CHANNEL = "changes"
 _GENERATION_LIFE = 400 * 86_400
@@ -60,6 +61,9 @@ class Shared(NamedTuple):
     age: float
     """Seconds since its query began."""
     buckets: tuple[int, ...]
+    since: Bookmark | None = None
+    seen: Bookmark | None = None
+    """As of an entry in a process's own memory."""
 
 
 class SharedStore:
@@ -120,9 +124,10 @@ class SharedStore:
         if not found:
             return None
         buckets, head, body, left = found
-        row_count, ttl, swr, cost = json.loads(head)
+        row_count, ttl, swr, cost, *bookmarks = json.loads(head)
+        since, seen = (Bookmark(*each) if each is not None else None for each in (bookmarks or (None, None)))
         age = max(0.0, ttl + swr - left / 1000)
-        return Shared(body, row_count, ttl, swr, cost, age, tuple(map(int, buckets.split())))
+        return Shared(body, row_count, ttl, swr, cost, age, tuple(map(int, buckets.split())), since, seen)
 
     async def generations(self, buckets: Iterable[int]) -> tuple[tuple[int, ...], bytes] | None:
         """What an answer that rests on these is to be stored with; to be asked before its query begins."""
@@ -161,7 +166,7 @@ class SharedStore:
 
     async def _put(self, key: bytes, found: Shared, generations: tuple[tuple[int, ...], bytes], left: int) -> None:
         buckets, marks = generations
-        head = json.dumps([found.row_count, found.ttl, found.swr, found.cost])
+        head = json.dumps([found.row_count, found.ttl, found.swr, found.cost, found.since, found.seen])
         name = self._entry(key)
         try:
             async with asyncio.timeout(self._timeout * 5), self._redis.pipeline(transaction=True) as pipe:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from sqlhttp_gateway.cache.stamps import Stamps
+from sqlhttp_gateway.model import Bookmark
 
 OVERHEAD = 600
 """Bytes that an entry takes beside its answer: the objects around it and its place in two tables."""
@@ -40,6 +41,11 @@ class Entry:
     filled: int = 0
     """When its query began, which its age counts from; another gateway may have sent it, so that `began` is later."""
 
+    since: Bookmark | None = None
+    """It shows all that stands for this bookmark, and for every one before it; None: of no bookmark that is known."""
+    seen: Bookmark | None = None
+    """It shows nothing beyond this one."""
+
     def __post_init__(self) -> None:
         self.filled = self.filled or self.began
 
@@ -47,6 +53,10 @@ class Entry:
     def size(self) -> int:
         """Bytes, about."""
         return len(self.body) + len(self.text) + OVERHEAD
+
+    def shows(self, bookmark: Bookmark | None) -> bool:
+        """Whether it is no older than what the bookmark stands for."""
+        return bookmark is None or (self.since is not None and self.since.covers(bookmark))
 
     @property
     def keep_until(self) -> int:

@@ -52,10 +52,12 @@ class Route:
         needs_primary: bool = False,
         is_repeatable: bool = True,
         is_found: bool = False,
+        is_kept: bool = False,
     ) -> None:
         """`anchor` is the caller's pool at any of the servers. `needs_primary`: it reads as only a primary can.
         `is_repeatable`: once Postgres has refused it, nothing of it has stayed. `is_found`: that it only reads was
-        found out, and not said by the program.
+        found out, and not said by the program. `is_kept`: its answer is for others, too, whose bookmarks are to be
+        held against it.
         """
         assert anchor.upstream.group is not None
         self._group = anchor.upstream.group
@@ -65,6 +67,7 @@ class Route:
         self._reads = reads
         self._is_repeatable = is_repeatable
         self._is_found = is_found
+        self._is_kept = is_kept
         self._goes_primary: Reason | None = Reason.WANTED if needs_primary and reads else None
         self._bookmark = bookmark
         self._loop = anchor.loop
@@ -106,7 +109,10 @@ class Route:
         is_replica = view.server(server).role is Role.REPLICA
         after = self._bookmark.position if self._bookmark is not None and is_replica else None
         self.positions = Positions(
-            system=view.system, standby=view.server(server).timeline if is_replica else None, after=after
+            system=view.system,
+            standby=view.server(server).timeline if is_replica else None,
+            after=after,
+            marks=self._is_kept,
         )
         upstream = self._group.upstreams[server]
         key = self._anchor.key

@@ -146,6 +146,8 @@ class Ear:
     async def _connect(self) -> None:
         try:
             pool, password = next(iter(self._ways.values()))
+            if pool.upstream.group is not None:  # another server may be the primary by now
+                pool = self._registry.pool(pool.key, pool.upstream)
             lease = await self._registry.lease(self._registry.listening_pool(pool), lambda: password)
             self._lease = lease
             self._buffer = MessageBuffer(max_size=MAX_FRAME, fault=RemoteProtocolError)
@@ -202,8 +204,13 @@ class Ear:
                 try:
                     while self._lease is None:
                         await self._connected()
-                    await asyncio.gather(*[asyncio.shield(self._ask(channel)) for channel in list(self._hearers)])
-                except GatewayError:
+                    asked = [asyncio.shield(self._ask(channel)) for channel in list(self._hearers)]
+                    answers = await asyncio.gather(*asked, return_exceptions=True)
+                    if refused := next((each for each in answers if isinstance(each, BaseException)), None):
+                        raise refused
+                except GatewayError as error:
+                    if self._lease is not None:  # a standby, say, which refuses to LISTEN: look for another server
+                        self._lose(error)
                     await asyncio.sleep(delay)
                     delay = min(delay * 2, _MAX_DELAY)
                 else:

@@ -8,9 +8,10 @@ import pytest
 
 from sqlhttp_gateway.cache.shared import Shared, SharedStore
 from sqlhttp_gateway.errors import ConfigurationError
+from sqlhttp_gateway.model import Bookmark
 from tests.support.redis_server import RedisServer, running_redis
 
-ANSWER = Shared(b'{"rows":[]}', 3, 60.0, 5.0, 0.25, 0.0, (7, 8))
+ANSWER = Shared(b'{"rows":[]}', 3, 60.0, 5.0, 0.25, 0.0, (7, 8), Bookmark(2**64 - 1, 1, 300), None)
 
 
 @pytest.fixture(scope="module")

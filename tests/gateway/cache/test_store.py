@@ -2,6 +2,7 @@ from typing import Any
 
 from sqlhttp_gateway.cache.stamps import Stamps
 from sqlhttp_gateway.cache.store import OVERHEAD, Entry, Store
+from sqlhttp_gateway.model import Bookmark
 
 
 class Clock(Stamps):
@@ -110,3 +111,13 @@ def test_hottest_are_those_with_most_hits() -> None:
     for number in range(4):
         store.put(entry(b"%d" % number, hits=number))
     assert [hot.key for hot in store.hottest(2)] == [b"3", b"2"]
+
+
+def test_answer_shows_what_a_bookmark_of_the_same_timeline_up_to_its_own_stands_for() -> None:
+    kept = entry(b"a", since=Bookmark(1, 2, 300))
+    assert kept.shows(None)
+    assert kept.shows(Bookmark(1, 2, 300))
+    assert not kept.shows(Bookmark(1, 2, 301))
+    assert not kept.shows(Bookmark(1, 1, 100)), "positions of two timelines do not compare"
+    assert not kept.shows(Bookmark(9, 2, 100))
+    assert not entry(b"b").shows(Bookmark(1, 2, 1)), "of which nothing is known"

@@ -116,3 +116,29 @@ async def test_every_connection_prepares_the_questions_once(fleet: Fleet) -> Non
             await run(lending, "SELECT 1", positions=Positions(system=SYSTEM, standby=1, after=1), prologue=READS)
         count = "SELECT count(*)::text FROM pg_prepared_statements WHERE statement = $1"
         assert await lending.value(count, REPLAYED) == "1"
+
+
+async def test_mark_in_front_is_of_before_the_request_and_smaller_while_somebody_writes(fleet: Fleet) -> None:
+    async with leases(fleet.primary.maintenance) as lending:
+        before = Positions(system=SYSTEM)
+        await run(lending, "SELECT pg_logical_emit_message(true, 'a', 'b')", positions=before)
+        assert before.bookmark is not None
+        marked = Positions(system=SYSTEM, marks=True)
+        assert await run(lending, "SELECT 1", positions=marked, prologue=READS) == 1
+        assert marked.since is not None
+        assert marked.bookmark is not None
+        assert marked.since.covers(before.bookmark)
+        assert marked.bookmark.covers(marked.since)
+        other = await fleet.primary.maintenance.connect()
+        try:
+            async with other.transaction():
+                await other.execute("SELECT pg_current_xact_id()")
+                now = Positions(system=SYSTEM)
+                await run(lending, "SELECT 1", positions=now)
+                again = Positions(system=SYSTEM, marks=True)
+                await run(lending, "SELECT 1", positions=again, prologue=READS)
+        finally:
+            await other.close()
+        assert again.since is not None
+        assert now.bookmark is not None
+        assert again.since.position == now.bookmark.position - 1, "its commit may be in the log, and not yet visible"
