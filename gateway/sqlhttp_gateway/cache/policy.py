@@ -34,7 +34,7 @@ _CLOCK_PARAM = re.compile(
 _CLOCK_LITERAL = re.compile(r"'[\s\d:.,+/-]*(?:now|today|tomorrow|yesterday)\b", re.IGNORECASE)
 _MAX_CLOCK_TEXT = 64
 """Bytes of a parameter that may be a date: Postgres reads no longer ones."""
-_OWN_COMMENT = re.compile(r"\s*/\*\s*cache\s[^*/]*\*/")
+_OWN_COMMENT = re.compile(r"\s*+/\*\s*+cache\s[^*/]*+\*/")
 
 
 class Scope(NamedTuple):
@@ -181,7 +181,7 @@ def _speaks_of_now(statement: Statement) -> bool:
 
 def _key(scope: Scope, statement: Statement, options: Options, asked: Asked, wish: Wish) -> bytes:
     array_mode = options.array_mode if statement.array_mode is None else statement.array_mode
-    own = _OWN_COMMENT.match(statement.text)
+    own = _OWN_COMMENT.match(statement.text)  # nowhere else: it could be part of a literal there
     text = statement.text if own is None else statement.text[own.end() :]
     digest = hashlib.blake2b(digest_size=20, person=b"sqlhttp.answer.1")
     for part in (

@@ -98,6 +98,8 @@ def test_whatever_postgres_could_tell_apart_has_another_key() -> None:
         asked(options=Options(raw_text=True)),
         asked(options=Options(array_mode=True)),
         asked(options=Options(raw_text=True, array_mode=True)),
+        asked("/* a */ SELECT '/* cache ttl=1 */'"),
+        asked("/* a */ SELECT '/* cache ttl=2 */'"),
         asked(tags=b"t"),
         asked(tags=b"t,u"),
         asked(url=URL + b"?cache_allow=time"),

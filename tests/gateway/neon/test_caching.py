@@ -1,3 +1,5 @@
+from time import process_time
+
 import pytest
 
 from sqlhttp_gateway.errors import BadRequest
@@ -107,3 +109,12 @@ def test_nearer_wish_goes_first_and_the_farther_one_fills_what_it_leaves_open() 
 )
 def test_status_is_what_rfc_9211_says(status: bytes, text: bytes) -> None:
     assert status == text
+
+
+def test_blanks_are_read_once() -> None:
+    """Looked at from every one of them again, these would take a minute."""
+    blanks = 200_000 * " "
+    began = process_time()
+    assert wish_from_comment("/* cache " + blanks) == NO_WISH
+    assert wish_from_control(f"a{blanks}!, max-age=5".encode()).ttl == 5
+    assert process_time() - began < 1
