@@ -64,6 +64,12 @@ from sqlhttp_gateway.reply import new_request_id
 from sqlhttp_gateway.service import SqlService
 from sqlhttp_gateway.settings import Settings, per_worker, shown
 from sqlhttp_gateway.siblings import Siblings
+from sqlhttp_gateway.sql.access import Ways
+from sqlhttp_gateway.sql.attempts import Attempts
+from sqlhttp_gateway.sql.carrier import Carrier
+from sqlhttp_gateway.sql.consulting import Consulting
+from sqlhttp_gateway.sql.once import Once
+from sqlhttp_gateway.sql.routing import Routed
 from sqlhttp_gateway.story import Telling
 from sqlhttp_gateway.tunnel.console import Sources
 from sqlhttp_gateway.tunnel.controls import Controls
@@ -226,16 +232,23 @@ class Gateway:
         probes = Probes(self._targets.groups, self._observe)
         verdicts = Verdicts(clock=self._stamps.now, lifetime=settings.cache.plan_lifetime)
         cached = self._make_cache(verdicts)
-        service = SqlService(
-            cached=cached,
-            verdicts=verdicts,
-            authenticator=authenticator,
+        ways, attempts = Ways(registry, credentials.claims), Attempts(registry, credentials.claims)
+        carrier = Carrier(
+            attempts,
             registry=registry,
-            claims=credentials.claims,
-            keys=KeyStore(OwnAccess(registry), settings.idempotency),
             probes=probes,
             limits=_limits(settings),
+            observe=self._observe,
+            cached=cached,
+        )
+        service = SqlService(
+            authenticator=authenticator,
             quotas=quotas,
+            ways=ways,
+            routed=Routed(carrier, registry=registry, probes=probes, verdicts=verdicts),
+            carrier=carrier,
+            once=Once(KeyStore(OwnAccess(registry), settings.idempotency), attempts, carrier),
+            consulting=Consulting(cached, ways, carrier) if cached is not None else None,
             observe=self._observe,
             most_seconds=settings.request.deadline,
             telling=_telling(settings),

@@ -15,31 +15,17 @@ from sqlhttp_gateway.auth.authenticate import Authenticator, Caller, password_of
 from sqlhttp_gateway.cached import CachedAnswers
 from sqlhttp_gateway.errors import GatewayError, PasswordFailed
 from sqlhttp_gateway.events import Observer
-from sqlhttp_gateway.execute import Limits, Plain, is_plain, plain_result, start_plain
-from sqlhttp_gateway.model import ArrayType, Options, Statement
-from sqlhttp_gateway.neon.headers import (
-    CONNECTION_STRING,
-    HOST,
-    JSON_HEADERS,
-    ORIGIN,
-    RAW_TEXT_OUTPUT,
-    REQUEST_HEADERS,
-    options_from_headers,
-)
-from sqlhttp_gateway.neon.request import decode_request
+from sqlhttp_gateway.execute import Limits, Plain, plain_result, start_plain
+from sqlhttp_gateway.model import Options, Statement
+from sqlhttp_gateway.neon.headers import CONNECTION_STRING, HOST, JSON_HEADERS
 from sqlhttp_gateway.neon.response import encode_result
 from sqlhttp_gateway.pools.connect import password_failed
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.reply import Reply
+from sqlhttp_gateway.sql.plain import is_plain_caller, plain_options, plain_statement
+from sqlhttp_gateway.sql.replies import NO_TYPES
 from sqlhttp_gateway.story import Story, Telling
-
-_PLAIN_HEADERS = frozenset(
-    {CONNECTION_STRING, RAW_TEXT_OUTPUT, b"content-type", b"neon-array-mode", b"neon-pool-opt-in"}
-)
-_MEANING = frozenset({ORIGIN, *(name.lower().encode() for name in REQUEST_HEADERS)}) - _PLAIN_HEADERS
-"""Headers that make a request more than plain: all that mean anything, but for those that are understood here."""
-_NO_TYPES: Mapping[int, ArrayType] = {}
 
 Deliver = Callable[[Reply | None], None]
 """Told once, when the request is over: the reply, or None when it is the service's to answer and nothing was run."""
@@ -88,11 +74,8 @@ class Quick:
 
     def asker(self, headers: Mapping[bytes, bytes]) -> Asker | None:
         """Whoever sends these headers, if they ask for nothing but a plain answer in Postgres's own text."""
-        connection_string = headers.get(CONNECTION_STRING)
-        if connection_string is None or b"cache_" in connection_string or not _MEANING.isdisjoint(headers):
-            return None
-        options = options_from_headers(headers)
-        return Asker(connection_string, headers.get(HOST, b""), options) if options.raw_text else None
+        options = plain_options(headers)
+        return Asker(headers[CONNECTION_STRING], headers.get(HOST, b""), options) if options is not None else None
 
     def begin(self, asker: Asker, body: bytes, deliver: Deliver) -> "Errand | None":
         """The request, begun; None, and nothing has happened, when it is not one for here."""
@@ -109,13 +92,8 @@ class Quick:
         if self.cached is not None and self.cached.wants(body):
             return None
         began = perf_counter()
-        try:
-            request = decode_request(body)
-        except GatewayError:
-            return None
-        if not isinstance(request, Statement) or not is_plain(request):
-            return None
-        if self.cached is not None and self.cached.must_note(caller, request):
+        request = plain_statement(body)
+        if request is None or (self.cached is not None and self.cached.must_note(caller, request)):
             return None
         story = Story(self.telling, traceparent=None, bytes_in=len(body), began=began)
         story.asked = request
@@ -131,10 +109,7 @@ class Quick:
         authenticator = self._authenticator
         asker.generation = authenticator.generation
         caller = authenticator.recall(asker.connection_string, host=asker.host if authenticator.heeds_host else b"")
-        if caller is None or caller.grant is not None or caller.allowance is not None:
-            return None
-        upstream = caller.pool.upstream
-        if upstream.is_pooler or upstream.group is not None:
+        if caller is None or not is_plain_caller(caller):
             return None
         asker.caller = caller
         return caller
@@ -291,16 +266,14 @@ class Errand:
             try:
                 result = plain_result(lease, self._request, started, quick.limits)
             finally:
-                ran = perf_counter()
-                story.executed = ran - self._leased
-                story.connected, story.parsed, story.reused = lease.connected, lease.parsed, lease.reused
+                ran = story.ran(lease, since=self._leased)
                 lease.release()
             if result is None:
                 self._hand_over()
                 return
             request, options = self._request, self._asker.options
             array_mode = options.array_mode if request.array_mode is None else request.array_mode
-            body = encode_result(result, options, array_mode=array_mode, array_types=_NO_TYPES)
+            body = encode_result(result, options, array_mode=array_mode, array_types=NO_TYPES)
             story.encoded = perf_counter() - ran
             story.succeeded((result.row_count,))
             timing = story.timing if quick.telling.server_timing else b""
@@ -335,8 +308,8 @@ class Errand:
             self._lease.release()
             if quick.cached is not None:
                 quick.cached.ran_unnoted(self._caller, self._request)
-        if reply is not None and not reply.timing and story.waited and quick.telling.server_timing:
-            reply = Reply(reply.status, reply.headers, reply.request_id, reply.body, story.timing)
+        if reply is not None and not reply.timing:
+            reply = story.finished(reply, quick.telling)
         story.tell(reply, quick.telling, quick.observe)
         if reply is not None:
             deliver(reply)

@@ -15,6 +15,7 @@ from sqlhttp_gateway.events import Answered, Audited, Bug, Observer, Slow
 from sqlhttp_gateway.model import Batch, Statement
 from sqlhttp_gateway.neon.timing import encode_server_timing
 from sqlhttp_gateway.neon.traceparent import TraceParent, decode_traceparent
+from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.route import Route
 from sqlhttp_gateway.reply import Reply, error_reply, new_request_id
 
@@ -112,9 +113,22 @@ class Story:
         self.outcome, self.sqlstate, self.message = "bug", fault.sqlstate, fault.message
         return error_reply(fault, self.request_id)
 
-    def routed(self, reply: Reply, route: Route) -> Reply:
-        """The reply with what its route has to say."""
-        return reply._replace(headers=(*reply.headers, *route.headers()))
+    def ran(self, lease: Lease, *, since: float) -> float:
+        """Something ran on `lease`, which was had at `since`; the moment now, both perf_counter's."""
+        now = perf_counter()
+        self.executed += now - since
+        self.connected += lease.connected
+        self.parsed += lease.parsed
+        self.reused += lease.reused
+        return now
+
+    def finished(self, reply: Reply, telling: Telling) -> Reply:
+        """The reply with what its route has to say, and where its time went."""
+        if self.route is not None:
+            reply = reply._replace(headers=(*reply.headers, *self.route.headers()))
+        if self.waited and telling.server_timing:
+            reply = Reply(reply.status, reply.headers, reply.request_id, reply.body, self.timing)
+        return reply
 
     def tell(self, reply: Reply | None, telling: Telling, observe: Observer) -> None:
         """Say what happened; without a `reply`, that the program left before it had one."""

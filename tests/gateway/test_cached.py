@@ -42,9 +42,9 @@ async def ask(app: RunningApp, text: str = "SELECT * FROM t ORDER BY id", *param
 
 def cache_of(app: RunningApp) -> CachedAnswers:
     assert app.app._sql is not None
-    cached = app.app._sql._service._cached
-    assert cached is not None
-    return cached
+    consulting = app.app._sql._service._consulting
+    assert consulting is not None
+    return consulting.cached
 
 
 def outcomes(app: RunningApp) -> list[str]:

@@ -10,10 +10,9 @@ import pytest
 
 from sqlhttp_gateway.errors import RemoteProtocolError, TargetDown
 from sqlhttp_gateway.events import Answered, Bug
-from sqlhttp_gateway.neon.headers import REQUEST_HEADERS
 from sqlhttp_gateway.pools.gate import Gate
 from sqlhttp_gateway.pools.pool import Pool
-from sqlhttp_gateway.quick import _PLAIN_HEADERS, Asker, Quick
+from sqlhttp_gateway.quick import Asker, Quick
 from sqlhttp_gateway.reply import Reply
 from sqlhttp_gateway.story import CLOSED_REQUEST
 from tests.support.cluster import Database
@@ -239,15 +238,6 @@ async def test_nobody_is_known_whose_password_was_not_proven(asking: Asking) -> 
     assert await asking.of_quick(one("SELECT 1")) == _SERVICE
     await asking.of_service(one("SELECT 1"))
     assert await asking.of_quick(one("SELECT 1")) != _SERVICE
-
-
-@pytest.mark.parametrize("name", sorted(set(REQUEST_HEADERS) | {"Origin"}))
-async def test_head_with_a_header_that_means_more_is_left_to_the_service(app: RunningApp, name: str) -> None:
-    quick = Asking(app).quick
-    plain = {b"neon-connection-string": app.database.url.encode(), b"neon-raw-text-output": b"true"}
-    header = name.lower().encode()
-    asker = quick.asker({**plain, header: plain.get(header, b"x")})
-    assert (asker is not None) == (header in _PLAIN_HEADERS)
 
 
 async def test_with_a_deadline_for_all_everything_is_left_to_the_service(database: Database) -> None:

@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 
-from sqlhttp_gateway import service as service_module
-from sqlhttp_gateway.errors import ConnectionBroken, PostgresError
 from sqlhttp_gateway.events import Answered, Bug
-from sqlhttp_gateway.execute import NothingRan
+from sqlhttp_gateway.sql import carrier
 from sqlhttp_gateway.story import CLOSED_REQUEST
 from tests.support.asgi import DISCONNECT, Call, piece
 from tests.support.cluster import Cluster, Database
@@ -212,7 +210,7 @@ async def test_bug_is_told_with_its_traceback_and_answered_without(
         raise ValueError("the password is hunter2")
 
     with monkeypatch.context() as patched:
-        patched.setattr(service_module, "execute", fails)
+        patched.setattr(carrier, "execute", fails)
         call = await app.post(ONE)
     error = error_of(call, 500)
     assert b"hunter2" not in call.body
@@ -223,39 +221,6 @@ async def test_bug_is_told_with_its_traceback_and_answered_without(
     assert "ValueError: the password is hunter2" in bug.traceback
     assert [event.outcome for event in app.answered()] == ["bug"]
     assert (await app.post(ONE)).status == 200, "and the connection is whole"
-
-
-async def test_request_that_met_a_connection_at_its_end_goes_to_another(
-    app: RunningApp, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    execute = service_module.execute
-    ends = 2
-
-    async def met(*args: Any, **kwargs: Any) -> Any:
-        nonlocal ends
-        if ends:
-            ends -= 1
-            raise NothingRan(PostgresError({"C": "57P01", "M": "terminating connection", "S": "FATAL"}))
-        return await execute(*args, **kwargs)
-
-    monkeypatch.setattr(service_module, "execute", met)
-    assert (await app.post(ONE)).status == 200
-    ends = 100
-    assert error_of(await app.post(ONE))["code"] == "57P01"
-    assert ends == 97
-
-
-async def test_request_that_may_have_run_is_not_tried_again(app: RunningApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    tries = 0
-
-    async def broke(*_: object, **__: object) -> None:
-        nonlocal tries
-        tries += 1
-        raise ConnectionBroken("lost")
-
-    monkeypatch.setattr(service_module, "execute", broke)
-    assert error_of(await app.post(ONE))["code"] == "08006"
-    assert tries == 1
 
 
 async def test_text_that_is_not_utf8_is_refused_in_words(app: RunningApp) -> None:

@@ -33,9 +33,9 @@ async def pair(database: Database, redis: RedisServer) -> AsyncIterator[tuple[Ru
 
 def cached_of(app: RunningApp) -> CachedAnswers:
     assert app.app._sql is not None
-    cached = app.app._sql._service._cached
-    assert cached is not None
-    return cached
+    consulting = app.app._sql._service._consulting
+    assert consulting is not None
+    return consulting.cached
 
 
 async def connected(app: RunningApp, *, wanted: bool = True) -> None:

@@ -1,0 +1,148 @@
+"""Carries requests out: on a lease of their access, within its limits, and with a word to the cache of what changed."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from sqlhttp_gateway.cache.policy import Question
+from sqlhttp_gateway.cached import CachedAnswers
+from sqlhttp_gateway.errors import GatewayError, ResponseTooLarge, StatementTimeout
+from sqlhttp_gateway.events import Observer
+from sqlhttp_gateway.execute import Limits, execute
+from sqlhttp_gateway.model import Allowance, ArrayType, Batch, Options, Result, Statement
+from sqlhttp_gateway.pools.lease import Lease
+from sqlhttp_gateway.pools.positions import Positions
+from sqlhttp_gateway.pools.probe import Probes
+from sqlhttp_gateway.pools.registry import PoolRegistry
+from sqlhttp_gateway.pools.route import Route
+from sqlhttp_gateway.reply import Reply
+from sqlhttp_gateway.sql.access import Access, reads_only
+from sqlhttp_gateway.sql.attempts import Attempts
+from sqlhttp_gateway.sql.replies import array_types, reply_with
+from sqlhttp_gateway.story import Story
+
+
+class Ran(NamedTuple):
+    """What has come of a request."""
+
+    results: list[Result]
+    types: Mapping[int, ArrayType]
+    """What is needed of the catalog to type them."""
+    positions: Positions | None = None
+    """Where the log stood, of an answer that is to be kept and of which replicas may know less."""
+
+
+class Carrier:
+    """Carries out what a caller asks, or what the gateway itself asks as that caller."""
+
+    def __init__(
+        self,
+        attempts: Attempts,
+        *,
+        registry: PoolRegistry,
+        probes: Probes,
+        limits: Limits,
+        observe: Observer,
+        cached: CachedAnswers | None = None,
+    ) -> None:
+        self._attempts = attempts
+        self._registry = registry
+        self._probes = probes
+        self._observe = observe
+        self._cached = cached
+        self.limits = limits
+        """Those of a request whose tenant has no lower ones. Another value holds from the next request on."""
+
+    async def run(self, access: Access, request: Statement | Batch, options: Options, story: Story) -> Reply:
+        """The reply with the results. The lease is given back before they are encoded.
+
+        Raises:
+            GatewayError: the request failed.
+        """
+        try:
+            results, types, _ = await self._results(access, request, options, story)
+        except BaseException as error:
+            self.failed(access, request, error)
+            raise
+        if self._cached is not None:
+            await self.ran(access, request, options, results, story)
+        return reply_with(results, request, options, story, types=types)
+
+    async def read(
+        self,
+        access: Access,
+        request: Statement | Batch,
+        options: Options,
+        story: Story,
+        question: Question | None = None,
+    ) -> Ran:
+        """Results of what is run in a READ ONLY transaction for the cache: on the primary, which lags behind nobody.
+
+        Of the answer to a question it is noted where the log stood, if there are replicas that can be elsewhere.
+
+        Raises:
+            GatewayError: the request failed.
+        """
+        route = None
+        if access.pool.upstream.group is not None:
+            route = Route(
+                access.pool,
+                registry=self._registry,
+                probes=self._probes,
+                reads=False,
+                bookmark=question.bookmark if question is not None else None,
+                needs_primary=True,
+                is_repeatable=True,
+                is_kept=question is not None,
+            )
+        access = replace(access.reading(), route=route)
+        try:
+            ran = await self._results(access, request, options, story)
+            return ran._replace(positions=route.positions if route is not None else None)
+        finally:
+            if route is not None:
+                route.close(self._observe)
+
+    async def ran(
+        self, access: Access, request: Statement | Batch, options: Options, results: list[Result], story: Story
+    ) -> None:
+        """Before anybody gets to know that a request has run, its changes end the answers that rest on them."""
+        cached = self._cached
+        if cached is None or not cached.is_concerned(access.caller) or reads_only(request, options, access.grant):
+            return
+
+        async def run(batch: Batch, its_options: Options) -> list[Result]:
+            return (await self.read(access, batch, its_options, story)).results
+
+        await cached.ran(access.caller, request, results, run)
+
+    def failed(self, access: Access, request: Statement | Batch, error: BaseException) -> None:
+        """A request has not got to its end; something of it may have stayed all the same."""
+        if self._cached is not None:
+            self._cached.failed(access.caller, request, error)
+
+    def explain(self, error: GatewayError, allowance: Allowance) -> None:
+        """Say that the limit is the tenant's, where that is the lower one."""
+        lower = self.limits.within(allowance)
+        if isinstance(error, StatementTimeout) and lower.statement_timeout != self.limits.statement_timeout:
+            error.hint = f"For this tenant it is {lower.statement_timeout:g} s (limits.statement_timeout)."
+        elif isinstance(error, ResponseTooLarge) and lower.max_bytes != self.limits.max_bytes:
+            error.hint = f"For this tenant it is {lower.max_bytes} bytes (limits.max_response_bytes)."
+
+    async def _results(self, access: Access, request: Statement | Batch, options: Options, story: Story) -> Ran:
+        commented = _commented(request, story.comment) if story.comment else request
+        limits = access.within(self.limits)
+
+        async def work(lease: Lease) -> Ran:
+            prologue = access.prologue_on(lease.backend)
+            positions = access.route.positions if access.route is not None else None
+            results = await execute(lease, commented, options, limits, prologue, positions)
+            return Ran(results, await array_types(lease, results, options))
+
+        return await self._attempts.on_lease(access, story, work)
+
+
+def _commented(request: Statement | Batch, comment: str) -> Statement | Batch:
+    if isinstance(request, Batch):
+        return Batch(tuple(each._replace(text=each.text + comment) for each in request.statements))
+    return request._replace(text=request.text + comment)

@@ -1,0 +1,50 @@
+"""Which requests are plain: those for which `service` would do nothing but run one statement on a connection.
+
+Here alone is said what makes a request more than that, head, caller and body apart, so that `quick` need not know.
+"""
+
+from collections.abc import Mapping
+
+from sqlhttp_gateway.auth.authenticate import Caller
+from sqlhttp_gateway.errors import GatewayError
+from sqlhttp_gateway.execute import is_plain
+from sqlhttp_gateway.model import Options, Statement
+from sqlhttp_gateway.neon.headers import (
+    CONNECTION_STRING,
+    ORIGIN,
+    RAW_TEXT_OUTPUT,
+    REQUEST_HEADERS,
+    options_from_headers,
+)
+from sqlhttp_gateway.neon.request import decode_request
+
+PLAIN_HEADERS = frozenset(
+    {CONNECTION_STRING, RAW_TEXT_OUTPUT, b"content-type", b"neon-array-mode", b"neon-pool-opt-in"}
+)
+"""Headers that a plain request may have, beside those that mean nothing."""
+_MEANING = frozenset({ORIGIN, *(name.lower().encode() for name in REQUEST_HEADERS)}) - PLAIN_HEADERS
+"""Headers that make a request more than plain: all that mean anything, but for those that are understood here."""
+
+
+def plain_options(headers: Mapping[bytes, bytes]) -> Options | None:
+    """The wishes of a head that asks for nothing but an answer in Postgres's own text, by a connection string."""
+    connection_string = headers.get(CONNECTION_STRING)
+    if connection_string is None or b"cache_" in connection_string or not _MEANING.isdisjoint(headers):
+        return None
+    options = options_from_headers(headers)
+    return options if options.raw_text else None
+
+
+def is_plain_caller(caller: Caller) -> bool:
+    """Whether nothing bounds what the caller may do, runs in front of it, or chooses between servers for it."""
+    upstream = caller.pool.upstream
+    return caller.grant is None and caller.allowance is None and not upstream.is_pooler and upstream.group is None
+
+
+def plain_statement(body: bytes) -> Statement | None:
+    """The one statement of a body that can be read, and that ends as a whole or not at all."""
+    try:
+        request = decode_request(body)
+    except GatewayError:
+        return None
+    return request if isinstance(request, Statement) and is_plain(request) else None
