@@ -120,6 +120,8 @@ class Line:
         results, fields = conversation.outcome
         if fields is not None:
             failed = statements[len(results)].text if len(results) < len(statements) else None
+            if not results and self.status == "I" and _is_refusal(fields) and _begins(statements):
+                raise errors.Refused(**{"message": "", **fields})
             raise postgres_error(fields, query=failed)
         return results
 
@@ -139,7 +141,7 @@ class Line:
         """What the end of the connection means for statements that were not answered whole."""
         conversation = self._conversation
         words = [first_word(statement.text) for statement in statements]
-        nothing_ran = not conversation.status or words[:1] == ["begin"]
+        nothing_ran = not conversation.status or _begins(statements)
         commits = sent and not {"commit", "end", "prepare"}.isdisjoint(words)
         fields = conversation.outcome.error
         if fields is not None:
@@ -168,6 +170,18 @@ def _last_word(fields: dict[str, str], *, nothing_ran: bool, commits: bool) -> e
     elif commits and not fields.get("code", "").startswith("25"):  # 25P03, 25P04: it had ended before
         error.may_have_run = True
     return error
+
+
+def _is_refusal(fields: Mapping[str, str]) -> bool:
+    """Whether an answer to BEGIN says "not now". The gateway lets programs in before it has a backend for them, so that
+    a full pool is told there; Postgres itself refuses no BEGIN in these words.
+    """
+    code = fields.get("code", "")
+    return code[:2] == "53" or code == "57P03"
+
+
+def _begins(statements: Sequence[Statement]) -> bool:
+    return bool(statements) and first_word(statements[0].text) == "begin"
 
 
 def first_word(text: str) -> str:

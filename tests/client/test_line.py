@@ -107,6 +107,27 @@ def test_a_refusal_at_the_door_says_whether_to_come_again(code: str, kind: type[
     assert not error.may_have_run
 
 
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [("53300", Refused), ("57P03", Refused), ("57014", errors.QueryCanceled), ("42501", errors.InsufficientPrivilege)],
+)
+def test_a_begin_for_which_there_is_no_backend_is_refused_and_the_line_goes_on(
+    code: str, kind: type[NeonDbError]
+) -> None:
+    """The gateway lets in at once and waits for a backend only then."""
+    line = Line()
+    error = played(line.log_in({"user": "me"}, b"secret", [BEGIN]), GREETING + failed(code, "no") + ready("I"))
+    assert type(error) is kind
+    assert error.sqlstate == code
+    assert not error.may_have_run
+    assert line.is_usable
+
+
+def test_a_statement_that_postgres_has_no_room_for_is_not_a_refusal_of_the_gateway() -> None:
+    error = played(in_transaction().run(INSERT), PARSED + failed("53100", "no space left on device") + ready("E"))
+    assert type(error) is errors.DiskFull
+
+
 @pytest.mark.parametrize("loss", [Cut("gone"), Cut("gone", sent=False), TimedOut()])
 def test_a_transaction_is_lost_with_its_connection(loss: Exception) -> None:
     line = in_transaction()
