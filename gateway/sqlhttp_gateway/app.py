@@ -426,7 +426,10 @@ class Gateway:
             secret = settings.webhook_secret.get_secret_value().encode() if settings.webhook_secret else None
             webhook = Webhook(post_to(settings.webhook_url.get_secret_value(), secret))
         activity = Activity(
-            self._targets.default, long_query=settings.long_query, keep=settings.interval, observe=self._observe
+            lambda: self._targets.default.serving,
+            long_query=settings.long_query,
+            keep=settings.interval,
+            observe=self._observe,
         )
         return Watch(settings, activity, webhook=webhook, observe=self._observe)
 

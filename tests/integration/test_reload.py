@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from sqlhttp_gateway.auth.api_keys import hash_of, new_key
-from tests.support.cluster import Cluster, Database
+from tests.support.cluster import PASSWORD, Cluster, Database
+from tests.support.fleet import Fleet
 from tests.support.gateway import GatewayProcess, free_port
 from tests.support.loading import Load, loading
 
@@ -149,6 +150,38 @@ def test_a_target_that_leads_elsewhere_is_gone_to_without_a_failed_request(
             until(lambda: database.psql("SELECT count(*) FROM pg_stat_activity WHERE application_name='old'") == "0\n")
         assert load.failed == {}
         assert process.stop() == 0
+
+
+def test_servers_join_and_leave_a_target_without_a_failed_request(serve: Callable[..., Served], fleet: Fleet) -> None:
+    names = [f"{each.host}:{each.port}" for each in fleet.servers]
+
+    def settings(*servers: str) -> str:
+        return f'[targets.fleet]\nurl = "postgres://postgres:{PASSWORD}@{",".join(servers)}/postgres"\n'
+
+    served = serve(settings(names[0]))
+    dsn = f"postgres://postgres:{PASSWORD}@fleet/postgres"
+
+    def who_reads() -> tuple[str, bool]:
+        headers = {"Neon-Connection-String": dsn, "Sqlhttp-Read-Only": "true"}
+        response = httpx.post(f"{served.url}/sql", json={"query": "SELECT pg_is_in_recovery() AS r"}, headers=headers)
+        assert response.status_code == 200, response.text
+        return response.headers.get("sqlhttp-served-by", ""), response.json()["rows"][0]["r"]
+
+    def seen() -> set[tuple[str, bool]]:
+        return {who_reads() for _ in range(20)}
+
+    with loading(Load(served.port, dsn), programs=2) as load:
+        assert seen() == {("", False)}
+        served.reload(settings(names[0], names[1]))
+        until(lambda: seen() == {("fleet-2", True)})
+        served.reload(settings(*names))
+        until(lambda: seen() == {("fleet-2", True), ("fleet-3", True)})
+        served.reload(settings(names[2], names[0]))  # the first is a replica now, and a name leads elsewhere
+        until(lambda: seen() == {("fleet", True)})
+        served.reload(settings(names[0]))
+        until(lambda: seen() == {("", False)})
+        load.wait_for(20)
+    assert load.failed == {}
 
 
 @WORKERS

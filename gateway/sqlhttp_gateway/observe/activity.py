@@ -1,10 +1,12 @@
 """Asks Postgres how it does, over a connection of its own, which is there also when no other is to be had.
 
 The connection belongs to the default target's configured role and is kept open between looks, so that it need not be
-opened when Postgres is full. It stands beside `pool.max_total`, not below it.
+opened when Postgres is full. It stands beside `pool.max_total`, not below it. Of a target with several servers it is
+the primary's; when that is another one, or the settings lead elsewhere, the next look opens a new one there.
 """
 
 import time
+from collections.abc import Callable
 
 from sqlhttp_gateway.errors import GatewayError
 from sqlhttp_gateway.events import Observer
@@ -21,26 +23,12 @@ _CANCEL_TIMEOUT = 1.0
 class Activity:
     """Looks at pg_stat_activity of one target."""
 
-    def __init__(self, upstream: Upstream, *, long_query: float, keep: float, observe: Observer) -> None:
-        """`long_query`: seconds after which a query is long. `keep`: seconds until the next look, at least."""
-        self._admin = upstream.admin
-        self._key = PoolKey(upstream.target.name, self._admin.database, self._admin.role)
-        pool = upstream.pool.model_copy(
-            update={
-                "max_size": 1,
-                "min_size": 0,
-                "max_waiting": 1,
-                "idle_timeout": max(upstream.pool.idle_timeout, 3 * keep),
-            }
-        )
-        self._upstream = Upstream(
-            target=upstream.target,
-            admin=upstream.admin,
-            ssl=upstream.ssl,
-            server_settings=upstream.server_settings | {"application_name": APPLICATION_NAME},
-            pool=pool,
-            is_pooler=upstream.is_pooler,
-        )
+    def __init__(self, serving: Callable[[], Upstream], *, long_query: float, keep: float, observe: Observer) -> None:
+        """`serving`: the server to look at now. `long_query`: seconds after which a query is long. `keep`: seconds
+        until the next look, at least.
+        """
+        self._serving = serving
+        self._keep = keep
         self._long_query = f"{long_query:g}".encode()
         self._registry = PoolRegistry(max_total=1, cancel_timeout=_CANCEL_TIMEOUT, observe=observe)
 
@@ -55,11 +43,14 @@ class Activity:
     async def look(self) -> Sample:
         """How it is now; a sample with an error when Postgres cannot be asked."""
         at = time.time()
-        pool = self._registry.pool(self._key, self._upstream)
+        upstream = self._alone(self._serving())
+        admin = upstream.admin
+        name = upstream.target.name
+        # Connections to where nobody is to look any more are closed.
+        self._registry.apply({name: upstream}, max_total=1, breaker=None)
+        pool = self._registry.pool(PoolKey(name, admin.database, admin.role), upstream)
         try:
-            lease = self._registry.try_lease(pool) or await self._registry.lease(
-                pool, lambda: self._admin.password or b""
-            )
+            lease = self._registry.try_lease(pool) or await self._registry.lease(pool, lambda: admin.password or b"")
             try:
                 rows = await ask(lease, QUERY, (self._long_query,))
             finally:
@@ -71,3 +62,22 @@ class Activity:
     async def close(self) -> None:
         """Close the connection."""
         await self._registry.drain(0.0)
+
+    def _alone(self, upstream: Upstream) -> Upstream:
+        """The same server, for one connection that says whose it is."""
+        pool = upstream.pool.model_copy(
+            update={
+                "max_size": 1,
+                "min_size": 0,
+                "max_waiting": 1,
+                "idle_timeout": max(upstream.pool.idle_timeout, 3 * self._keep),
+            }
+        )
+        return Upstream(
+            target=upstream.target,
+            admin=upstream.admin,
+            ssl=upstream.ssl,
+            server_settings=upstream.server_settings | {"application_name": APPLICATION_NAME},
+            pool=pool,
+            is_pooler=upstream.is_pooler,
+        )

@@ -45,6 +45,11 @@ class Upstream:
     """All servers of the target, this one among them; None for a target with one."""
 
     @property
+    def serving(self) -> "Upstream":
+        """The server for the gateway's own questions, as of now."""
+        return self if self.group is None else self.group.serving
+
+    @property
     def servers(self) -> "list[Upstream]":
         """All servers of the target, in the order of the settings."""
         return [self] if self.group is None else list(self.group.upstreams.values())

@@ -18,7 +18,7 @@ class Scripted(Activity):
 
     def __init__(self, *samples: Sample | Exception) -> None:
         upstream = Targets(load_settings(database_url="postgres://app@127.0.0.1/main")).default
-        super().__init__(upstream, long_query=30.0, keep=10.0, observe=lambda _: None)
+        super().__init__(lambda: upstream, long_query=30.0, keep=10.0, observe=lambda _: None)
         self._samples = list(samples)
         self.looks = 0
 
