@@ -99,7 +99,15 @@ def test_a_class_says_whether_the_statement_may_have_run() -> None:
     may = {cls.__name__ for cls in all_classes(NeonDbError) if cls.may_have_run}
     assert may == {"OutcomeUnknown", "ConnectionLost", "ReplyCut", "RequestTimeout", "ProtocolError"}
     retryable = {cls.__name__ for cls in all_classes(NeonDbError) if cls.retryable}
-    assert retryable == {"NotSent", "ConnectFailed", "ConnectTimeout", "SendFailed", "Refused", "TransactionLost"}
+    assert retryable == {
+        "NotSent",
+        "ConnectFailed",
+        "ConnectTimeout",
+        "SendFailed",
+        "Refused",
+        "TransactionLost",
+        "KeyInFlight",
+    }
     assert issubclass(sqlhttp.RequestTimeout, OutcomeUnknown)
 
 

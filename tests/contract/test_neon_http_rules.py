@@ -82,7 +82,7 @@ def test_preflight_allows_every_header_that_the_drivers_send(program: Program) -
     response = httpx.options(program.endpoint, headers=asked, trust_env=False)
     assert response.status_code == 200
     assert response.content == b""
-    assert response.headers["allow"] == "OPTIONS, POST"
+    assert response.headers["allow"] == "OPTIONS, POST, QUERY"
     assert response.headers["access-control-allow-origin"] == "*"
     assert response.headers["access-control-max-age"] == "86400"
     assert "access-control-allow-methods" not in response.headers

@@ -17,7 +17,8 @@ def test_lease_is_that_of_the_gateways_own_role_and_is_closed_after_it(database:
             return await ask(lease, "SELECT current_user")
 
     assert run(who()) == [(b"postgres",)]
-    assert database.psql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sqlhttp'").strip() == "0"
+    there = "datname = current_database() AND application_name = 'sqlhttp'"
+    assert database.psql(f"SELECT count(*) FROM pg_stat_activity WHERE {there}").strip() == "0"
 
 
 def test_refusal_is_told_with_its_remedy_and_without_a_traceback() -> None:
