@@ -296,6 +296,7 @@ class Gateway:
             place=self._place,
             certificate_expires_at=lambda: self.certificate.expires_at if self.certificate is not None else 0.0,
             cache=lambda: cache_snapshot(cached.cache.store) if cached is not None else CacheSnapshot(),
+            tunnels=lambda: tunnels.connected,
         )
         controls = Controls(registry, siblings, reporter.whole)
         tunnels.open_console(
@@ -307,6 +308,7 @@ class Gateway:
                 now=time.time,
                 registry=registry,
                 clients=tunnels.clients,
+                pool_mode=tunnels.pool_mode,
                 controls=controls,
                 settings=lambda: shown(self._settings),
             )

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -73,6 +74,17 @@ async def test_pause_waits_for_every_transaction_and_holds_every_worker(two: Two
         assert await tunnels[1].value("SELECT 1") == "1"
     for each in programs:
         await each.__aexit__(None, None, None)
+
+
+async def test_programs_of_every_worker_are_counted(two: TwoWorkers, database: Database) -> None:
+    async with AsyncExitStack() as stack:
+        for _ in range(6):  # each comes from another port, and so to either worker
+            await stack.enter_async_context(logged_in(two.gateway, database))
+        asking = await operator(two.console)
+        async with asyncio.timeout(15):
+            while ["used_clients", "7"] not in (await asking.query("SHOW LISTS")).rows:  # noqa: ASYNC110 - told once a second
+                await asyncio.sleep(0.1)
+        await asking.close()
 
 
 async def test_cancel_request_finds_its_tunnel_in_whichever_worker_it_arrives(

@@ -173,6 +173,18 @@ async def test_set_reset_and_set_config_keep_no_backend(start_gateway: StartGate
         assert await metric(gateway, "sqlhttp_tunnel_pins_total{") == 0
 
 
+async def test_open_tunnels_are_counted(gateway: Gateway, database: Database) -> None:
+    async def are_open(count: int) -> bool:
+        return await metric(gateway, "sqlhttp_tunnels_open ") == count
+
+    await until(lambda: are_open(0))
+    async with logged_in(gateway, database), logged_in(gateway, database) as vanishing:
+        await until(lambda: are_open(2))
+        vanishing.vanish()
+        await until(lambda: are_open(1))
+    await until(lambda: are_open(0))
+
+
 # ── one line for all ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 

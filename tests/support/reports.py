@@ -77,6 +77,7 @@ def full_report() -> Report:
     return report(
         counts=counts,
         certificate_expires_at=1_800_000_000.0,
+        tunnels=4,
         pools=(pool(waiting=7, longest_wait=1.5),),
         servers=(server("default", role="primary"), server("default-2", role="replica", lag=0.25)),
         cache=CacheSnapshot(1000, 2, (Hot("f00d", "select ?", "main", 3, 500),)),

@@ -166,6 +166,7 @@ def _put_connections(families: Families, report: Report) -> None:
     families.put(names.LEAKED, counts.leaked)
     for door, number in counts.tunnels_opened.items():
         families.put(names.TUNNELS_OPENED, number, door)
+    families.put(names.TUNNELS_OPEN, report.tunnels)
     for outcome, number in counts.tunnels_closed.items():
         families.put(names.TUNNELS_CLOSED, number, outcome)
     for reason, number in counts.pins.items():

@@ -151,6 +151,7 @@ TUNNELS_CLOSED = Metric(
     ("outcome",),
     "Programs that left: ok, or the kind of error that ended it.",
 )
+TUNNELS_OPEN = Metric("sqlhttp_tunnels_open", "gauge", (), "Programs that are connected now, in all workers.")
 PINS = Metric(
     "sqlhttp_tunnel_pins_total", "counter", ("reason",), "Backends that had to stay with one program, by what it did."
 )

@@ -69,6 +69,8 @@ class Report:
     servers: tuple[ServerSnapshot, ...] = ()
     """Those of targets that have several, as the worker that said so last sees them."""
     cache: CacheSnapshot = CacheSnapshot()
+    tunnels: int = 0
+    """Programs that are connected over the wire."""
 
 
 def encode_report(report: Report) -> bytes:
@@ -126,6 +128,7 @@ def merged(reports: Sequence[Report], *, now: float) -> Report:
         firing=looking.firing,
         servers=max(fresh, key=lambda report: report.at).servers,
         cache=_merged_caches([report.cache for report in fresh]),
+        tunnels=sum(report.tunnels for report in fresh),
     )
 
 

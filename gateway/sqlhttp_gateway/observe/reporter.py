@@ -54,11 +54,12 @@ class Reporter:
         place: Place | None = None,
         certificate_expires_at: Callable[[], float] = lambda: 0.0,
         cache: Callable[[], CacheSnapshot] = CacheSnapshot,
+        tunnels: Callable[[], int] = int,
     ) -> None:
         """`connections_limit` is that of all workers together. Without a `place` this is the only worker.
 
         `watch` is what looks at Postgres's sessions, in the worker that does; `probes` look at servers and their roles;
-        `cache` looks at the result cache.
+        `cache` looks at the result cache, `tunnels` counts the open ones.
         """
         self._metrics = metrics
         self._registry = registry
@@ -68,6 +69,7 @@ class Reporter:
         self._place = place
         self._certificate_expires_at = certificate_expires_at
         self._cache = cache
+        self._tunnels = tunnels
         self._started = self._settings_at = time.time()
         self._publishing: asyncio.Task[None] | None = None
 
@@ -109,6 +111,7 @@ class Reporter:
             firing=self._watch.firing if self._watch else (),
             servers=tuple(each for group in self._groups for each in server_snapshots(group)),
             cache=self._cache(),
+            tunnels=self._tunnels(),
         )
 
     def whole(self) -> Report:

@@ -84,6 +84,8 @@ class Sources:
     """Unix time."""
     registry: PoolRegistry
     clients: Callable[[], Iterable[Client]]
+    pool_mode: Callable[[str, str], str]
+    """Of a database, and of a role in it; an empty role is all that have none of their own."""
     controls: Controls
     settings: Callable[[], Iterable[tuple[str, str, str]]]
     """Name, value and default; secrets are not among them."""
@@ -218,7 +220,7 @@ def _pools(sources: Sources) -> Table:
             (
                 *(_alias(pool.target, pool.database), pool.role, pool.leased, pool.waiting, 0, 0, pool.leased, 0, 0),
                 *(pool.idle, 0, pool.returning, pool.opening, wait // 1_000_000, wait % 1_000_000),
-                *("transaction", None),
+                *(sources.pool_mode(pool.database, pool.role), None),
             )
         )
     return Table(_POOLS, tuple(rows))
@@ -277,8 +279,8 @@ def _databases(sources: Sources) -> Table:
         _DATABASES,
         tuple(
             (
-                *(_alias(*key), *hosts[key], key[1], None, max(each[0] for each in of), 0, 0, 0, "transaction"),
-                *(None, report.connections_limit, sum(each[1] for each in of), 0),
+                *(_alias(*key), *hosts[key], key[1], None, max(each[0] for each in of), 0, 0, 0),
+                *(sources.pool_mode(key[1], ""), None, report.connections_limit, sum(each[1] for each in of), 0),
                 *(sum(each[2] for each in of), int(any(each[3] for each in of)), 0),
             )
             for key, of in members.items()
@@ -337,13 +339,13 @@ def _moment(unix_time: float) -> str:
 
 
 def _lists(sources: Sources) -> Table:
-    report, clients = sources.report(), list(sources.clients())
+    report = sources.report()
     leased = sum(pool.leased for pool in report.pools)
     numbers = {
         "databases": len({(pool.target, pool.database) for pool in report.pools}),
         "users": len({pool.role for pool in report.pools}),
         "pools": len(report.pools),
-        "used_clients": len(clients),
+        "used_clients": report.tunnels,
         "free_servers": max(0, report.connections_limit - report.connections),
         "used_servers": leased,
     }

@@ -11,7 +11,6 @@ from sqlhttp_gateway.cache.results import ResultCache
 from sqlhttp_gateway.errors import GatewayError, InvalidParameter, ScopeRefused, ShuttingDown, TunnelsExhausted
 from sqlhttp_gateway.events import Bug, KeyShown, Observer, TunnelClosed, TunnelOpened
 from sqlhttp_gateway.limits import Quotas
-from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.reply import new_request_id
 from sqlhttp_gateway.settings import TunnelSettings
@@ -97,6 +96,11 @@ class Tunnels:
     def connected(self) -> int:
         """Programs that are connected, logged in or not."""
         return self._connected
+
+    def pool_mode(self, database: str, role: str) -> str:
+        """What the settings say of this role, else of this database, else of all."""
+        settings = self._settings
+        return settings.role_pool_mode.get(role) or settings.database_pool_mode.get(database) or settings.pool_mode
 
     def clients(self) -> list[Client]:
         """All that are logged in."""
@@ -223,7 +227,7 @@ class Tunnels:
                 await stream.send(logged_in.greeting + encode_error_response(error, severity="FATAL"))
                 return error
             logged_in = logged_in._replace(caller=logged_in.caller._replace(pool=pool))
-        mode = startup.pool_mode or pool_mode or self._mode_of(pool)
+        mode = startup.pool_mode or pool_mode or self.pool_mode(pool.key.database, pool.key.role)
         # Behind a pooler of its own a backend is nobody's for longer than a transaction: ours must not be either.
         pins = (Pin.SESSION,) if mode == "session" or pool.upstream.is_pooler else ()
         granted = self._granted_to(logged_in)
@@ -300,13 +304,6 @@ class Tunnels:
     def _look_again(self) -> None:
         for granted in self._granted:
             granted.look_again()
-
-    def _mode_of(self, pool: Pool) -> str:
-        """What the settings say of this role, else of this database, else of all."""
-        settings, key = self._settings, pool.key
-        return (
-            settings.role_pool_mode.get(key.role) or settings.database_pool_mode.get(key.database) or settings.pool_mode
-        )
 
     async def _close(self, stream: Stream, error: GatewayError | None) -> None:
         code = CLOSE_CODES.get(error.kind, NORMAL) if error is not None else NORMAL

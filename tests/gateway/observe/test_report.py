@@ -9,8 +9,10 @@ def test_report_survives_the_way_through_shared_memory() -> None:
 
 
 def test_workers_pools_of_one_key_become_one_of_their_common_size() -> None:
-    first = report(pools=(pool(leased=2, longest_wait=0.1, waiting=1), pool(role="reader")))
-    second = report(pools=(pool(leased=3, longest_wait=0.4, waiting=2),), connections=4, started=1_600_000_000.0)
+    first = report(pools=(pool(leased=2, longest_wait=0.1, waiting=1), pool(role="reader")), tunnels=3)
+    second = report(
+        pools=(pool(leased=3, longest_wait=0.4, waiting=2),), connections=4, started=1_600_000_000.0, tunnels=4
+    )
     whole = merged([first, second], now=101.0)
     assert [(each.role, each.leased, each.waiting, each.longest_wait, each.max_size) for each in whole.pools] == [
         ("app", 5, 3, 0.4, 10),
@@ -19,6 +21,7 @@ def test_workers_pools_of_one_key_become_one_of_their_common_size() -> None:
     assert (whole.workers, whole.connections, whole.connections_limit) == (2, 7, 50)
     assert whole.started == 1_600_000_000.0
     assert whole.resident_bytes == 80_000_000
+    assert whole.tunnels == 7
 
 
 def test_worker_that_no_longer_reports_counts_for_its_counters_and_for_nothing_else() -> None:

@@ -36,10 +36,11 @@ def sources(controls: Any = None) -> Sources:
         version="1.2.3",
         database=lambda: "main",
         roles=lambda: frozenset({"ada"}),
-        report=lambda: report(counts=counts, pools=(pool(waiting=4, longest_wait=2.25),), started=1000.0),
+        report=lambda: report(counts=counts, pools=(pool(waiting=4, longest_wait=2.25),), started=1000.0, tunnels=1),
         now=lambda: 1010.0,
         registry=registry,
         clients=lambda: [CLIENT],
+        pool_mode=lambda database, role: "session" if role == pool().role else "transaction",
         controls=controls or Operated(),
         settings=lambda: [("pool.max_size", "5", "10")],
     )
@@ -104,7 +105,7 @@ async def test_pools_have_pgbouncers_columns() -> None:
     [row] = await show("POOLS")
     assert list(row)[:4] == ["database", "user", "cl_active", "cl_waiting"]
     assert (row["cl_active"], row["cl_waiting"], row["sv_active"], row["sv_idle"]) == ("2", "4", "2", "1")
-    assert (row["maxwait"], row["maxwait_us"], row["pool_mode"]) == ("2", "250000", "transaction")
+    assert (row["maxwait"], row["maxwait_us"], row["pool_mode"]) == ("2", "250000", "session")
 
 
 async def test_stats_are_totals_and_averages_since_the_start() -> None:
@@ -117,6 +118,7 @@ async def test_stats_are_totals_and_averages_since_the_start() -> None:
 async def test_databases_clients_servers_and_settings() -> None:
     [database] = await show("DATABASES")
     assert (database["name"], database["pool_size"], database["current_connections"]) == ("main", "10", "3")
+    assert database["pool_mode"] == "transaction"
     [client] = await show("CLIENTS")
     assert (client["user"], client["state"], client["remote_pid"], client["door"]) == ("ada", "active", "77", "tcp")
     [server] = await show("SERVERS")
