@@ -68,7 +68,7 @@ def _bench(given: argparse.Namespace, wanted: list[Run], stage: Stage) -> int:
     for part in ("machine", "versions"):
         print(f"{part}: " + ", ".join(f"{name} {value}" for name, value in about[part].items()))
     pool = about["settings"]["gateway"]["pool"]
-    print(f"settings: the gateway's defaults, one worker, a pool of {pool['max_size']}; Postgres without fsync")
+    print(f"settings: the gateway's defaults, a pool of {pool['max_size']}; Postgres without fsync")
     print(f"load: {'wrk' if WRK else 'own loader'}; {len(wanted)} runs of {given.seconds:g} s, {given.rounds} round(s)")
     _check_and_warm_up(stage)
     loads, shares = [machine.load_average()], []
@@ -144,7 +144,7 @@ def _check_and_warm_up(stage: Stage) -> None:
             rows = {"rows": 100, "many": 10_000}.get(workload.name, 1)
             if [len(result["rows"]) for result in results] != [rows] * max(1, workload.batch):
                 raise RuntimeError(f"{name} answers {workload.name} with other rows")
-    for name in ("gateway", "constant", "plain", "asyncpg"):
+    for name in stage.servers:
         stage.loader.http(
             stage.server(name), bodies_for(name, WORKLOADS["key"]), stage.headers, connections=16, seconds=0.5
         )

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
-from tests.bench.measure import Sample, cpu_seconds, resident_mib
+from tests.bench.measure import Sample, family_cpu_seconds, resident_mib
 from tests.bench.processes import Process, environment, python
 
 MOST = 1_000_000
@@ -94,9 +94,9 @@ def lua_script(bodies: Sequence[bytes], headers: Mapping[str, str]) -> str:
 
 def observed(server: Process, run: Callable[[], dict[str, Any]]) -> Sample:
     """What `run` found, with the server's CPU time for each request and its memory, which stays high for a while."""
-    before = cpu_seconds(server.pid)
+    before = family_cpu_seconds(server.pid)  # a server may have workers
     found = run()
-    used = cpu_seconds(server.pid) - before
+    used = family_cpu_seconds(server.pid) - before
     requests = found["requests"]
     return Sample(
         **{name: value for name, value in found.items() if name != "fault"},

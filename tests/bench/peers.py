@@ -4,6 +4,7 @@ constant    Starlette answers the same bytes always: what HTTP costs before any 
 plain       what one would write first: Starlette's request.json(), asyncpg's pool with its reset, JSONResponse
 asyncpg     a bare ASGI callable; asyncpg decodes every column to text in C, orjson writes it, and the garbage collector
             is kept from looking at every row, which halves what many rows cost
+gateway     the gateway itself as a factory, for another ASGI server to serve: its own way is uvicorn's
 """
 
 import argparse
@@ -22,6 +23,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from sqlhttp_gateway.app import Gateway, create_app
 from sqlhttp_gateway.serve import GatewayServer
 from sqlhttp_gateway.settings import load_settings
 from sqlhttp_gateway.sockets import bind_all
@@ -100,6 +102,11 @@ def asyncpg_text(database_url: str) -> ASGIApp:
         await send({"type": "http.response.body", "body": body})
 
     return app
+
+
+def gateway() -> Gateway:
+    """The gateway by the settings of the environment."""
+    return create_app(load_settings())
 
 
 async def _no_reset(connection: Any) -> None:

@@ -1,12 +1,13 @@
 """All that runs during a bench: a private Postgres with its table, the gateway, its peers, PgBouncer, the loader."""
 
 import asyncio
+import importlib.util
 import shutil
 import subprocess
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from tests.support.cluster import Database, running_cluster
 from tests.support.gateway import free_port
 from tests.support.pgbouncer import PROGRAM, pgbouncer
 
+GRANIAN = importlib.util.find_spec("granian")
+"""Another ASGI server, which nothing here needs: measured where it is installed."""
 PGBENCH = shutil.which("pgbench")
 POSTGRES = {"max_connections": "300", "shared_buffers": "128MB"}
 
@@ -41,6 +44,12 @@ class Stage:
         return neon_headers(self.database.url)
 
     def server(self, name: str) -> Process:
+        """
+        Raises:
+            Unavailable: it is not installed.
+        """
+        if name not in self.servers:
+            raise Unavailable(f"{name} is not installed")
         return self.servers[name]
 
     @property
@@ -69,8 +78,11 @@ class Stage:
 
 
 @contextmanager
-def running_stage() -> Iterator[Stage]:
-    """Everything for the length of the block; ended in reverse order, whatever ends the block."""
+def running_stage(settings: Mapping[str, str] | None = None) -> Iterator[Stage]:
+    """Everything for the length of the block; ended in reverse order, whatever ends the block.
+
+    `settings` are the gateway's, by their names in the environment, where they are not the defaults.
+    """
     with ExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="sqlhttp-bench-")))
         cluster = running.enter_context(running_cluster(POSTGRES))
@@ -90,7 +102,7 @@ def running_stage() -> Iterator[Stage]:
             servers[name] = running.enter_context(child)
             child.wait_until_listening()
 
-        serve("gateway", "sqlhttp_gateway", "serve", SQLHTTP_LISTEN__POSTGRES=str(door.port))
+        serve("gateway", "sqlhttp_gateway", "serve", SQLHTTP_LISTEN__POSTGRES=str(door.port), **(settings or {}))
         loader = running.enter_context(Loader())
         pooler_url = running.enter_context(pgbouncer(database, size=10)).url if PROGRAM is not None else None
         stage = Stage(cluster.pid, database, servers, door, loader, pooler_url)
@@ -99,6 +111,10 @@ def running_stage() -> Iterator[Stage]:
         serve("constant", "tests.bench.peers", "constant", "--body", str(folder / "answer.json"))
         serve("plain", "tests.bench.peers", "plain")
         serve("asyncpg", "tests.bench.peers", "asyncpg")
+        serve("two workers", "sqlhttp_gateway", "serve", SQLHTTP_LISTEN__WORKERS="2")
+        if GRANIAN is not None:
+            arguments = ["--interface", "asgi", "--factory", "--loop", "uvloop", "--workers", "1", "--no-ws"]
+            serve("granian", "granian", *arguments, "--host", "127.0.0.1", "tests.bench.peers:gateway")
         yield stage
 
 

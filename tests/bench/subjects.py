@@ -106,6 +106,8 @@ SUBJECTS: dict[str, Subject] = {
     "gateway": partial(_served, "gateway"),
     "constant": partial(_served, "constant"),
     "plain": partial(_served, "plain"),
+    "two workers": partial(_served, "two workers"),
+    "granian": partial(_served, "granian"),
     "asyncpg in C": partial(_served, "asyncpg"),
     # Asked by the loader, one process for all of these.
     "gateway, kept": _by_loader,

@@ -52,7 +52,7 @@ class Budget:
     @property
     def is_tight(self) -> bool:
         """Somebody waits, or there are more connections than there may be now."""
-        return bool(self._line) or self._used > self._limit
+        return bool(self._line.places) or self._used > self._limit
 
     @property
     def waiting_since(self) -> float | None:

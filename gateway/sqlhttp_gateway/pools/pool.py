@@ -212,7 +212,7 @@ class Pool:
             self.discard(backend, self._turns_away)
         elif now >= backend.expires_at:
             self.discard(backend, _age(backend))
-        elif self._owes_permit() or self._owes_budget():
+        elif (self.gate.is_over or self._budget.is_tight) and (self._owes_permit() or self._owes_budget()):
             self.discard(backend, "evicted")
         else:
             backend.idle_since = self.last_used = now
