@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -53,6 +54,7 @@ from sqlhttp_gateway.observe.reporter import Place, Reporter
 from sqlhttp_gateway.observe.trace import Traces
 from sqlhttp_gateway.observe.watch import Watch
 from sqlhttp_gateway.observe.webhook import Webhook, post_to
+from sqlhttp_gateway.owners import Owners
 from sqlhttp_gateway.pools.passwords import Passwords
 from sqlhttp_gateway.pools.probe import Probes
 from sqlhttp_gateway.pools.registry import PoolRegistry
@@ -103,14 +105,14 @@ class Gateway:
         self._settings = settings
         self._postgres_unix = postgres_unix
         self._targets = Targets(settings)
-        self._take_up: list[Callable[[Settings], None]] = []
-        """What owners do with settings that were read again. Must not fail, or half of them would be in effect."""
+        self._owners = self._standing = Owners()
+        """Of those that are there before the lifespan, and in it of all."""
         self._place = place
         self._stamps = stamps or Stamps()
         self._metrics = Metrics(settings.metrics.max_labels, before=place.before() if place else None)
         self._traces = Traces() if settings.trace.opentelemetry else None
         log = LogLines(settings.log)
-        self._take_up.append(lambda new: log.reconfigure(new.log))
+        self._standing.add(reconfigure=lambda new: log.reconfigure(new.log))
         observers: list[Observer] = [observe or log, self._metrics]
         if self._traces is not None:
             observers.append(self._traces)
@@ -120,8 +122,8 @@ class Gateway:
         self._origins = Origins(settings.request.allow_origins)
         self.peers = Peers(settings.listen)
         """Whose word about a program's address is taken, and who may come in."""
-        self._take_up.append(lambda new: self.peers.reconfigure(new.listen))
-        self._take_up.append(lambda new: self._origins.reconfigure(new.request.allow_origins))
+        self._standing.add(reconfigure=lambda new: self.peers.reconfigure(new.listen))
+        self._standing.add(reconfigure=lambda new: self._origins.reconfigure(new.request.allow_origins))
         self._sql: SqlEndpoint | None = None
         self._tunnel: TunnelEndpoint | None = None
         self._tunnels: Tunnels | None = None
@@ -211,8 +213,7 @@ class Gateway:
         self._targets.become(targets)
         if self.certificate is not None and loaded is not None:
             self.certificate.take(loaded, settings.listen)
-        for take_up in self._take_up:
-            take_up(settings)
+        self._owners.reconfigure(settings)
         observe(Reloaded(live=found.live, restart=found.restart))
 
     @asynccontextmanager
@@ -314,51 +315,60 @@ class Gateway:
             )
         )
         access = Access(settings.admin.allow_from, self.peers)
-        self._take_up += [
-            lambda new: registry.apply(
+        notified = None
+        if cached is not None and settings.cache.listen:
+            notified = Notified(cached.cache, tunnels.listeners, registry, self._targets, tell=cached.tell)
+            cached.on_fetch = notified.want
+
+        # From here on the order counts: top to bottom they are started, bottom to top they are stopped.
+        self._owners = owners = Owners()
+        add = owners.add
+        add(reconfigure=self._standing.reconfigure)
+        add(stop=passwords.close, reconfigure=lambda new: passwords.reconfigure(new.auth))
+        if self._traces is not None:
+            traces = self._traces
+            add(start=traces.start, stop=lambda: asyncio.to_thread(traces.stop))
+        add(
+            start=reporter.start,
+            stop=reporter.stop,
+            reconfigure=lambda new: reporter.reconfigure(
+                per_worker(new.pool, new.listen.workers).max_total * new.listen.workers
+            ),
+        )
+        if watch is not None:
+            add(
+                start=lambda: watch.start(lambda: reporter.whole().pools),
+                stop=watch.stop,
+                reconfigure=lambda new: watch.reconfigure(new.watch),
+            )
+        if self.certificate is not None:
+            add(start=self.certificate.start, stop=self.certificate.stop)
+        add(start=probes.start, stop=probes.stop, reconfigure=lambda new: probes.follow(self._targets.groups))
+        add(
+            start=registry.start,
+            # What was cancelled at the end of the grace time has to hear so from Postgres.
+            stop=lambda: registry.drain(max(self._grace_left(), self._settings.statement.cancel_timeout)),
+            reconfigure=lambda new: registry.apply(
                 self._targets.by_server,
                 max_total=per_worker(new.pool, new.listen.workers).max_total,
                 breaker=new.breaker,
             ),
-            lambda new: probes.follow(self._targets.groups),
-            lambda new: passwords.reconfigure(new.auth),
-            credentials.reconfigure,
-            lambda new: service.reconfigure(
-                limits=_limits(new), telling=_telling(new), most_seconds=new.request.deadline
-            ),
-            lambda new: quick.reconfigure(
-                limits=_limits(new), telling=_telling(new), most_seconds=new.request.deadline
-            ),
-            lambda new: sql.reconfigure(new.request),
-            lambda new: tunnels.reconfigure(new.tunnel),
-            lambda new: listener.reconfigure(new.listen),
-            lambda new: reporter.reconfigure(
-                per_worker(new.pool, new.listen.workers).max_total * new.listen.workers,
-            ),
-            lambda new: access.reconfigure(new.admin.allow_from),
-        ]
-        if watch is not None:
-            self._take_up.append(lambda new: watch.reconfigure(new.watch))
-        siblings.start()
-        registry.start()
-        probes.start()
-        credentials.start()
-        reporter.start()
-        if self.certificate is not None:
-            self.certificate.start()
-        notified = None
+        )
+        if notified is not None:
+            add(start=notified.start, stop=notified.stop)
         if cached is not None:
-            cached.start()
-            if settings.cache.listen:
-                notified = Notified(cached.cache, tunnels.listeners, registry, self._targets, tell=cached.tell)
-                notified.start()
-                cached.on_fetch = notified.want
-        if self._traces is not None:
-            self._traces.start()
-        if watch is not None:
-            watch.start(lambda: reporter.whole().pools)
-        try:
-            await listener.start()
+            add(start=cached.start, stop=cached.stop)
+        add(start=credentials.start, stop=credentials.stop, reconfigure=credentials.reconfigure)
+        for answering in (service, quick):
+            add(reconfigure=partial(_bound, answering))
+        add(reconfigure=lambda new: sql.reconfigure(new.request))
+        add(reconfigure=lambda new: access.reconfigure(new.admin.allow_from))
+        add(stop=controls.stop)
+        add(start=siblings.start, stop=siblings.stop)
+        add(start=listener.start, stop=listener.stop, reconfigure=lambda new: listener.reconfigure(new.listen))
+        add(stop=self.drain_tunnels, reconfigure=lambda new: tunnels.reconfigure(new.tunnel))
+        add(stop=self.begin_drain)
+        async with owners.running():
             yield {
                 "readiness": self._readiness,
                 "scrape": Scrape(reporter, access, settings.metrics),
@@ -371,28 +381,6 @@ class Gateway:
                     admins=self._admins(),
                 ),
             }
-        finally:
-            self._readiness.is_draining = True
-            await self.drain_tunnels()
-            await listener.stop()
-            siblings.stop()
-            await controls.stop()
-            await credentials.stop()
-            if cached is not None:
-                await cached.stop()
-            if notified is not None:
-                await notified.stop()
-            # What was cancelled at the end of the grace time has to hear so from Postgres.
-            await registry.drain(max(self._grace_left(), self._settings.statement.cancel_timeout))
-            await probes.stop()
-            if self.certificate is not None:
-                await self.certificate.stop()
-            if watch is not None:
-                await watch.stop()
-            await reporter.stop()
-            if self._traces is not None:
-                await asyncio.to_thread(self._traces.stop)
-            passwords.close()
 
     def _admins(self) -> frozenset[tuple[str, str]]:
         """Who may invalidate the answers of all databases of a target: (target, role)."""
@@ -434,6 +422,10 @@ class Gateway:
             observe=self._observe,
         )
         return Watch(settings, activity, webhook=webhook, observe=self._observe)
+
+
+def _bound(answering: SqlService | Quick, new: Settings) -> None:
+    answering.reconfigure(limits=_limits(new), telling=_telling(new), most_seconds=new.request.deadline)
 
 
 def _limits(settings: Settings) -> Limits:
