@@ -16,9 +16,8 @@ from typing import Any, Protocol
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from sqlhttp_gateway.deadline import Due
 from sqlhttp_gateway.endpoints.heads import Head
-from sqlhttp_gateway.endpoints.sending import Sending
+from sqlhttp_gateway.endpoints.sending import LEAST_BYTES, Sending
 from sqlhttp_gateway.endpoints.single_write import reply_bytes
 from sqlhttp_gateway.endpoints.sql import SqlEndpoint
 from sqlhttp_gateway.events import unobserved
@@ -118,9 +117,12 @@ class LaneProtocol(HttpToolsProtocol):
 
     # ── answers that are not taken ──
 
-    def finish_by(self, due: Due) -> None:
-        """The answer that was just written has to be sent by then."""
-        self._be_sending().finish_by(due)
+    def wrote(self, reply: Reply) -> None:
+        """Have what was just written sent in time."""
+        if reply.due is not None:
+            self._be_sending().finish_by(reply.due)
+        if len(reply.body) > LEAST_BYTES and self.scheme == "https":
+            self._be_sending().watch_anew()
 
     def _be_sending(self) -> Sending:
         if self._sending is None:
@@ -236,8 +238,8 @@ class LaneProtocol(HttpToolsProtocol):
             return
         self.server_state.total_requests += 1
         transport.write(reply_bytes(reply, is_last=self._is_last))
-        if reply.due is not None:
-            self.finish_by(reply.due)
+        if reply.due is not None or len(reply.body) > LEAST_BYTES:
+            self.wrote(reply)
         if self._is_last:
             transport.close()
             self._watch_goodbye()

@@ -54,7 +54,7 @@ async def send_reply(send: Send, reply: Reply) -> None:
         cycle.response_started = True
         cycle.waiting_for_100_continue = False
         cycle.transport.write(reply_bytes(reply))
-        _finish(cycle, reply)
+        _tell_of(cycle, reply)
         cycle.response_complete = True
         cycle.message_event.set()
         cycle.on_response()
@@ -68,16 +68,15 @@ async def send_reply(send: Send, reply: Reply) -> None:
         headers.append((SERVER_TIMING, reply.timing))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
-    _finish(cycle, reply)
+    _tell_of(cycle, reply)
 
 
-def _finish(cycle: Any, reply: Reply) -> None:
-    """Have an answer that is due sent in time, if the connection is one that can (`lane`)."""
-    if reply.due is not None:
-        finish_by = getattr(getattr(cycle, "on_response", None), "__self__", None)
-        finish_by = getattr(finish_by, "finish_by", None)
-        if finish_by is not None:
-            finish_by(reply.due)
+def _tell_of(cycle: Any, reply: Reply) -> None:
+    """Let the connection know what it has to send in time, if it is one that looks after that (`lane`)."""
+    protocol = getattr(getattr(cycle, "on_response", None), "__self__", None)
+    wrote = getattr(protocol, "wrote", None)
+    if wrote is not None:
+        wrote(reply)
 
 
 def _is_usual(cycle: Any) -> bool:

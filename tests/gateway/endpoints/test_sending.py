@@ -1,7 +1,10 @@
 """Who may take long over an answer, and who is cut off. The clock is moved by hand."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -17,11 +20,12 @@ USUAL_LIMIT = 65_536
 class Transport:
     """One that holds so many bytes, and tells the protocol when it has none, as asyncio's and uvloop's do."""
 
-    def __init__(self) -> None:
+    def __init__(self, extra: dict[str, object] | None = None) -> None:
         self.held = 0
         self.high = USUAL_LIMIT
         self.is_aborted = False
         self.is_closed = False
+        self.extra = extra or {}
 
     def get_write_buffer_size(self) -> int:
         return self.held
@@ -29,8 +33,8 @@ class Transport:
     def set_write_buffer_limits(self, high: int | None = None) -> None:
         self.high = USUAL_LIMIT if high is None else high
 
-    def get_extra_info(self, name: str) -> None:
-        return None
+    def get_extra_info(self, name: str) -> object:
+        return self.extra.get(name)
 
     def is_closing(self) -> bool:
         return self.is_closed or self.is_aborted
@@ -43,9 +47,9 @@ class Transport:
 class Program:
     """A connection with its transport, the clock, and what was told."""
 
-    def __init__(self, clock: LoopClock) -> None:
+    def __init__(self, clock: LoopClock, **extra: object) -> None:
         self.clock = clock
-        self.transport = Transport()
+        self.transport = Transport(extra)
         self.told: list[Event] = []
         self.sending = Sending(
             self.transport,  # type: ignore[arg-type]  # the part of one that is used
@@ -188,3 +192,50 @@ async def test_cut_is_told_once(program: Program) -> None:
     await program.let_pass(TIMEOUT + 0.1)
     await asyncio.sleep(0)
     assert len(program.told) == 1
+
+
+@pytest.fixture
+def full_socket() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A TCP connection in whose kernel there is no more room, and the end that does not read."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.connect(server.getsockname())
+        writer, _ = server.accept()
+        with writer:
+            writer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 200_000)
+            writer.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    writer.send(bytes(100_000))
+            yield writer, reader
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's kernel")
+async def test_under_tls_the_kernel_says_whether_an_answer_waits(
+    full_socket: tuple[socket.socket, socket.socket],
+) -> None:
+    with fake_time() as clock:
+        program = Program(clock, sslcontext=object(), socket=full_socket[0])
+        program.sending.watch_anew()
+        program.sending.has_room()  # which TLS says of itself alone
+        await program.let_pass(TIMEOUT + 0.1)
+        assert program.transport.is_aborted
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's kernel")
+async def test_under_tls_an_answer_that_is_due_and_was_taken_is_not_cut(
+    full_socket: tuple[socket.socket, socket.socket],
+) -> None:
+    writer, reader = full_socket
+    with fake_time() as clock:
+        program = Program(clock, sslcontext=object(), socket=writer)
+        program.sending.watch_anew()
+        program.sending.finish_by(program.due(TIMEOUT))
+        await turns()
+        reader.settimeout(0.5)
+        with contextlib.suppress(TimeoutError):
+            while reader.recv(1_000_000):
+                pass
+        await program.let_pass(TIMEOUT + 0.1)
+        assert not program.transport.is_aborted
+        assert program.told == []
