@@ -262,6 +262,43 @@ async def test_backend_of_a_read_only_key_serves_others_as_if_nothing_had_been(
     assert await count(database) == 3
 
 
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["DEALLOCATE ALL"],
+        ["DEALLOCATE ALL; SELECT 1"],
+        ["SELECT 1; DEALLOCATE ALL"],
+        ["BEGIN", "DEALLOCATE ALL", "SELECT 1", "ROLLBACK"],
+        ["BEGIN; DEALLOCATE ALL; SELECT 1; COMMIT"],
+        ["SELECT 1/0; DEALLOCATE ALL"],
+        ["DISCARD ALL"],
+    ],
+)
+async def test_statements_that_are_all_dropped_take_no_fence_with_them(
+    keyed: Callable[..., Keyed], texts: list[str]
+) -> None:
+    site = keyed(read_only=True, pool={"max_size": 1})
+    ways: list[Callable[[WireProgram, list[str]], Any]] = [one_by_one, each_extended, in_one_batch]
+    for way in ways:
+        async with site.program() as program:
+            assert await program.value("SELECT 1") == "1"
+            await way(program, texts if way is one_by_one else [text for text in texts if ";" not in text])
+            await program.query("ROLLBACK")
+            assert await program.value("SELECT 2") == "2"
+        async with site.program() as program:
+            assert await program.value("SHOW transaction_read_only") == "on"
+
+
+async def test_statements_dropped_by_hidden_code_cost_one_program_at_most(keyed: Callable[..., Keyed]) -> None:
+    site = keyed(read_only=True, pool={"max_size": 1})
+    async with site.program() as program:
+        await program.query("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")
+        await program.query("SELECT 1")
+        program.vanish()
+    async with site.program() as program:
+        assert await program.value("SHOW transaction_read_only") == "on"
+
+
 async def test_session_pooling_keeps_the_bounds(keyed: Callable[..., Keyed], database: Database) -> None:
     database.psql("CREATE TABLE notes (id int)")
     async with keyed(read_only=True).program({"pool_mode": "session"}) as program:

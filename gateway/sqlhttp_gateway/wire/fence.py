@@ -109,6 +109,8 @@ class Fence:
         """A batch of the program's was answered up to its ReadyForQuery, which tells this status."""
         self.is_waiting, self._has_failed = False, status == _FAILED
         if self.refusal is not None:
+            if b"\0C26000\0" in self.refusal:
+                self._names.forget_all()  # dropped by code that nobody could see; whoever comes next is served again
             return Verdict.REFUSED
         if status == _IDLE:  # however it came about: what comes next begins with ours again
             self._portals.clear()

@@ -325,6 +325,11 @@ class Naming:
         # The backend has them under other names, or not at all, and must be given something to drop.
         return first + b"".join(self._lend(name, encode_parse(name, b"")) for name in dropped), undo
 
+    def forget_all(self) -> None:
+        """The backend has lost, or is about to lose, all statements, the gateway's own for a fence among them."""
+        if self._backend is not None:
+            self._backend.statements.discard_all()
+
     def dropped_all(self) -> None:
         """The server says that DEALLOCATE ALL, or DISCARD ALL, was run."""
         if self._dropping_all:
