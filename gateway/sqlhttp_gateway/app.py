@@ -357,7 +357,11 @@ class Gateway:
         if notified is not None:
             add(start=notified.start, stop=notified.stop)
         if cached is not None:
-            add(start=cached.start, stop=cached.stop)
+            add(
+                start=cached.start,
+                stop=cached.stop,
+                reconfigure=lambda new: cached.cache.reconfigure(new.cache),
+            )
         add(start=credentials.start, stop=credentials.stop, reconfigure=credentials.reconfigure)
         for answering in (service, quick):
             add(reconfigure=partial(_bound, answering))

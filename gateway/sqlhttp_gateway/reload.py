@@ -20,6 +20,8 @@ LIVE = frozenset(
         *("watch.connections_warning", "watch.connections_critical", "watch.idle_in_transaction"),
         *("watch.waiting", "watch.long_query", "watch.pool_wait"),
         *("breaker", "limits"),
+        *("cache.max_bytes", "cache.max_entry_bytes", "cache.max_ttl", "cache.max_swr", "cache.max_fetching"),
+        *("cache.key_defaults", "cache.role_defaults", "cache.database_defaults"),
         "tunnel",
     }
 )
@@ -39,7 +41,7 @@ class Changes(NamedTuple):
 def changes(old: Settings, new: Settings) -> Changes:
     """What differs, in the order of the settings. Never a value, which may be a secret."""
     names = tuple(_different(old, new))
-    live = tuple(name for name in names if is_live(name) and not _begins_or_ends_tls(name, old, new))
+    live = tuple(name for name in names if is_live(name) and not _begins_or_ends(name, old, new))
     return Changes(live, tuple(name for name in names if name not in live))
 
 
@@ -62,8 +64,10 @@ def is_live(name: str) -> bool:
     return name not in _BUT and (name in LIVE or name.partition(".")[0] in LIVE)
 
 
-def _begins_or_ends_tls(name: str, old: Settings, new: Settings) -> bool:
-    """A port speaks TLS for as long as it is open, or never."""
+def _begins_or_ends(name: str, old: Settings, new: Settings) -> bool:
+    """A port speaks TLS for as long as it is open, or never; and a gateway has a cache from its start, or none."""
+    if name == "cache.max_bytes":
+        return not old.cache.max_bytes or not new.cache.max_bytes
     is_certificate = name in {"listen.tls_certificate", "listen.tls_key"}
     return is_certificate and (old.listen.tls_certificate is None) != (new.listen.tls_certificate is None)
 

@@ -9,6 +9,7 @@ import pytest
 
 from sqlhttp_gateway.cached import CachedAnswers
 from sqlhttp_gateway.events import Cached
+from sqlhttp_gateway.settings import Settings, load_settings
 from tests.support.asgi import DISCONNECT, Call, piece
 from tests.support.cluster import Cluster, Database
 from tests.support.program import scratch_role
@@ -110,6 +111,21 @@ async def test_default_of_the_settings_asks_for_those_who_say_nothing(
         assert [status_of(call) for call in calls] == [MISS, HIT]
     finally:
         await app.post({"query": "DROP ROLE by_default"})
+
+
+async def test_defaults_and_bounds_change_when_the_settings_are_read_again(app: RunningApp, database: Database) -> None:
+    def read(**cache: Any) -> Callable[[], Settings]:
+        return lambda: load_settings(database_url=database.url, cache=cache)
+
+    for _ in range(2):
+        assert "cache-status" not in (await ask(app, "SELECT 1", cache_control="")).headers
+    await app.app.reload(read(role_defaults={database.role: "ttl=60"}, max_ttl=30.0))
+    calls = [await ask(app, "SELECT 1", cache_control="") for _ in range(2)]
+    assert [status_of(call) for call in calls] == [MISS, HIT]
+    assert "ttl=29" in calls[1].headers["cache-status"]
+    await app.app.reload(read(max_entry_bytes=1))
+    assert "cache-status" not in (await ask(app, "SELECT 1", cache_control="")).headers
+    assert status_of(await ask(app, "SELECT 2")) == "sqlhttp; fwd=uri-miss"
 
 
 async def test_wish_that_cannot_be_read_is_told(app: RunningApp) -> None:

@@ -57,3 +57,10 @@ def test_every_name_that_takes_effect_at_once_is_a_setting() -> None:
         if leaf:
             assert leaf in field.annotation.model_fields  # type: ignore[union-attr]
     assert not is_live("listen.host")
+
+
+def test_cache_of_another_size_is_one_at_once_and_none_at_all_needs_a_restart() -> None:
+    old = settings(cache={"max_bytes": 1000})
+    assert changes(old, settings(cache={"max_bytes": 2000})) == Changes(("cache.max_bytes",), ())
+    assert changes(old, settings(cache={"max_bytes": 0})) == Changes((), ("cache.max_bytes",))
+    assert changes(old, settings(cache={"max_bytes": 1000, "listen": False})).restart == ("cache.listen",)

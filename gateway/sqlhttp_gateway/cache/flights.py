@@ -49,6 +49,10 @@ class Flights(Generic[T]):
     def __len__(self) -> int:
         return len(self._tasks)
 
+    def resize(self, limit: int) -> None:
+        """Another limit; fetches beyond it still land."""
+        self._limit = limit
+
     @property
     def is_full(self) -> bool:
         """There is no room for one more."""

@@ -53,17 +53,28 @@ class ResultCache:
         Raises:
             BadRequest: a default in the settings cannot be read.
         """
-        self.policy = Policy(settings)
         self.stamps = stamps
         self.store = Store(settings.max_bytes, stamps, on_evict=on_evict)
         self.flights: Flights[Entry] = Flights(settings.max_fetching)
-        self.max_entry_bytes = settings.max_entry_bytes
         self.is_shared = settings.shared_url is not None
         """Whether other gateways may have answers of any database."""
         self.staleness = settings.shared_staleness
         self.hears_others: Callable[[], bool] = lambda: True
         self._aliases: OrderedDict[tuple[object, ...], Question] = OrderedDict()
         self._grounds: dict[Place, Ground] = {}
+        self.reconfigure(settings)
+
+    def reconfigure(self, settings: CacheSettings) -> None:
+        """Go by these bounds and defaults from the next request on; answers that have no room any more are given up.
+
+        Raises:
+            BadRequest: a default in the settings cannot be read.
+        """
+        self.policy = Policy(settings)
+        self.max_entry_bytes = settings.max_entry_bytes
+        self.flights.resize(settings.max_fetching)
+        self.store.resize(settings.max_bytes)
+        self._aliases.clear()  # what they ask may have been a default's
 
     # ── questions ──
 

@@ -96,9 +96,13 @@ class Store:
         self.drop(entry.key)
         self._entries[entry.key] = entry
         self.size += entry.size
-        while self.size > self._max_bytes:
-            self._evict(entry.key)
+        self._make_room(entry.key)
         return True
+
+    def resize(self, max_bytes: int) -> None:
+        """Another bound, which holds at once."""
+        self._max_bytes = max_bytes
+        self._make_room()
 
     def drop(self, key: bytes) -> None:
         """Forget one, if it is there."""
@@ -121,6 +125,10 @@ class Store:
     def hottest(self, count: int) -> list[Entry]:
         """The entries with most hits."""
         return sorted(self._entries.values(), key=lambda entry: -entry.hits)[:count]
+
+    def _make_room(self, newest: bytes = b"") -> None:
+        while self.size > self._max_bytes:
+            self._evict(newest)
 
     def _evict(self, newest: bytes) -> None:
         now = self._stamps.now()

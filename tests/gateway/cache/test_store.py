@@ -121,3 +121,15 @@ def test_answer_shows_what_a_bookmark_of_the_same_timeline_up_to_its_own_stands_
     assert not kept.shows(Bookmark(1, 1, 100)), "positions of two timelines do not compare"
     assert not kept.shows(Bookmark(9, 2, 100))
     assert not entry(b"b").shows(Bookmark(1, 2, 1)), "of which nothing is known"
+
+
+def test_room_that_became_less_is_kept_to_at_once() -> None:
+    gone: list[None] = []
+    store = Store(3 * SIZE, Clock(), on_evict=lambda: gone.append(None))
+    for key in (b"a", b"b", b"c"):
+        store.put(entry(key))
+    store.resize(SIZE)
+    assert (len(store), store.size, len(gone)) == (1, SIZE, 2)
+    store.resize(3 * SIZE)
+    assert store.put(entry(b"d"))
+    assert len(store) == 2
