@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from struct import pack
 
 import httpx
@@ -171,6 +172,16 @@ async def test_set_reset_and_set_config_keep_no_backend(start_gateway: StartGate
             assert await other.value("SHOW work_mem") == "4MB"
         assert await program.value("SHOW my.tag") == "blue"
         assert await metric(gateway, "sqlhttp_tunnel_pins_total{") == 0
+
+
+async def test_database_with_idle_connections_is_dropped_by_force(gateway: Gateway, database: Database) -> None:
+    async with logged_in(gateway, database) as program:
+        await program.query("CREATE DATABASE dropped_by_force")
+        other = replace(database, name="dropped_by_force")
+        async with logged_in(gateway, other) as inside:
+            assert await inside.value("SELECT current_database()") == other.name
+        assert (await program.query(f"DROP DATABASE {other.name} WITH (FORCE)")).commands == ["DROP DATABASE"]
+        assert await program.value("SELECT 1") == "1"
 
 
 async def test_open_tunnels_are_counted(gateway: Gateway, database: Database) -> None:
