@@ -72,6 +72,8 @@ class Meaning:
     """One that may give something else each time."""
     writer: str = ""
     """One that may change tables."""
+    locks: bool = False
+    """Whether an advisory lock is taken, which on a standby would keep nobody out."""
     hides: bool = False
     """Whether relations may be read that the plan does not show."""
     callees: set[str] = field(default_factory=set)
@@ -87,7 +89,9 @@ class Meaning:
             return
         if function.volatility == "v":
             self.volatile = self.volatile or name
-            if name not in HARMLESS and not name.startswith("pg_advisory") and not name.startswith("pg_try_advisory"):
+            if name.startswith(("pg_advisory", "pg_try_advisory")):
+                self.locks = True
+            elif name not in HARMLESS:
                 self.writer = self.writer or name
         elif function.is_builtin:
             if function.volatility == "s" and _is_of_session(name):

@@ -192,7 +192,7 @@ def _verdict(
     writes: frozenset[str] | None,
 ) -> Verdict:
     refusals: list[tuple[str, str]] = []
-    if plan.locks:
+    if plan.locks or meaning.locks:
         refusals.append(("locks", ""))
     if writes != NOTHING:
         refusals.append(("writes", meaning.writer))

@@ -241,6 +241,14 @@ async def test_defaults_that_are_seen_or_harmless_leave_a_write_as_it_is(judge: 
     assert (await judge("INSERT INTO filled VALUES (1, 2)")).writes == frozenset({"public.filled"})
 
 
+@pytest.mark.parametrize("text", ["SELECT pg_try_advisory_xact_lock(1)", "SELECT pg_advisory_lock(id) FROM users"])
+async def test_advisory_lock_is_taken_where_all_others_take_it(judge: Judge, text: str) -> None:
+    verdict = await judge(text)
+    assert not verdict.is_reading
+    assert verdict.writes == NOTHING
+    assert verdict.refusal(frozenset({"volatile"})) == "locks"
+
+
 async def test_roles_that_log_in_otherwise_have_verdicts_of_their_own(judge: Judge) -> None:
     await judge("SELECT name FROM users")
     assert judge.verdicts.recall(("default", "main", "app", "app", "SELECT name FROM users")) is not None
