@@ -442,6 +442,10 @@ def _outcome(entry: Entry, *headers: tuple[bytes, bytes]) -> Outcome:
     return Outcome(headers, entry)
 
 
+_ENDED = ("57P", "08")
+"""Codes of a server that ends a connection, whatever it was at."""
+
+
 def scope_of(caller: Caller) -> Scope:
     """As whom a caller's requests run."""
     grant, login = caller.grant, caller.pool.key.role
@@ -453,6 +457,8 @@ def scope_of(caller: Caller) -> Scope:
 def _may_have_changed(request: Statement | Batch, error: BaseException) -> bool:
     """Whether something of a failed request may have stayed."""
     if isinstance(error, PostgresError):
+        if error.code.startswith(_ENDED):
+            return True  # a COMMIT that waits for a standby has taken effect by then
         # Only what has no plan, CALL, DO or COMMIT, can have committed a part of itself.
         statements = request.statements if isinstance(request, Batch) else (request,)
         return not all(has_plan(statement.text) for statement in statements)

@@ -203,8 +203,10 @@ class TargetUnavailable(GatewayError):
 
 
 class BookmarkLost(GatewayError):
-    """What the bookmark stands for is not in the primary's history: it was written before a failover, and not copied
-    in time. Nothing was run; every server has older data than the program has seen."""
+    """What the bookmark stands for was lost in a failover, and every server has older data than the program has seen.
+
+    It was written and not copied in time, so that it is not in the primary's history. Nothing was run.
+    """
 
     status, sqlstate, kind = 409, "58000", "backend"
 
@@ -316,7 +318,7 @@ class IdempotencyUnavailable(GatewayError):
 class NotCached(GatewayError):
     """The request wants an answer of the cache or none (only-if-cached), and the cache has none."""
 
-    status, sqlstate, kind, retryable = 504, "02000", "client", True
+    status, sqlstate, kind, retryable = 504, "55000", "client", True
 
 
 # ── what came back ───────────────────────────────────────────────────────────────────────────────────────────────────

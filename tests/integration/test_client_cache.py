@@ -37,7 +37,7 @@ def test_call_can_ask_otherwise_than_its_client(database: Database, gateway: Gat
     assert sql.query("SELECT now() AS at", cache=wish).cache.detail == "time:now"
     with pytest.raises(NeonDbError, match="nobody else") as raised:
         sql.query("SELECT 2 AS two", cache=Cache(ttl=60, only_if_cached=True), retry=None)
-    assert raised.value.code == "02000"
+    assert raised.value.code == "55000"
 
 
 def test_what_is_no_cache_is_refused_before_anything_is_sent(database: Database, gateway: Gateway) -> None:

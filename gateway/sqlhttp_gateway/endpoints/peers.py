@@ -14,6 +14,8 @@ from sqlhttp_gateway.settings import ListenSettings
 
 UNIX = "unix"
 """Stands among the trusted proxies for those on a Unix socket."""
+UNKNOWN = "unknown"
+"""In place of an address that a proxy could not name, or hides: in no network, so that no list of addresses has it."""
 _SEPARATOR = ","
 
 
@@ -40,7 +42,7 @@ class Peers:
         return bool(self._trusted) and address_allowed(self._trusted, peer)
 
     def behind(self, peer: str, headers: Mapping[bytes, bytes]) -> str:
-        """The address of the program whose request came from `peer`; empty when that cannot be known."""
+        """The address of the program whose request came from `peer`; UNKNOWN when that cannot be known."""
         told = headers.get(self.header)
         if told is None or not self.trusts(peer):
             return peer
@@ -48,7 +50,7 @@ class Peers:
         for hop in reversed(hops):
             address = _of_forwarded(hop) if self._is_forwarded else _address(hop)
             if not address:
-                return ""  # somebody whom the proxy could not name, or who is hidden
+                return UNKNOWN
             peer = address
             if not self.trusts(peer):
                 break

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sqlhttp_gateway.endpoints.peers import Peers, joined
+from sqlhttp_gateway.endpoints.peers import UNKNOWN, Peers, joined
 from sqlhttp_gateway.errors import PlaceRefused
 from sqlhttp_gateway.settings import ListenSettings
 
@@ -28,9 +28,9 @@ def behind(peer: str, value: str | None, *, trusted: tuple[str, ...] = PROXIES, 
         ("10.0.0.1", "2001:db8::9", "2001:db8::9"),
         ("2001:db8:1::5", "203.0.113.9", "203.0.113.9"),
         ("::ffff:10.0.0.1", "203.0.113.9", "203.0.113.9"),
-        ("10.0.0.1", "unknown", ""),
-        ("10.0.0.1", "203.0.113.9, nonsense", ""),
-        ("10.0.0.1", "", ""),
+        ("10.0.0.1", "unknown", UNKNOWN),
+        ("10.0.0.1", "203.0.113.9, nonsense", UNKNOWN),
+        ("10.0.0.1", "", UNKNOWN),
         ("", "203.0.113.9", ""),  # a Unix socket that is not trusted
     ],
 )
@@ -48,8 +48,8 @@ def test_a_proxy_on_a_unix_socket_is_believed_where_that_is_said() -> None:
         ("for=203.0.113.9", "203.0.113.9"),
         ('For="[2001:db8::9]:4711";proto=https', "2001:db8::9"),
         ("for=198.51.100.1, proto=http;for=203.0.113.9;by=10.0.0.1", "203.0.113.9"),
-        ("for=_hidden", ""),
-        ("proto=https", ""),
+        ("for=_hidden", UNKNOWN),
+        ("proto=https", UNKNOWN),
     ],
 )
 def test_forwarded_is_read_where_the_proxies_write_that(value: str, program: str) -> None:
@@ -93,3 +93,9 @@ def test_an_address_that_is_not_on_the_list_may_not_come_in() -> None:
 def test_lists_that_mean_nothing_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"host bits|does not appear|needs trusted_proxies"):
         ListenSettings.model_validate(wrong)
+
+
+def test_somebody_whom_the_proxy_cannot_name_is_not_let_in_where_addresses_are_listed() -> None:
+    peers = Peers(ListenSettings(trusted_proxies=PROXIES, allow_from=("0.0.0.0/0", "::/0")))
+    with pytest.raises(PlaceRefused):
+        peers.admit(peers.behind("10.0.0.1", {b"x-forwarded-for": b"unknown"}))
