@@ -3,7 +3,7 @@
 from tests.bench.incident import Fired, Script, Story, play, told
 
 SHORT = Script(
-    programs=120, pool=4, max_connections=20, wave=30, pause=0.5, look=0.2, wait_timeout=2.5, forgotten=11, last=40.0
+    programs=210, pool=4, max_connections=20, wave=30, pause=0.5, look=0.2, wait_timeout=2.5, forgotten=11, last=40.0
 )
 
 
