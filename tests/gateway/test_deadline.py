@@ -98,8 +98,9 @@ async def test_time_for_opening_a_connection_counts(app: RunningApp, monkeypatch
 
 
 async def test_time_for_finding_out_who_asks_counts(app: RunningApp, database: Database) -> None:
-    running = asyncio.create_task(app.post({"query": "SELECT pg_sleep(0.5)"}))
-    await until(lambda: any(pool.leased for pool in app.pools))
+    running = asyncio.create_task(app.post({"query": "SELECT pg_sleep(1)"}))
+    async with watching(database) as watch:
+        await watch.until(1, "wait_event = 'PgSleep'")
     call = await app.post({"query": "SELECT 1"}, url=database.as_role("nobody", "x").url, sqlhttp_timeout="0.1")
     assert call.status == 504
     assert "were over in authentication" in call.json()["message"]
