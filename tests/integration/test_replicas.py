@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,10 +46,10 @@ def table(fleet: Fleet, request: pytest.FixtureRequest) -> Iterator[str]:
 def wait_until_routed(gateway: Gateway, fleet: Fleet) -> None:
     """Until reads go to replicas, which is after the first looks."""
     with program_of(gateway, fleet.primary.maintenance) as program:
-        for _ in range(200):
-            if one(program.post({"query": WHERE}, READ_ONLY)) is True:
-                return
-    raise AssertionError("no replica is used")
+        deadline = time.monotonic() + 20.0
+        while one(program.post({"query": WHERE}, READ_ONLY)) is not True:
+            assert time.monotonic() < deadline, "no replica is used"
+            time.sleep(0.02)
 
 
 def one(response: httpx.Response) -> Any:
