@@ -9,8 +9,9 @@ from sqlhttp_gateway.neon.hosts import Wanted
 from sqlhttp_gateway.pools.view import Role, Server, View
 
 _ALIKE = 2.0
-"""Servers that answer a look within this factor of the quickest, or a millisecond, are equally quick."""
-_NEGLIGIBLE = 0.001
+"""Servers that answer a look within this factor of the quickest, or five milliseconds, are equally quick: a busy
+machine answers that much later by chance, and another region is farther away."""
+_NEGLIGIBLE = 0.005
 
 
 class Reason(StrEnum):
