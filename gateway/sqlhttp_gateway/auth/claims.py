@@ -12,6 +12,7 @@ import orjson
 from sqlhttp_gateway.auth import rls
 from sqlhttp_gateway.auth.grant import Grant
 from sqlhttp_gateway.auth.own_access import OwnAccess
+from sqlhttp_gateway.auth.own_table import foreign
 from sqlhttp_gateway.errors import ClaimsFailed, TargetMisconfigured
 from sqlhttp_gateway.model import Prologue, Statement
 from sqlhttp_gateway.pools.ask import ask
@@ -179,9 +180,8 @@ async def install(lease: Lease, *, new_secret: bool = False) -> None:
 
 
 async def _refuse_foreign(lease: Lease) -> None:
-    foreign = await ask(lease, rls.FOREIGN)
-    if foreign:
-        names = ", ".join(row[0].decode() for row in foreign if row[0] is not None)
+    names = await foreign(lease, rls.FOREIGN)
+    if names:
         raise TargetMisconfigured(
             f"not the gateway's, and in the place of its functions for claims: {names}",
             hint="It belongs to another role or package; move it away or use another database.",

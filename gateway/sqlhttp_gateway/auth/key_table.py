@@ -9,8 +9,7 @@ import orjson
 
 from sqlhttp_gateway.auth.allowances import limits_as_json, limits_from_json
 from sqlhttp_gateway.auth.api_keys import KeyRecord
-from sqlhttp_gateway.auth.own_table import is_there
-from sqlhttp_gateway.errors import PostgresError
+from sqlhttp_gateway.auth.own_table import has_changed, make, read_all
 from sqlhttp_gateway.pools.ask import ask
 from sqlhttp_gateway.pools.lease import Lease
 
@@ -56,9 +55,7 @@ async def create(lease: Lease) -> None:
         TargetMisconfigured: there is one that somebody else made.
         GatewayError: the role may not.
     """
-    for statement in CREATE:
-        await ask(lease, statement)
-    await is_there(lease, TABLE)
+    await make(lease, TABLE, CREATE)
 
 
 async def read(lease: Lease, *, revoked: bool = False) -> list[tuple[KeyRecord, bool]]:
@@ -67,16 +64,8 @@ async def read(lease: Lease, *, revoked: bool = False) -> list[tuple[KeyRecord, 
     Raises:
         GatewayError: it cannot be read.
     """
-    if not await is_there(lease, TABLE):
-        return []
-    found: list[tuple[KeyRecord, bool]] = []
-    last = b""
-    while True:
-        page = await ask(lease, _ALL if revoked else _VALID, (last,))
-        found += [_record(row[0] or b"") for row in page]
-        if len(page) < _PAGE:
-            return found
-        last = found[-1][0].id.encode()
+    page = _ALL if revoked else _VALID
+    return await read_all(lease, TABLE, page, rows=_PAGE, record=_record, name=lambda kept: kept[0].id)
 
 
 async def add(lease: Lease, record: KeyRecord) -> None:
@@ -112,12 +101,7 @@ async def revoke(lease: Lease, key_id: str) -> bool:
     Raises:
         GatewayError: it cannot be written.
     """
-    try:
-        return bool(await ask(lease, _REVOKE, (key_id.encode(),)))
-    except PostgresError as error:
-        if error.code in {"42P01", "3F000"}:  # neither table nor schema
-            return False
-        raise
+    return await has_changed(lease, _REVOKE, (key_id.encode(),))
 
 
 def _record(text: bytes) -> tuple[KeyRecord, bool]:

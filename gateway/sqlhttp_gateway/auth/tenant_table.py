@@ -3,9 +3,8 @@
 import orjson
 
 from sqlhttp_gateway.auth.allowances import limits_as_json, limits_from_json
-from sqlhttp_gateway.auth.own_table import is_there
+from sqlhttp_gateway.auth.own_table import has_changed, make, read_all
 from sqlhttp_gateway.auth.tenants import Tenant
-from sqlhttp_gateway.errors import PostgresError
 from sqlhttp_gateway.pools.ask import ask
 from sqlhttp_gateway.pools.lease import Lease
 
@@ -39,9 +38,7 @@ async def create(lease: Lease) -> None:
         TargetMisconfigured: there is one that somebody else made.
         GatewayError: the role may not.
     """
-    for statement in CREATE:
-        await ask(lease, statement)
-    await is_there(lease, TABLE)
+    await make(lease, TABLE, CREATE)
 
 
 async def read(lease: Lease) -> list[Tenant]:
@@ -50,16 +47,7 @@ async def read(lease: Lease) -> list[Tenant]:
     Raises:
         GatewayError: it cannot be read.
     """
-    if not await is_there(lease, TABLE):
-        return []
-    found: list[Tenant] = []
-    last = b""
-    while True:
-        page = await ask(lease, _READ, (last,))
-        found += [_tenant(row[0] or b"") for row in page]
-        if len(page) < _PAGE:
-            return found
-        last = found[-1].name.encode()
+    return await read_all(lease, TABLE, _READ, rows=_PAGE, record=_tenant, name=lambda tenant: tenant.name)
 
 
 async def add(lease: Lease, tenant: Tenant) -> None:
@@ -88,12 +76,7 @@ async def remove(lease: Lease, name: str) -> bool:
     Raises:
         GatewayError: it cannot be written.
     """
-    try:
-        return bool(await ask(lease, _REMOVE, (name.encode(),)))
-    except PostgresError as error:
-        if error.code in {"42P01", "3F000"}:  # neither table nor schema
-            return False
-        raise
+    return await has_changed(lease, _REMOVE, (name.encode(),))
 
 
 def _tenant(text: bytes) -> Tenant:

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 
 from sqlhttp_gateway.auth.own_access import OwnAccess
+from sqlhttp_gateway.auth.own_table import foreign
 from sqlhttp_gateway.errors import (
     GatewayError,
     IdempotencyUnavailable,
@@ -136,9 +137,8 @@ def _missing(pool: Pool, *, why: GatewayError | None = None) -> IdempotencyUnava
 
 
 async def _refuse_foreign(lease: Lease) -> None:
-    foreign = await ask(lease, table.FOREIGN)
-    if foreign:
-        names = ", ".join(row[0].decode() for row in foreign if row[0] is not None)
+    names = await foreign(lease, table.FOREIGN)
+    if names:
         raise IdempotencyUnavailable(
             f"not the gateway's, and in the place of its table of idempotency keys: {names}",
             hint="It belongs to another role or package; move it away or use another database.",
