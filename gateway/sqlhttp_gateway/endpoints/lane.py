@@ -11,7 +11,7 @@ Measured on two cores, a lookup by key over 64 connections: of 125 µs of CPU a 
 
 import asyncio
 import logging
-from typing import Any, Protocol
+from typing import Any
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -39,19 +39,12 @@ _NEEDED = frozenset(
 _log = logging.getLogger(__name__)
 
 
-class OffersLane(Protocol):
-    """An application that has an endpoint for the lane; any other is served by uvicorn alone."""
-
-    @property
-    def lane(self) -> SqlEndpoint | None:
-        """What answers POST /sql, once the lifespan has begun."""
-
-
 class LaneProtocol(HttpToolsProtocol):
     """To be given to uvicorn as its `http`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # An application without an endpoint for the lane is served by uvicorn alone.
         self._endpoint: SqlEndpoint | None = None if self.access_log else getattr(self.app, "lane", None)
         self._head: Head | None = None
         self._is_between = True

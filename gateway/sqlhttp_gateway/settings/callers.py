@@ -59,8 +59,7 @@ class KeySettings(AllowanceSettings):
     def _are_hashes(self) -> Self:
         if not re.fullmatch("sha256:[0-9a-f]{64}", self.hash.get_secret_value()):
             raise ValueError("hash must be sha256: and 64 hex digits")
-        if not all(re.fullmatch("[0-9a-f]{64}", each) for each in self.statements or ()):
-            raise ValueError("statements must be SHA-256 digests of 64 hex digits")
+        _check_digests(self.statements)
         return self
 
 
@@ -126,6 +125,10 @@ class IssuerSettings(AllowanceSettings):
             parts = urlsplit(self.jwks_url)
             if parts.scheme not in {"https", "http"} or not parts.hostname or "@" in parts.netloc or parts.fragment:
                 raise ValueError("jwks_url must be https://, with a host, and without a user or a fragment")
-        if not all(re.fullmatch("[0-9a-f]{64}", each) for each in self.statements or ()):
-            raise ValueError("statements must be SHA-256 digests of 64 hex digits")
+        _check_digests(self.statements)
         return self
+
+
+def _check_digests(statements: tuple[str, ...] | None) -> None:
+    if not all(re.fullmatch("[0-9a-f]{64}", each) for each in statements or ()):
+        raise ValueError("statements must be SHA-256 digests of 64 hex digits")

@@ -187,11 +187,6 @@ class Pipeline:
     # ── for the holder ───────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
-    def is_attached(self) -> bool:
-        """A backend is lent to the tunnel."""
-        return self._backend is not None
-
-    @property
     def needs_backend(self) -> bool:
         """The program's next message has to go to a backend, and there is none."""
         return self._requests.needs_backend
