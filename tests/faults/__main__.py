@@ -33,7 +33,7 @@ def main() -> int:
         report.faults.append("a secret in the log")
     if "Traceback" in log:
         report.faults.append("a traceback in the log")
-        sys.stderr.write(log[-5000:])
+        sys.stderr.write(log[log.index("Traceback") - 1000 :][:9000])
     print(table(report))
     print(f"\n{killing.kills} gateways killed, {killing.interrupted} writes interrupted, {killing.writes} answered")
     print()

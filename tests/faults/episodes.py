@@ -12,12 +12,17 @@ from dataclasses import dataclass
 from random import Random
 from urllib.parse import urlsplit
 
-from sqlhttp import NeonDbError, OutcomeUnknown, neon_async
+from websockets.exceptions import WebSocketException
+
+from sqlhttp import AsyncSql, Cache, NeonDbError, OutcomeUnknown, neon_async
 from sqlhttp_gateway.wire.frontend import EXECUTE, encode_bind, encode_parse, encode_query
+from tests.faults.grants import KEY, NAMES, NOTES, token
 from tests.faults.world import CANARY, World
-from tests.support.wire_program import TIMEOUT, WireProgram, connected, extended, frame
+from tests.support.wire_program import TIMEOUT, SocketPipe, WireProgram, connected, extended, frame
 
 INSERT = "INSERT INTO written (tag, by) VALUES ($1, $2)"
+_NOTES = "SELECT owner FROM notes"
+_COUNTED = "SELECT n FROM counted WHERE tag = $1"
 Outcome = str
 """A word for the table: ok, refused, unknown, left."""
 
@@ -172,12 +177,20 @@ async def tunnel(caller: Caller) -> Outcome:
     try:
         async with asyncio.timeout(TIMEOUT), connected(caller.world.gateway, caller.world.database) as program:
             return await _transaction(caller, program)
-    except (OSError, EOFError, TimeoutError, ConnectionError):
+    except (OSError, EOFError, TimeoutError, WebSocketException):
         return "unknown" if caller.tag in ledger.unknown else "refused"
-    except Exception as error:  # the WebSocket library's own, of which there are many
-        if type(error).__module__.startswith("websockets"):
-            return "unknown" if caller.tag in ledger.unknown else "refused"
-        raise
+
+
+async def tcp(caller: Caller) -> Outcome:
+    """The same by the TCP door."""
+    ledger = caller.world.ledger
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            reader, writer = await asyncio.open_connection(caller.world.door.host, caller.world.door.port)
+            async with WireProgram(SocketPipe(reader, writer), caller.world.door) as program:
+                return await _transaction(caller, program)
+    except (OSError, EOFError, TimeoutError):
+        return "unknown" if caller.tag in ledger.unknown else "refused"
 
 
 async def _transaction(caller: Caller, program: WireProgram) -> Outcome:
@@ -235,6 +248,66 @@ async def _transaction(caller: Caller, program: WireProgram) -> Outcome:
     return "ok" if answer.status == "I" else "refused"
 
 
+async def keyed(caller: Caller) -> Outcome:
+    """One INSERT with an API key."""
+    sql = _as(caller, "keyed", KEY.text)
+    return await caller.tell([caller.tag], sql(INSERT, caller.tag, CANARY))
+
+
+async def named(caller: Caller) -> Outcome:
+    """Notes of whom a token names, alone, in a batch or over a WebSocket: all of that one's and nobody else's."""
+    name = caller.luck.choice(NAMES)
+    try:
+        match caller.luck.randrange(3):
+            case 0:
+                rows = await _as(caller, "member", token(name))(_NOTES)
+                found = [row["owner"] for row in rows]
+            case 1:
+                sql = _as(caller, "member", token(name))
+                found = [row["owner"] for row in (await sql.transaction([sql.q("SELECT 1"), sql.q(_NOTES)]))[1]]
+            case _:
+                member = caller.world.database.as_role("member", token(name))
+                async with asyncio.timeout(TIMEOUT), connected(caller.world.gateway, member) as program:
+                    await program.log_in({"application_name": caller.tag})
+                    answer = await program.ask(_NOTES)
+                    if answer.status != "I" or answer.error:
+                        return "refused"
+                    found = [owner for [owner] in answer.rows]
+    except (NeonDbError, OSError, EOFError, TimeoutError, WebSocketException):
+        return "refused"
+    if found != [name] * NOTES:
+        caller.world.ledger.strange.append(f"{caller.tag} of {name} was shown the notes of {found}")
+    return "ok"
+
+
+async def cached(caller: Caller) -> Outcome:
+    """Reads by way of the cache: what was acknowledged is in them, and they are for those who may read."""
+    sql = neon_async(caller.url, endpoint=caller.world.gateway.sql, retry=None, timeout=TIMEOUT)
+    read = sql.with_(cache=Cache(ttl=60))
+    strange = caller.world.ledger.strange
+    try:
+        await sql("INSERT INTO counted VALUES ($1, 0)", caller.tag)
+        for number in range(1, 4):
+            await read(_COUNTED, caller.tag)
+            await sql("UPDATE counted SET n = $1 WHERE tag = $2", number, caller.tag)
+            for _ in range(2):
+                [row] = await read(_COUNTED, caller.tag)
+                if row["n"] != number:
+                    strange.append(f"{caller.tag} wrote {number} and read {row['n']}")
+        await read("SELECT a, b FROM shape")
+    except NeonDbError as error:
+        return "unknown" if error.may_have_run else "refused"
+    with contextlib.suppress(NeonDbError):
+        rows = await _as(caller, "keyed", KEY.text).with_(cache=Cache(ttl=60))("SELECT a, b FROM shape")
+        strange.append(f"{caller.tag} may not read shape, and was given {rows}")
+    return "ok"
+
+
+def _as(caller: Caller, role: str, password: str) -> AsyncSql:
+    url = caller.world.database.as_role(role, password).url
+    return neon_async(url, endpoint=caller.world.gateway.sql, retry=None, timeout=TIMEOUT)
+
+
 Episode = Callable[[Caller], Awaitable[Outcome]]
 EPISODES: dict[str, tuple[int, Episode]] = {
     "write": (6, write),
@@ -245,5 +318,9 @@ EPISODES: dict[str, tuple[int, Episode]] = {
     "hang up": (4, hang_up),
     "slow reader": (1, read_slowly),
     "tunnel": (4, tunnel),
+    "tcp": (3, tcp),
+    "key": (2, keyed),
+    "token": (3, named),
+    "cache": (2, cached),
 }
 """By name: how often among the others, and what happens."""

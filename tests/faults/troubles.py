@@ -6,10 +6,11 @@ from random import Random
 
 import asyncpg
 
+from tests.faults.grants import ROLES
 from tests.faults.world import World
 from tests.support.bad_network import Fault, Kind, Way
 
-OURS = "application_name = 'sqlhttp' OR usename = 'app'"
+OURS = f"application_name = 'sqlhttp' OR usename IN {ROLES}"
 
 
 async def kill_backend(world: World, luck: Random) -> None:

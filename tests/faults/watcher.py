@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from tests.faults.grants import ROLES
 from tests.faults.world import World
 
 EVERY = 0.1
 _COUNT = (
     "SELECT count(*), count(*) FILTER (WHERE usename = 'app') FROM pg_stat_activity"
-    " WHERE backend_type = 'client backend' AND (usename = 'app' OR application_name = 'sqlhttp')"
+    f" WHERE backend_type = 'client backend' AND (usename IN {ROLES} OR application_name = 'sqlhttp')"
 )
 
 

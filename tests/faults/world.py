@@ -3,13 +3,16 @@
 The bound on connections is small, so that callers are in each other's way. Nothing here judges.
 """
 
+import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from sqlhttp_gateway.cli import main as sqlhttp
 from sqlhttp_gateway.settings import load_settings
+from tests.faults import grants
 from tests.faults.ledger import Ledger
 from tests.support.bad_network import BadNetwork, bad_network
 from tests.support.cluster import Cluster, Database, running_cluster
@@ -39,6 +42,8 @@ class World:
     process: GatewayProcess
     upstream: str
     """The gateway's own connection string."""
+    door: Database
+    """Where the gateway speaks Postgres's wire over TCP, as whoever calls."""
     log: Path
     ledger: Ledger = field(default_factory=Ledger)
 
@@ -74,23 +79,26 @@ def environment(database_url: str) -> dict[str, str]:
         "SQLHTTP_TUNNEL__SEND_TIMEOUT": "3",
         "SQLHTTP_REQUEST__READ_TIMEOUT": "3",
         "SQLHTTP_DRAIN__GRACE": "3",
+        **grants.environment("postgres"),
     }
 
 
 @contextmanager
-def made() -> Iterator[World]:
-    """A world for the length of the block."""
-    options = {"max_connections": str(MAX_CONNECTIONS), "synchronous_commit": "on"}
-    with running_cluster(options) as cluster:
+def made(options: Mapping[str, str] | None = None) -> Iterator[World]:
+    """A world for the length of the block; `options` are more of Postgres's settings."""
+    ours = {"max_connections": str(MAX_CONNECTIONS), "synchronous_commit": "on"}
+    with running_cluster(ours | dict(options or {})) as cluster:
         prepare(cluster)
         database = Database(cluster.host, cluster.port, "postgres", "app", f"{CANARY}-password")
         with bad_network(cluster.host, cluster.port) as network:
             through = Database("127.0.0.1", network.port, "postgres")
-            port = free_port()
+            port, door = free_port(), free_port()
             log = cluster.data.with_name("gateway.log")
             url = f"http://127.0.0.1:{port}"
             where = Gateway(url, load_settings(database_url=through.url))
-            world = World(cluster, database, network, where, gateway(through.url, port, log), through.url, log)
+            process = gateway(through.url, port, log, door=door)
+            to_door = replace(database, host="127.0.0.1", port=door)
+            world = World(cluster, database, network, where, process, through.url, to_door, log)
             try:
                 world.process.wait_until_ready(url)
                 yield world
@@ -98,16 +106,21 @@ def made() -> Iterator[World]:
                 world.process.kill()
 
 
-def gateway(database_url: str, port: int, log: Path) -> GatewayProcess:
-    """The gateway's process, started."""
-    return GatewayProcess("serve", "--port", str(port), environment=environment(database_url), log=log)
+def gateway(database_url: str, port: int, log: Path, *, door: int) -> GatewayProcess:
+    """The gateway's process, started; `door` is its TCP door's port."""
+    settings = environment(database_url) | {"SQLHTTP_LISTEN__POSTGRES": str(door)}
+    return GatewayProcess("serve", "--port", str(port), environment=settings, log=log)
 
 
 def prepare(cluster: Cluster) -> None:
-    """The table of what was written, and the role of the callers."""
+    """The tables that callers use, and their roles."""
+    with contextlib.redirect_stdout(None):
+        assert sqlhttp(["auth", "install", "--set", f"database_url={cluster.maintenance.url}"]) == 0
     cluster.maintenance.psql(
         f"CREATE ROLE app LOGIN PASSWORD '{CANARY}-password';"
         "CREATE TABLE written (tag text NOT NULL, by text);"
         "CREATE TABLE shape (a int, b text); INSERT INTO shape VALUES (1, 'x');"
-        "GRANT SELECT, INSERT ON written TO app; GRANT SELECT ON shape TO app"
+        "CREATE TABLE counted (tag text PRIMARY KEY, n int NOT NULL);"
+        "GRANT SELECT, INSERT ON written TO app; GRANT SELECT ON shape TO app;"
+        "GRANT SELECT, INSERT, UPDATE ON counted TO app;" + grants.SCHEMA
     )

@@ -76,9 +76,7 @@ async def connect(
         )
         is_key_kept = key is not None and await _begin(key, connection, timeout)
     except asyncpg.ConnectionDoesNotExistError:  # asyncpg's own, though it looks like Postgres's
-        raise TargetUnavailable(
-            f"target {target.name}: Postgres closed the connection during log-in", retry_after=1
-        ) from None
+        raise _closed(target.name) from None
     except asyncpg.PostgresError as error:
         raise refusal(error, role) from None
     except TimeoutError:
@@ -89,6 +87,9 @@ async def connect(
     except (OSError, EOFError, ValueError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise TargetUnavailable(f"target {target.name}: cannot connect to Postgres: {reason}", retry_after=1) from None
+    if connection._transport.is_closing():  # since the last answer; nobody would be told of its end any more
+        connection.terminate()
+        raise _closed(target.name)
     backend = Backend(connection, statement_cache_size=upstream.pool.statement_cache_size, on_lost=on_lost)
     if is_key_kept:
         backend.session_key = key
@@ -103,6 +104,10 @@ async def _begin(key: SessionKey, connection: Any, timeout: float) -> bool:
     except BaseException:
         connection.terminate()
         raise
+
+
+def _closed(target: str) -> TargetUnavailable:
+    return TargetUnavailable(f"target {target}: Postgres closed the connection during log-in", retry_after=1)
 
 
 def refusal(error: asyncpg.PostgresError, role: str) -> GatewayError:

@@ -233,6 +233,22 @@ async def test_server_that_hangs_up() -> None:
     assert isinstance(await told_by(answer), TargetUnavailable)
 
 
+async def test_connection_that_ends_between_its_log_in_and_us_is_a_target_that_hung_up(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_connection = connect_module.open_connection
+
+    async def open_and_lose(**how: Any) -> Any:
+        connection = await open_connection(**how)
+        connection._transport.abort()
+        return connection
+
+    monkeypatch.setattr(connect_module, "open_connection", open_and_lose)
+    error = await refused(opened(database))
+    assert isinstance(error, TargetUnavailable)
+    assert "during log-in" in error.message
+
+
 async def test_server_that_is_no_postgres() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
