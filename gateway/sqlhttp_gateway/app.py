@@ -69,6 +69,7 @@ from sqlhttp_gateway.siblings import Siblings
 from sqlhttp_gateway.sql.access import Ways
 from sqlhttp_gateway.sql.attempts import Attempts
 from sqlhttp_gateway.sql.carrier import Carrier
+from sqlhttp_gateway.sql.changes import Changes
 from sqlhttp_gateway.sql.consulting import Consulting
 from sqlhttp_gateway.sql.once import Once
 from sqlhttp_gateway.sql.routing import Routed
@@ -233,6 +234,8 @@ class Gateway:
         probes = Probes(self._targets.groups, self._observe)
         verdicts = Verdicts(clock=self._stamps.now, lifetime=settings.cache.plan_lifetime)
         cached = self._make_cache(verdicts)
+        settle_after = settings.statement.cancel_timeout + _CANCEL_MARGIN
+        changes = Changes(cached, settle_after=settle_after) if cached is not None else None
         ways, attempts = Ways(registry, credentials.claims), Attempts(registry, credentials.claims)
         carrier = Carrier(
             attempts,
@@ -240,7 +243,7 @@ class Gateway:
             probes=probes,
             limits=_limits(settings),
             observe=self._observe,
-            cached=cached,
+            changes=changes,
         )
         service = SqlService(
             authenticator=authenticator,
@@ -255,7 +258,8 @@ class Gateway:
             telling=_telling(settings),
         )
         quick = Quick(
-            cached=cached,
+            changes=changes,
+            asks_cache=settings.cache.is_asked_by_default,
             authenticator=authenticator,
             registry=registry,
             limits=_limits(settings),
@@ -267,7 +271,7 @@ class Gateway:
         siblings = Siblings(self._place.lines, self._place.number) if self._place is not None else Siblings()
         self._tunnels = tunnels = Tunnels(
             cache=cached.cache if cached is not None else None,
-            tell=cached.tell if cached is not None else lambda buckets: None,
+            tell=changes.tell if changes is not None else lambda buckets: None,
             authenticator=authenticator,
             registry=registry,
             claims=credentials.claims,
@@ -316,8 +320,8 @@ class Gateway:
         )
         access = Access(settings.admin.allow_from, self.peers)
         notified = None
-        if cached is not None and settings.cache.listen:
-            notified = Notified(cached.cache, tunnels.listeners, registry, self._targets, tell=cached.tell)
+        if cached is not None and changes is not None and settings.cache.listen:
+            notified = Notified(cached.cache, tunnels.listeners, registry, self._targets, tell=changes.tell)
             cached.on_fetch = notified.want
 
         # From here on the order counts: top to bottom they are started, bottom to top they are stopped.
@@ -363,8 +367,8 @@ class Gateway:
                 reconfigure=lambda new: cached.cache.reconfigure(new.cache),
             )
         add(start=credentials.start, stop=credentials.stop, reconfigure=credentials.reconfigure)
-        for answering in (service, quick):
-            add(reconfigure=partial(_bound, answering))
+        add(reconfigure=partial(_bound, service))
+        add(reconfigure=partial(_bound_quick, quick))
         add(reconfigure=lambda new: sql.reconfigure(new.request))
         add(reconfigure=lambda new: access.reconfigure(new.admin.allow_from))
         add(stop=controls.stop)
@@ -397,9 +401,7 @@ class Gateway:
         if not settings.cache.max_bytes:
             return None
         cache = ResultCache(settings.cache, self._stamps, on_evict=lambda: self._observe(Evicted()))
-        cached = CachedAnswers(
-            cache, verdicts, self._observe, settle_after=settings.statement.cancel_timeout + _CANCEL_MARGIN
-        )
+        cached = CachedAnswers(cache, verdicts, self._observe)
         if settings.cache.shared_url is not None:
             cached.shared = SharedStore(
                 settings.cache.shared_url.get_secret_value(),
@@ -428,8 +430,17 @@ class Gateway:
         return Watch(settings, activity, webhook=webhook, observe=self._observe)
 
 
-def _bound(answering: SqlService | Quick, new: Settings) -> None:
-    answering.reconfigure(limits=_limits(new), telling=_telling(new), most_seconds=new.request.deadline)
+def _bound(service: SqlService, new: Settings) -> None:
+    service.reconfigure(limits=_limits(new), telling=_telling(new), most_seconds=new.request.deadline)
+
+
+def _bound_quick(quick: Quick, new: Settings) -> None:
+    quick.reconfigure(
+        limits=_limits(new),
+        telling=_telling(new),
+        most_seconds=new.request.deadline,
+        asks_cache=new.cache.is_asked_by_default,
+    )
 
 
 def _limits(settings: Settings) -> Limits:

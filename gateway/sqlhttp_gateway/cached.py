@@ -1,11 +1,10 @@
 """Requests that ask for the cache: answered from it, fetched into it, or sent on with a word why not.
 
-`service` says how a statement is run as its caller. Here is when that is needed, for whom it is done at once, and what
-a statement that ran without the cache ends in it.
+`service` says how a statement is run as its caller. Here is when that is needed, and for whom it is done at once. What
+a statement that ran without the cache ends in it is known to `sql.changes`.
 """
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import perf_counter
 from typing import NamedTuple
@@ -16,12 +15,12 @@ from sqlhttp_gateway.cache.results import Found, ResultCache
 from sqlhttp_gateway.cache.shared import Shared, SharedStore
 from sqlhttp_gateway.cache.stamps import Place
 from sqlhttp_gateway.cache.store import Entry
-from sqlhttp_gateway.errors import GatewayError, NotCached, PostgresError, RequestCancelled, StatementTimeout
+from sqlhttp_gateway.errors import NotCached, PostgresError
 from sqlhttp_gateway.events import Cached, Observer
 from sqlhttp_gateway.model import Batch, Bookmark, Options, Result, Statement, TransactionOptions
 from sqlhttp_gateway.neon.bookmark import BOOKMARK, encode_bookmark
 from sqlhttp_gateway.neon.caching import AGE, CACHE_STATUS, encode_status
-from sqlhttp_gateway.reads.verdict import NOTHING, UNKNOWN, Verdict, has_plan
+from sqlhttp_gateway.reads.verdict import UNKNOWN, Verdict
 from sqlhttp_gateway.reads.verdicts import Key, Verdicts
 from sqlhttp_gateway.reply import Headers
 
@@ -46,16 +45,6 @@ RunReading = Callable[[Batch, Options], Awaitable[list[Result]]]
 READING = Options(raw_text=True, array_mode=True, transaction=TransactionOptions(read_only=True))
 """How the gateway asks about a statement."""
 _WROTE_IN_READ_ONLY = "25006"
-_HARMLESS_TAGS = frozenset(
-    {
-        *("SHOW", "BEGIN", "START", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "SET", "RESET", "LOCK"),
-        *("LISTEN", "UNLISTEN", "NOTIFY", "DISCARD", "DEALLOCATE", "CLOSE", "ANALYZE", "VACUUM", "CHECKPOINT"),
-    }
-)
-"""First words of the command tags of what changes no table. EXPLAIN is not among them, since it may run things."""
-_CHANGE_TAGS = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "COPY"})
-_SETTING = re.compile(r"set_config|pg_settings|u&\"", re.IGNORECASE)
-"""What changes a setting without SET, or may be hidden behind escapes."""
 _CLOCK_ERROR = 50_000_000
 """Nanoseconds by which the age of another gateway's answer may be off."""
 _READY_WAIT = 0.2
@@ -83,12 +72,8 @@ class _Refused(Exception):
 class CachedAnswers:
     """The result cache in front of the service."""
 
-    def __init__(
-        self, cache: ResultCache, verdicts: Verdicts, observe: Observer, *, settle_after: float = 10.0
-    ) -> None:
-        """What was cancelled is over for sure after `settle_after` seconds."""
+    def __init__(self, cache: ResultCache, verdicts: Verdicts, observe: Observer) -> None:
         self.cache = cache
-        self._settle_after = settle_after
         self._verdicts = verdicts
         self._observe = observe
         self._retry_at: dict[bytes, int] = {}
@@ -106,10 +91,6 @@ class CachedAnswers:
         if not self.cache.policy.may_ask(headers, connection_string, url_query, body):
             return None
         return Asked.of(headers, connection_string, url_query)
-
-    def wants(self, body: bytes) -> bool:
-        """Whether a request that asks nothing beside its body may ask in that, or by default."""
-        return b"cache" in body or self.cache.policy.has_defaults
 
     def recognize(self, caller: Caller, options: Options, asked: Asked, body: bytes) -> Question | None:
         """The question of a request that came before in the same bytes, so that they need not be read again."""
@@ -149,7 +130,7 @@ class CachedAnswers:
             raise NotCached("the cache has no answer that is fresh enough, and nobody else was to be asked")
         if not question.ttl and not question.swr:
             return self._past(question, "ttl")
-        known = self._recall(question)
+        known = self.recall(question.scope, question.statement)
         if known is not None and (reason := known.refusal(wish.allow)):
             return self._past(question, reason)
         return await self._fetched(question, fetch, run)
@@ -246,9 +227,9 @@ class CachedAnswers:
         if (ready := self.on_fetch(place)) is not None:
             await asyncio.wait({ready}, timeout=_READY_WAIT)
             began = cache.stamps.now()
-        verdict = self._recall(question)
+        verdict = self.recall(question.scope, question.statement)
         if verdict is None:
-            verdict = await self._ask(question.scope, question.statement, run)
+            verdict = await self.ask(question.scope, question.statement, run)
         if reason := verdict.refusal(question.wish.allow):
             raise _Refused(reason)
         buckets = cache.buckets(question, verdict.reads)
@@ -332,11 +313,22 @@ class CachedAnswers:
 
     # ── what a statement is ──
 
-    def _recall(self, question: Question) -> Verdict | None:
-        scope = question.scope
-        return self._verdicts.recall(_verdict_key(scope, question.statement), self.cache.schema_changed_at(scope.place))
+    def recall(self, scope: Scope, statement: Statement) -> Verdict | None:
+        """What is known of a statement, if nothing has changed that may make it another."""
+        return self._verdicts.recall(_verdict_key(scope, statement), self.cache.schema_changed_at(scope.place))
 
-    async def _ask(self, scope: Scope, statement: Statement, run: RunReading) -> Verdict:
+    def recall_worst(self, scope: Scope, statement: Statement) -> Verdict | None:
+        """A verdict that says the worst, which it does whatever was changed since."""
+        verdict = self._verdicts.recall(_verdict_key(scope, statement))
+        return verdict if verdict is not None and verdict.writes is None else None
+
+    async def ask(self, scope: Scope, statement: Statement, run: RunReading) -> Verdict:
+        """What a statement reads and writes, asked of Postgres and remembered.
+
+        Raises:
+            GatewayError: Postgres could not be asked.
+        """
+
         async def results(statements: Sequence[Statement]) -> list[Result]:
             return await run(Batch(tuple(statements)), READING)
 
@@ -344,91 +336,6 @@ class CachedAnswers:
             return await self._verdicts.ask(_verdict_key(scope, statement), len(statement.params), results)
         except PostgresError:
             return UNKNOWN  # whatever is wrong with it, it says itself when it is run
-
-    # ── changes ──
-
-    async def ran(self, caller: Caller, request: Statement | Batch, results: list[Result], run: RunReading) -> None:
-        """A request has run without the cache: end what rests on what it changed, before anybody is told that it did.
-
-        The relations of a change are asked of its plan. Where they cannot be told, all answers of the database end.
-        """
-        try:
-            await self._end(caller, request, results, run)
-        except BaseException:  # whoever asked has gone, and the change has not
-            self.end_everything((caller.target, caller.database))
-            raise
-
-    async def _end(self, caller: Caller, request: Statement | Batch, results: list[Result], run: RunReading) -> None:
-        place = caller.target, caller.database
-        statements = request.statements if isinstance(request, Batch) else (request,)
-        words = [result.tag.partition(b" ")[0].decode() if result.tag is not None else "" for result in results]
-        # SET LOCAL search_path, or SET ROLE, and a name in the next statement means another table.
-        is_plain = not any(word in ("SET", "RESET") for word in words)
-        is_plain = is_plain and (len(words) == 1 or not any(_SETTING.search(each.text) for each in statements))
-        for statement, word in zip(statements, words, strict=False):
-            if not word or word in _HARMLESS_TAGS:
-                continue
-            verdict = await self._verdict(caller, statement, run) if word in _CHANGE_TAGS and is_plain else UNKNOWN
-            if verdict is UNKNOWN or verdict.writer:  # a function may have changed more than rows
-                await self._spread(self.cache.schema_changed(place))
-                return
-            if verdict.writes != NOTHING:
-                await self._spread(self.cache.changed(place, verdict.writes))
-
-    def failed(self, caller: Caller, request: Statement | Batch, error: BaseException) -> None:
-        """A request has not got to its end, or nobody knows whether it has."""
-        place = caller.target, caller.database
-        if not self.is_concerned(caller) or not _may_have_changed(request, error):
-            return
-        self.end_everything(place)
-        if not isinstance(error, PostgresError):
-            # What was cancelled can still commit before the cancel arrives.
-            asyncio.get_running_loop().call_later(self._settle_after, self.end_everything, place)
-
-    def is_concerned(self, caller: Caller) -> bool:
-        """Whether it matters here what the caller's statements change."""
-        return self.cache.is_used and self.cache.is_kept((caller.target, caller.database))
-
-    def must_note(self, caller: Caller, statement: Statement) -> bool:
-        """Whether it matters here what the statement changes, unless it is known to change nothing."""
-        if not self.is_concerned(caller):
-            return False
-        scope = scope_of(caller)
-        verdict = self._verdicts.recall(_verdict_key(scope, statement), self.cache.schema_changed_at(scope.place))
-        return verdict is None or verdict.writes != NOTHING
-
-    def ran_unnoted(self, caller: Caller, statement: Statement) -> None:
-        """A statement began when it did not have to be noted, and is over now, however."""
-        if self.must_note(caller, statement):
-            self.end_everything((caller.target, caller.database))
-
-    def end_everything(self, place: Place) -> None:
-        """Anything in a database may be different; others are told as soon as that is possible."""
-        self.tell(self.cache.schema_changed(place))
-
-    def tell(self, buckets: Sequence[int]) -> None:
-        """Others who share the answers get to know what has ended here, as soon as that is possible."""
-        if self.shared is not None:
-            self.shared.end_soon(buckets)
-
-    async def _spread(self, buckets: list[int]) -> None:
-        if self.shared is not None:
-            await self.shared.end(buckets)
-
-    async def _verdict(self, caller: Caller, statement: Statement, run: RunReading) -> Verdict:
-        """What a statement reads and writes, asked after it has run."""
-        scope = scope_of(caller)
-        key = _verdict_key(scope, statement)
-        verdict = self._verdicts.recall(key)
-        if verdict is not None and verdict.writes is None:
-            return verdict  # it says the worst, whatever was changed since
-        verdict = self._verdicts.recall(key, self.cache.schema_changed_at(scope.place))
-        if verdict is not None:
-            return verdict
-        try:
-            return await self._ask(scope, statement, run)
-        except GatewayError:
-            return UNKNOWN
 
 
 def _verdict_key(scope: Scope, statement: Statement) -> Key:
@@ -442,29 +349,12 @@ def _outcome(entry: Entry, *headers: tuple[bytes, bytes]) -> Outcome:
     return Outcome(headers, entry)
 
 
-_ENDED = ("57P", "08")
-"""Codes of a server that ends a connection, whatever it was at."""
-
-
 def scope_of(caller: Caller) -> Scope:
     """As whom a caller's requests run."""
     grant, login = caller.grant, caller.pool.key.role
     if grant is None:
         return Scope(caller.target, caller.database, caller.role, login)
     return Scope(caller.target, caller.database, caller.role, login, grant.tenant, grant.claims or b"")
-
-
-def _may_have_changed(request: Statement | Batch, error: BaseException) -> bool:
-    """Whether something of a failed request may have stayed."""
-    if isinstance(error, PostgresError):
-        if error.code.startswith(_ENDED):
-            return True  # a COMMIT that waits for a standby has taken effect by then
-        # Only what has no plan, CALL, DO or COMMIT, can have committed a part of itself.
-        statements = request.statements if isinstance(request, Batch) else (request,)
-        return not all(has_plan(statement.text) for statement in statements)
-    if isinstance(error, GatewayError):
-        return error.may_have_run or isinstance(error, StatementTimeout | RequestCancelled)
-    return True
 
 
 def _token(reason: str) -> str:

@@ -12,7 +12,6 @@ from time import perf_counter
 from typing import Any
 
 from sqlhttp_gateway.auth.authenticate import Authenticator, Caller, password_of
-from sqlhttp_gateway.cached import CachedAnswers
 from sqlhttp_gateway.errors import GatewayError, PasswordFailed
 from sqlhttp_gateway.events import Observer
 from sqlhttp_gateway.execute import Limits, Plain, plain_result, start_plain
@@ -23,6 +22,7 @@ from sqlhttp_gateway.pools.connect import password_failed
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.reply import Reply
+from sqlhttp_gateway.sql.changes import Changes
 from sqlhttp_gateway.sql.plain import is_plain_caller, plain_options, plain_statement
 from sqlhttp_gateway.sql.replies import NO_TYPES
 from sqlhttp_gateway.story import Story, Telling
@@ -34,7 +34,7 @@ Deliver = Callable[[Reply | None], None]
 class Asker:
     """Whoever sends one head again and again, and how it wants its answers."""
 
-    __slots__ = ("caller", "connection_string", "generation", "host", "options")
+    __slots__ = ("caller", "connection_string", "epoch", "generation", "host", "options")
 
     def __init__(self, connection_string: bytes, host: bytes, options: Options) -> None:
         self.connection_string = connection_string
@@ -43,6 +43,8 @@ class Asker:
         self.caller: Caller | None = None
         self.generation = -1
         """The authenticator's when the caller was recalled."""
+        self.epoch = 0
+        """Which settings held then."""
 
 
 class Quick:
@@ -57,20 +59,27 @@ class Quick:
         observe: Observer,
         telling: Telling,
         most_seconds: float = 0.0,
-        cached: CachedAnswers | None = None,
+        changes: Changes | None = None,
+        asks_cache: bool = False,
     ) -> None:
+        """Without `changes` there is no cache; `asks_cache` says that requests may ask it without a word of theirs."""
         self._authenticator = authenticator
-        self.cached = cached
+        self._epoch = 0
+        self.changes = changes
         self.loop = asyncio.get_running_loop()
         self.registry = registry
         self.observe = observe
-        self.reconfigure(limits=limits, telling=telling, most_seconds=most_seconds)
+        self.reconfigure(limits=limits, telling=telling, most_seconds=most_seconds, asks_cache=asks_cache)
 
-    def reconfigure(self, *, limits: Limits, telling: Telling, most_seconds: float = 0.0) -> None:
+    def reconfigure(
+        self, *, limits: Limits, telling: Telling, most_seconds: float = 0.0, asks_cache: bool = False
+    ) -> None:
         """Go by these from the next request on."""
         self.limits = limits
         self.telling = telling
-        self._has_deadline = bool(most_seconds)
+        self._is_open = not most_seconds and not asks_cache
+        """Whether any request is for here."""
+        self._epoch += 1
 
     def asker(self, headers: Mapping[bytes, bytes]) -> Asker | None:
         """Whoever sends these headers, if they ask for nothing but a plain answer in Postgres's own text."""
@@ -84,16 +93,18 @@ class Quick:
             caller is None
             or self.loop.time() >= caller.proven_until
             or asker.generation != self._authenticator.generation
+            or asker.epoch != self._epoch
             or caller.pool.is_retired
         ):
             caller = self._recall(asker)
             if caller is None:
                 return None
-        if self.cached is not None and self.cached.wants(body):
-            return None
+        changes = self.changes
+        if changes is not None and b"cache" in body:
+            return None  # it may ask for a kept answer
         began = perf_counter()
         request = plain_statement(body)
-        if request is None or (self.cached is not None and self.cached.must_note(caller, request)):
+        if request is None or (changes is not None and changes.used[0] and changes.must_note(caller, request)):
             return None
         story = Story(self.telling, traceparent=None, bytes_in=len(body), began=began)
         story.asked = request
@@ -104,9 +115,10 @@ class Quick:
         return errand
 
     def _recall(self, asker: Asker) -> Caller | None:
-        if self._has_deadline:
+        if not self._is_open:
             return None
         authenticator = self._authenticator
+        asker.epoch = self._epoch
         asker.generation = authenticator.generation
         caller = authenticator.recall(asker.connection_string, host=asker.host if authenticator.heeds_host else b"")
         if caller is None or not is_plain_caller(caller):
@@ -182,7 +194,7 @@ class Errand:
         elif self._turn is not None:
             self._turn.cancel()  # if it has come in this very tick, the step that follows gives it back
         elif self._lease is not None:
-            self._finish(None)
+            self._finish(None, asyncio.CancelledError())
 
     # ── Turn: what the gate tells, which goes on in the next turn of the loop, as a future's waiter would ──
 
@@ -279,10 +291,11 @@ class Errand:
             timing = story.timing if quick.telling.server_timing else b""
             reply = Reply(200, JSON_HEADERS, story.request_id, body, timing)
         except GatewayError as error:
-            reply = story.refused(error)
+            self._finish(story.refused(error), error)
         except Exception as error:
-            reply = story.broke(error, quick.observe)
-        self._finish(reply)
+            self._finish(story.broke(error, quick.observe), error)
+        else:
+            self._finish(reply)
 
     def _give_up(self) -> None:
         """Nothing ran."""
@@ -298,16 +311,20 @@ class Errand:
         if deliver is not None:
             deliver(None)
 
-    def _finish(self, reply: Reply | None) -> None:
-        """Tell the story, and deliver unless the program has left."""
+    def _finish(self, reply: Reply | None, error: BaseException | None = None) -> None:
+        """Tell the story, and deliver unless the program has left; `error` is what a statement that ran ended with."""
         deliver, self._deliver = self._deliver, None
         if deliver is None:
             return
         story, quick = self._story, self._quick
         if self._lease is not None:
             self._lease.release()
-            if quick.cached is not None:
-                quick.cached.ran_unnoted(self._caller, self._request)
+            changes = quick.changes
+            if changes is not None and changes.used[0]:  # a fetch may have begun while the statement ran
+                if error is None:
+                    changes.ran_unnoted(self._caller, self._request)
+                else:
+                    changes.failed(self._caller, self._request, error)
         if reply is not None and not reply.timing:
             reply = story.finished(reply, quick.telling)
         story.tell(reply, quick.telling, quick.observe)

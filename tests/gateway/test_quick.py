@@ -11,10 +11,9 @@ import pytest
 from sqlhttp_gateway.errors import RemoteProtocolError, TargetDown
 from sqlhttp_gateway.events import Answered, Bug
 from sqlhttp_gateway.pools.gate import Gate
-from sqlhttp_gateway.pools.pool import Pool
-from sqlhttp_gateway.quick import Asker, Quick
 from sqlhttp_gateway.reply import Reply
 from sqlhttp_gateway.story import CLOSED_REQUEST
+from tests.support.asking import LEFT_TO_SERVICE, Asking, one
 from tests.support.cluster import Database
 from tests.support.leases import until
 from tests.support.running_app import RunningApp, running_app
@@ -22,49 +21,6 @@ from tests.support.watch import watching
 
 DEADLINE = 20.0  # seconds
 SLEEPING = "wait_event = 'PgSleep'"
-_SERVICE = "for the service"
-
-
-class Asking:
-    """A program on one connection, whose password is proven."""
-
-    def __init__(self, app: RunningApp, **headers: str) -> None:
-        self.app = app
-        endpoint = app.app.lane
-        assert endpoint is not None
-        assert endpoint.quick is not None
-        self.endpoint = endpoint
-        self.quick: Quick = endpoint.quick
-        given = {"neon-connection-string": app.database.url, "neon-raw-text-output": "true"}
-        given |= {name.replace("_", "-"): value for name, value in headers.items()}
-        self.headers = {name.encode(): value.encode() for name, value in given.items()}
-        found = self.quick.asker(self.headers)
-        assert found is not None
-        self.asker: Asker = found
-
-    @property
-    def pool(self) -> Pool:
-        [pool] = self.quick.registry.pools
-        return pool
-
-    async def of_service(self, body: object) -> Reply:
-        """The judge's reply."""
-        return await self.endpoint.answer(self.headers, encoded(body), None)
-
-    async def of_quick(self, body: object) -> Reply | str:
-        """The quick reply; `_SERVICE` when the request was left to the service, at first or later."""
-        _, answer = self.begin(body)
-        async with asyncio.timeout(DEADLINE):
-            return await answer
-
-    def begin(self, body: object) -> tuple[Any, "asyncio.Future[Reply | str]"]:
-        answer: asyncio.Future[Reply | str] = asyncio.get_running_loop().create_future()
-        errand = self.quick.begin(
-            self.asker, encoded(body), lambda reply: answer.set_result(_SERVICE if reply is None else reply)
-        )
-        if errand is None:
-            answer.set_result(_SERVICE)
-        return errand, answer
 
 
 async def full_gate(asking: Asking) -> Gate:
@@ -75,14 +31,6 @@ async def full_gate(asking: Asking) -> Gate:
     assert gate.try_enter()
     assert gate.try_enter()
     return gate
-
-
-def encoded(body: object) -> bytes:
-    return body if isinstance(body, bytes) else json.dumps(body).encode()
-
-
-def one(text: str, *params: object, **members: object) -> dict[str, object]:
-    return {"query": text, "params": list(params), **members}
 
 
 @pytest.fixture
@@ -151,7 +99,7 @@ async def test_parameter_that_a_prepared_statement_does_not_take_is_tried_again_
     """It may be that the statement was prepared for a type which the column no longer has."""
     await asking.of_service(one("SELECT * FROM t WHERE id = $1", 7))
     answers = [await asking.of_quick(one("SELECT * FROM t WHERE id = $1", "seven")) for _ in range(2)]
-    assert answers[0] == _SERVICE
+    assert answers[0] == LEFT_TO_SERVICE
     assert isinstance(answers[1], Reply), "not prepared any more, so that Postgres's word is the last"
     assert json.loads(answers[1].body)["code"] == "22P02"
 
@@ -228,28 +176,28 @@ async def test_statement_that_runs_too_long_is_cancelled(asking: Asking) -> None
 )
 async def test_what_is_not_plain_is_left_to_the_service(asking: Asking, body: object) -> None:
     await asking.of_service(one("SELECT 1"))
-    assert await asking.of_quick(body) == _SERVICE
+    assert await asking.of_quick(body) == LEFT_TO_SERVICE
 
 
 async def test_nobody_is_known_whose_password_was_not_proven(asking: Asking) -> None:
     authenticator = asking.quick._authenticator
-    assert await asking.of_quick(one("SELECT 1")) != _SERVICE, "the fixture has proven it"
+    assert await asking.of_quick(one("SELECT 1")) != LEFT_TO_SERVICE, "the fixture has proven it"
     authenticator.forget()
-    assert await asking.of_quick(one("SELECT 1")) == _SERVICE
+    assert await asking.of_quick(one("SELECT 1")) == LEFT_TO_SERVICE
     await asking.of_service(one("SELECT 1"))
-    assert await asking.of_quick(one("SELECT 1")) != _SERVICE
+    assert await asking.of_quick(one("SELECT 1")) != LEFT_TO_SERVICE
 
 
 async def test_with_a_deadline_for_all_everything_is_left_to_the_service(database: Database) -> None:
     async with running_app(database, request={"deadline": 10}) as app:
         await app.post(one("SELECT 1"))
-        assert await Asking(app).of_quick(one("SELECT 1")) == _SERVICE
+        assert await Asking(app).of_quick(one("SELECT 1")) == LEFT_TO_SERVICE
 
 
 async def test_caller_with_limits_is_left_to_the_service(database: Database) -> None:
     async with running_app(database, limits={"rate": 1000}) as app:
         await app.post(one("SELECT 1"))
-        assert await Asking(app).of_quick(one("SELECT 1")) == _SERVICE
+        assert await Asking(app).of_quick(one("SELECT 1")) == LEFT_TO_SERVICE
 
 
 async def test_head_that_wants_typed_values_or_names_nobody_is_left_to_the_service(app: RunningApp) -> None:
@@ -267,7 +215,7 @@ async def test_connection_that_postgres_has_closed_is_not_used(asking: Asking) -
         )
     for _ in range(3):
         reply = await asking.of_quick(one("SELECT 1"))
-        if reply == _SERVICE:
+        if reply == LEFT_TO_SERVICE:
             reply = await asking.of_service(one("SELECT 1"))
         assert isinstance(reply, Reply)
         assert reply.status == 200

@@ -108,7 +108,7 @@ class Policy:
         self._by_tenant = {f"key:{name}": wish_from_words(words) for name, words in settings.key_defaults.items()}
         self._by_role = {name: wish_from_words(words) for name, words in settings.role_defaults.items()}
         self._by_database = {name: wish_from_words(words) for name, words in settings.database_defaults.items()}
-        self.has_defaults = bool(self._by_tenant or self._by_role or self._by_database)
+        self.has_defaults = settings.is_asked_by_default
 
     def may_ask(self, headers: Mapping[bytes, bytes], connection_string: bytes, url_query: bytes, body: bytes) -> bool:
         """Whether it is worth a closer look: for most requests the only thing that is asked."""

@@ -58,6 +58,8 @@ class ResultCache:
         self.flights: Flights[Entry] = Flights(settings.max_fetching)
         self.is_shared = settings.shared_url is not None
         """Whether other gateways may have answers of any database."""
+        if self.is_shared:
+            stamps.used[0] = 1
         self.staleness = settings.shared_staleness
         self.hears_others: Callable[[], bool] = lambda: True
         self._aliases: OrderedDict[tuple[object, ...], Question] = OrderedDict()
@@ -199,7 +201,7 @@ class ResultCache:
     @property
     def is_used(self) -> bool:
         """Whether any answer was ever kept, here or by anybody with whom it could be shared."""
-        return self.is_shared or self.stamps.is_used
+        return self.stamps.used[0] != 0
 
     def forget_all(self) -> None:
         """End everything that is in this process's memory."""

@@ -28,6 +28,8 @@ class Stamps:
         # An aligned cell is written by one store, so that nobody reads half of it.
         self._stamped = cells[:buckets]
         self._kept = cells[buckets:]
+        self.used = self._kept[buckets:]
+        """One number: 0 as long as nothing was ever kept, by any worker."""
 
     def now(self) -> int:
         """The moment, in nanoseconds."""
@@ -60,17 +62,12 @@ class Stamps:
                 return False
         return True
 
-    @property
-    def is_used(self) -> bool:
-        """Whether anything was ever kept, by any worker."""
-        return self._kept[self._count] != 0
-
     def keep(self, place: Place, until: int) -> None:
         """Entries of `place` may be somewhere until then. Said before the query of the first of them begins."""
         bucket = self.bucket_of_place(place)
         if self._kept[bucket] < until:
             self._kept[bucket] = until
-        self._kept[self._count] = 1
+        self.used[0] = 1
 
     def is_kept(self, bucket: int) -> bool:
         """Whether any worker may have entries of the place with this bucket."""

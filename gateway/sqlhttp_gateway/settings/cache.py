@@ -57,6 +57,11 @@ class CacheSettings(Section):
     role_defaults: dict[str, str] = Field(default={}, description="The same by role; a key's goes before it.")
     database_defaults: dict[str, str] = Field(default={}, description="The same by database; a role's goes before it.")
 
+    @property
+    def is_asked_by_default(self) -> bool:
+        """Whether there are requests that ask the cache without a word of theirs."""
+        return bool(self.key_defaults or self.role_defaults or self.database_defaults)
+
     @model_validator(mode="after")
     def _defaults_can_be_read(self) -> Self:
         for section in ("key_defaults", "role_defaults", "database_defaults"):

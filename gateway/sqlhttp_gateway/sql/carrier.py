@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from sqlhttp_gateway.cache.policy import Question
-from sqlhttp_gateway.cached import CachedAnswers
 from sqlhttp_gateway.errors import GatewayError, ResponseTooLarge, StatementTimeout
 from sqlhttp_gateway.events import Observer
 from sqlhttp_gateway.execute import Limits, execute
@@ -18,6 +17,7 @@ from sqlhttp_gateway.pools.route import Route
 from sqlhttp_gateway.reply import Reply
 from sqlhttp_gateway.sql.access import Access, reads_only
 from sqlhttp_gateway.sql.attempts import Attempts
+from sqlhttp_gateway.sql.changes import Changes
 from sqlhttp_gateway.sql.replies import array_types, reply_with
 from sqlhttp_gateway.story import Story
 
@@ -43,13 +43,13 @@ class Carrier:
         probes: Probes,
         limits: Limits,
         observe: Observer,
-        cached: CachedAnswers | None = None,
+        changes: Changes | None = None,
     ) -> None:
         self._attempts = attempts
         self._registry = registry
         self._probes = probes
         self._observe = observe
-        self._cached = cached
+        self._changes = changes
         self.limits = limits
         """Those of a request whose tenant has no lower ones. Another value holds from the next request on."""
 
@@ -64,7 +64,7 @@ class Carrier:
         except BaseException as error:
             self.failed(access, request, error)
             raise
-        if self._cached is not None:
+        if self._changes is not None:
             await self.ran(access, request, options, results, story)
         return reply_with(results, request, options, story, types=types)
 
@@ -107,19 +107,19 @@ class Carrier:
         self, access: Access, request: Statement | Batch, options: Options, results: list[Result], story: Story
     ) -> None:
         """Before anybody gets to know that a request has run, its changes end the answers that rest on them."""
-        cached = self._cached
-        if cached is None or not cached.is_concerned(access.caller) or reads_only(request, options, access.grant):
+        changes = self._changes
+        if changes is None or not changes.concern(access.caller) or reads_only(request, options, access.grant):
             return
 
         async def run(batch: Batch, its_options: Options) -> list[Result]:
             return (await self.read(access, batch, its_options, story)).results
 
-        await cached.ran(access.caller, request, results, run)
+        await changes.ran(access.caller, request, results, run)
 
     def failed(self, access: Access, request: Statement | Batch, error: BaseException) -> None:
         """A request has not got to its end; something of it may have stayed all the same."""
-        if self._cached is not None:
-            self._cached.failed(access.caller, request, error)
+        if self._changes is not None:
+            self._changes.failed(access.caller, request, error)
 
     def explain(self, error: GatewayError, allowance: Allowance) -> None:
         """Say that the limit is the tenant's, where that is the lower one."""

@@ -1,0 +1,63 @@
+"""A program whose requests are begun by the gateway's quick way, without HTTP before it."""
+
+import asyncio
+import json
+from typing import Any
+
+from sqlhttp_gateway.pools.pool import Pool
+from sqlhttp_gateway.quick import Asker, Quick
+from sqlhttp_gateway.reply import Reply
+from tests.support.running_app import RunningApp
+
+LEFT_TO_SERVICE = "for the service"
+_DEADLINE = 20.0  # seconds
+
+
+class Asking:
+    """A program on one connection, whose password is proven."""
+
+    def __init__(self, app: RunningApp, **headers: str) -> None:
+        self.app = app
+        endpoint = app.app.lane
+        assert endpoint is not None
+        assert endpoint.quick is not None
+        self.endpoint = endpoint
+        self.quick: Quick = endpoint.quick
+        given = {"neon-connection-string": app.database.url, "neon-raw-text-output": "true"}
+        given |= {name.replace("_", "-"): value for name, value in headers.items()}
+        self.headers = {name.encode(): value.encode() for name, value in given.items()}
+        found = self.quick.asker(self.headers)
+        assert found is not None
+        self.asker: Asker = found
+
+    @property
+    def pool(self) -> Pool:
+        [pool] = self.quick.registry.pools
+        return pool
+
+    async def of_service(self, body: object) -> Reply:
+        """The judge's reply."""
+        return await self.endpoint.answer(self.headers, encoded(body), None)
+
+    async def of_quick(self, body: object) -> Reply | str:
+        """The quick reply; `LEFT_TO_SERVICE` when the request was left to the service, at first or later."""
+        _, answer = self.begin(body)
+        async with asyncio.timeout(_DEADLINE):
+            return await answer
+
+    def begin(self, body: object) -> tuple[Any, "asyncio.Future[Reply | str]"]:
+        answer: asyncio.Future[Reply | str] = asyncio.get_running_loop().create_future()
+        errand = self.quick.begin(
+            self.asker, encoded(body), lambda reply: answer.set_result(LEFT_TO_SERVICE if reply is None else reply)
+        )
+        if errand is None:
+            answer.set_result(LEFT_TO_SERVICE)
+        return errand, answer
+
+
+def encoded(body: object) -> bytes:
+    return body if isinstance(body, bytes) else json.dumps(body).encode()
+
+
+def one(text: str, *params: object, **members: object) -> dict[str, object]:
+    return {"query": text, "params": list(params), **members}
