@@ -71,14 +71,23 @@ class Workers:
         return self._status
 
     def _spawn(self, number: int) -> None:
+        while not self._stopping and not self._fork(number):
+            time.sleep(RESPAWN_PAUSE)
+
+    def _fork(self, number: int) -> bool:
+        """Whether there is a worker more, or none is wanted; False when the system has no room for it just now."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # a stop between fork and entry would miss this worker
         try:
-            if self._stopping:
-                return
-            pid = os.fork()
-            if pid == 0:
-                self._work(number)
-            self._running[pid] = number
+            if not self._stopping:
+                pid = os.fork()
+                if pid == 0:
+                    self._work(number)
+                self._running[pid] = number
+            return True
+        # Too many processes, which is a BlockingIOError, or no memory: the other workers must not end of it.
+        except OSError as error:
+            log.error("worker %d cannot be started, trying again: %s", number, error.strerror)
+            return False
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
@@ -121,10 +130,12 @@ class Workers:
         self._send(RELOAD_SIGNAL)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
+        # The second is another signal: a worker that had no time for the first yet would see two of a kind as one.
+        wanted = signal.SIGINT if self._stopping else signal.SIGTERM
         self._stopping = True
         for each in self._sockets:
             each.close()
-        self._send(signal.SIGTERM)
+        self._send(wanted)
 
     def _send(self, number: signal.Signals) -> None:
         for pid in list(self._running):

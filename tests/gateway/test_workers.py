@@ -8,6 +8,9 @@ import sys
 
 import pytest
 
+from sqlhttp_gateway import workers
+from sqlhttp_gateway.settings import load_settings
+from sqlhttp_gateway.sockets import bind_all
 from tests.gateway.test_serve import post, started, until
 from tests.support.cluster import Cluster
 
@@ -46,3 +49,26 @@ def test_workers_whose_parent_was_killed_do_not_keep_the_port(postgres: Cluster)
             return probe.connect_ex(("127.0.0.1", port)) != 0
 
     until(is_free, "somebody still listens")
+
+
+def test_worker_for_which_the_system_has_no_room_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A parent that ended of it would take the other workers along."""
+    settings = load_settings(database_url="postgres://localhost/x", listen={"port": 0})
+    answers: list[int | OSError] = [BlockingIOError(11, "Resource temporarily unavailable"), 4711]
+
+    def fork() -> int:
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(workers.os, "fork", fork)
+    monkeypatch.setattr(workers, "RESPAWN_PAUSE", 0.0)
+    with bind_all(settings) as sockets:
+        parent = workers.Workers(settings, sockets, read=lambda: settings)
+        parent._spawn(0)
+        parent._lines.close()
+    assert parent._running == {4711: 0}
+    assert "trying again: Resource temporarily unavailable" in caplog.text

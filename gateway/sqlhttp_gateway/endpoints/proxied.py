@@ -85,7 +85,10 @@ class ProxiedServer:
         header = b""
         while True:
             await self._readable(connection)
-            arrived = connection.recv(_PEEK, socket.MSG_PEEK)
+            try:
+                arrived = connection.recv(_PEEK, socket.MSG_PEEK)
+            except BlockingIOError:  # the kernel may say readable and think better of it: "BUGS" in select(2)
+                continue
             if not arrived:
                 raise ConnectionResetError
             told = decode_proxy_header(header + arrived)

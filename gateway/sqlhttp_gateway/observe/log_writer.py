@@ -6,8 +6,11 @@ line looks like is `observe.logs`'.
 
 import logging
 import os
+import select
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from typing import TextIO
 
@@ -22,7 +25,7 @@ class LogWriter(logging.Handler):
 
     def __init__(self, stream: TextIO | None = None, *, most: int = MOST) -> None:
         super().__init__()
-        self._stream = stream or sys.stderr
+        self._put = _way_to(stream or sys.stderr)
         self._most = most
         # Each counted by one thread alone.
         self._refused = 0
@@ -34,8 +37,9 @@ class LogWriter(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Have the record written, or count it as lost."""
         line = self.format(record)
-        if self._pid != os.getpid():
-            self._begin()
+        if self._pid != os.getpid() and not self._begin():
+            self._refused += 1
+            return
         if self._lines.qsize() >= self._most:
             self._refused += 1
             return
@@ -56,12 +60,19 @@ class LogWriter(logging.Handler):
             self._lines.put(None)
         super().close()
 
-    def _begin(self) -> None:
-        """Start the thread of this process; after a fork the lines that wait are the parent's to write."""
-        self._pid = os.getpid()
+    def _begin(self) -> bool:
+        """Start the thread of this process; after a fork the lines that wait are the parent's to write.
+
+        False when the system has no room for a thread; the next line tries again.
+        """
         self._lines = SimpleQueue()
         self._thread = threading.Thread(target=self._write, args=(self._lines,), name="log", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            return False
+        self._pid = os.getpid()
+        return True
 
     def _write(self, lines: "SimpleQueue[str | threading.Event | None]") -> None:
         while (line := lines.get()) is not None:
@@ -72,11 +83,36 @@ class LogWriter(logging.Handler):
             try:
                 if lost > self._told:
                     line = self.format(_loss(lost - self._told)) + "\n" + line
-                self._stream.write(line)
-                self._stream.flush()
+                self._put(line)
                 self._told = lost
             except (OSError, ValueError):  # no space, nobody at the other end, or closed
                 self._failed += 1
+
+
+def _way_to(stream: TextIO) -> Callable[[str], None]:
+    """How a line gets to a stream: past its buffer, where there is a descriptor.
+
+    A pipe that takes half of a line would leave the rest in the buffer, and at the end of the process Python's own
+    flush, or the buffer's lock, would be in the way.
+    """
+    try:
+        return partial(_write_all, stream.fileno())
+    except (OSError, ValueError):
+        return partial(_print, stream)
+
+
+def _write_all(descriptor: int, line: str) -> None:
+    data = line.encode(errors="backslashreplace")
+    while data:
+        try:
+            data = data[os.write(descriptor, data) :]
+        except BlockingIOError:  # whoever shares the pipe with us has made it so; only this thread waits
+            select.select([], [descriptor], [])
+
+
+def _print(stream: TextIO, line: str) -> None:
+    stream.write(line)
+    stream.flush()
 
 
 def _loss(lost: int) -> logging.LogRecord:

@@ -5,6 +5,7 @@ Every exception of asyncpg and of the network that opening can raise is translat
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -64,16 +65,7 @@ async def connect(
     key = SessionKey() if upstream.session_jwt else None
     server_settings = upstream.server_settings if key is None else upstream.server_settings | {KEY_PARAMETER: key.jwk}
     try:
-        connection: Any = await open_connection(
-            host=target.host,
-            port=target.port,
-            database=database,
-            role=role,
-            password=text,
-            ssl=upstream.ssl,
-            server_settings=server_settings,
-            timeout=timeout,
-        )
+        connection: Any = await _open(upstream, database, role=role, password=text, server_settings=server_settings)
         is_key_kept = key is not None and await _begin(key, connection, timeout)
     except asyncpg.ConnectionDoesNotExistError:  # asyncpg's own, though it looks like Postgres's
         raise _closed(target.name) from None
@@ -94,6 +86,28 @@ async def connect(
     if is_key_kept:
         backend.session_key = key
     return backend
+
+
+async def _open(upstream: Upstream, database: str, *, role: str, password: str, server_settings: dict[str, str]) -> Any:
+    """A logged-in connection; a server that does not take the client check is asked once more without it."""
+    check = upstream.client_check
+    open_with = partial(
+        open_connection,
+        host=upstream.target.host,
+        port=upstream.target.port,
+        database=database,
+        role=role,
+        password=password,
+        ssl=upstream.ssl,
+        timeout=upstream.pool.connect_timeout,
+    )
+    if check is not None:
+        try:
+            return await open_with(server_settings=check.added_to(server_settings))
+        except asyncpg.PostgresError as error:
+            if not check.take_refusal(str(error)):
+                raise
+    return await open_with(server_settings=server_settings)
 
 
 async def _begin(key: SessionKey, connection: Any, timeout: float) -> bool:

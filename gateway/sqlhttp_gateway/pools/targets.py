@@ -6,7 +6,7 @@ A target may be several servers, a primary and its replicas; its first one stand
 
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -15,6 +15,7 @@ from sqlhttp_gateway.errors import ConfigurationError, InvalidConnectionString
 from sqlhttp_gateway.model import Dsn, Target
 from sqlhttp_gateway.neon.dsn import dsn_from_url
 from sqlhttp_gateway.neon.hosts import Wanted, split_hosts
+from sqlhttp_gateway.pools.client_check import ClientCheck
 from sqlhttp_gateway.pools.group import Group
 from sqlhttp_gateway.settings import PoolSettings, Settings, per_worker
 
@@ -39,6 +40,8 @@ class Upstream:
     pool: PoolSettings
     is_pooler: bool = False
     """The server is itself a transaction pooler: no named statements, no start-up parameters."""
+    client_check: ClientCheck | None = field(default=None, compare=False)
+    """The server is asked to look whether the gateway is still there; None: it is not."""
     session_jwt: bool = False
     """Connections are opened with a key for pg_session_jwt, in case that is installed."""
     group: Group | None = None
@@ -228,6 +231,7 @@ def upstream_from_url(
         server_settings=startup,
         pool=pool.model_copy(update=changes),
         is_pooler=is_pooler,
+        client_check=ClientCheck(pool.client_check_interval) if pool.client_check_interval and not is_pooler else None,
     )
 
 

@@ -31,6 +31,12 @@ class PoolSettings(Section):
         default=3600.0, gt=0, description="Seconds after which a connection is replaced, less up to a tenth by chance."
     )
     connect_timeout: Seconds = Field(default=5.0, gt=0, description="Seconds that opening one connection may take.")
+    client_check_interval: Seconds = Field(
+        default=0.5,
+        ge=0,
+        description="Seconds after which Postgres (14 or later), while it runs a statement, looks whether the gateway "
+        "is still there, so that a gateway that was killed leaves nothing running; 0: never.",
+    )
     statement_cache_size: int = Field(
         default=200,
         ge=0,

@@ -102,3 +102,36 @@ def test_forked_process_writes_its_own_lines_and_not_its_parents(log: logging.Lo
         stream.close()
         assert output.read() == "parent\nchild\n"
         log.removeHandler(writer)
+
+
+def test_line_for_whose_thread_the_system_has_no_room_is_counted_and_stops_nobody(
+    log: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.StringIO()
+    log.addHandler(LogWriter(stream))
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", _no_room)
+        log.warning("lost")
+    log.warning("kept")
+    log.handlers[0].flush()
+    assert "1 lines of the log could not be written" in stream.getvalue()
+    assert stream.getvalue().endswith("kept\n")
+    assert "\nlost\n" not in stream.getvalue()
+
+
+def _no_room(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_pipe_that_somebody_made_non_blocking_gets_every_line_whole(log: logging.Logger) -> None:
+    """A program that shares our stderr may do that; a write that finds it full then fails with BlockingIOError."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with os.fdopen(writing, "w") as stream, os.fdopen(reading, "rb") as pipe:
+        writer = LogWriter(stream)
+        log.addHandler(writer)
+        for number in range(2000):  # more than a pipe holds
+            log.warning("%d %s", number, "x" * 100)
+        for number in range(2000):
+            assert pipe.readline() == f"{number} {'x' * 100}\n".encode()
+        writer.close()

@@ -48,6 +48,39 @@ async def opened(
     )
 
 
+# ── a server that looks whether the gateway is still there ────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "refuses",
+    [
+        asyncpg.UndefinedObjectError('unrecognized configuration parameter "client_connection_check_interval"'),
+        asyncpg.InvalidParameterValueError("client_connection_check_interval must be set to 0 on this platform"),
+        asyncpg.ProtocolViolationError("unsupported startup parameter: client_connection_check_interval"),
+    ],
+)
+async def test_server_that_cannot_look_for_the_gateway_is_asked_once_and_used_all_the_same(
+    database: Database, monkeypatch: pytest.MonkeyPatch, refuses: asyncpg.PostgresError
+) -> None:
+    asked: list[bool] = []
+    real = connect_module.open_connection
+
+    async def old_server(**wanted: Any) -> Any:
+        asked.append("client_connection_check_interval" in wanted["server_settings"])
+        if asked[-1]:
+            raise refuses
+        return await real(**wanted)
+
+    monkeypatch.setattr(connect_module, "open_connection", old_server)
+    there = upstream(database.url)
+    for _ in range(2):
+        backend = await connect(
+            there, database=database.name, role="postgres", password=b"postgres", on_lost=lambda _: None
+        )
+        backend.abort()
+    assert asked == [True, False, False]
+
+
 # ── a key for pg_session_jwt ─────────────────────────────────────────────────────────────────────────────────────────
 
 
