@@ -43,10 +43,11 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench-growth: $(VENV)/.dev
+bench-growth: $(VENV)/.bench
 	@$(BIN)/python -m tests.bench.growth $(ARGS)
 
-bench: $(VENV)/.dev
+# The short form draws nothing, so that it needs nothing more than the tests do.
+bench: $(if $(filter-out 0,$(SHORT)),$(VENV)/.dev,$(VENV)/.bench)
 	@$(BIN)/python -m tests.bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
 
 audit: $(VENV)/.dev
@@ -83,6 +84,11 @@ $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
 	@$(PIP) install --require-hashes -r requirements/dev.txt
 	@touch $@
 
+$(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
+	@echo 'Installing what the bench compares with and draws by into $(VENV) …'
+	@$(PIP) install --require-hashes -r requirements/bench.txt
+	@touch $@
+
 $(VENV)/.python:
 	@for python in $(PYTHON) python3 python3.13 python3.12 python3.14 python3.11; do \
 	  $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
@@ -111,3 +117,4 @@ lock: $(VENV)/.python
 	$(COMPILE) --extra embedded -c requirements/gateway.txt --output-file requirements/embedded.txt
 	$(COMPILE) --group test --group check -c requirements/build.txt -c requirements/gateway.txt \
 	  -c requirements/embedded.txt --output-file requirements/dev.txt
+	$(COMPILE) --group bench -c requirements/gateway.txt -c requirements/dev.txt --output-file requirements/bench.txt

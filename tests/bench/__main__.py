@@ -7,7 +7,6 @@ else the machine does falls on both sides of it. The figures are printed and kep
 import argparse
 import json
 import os
-import random
 import resource
 import signal
 import sys
@@ -25,14 +24,17 @@ from tests.bench.measure import Run, Sample, Unavailable
 from tests.bench.plot import plot
 from tests.bench.processes import ROOT
 from tests.bench.report import as_json, ratio_table, sample_table
+from tests.bench.rounds import Rounds
 from tests.bench.rows import RATIOS, runs
 from tests.bench.stage import Stage, running_stage
 from tests.bench.subjects import bodies_for, measure
 from tests.bench.workloads import WORKLOADS
 
 ROUNDS, SECONDS, QUICK_SECONDS = 5, 1.0, 0.5
-_SETTLE = 0.15
-"""Seconds between runs: wrk leaves requests under way when it ends, and the server has to see to them."""
+QUICK_LIMIT = 150.0
+"""Seconds after which --quick begins no run any more; with a run's own limit and the end of all servers it then stays
+below five minutes whatever hangs."""
+LIMIT = 3600.0
 _DESCRIPTORS = 4096
 
 
@@ -42,25 +44,32 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=int(os.environ.get("ROUNDS") or 0), help="default 5, quick 1")
     parser.add_argument("--seconds", type=float, help="length of one run; wrk rounds it up to whole seconds")
     parser.add_argument("--quick", action="store_true", default=os.environ.get("SHORT", "") not in ("", "0"),
-                        help="only the ratios that matter most, under a minute; also SHORT=1")  # fmt: skip
+                        help="only the ratios that have a target, about a minute; also SHORT=1")  # fmt: skip
+    parser.add_argument("--limit", type=float, help="seconds after which no run is begun; 3600, quick 150")
     parser.add_argument("--only", default="", metavar="TEXT", help="runs whose subject, workload, connections have it")
     parser.add_argument("--list", action="store_true", help="say which runs there are, and make none")
     parser.add_argument("--results", type=Path, default=ROOT / "bench-results", help="folder for JSON and PNG")
     given = parser.parse_args()
     given.rounds = given.rounds or (1 if given.quick else ROUNDS)
     given.seconds = given.seconds or (QUICK_SECONDS if given.quick else SECONDS)
+    given.limit = given.limit or (QUICK_LIMIT if given.quick else LIMIT)
     return given
 
 
 def main() -> int:
-    """The exit status: 0 whatever the figures are, 130 when interrupted."""
+    """The exit status: 0 whatever the figures are, 1 when something could not be measured that should be, 130 when
+    interrupted."""
     given = arguments()
     wanted = [run for run in runs(quick=given.quick) if given.only in str(run)]
     if given.list:
         print(*wanted, sep="\n")
         return 0
-    with _ending_on_signals(), running_stage() as stage:
-        return _bench(given, wanted, stage)
+    began = time.monotonic()
+    with _ending_on_signals():
+        with running_stage() as stage:
+            status = _bench(given, wanted, stage)
+        print(f"{time.monotonic() - began:.0f} s in all")
+    return status
 
 
 def _bench(given: argparse.Namespace, wanted: list[Run], stage: Stage) -> int:
@@ -69,42 +78,33 @@ def _bench(given: argparse.Namespace, wanted: list[Run], stage: Stage) -> int:
         print(f"{part}: " + ", ".join(f"{name} {value}" for name, value in about[part].items()))
     pool = about["settings"]["gateway"]["pool"]
     print(f"settings: the gateway's defaults, a pool of {pool['max_size']}; Postgres without fsync")
-    print(f"load: {'wrk' if WRK else 'own loader'}; {len(wanted)} runs of {given.seconds:g} s, {given.rounds} round(s)")
+    told = f"{'wrk' if WRK else 'own loader'}; {len(wanted)} runs of {given.seconds:g} s, {given.rounds} round(s)"
+    print(f"load: {told}, load average {machine.load_average():.1f}", flush=True)
     _check_and_warm_up(stage)
     loads, shares = [machine.load_average()], []
     others = machine.Others(stage.postgres)
-    samples: dict[Run, list[Sample]] = {}
-    missing: dict[str, str] = {}
+    rounds = Rounds(wanted, lambda run: measure(stage, run, given.seconds), limit=given.limit)
     for number in range(given.rounds):
         began = time.monotonic()
-        _measure(stage, _shuffled(wanted, number), given.seconds, samples=samples, missing=missing)
+        rounds.play(number)
         loads.append(machine.load_average())
         shares.append(others.share())
         told = f"load average {loads[-1]:.1f}, of the machine others used {shares[-1]:.0%}"
         print(f"round {number + 1}: {time.monotonic() - began:.0f} s, {told}", flush=True)
+        if rounds.is_over:
+            print(f"no run was begun after {given.limit:g} s, the limit of them all")
+            break
+    samples = rounds.samples
     sizes = client.installed_kib()
     chosen = [ratio for ratio in RATIOS if ratio.ours in wanted and ratio.theirs in wanted]
-    print("", sample_table(samples), "", ratio_table(chosen, samples, missing), "", sep="\n")
+    print("", sample_table(samples), "", ratio_table(chosen, samples, rounds.missing), "", sep="\n")
     print("installed, KiB: " + ", ".join(f"{name} {size:,.0f}" for name, size in sizes.items()))
     _print_faults(stage)
     round_facts = {"rounds": given.rounds, "seconds": given.seconds, "load averages": loads, "others": shares}
     _keep(given, samples, about | round_facts | {"installed KiB": sizes} | as_json(chosen, samples))
-    return 0
-
-
-def _measure(
-    stage: Stage, order: list[Run], seconds: float, *, samples: dict[Run, list[Sample]], missing: dict[str, str]
-) -> None:
-    """One round. `missing` gets the reasons of subjects that cannot be measured here."""
-    for run in order:
-        if run.subject in missing:
-            continue
-        try:
-            samples.setdefault(run, []).append(measure(stage, run, seconds))
-        except Unavailable as error:
-            del samples[run]
-            missing[run.subject] = str(error)
-        time.sleep(_SETTLE)
+    for fault in rounds.broken:
+        print(f"not measured: {fault}")
+    return 1 if rounds.broken else 0
 
 
 def _keep(given: argparse.Namespace, samples: dict[Run, list[Sample]], told: dict[str, Any]) -> None:
@@ -126,18 +126,11 @@ def _keep(given: argparse.Namespace, samples: dict[Run, list[Sample]], told: dic
         print(path.with_suffix(".png"))
 
 
-def _shuffled(wanted: list[Run], number: int) -> list[Run]:
-    """The order of a round: other than the last one, with neighbours of a ratio still near each other."""
-    start = random.Random(number).randrange(len(wanted)) if wanted else 0
-    order = wanted[start:] + wanted[:start]
-    return order[::-1] if number % 2 else order
-
-
 def _check_and_warm_up(stage: Stage) -> None:
     """Every server answers every workload, with as many rows as it should; then a moment of load on each."""
     for name in ("gateway", "plain", "asyncpg"):
         for workload in WORKLOADS.values():
-            if not workload.statement or (name == "asyncpg" and workload.batch):
+            if not workload.statement:
                 continue
             answer = json.loads(stage.ask(name, bodies_for(name, workload)[0]))
             results = answer["results"] if workload.batch else [answer]

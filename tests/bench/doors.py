@@ -1,4 +1,4 @@
-"""The doors for Postgres's own wire: pgbench by each way to the database, round trips, and what idle programs hold.
+"""The doors for Postgres's own wire: pgbench by each way to the database, and round trips.
 
 pgbench's own SELECT-only script (`-S`) is asked in its three protocols. PgBouncer before 1.21 knows no prepared
 statements in transaction mode, so that in `prepared` it lends a connection for the session; the gateway does not.
@@ -10,14 +10,11 @@ import re
 import subprocess
 from dataclasses import replace
 
-from tests.bench.measure import Sample, Unavailable, cpu_seconds, resident_mib
-from tests.bench.processes import ROOT, Process, environment, python
+from tests.bench.measure import Sample, Unavailable, cpu_seconds
+from tests.bench.processes import ROOT, environment, python
 from tests.bench.stage import PGBENCH, Stage
 from tests.bench.workloads import Workload
-from tests.support.gateway import free_port
 
-IDLE = 1000
-"""Idle WebSockets; so many that what one more of anything costs does not show."""
 _MANY = 50
 """From so many clients on a run is made longer: their log-ins take a part of it."""
 _TIMEOUT = 60.0  # seconds
@@ -72,28 +69,6 @@ def round_trips(how: str, stage: Stage, workload: Workload, connections: int, se
     sample = Sample(**json.loads(_told(python("tests.bench.over_wire", how, str(seconds)), variables)))
     used = cpu_seconds(gateway.pid) - before
     return sample if how == "direct" else replace(sample, server_cpu=used / sample.requests * 1e6)
-
-
-def idle(stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
-    """A gateway of its own, and what its memory grows by: `memory` is MiB for all, `requests` how many they are."""
-    port = free_port()
-    serve = python("sqlhttp_gateway", "serve", "--port", str(port))
-    variables = environment(DATABASE_URL=stage.database.url)
-    with Process("gateway", serve, environment=variables, port=port) as gateway:
-        gateway.wait_until_listening()
-        variables |= {"BENCH_URL": stage.database.url, "BENCH_PORT": str(port)}
-        _keep(5, variables)  # what the first ones need of code and caches is there for all
-        before = resident_mib(gateway.pid)
-        after = _keep(connections, variables, gateway)
-    return Sample(requests=connections, seconds=0.0, memory=after - before)
-
-
-def _keep(count: int, variables: dict[str, str], gateway: Process | None = None) -> float:
-    command = python("tests.bench.over_wire", "idle", str(count))
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with Process("idle programs", command, environment=variables, options=pipes) as programs:
-        programs.ask("", timeout=_TIMEOUT)
-        return resident_mib(gateway.pid) if gateway is not None else 0.0
 
 
 def _told(command: list[str], variables: dict[str, str] | None = None) -> str:

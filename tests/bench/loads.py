@@ -109,12 +109,7 @@ class Loader:
     """The process of `tests.bench.loader`."""
 
     def __init__(self) -> None:
-        self._process = Process(
-            "loader",
-            python("tests.bench.loader"),
-            environment=environment(),
-            options={"stdin": subprocess.PIPE, "stdout": subprocess.PIPE},
-        )
+        self._process = self._begun()
         self.fault = ""
         """The first error of the last order that had one."""
 
@@ -170,8 +165,19 @@ class Loader:
         )
         return Sample(**{name: value for name, value in found.items() if name != "fault"})
 
+    @staticmethod
+    def _begun() -> Process:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        return Process("loader", python("tests.bench.loader"), environment=environment(), options=pipes)
+
     def _obey(self, order: dict[str, Any]) -> dict[str, Any]:
-        answer = self._process.ask(json.dumps(order), timeout=order["seconds"] + _PATIENCE)
+        try:
+            answer = self._process.ask(json.dumps(order), timeout=order["seconds"] + _PATIENCE)
+        except BaseException:
+            # Its answer would still come, and be taken for that to the next order.
+            self._process.__exit__()
+            self._process = self._begun()
+            raise
         found: dict[str, Any] = json.loads(answer)
         self.fault = found["fault"] or self.fault
         return found

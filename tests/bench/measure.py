@@ -87,6 +87,12 @@ def resident_mib(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / _MIB
 
 
+def highest_mib(pid: int) -> float:
+    """The most that `resident_mib` has been since the process began."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split(maxsplit=1)[0]) / 1024
+
+
 def percentile(ordered: Sequence[float], percent: float) -> float:
     """The value that `percent` of a sorted, non-empty sequence do not exceed (nearest rank)."""
     rank = max(1, -(-len(ordered) * percent // 100))

@@ -27,21 +27,44 @@ def is_met(ratio: Ratio, value: float) -> bool | None:
 
 
 def ratio_table(ratios: Sequence[Ratio], samples: Samples, missing: Mapping[str, str]) -> str:
-    """The table of ratios. `missing` says of subjects that could not be measured why."""
-    lines = [("what", "against", "of", "median", "lowest", "highest", "target", "")]
+    """The table of ratios: what was wanted, what was reached, and the two figures it is made of.
+
+    `missing` says of subjects that could not be measured why.
+    """
+    lines = [("what", "against", "of", "wanted", "reached", "lowest", "highest", "", "ours", "theirs")]
     for ratio in ratios:
         values = ratio_values(ratio, samples)
         sign = "≥" if ratio.quantity.better == "more" else "≤"
         target = "" if ratio.target is None else f"{sign} {ratio.target:g}"
         if not values:
             why = missing.get(ratio.ours.subject) or missing.get(ratio.theirs.subject) or "not measured"
-            lines.append((ratio.what, ratio.against, ratio.quantity.name, "", "", "", target, why))
+            lines.append((ratio.what, ratio.against, ratio.quantity.name, target, "", "", "", why, "", ""))
             continue
-        middle = median(values)
-        verdict = {True: "reached", False: "missed", None: ""}[is_met(ratio, middle)]
-        shown = [_figure(value, ratio.quantity.unit) for value in (middle, min(values), max(values))]
-        lines.append((ratio.what, ratio.against, ratio.quantity.name, *shown, target, verdict))
+        quantity = ratio.quantity
+        middle_value = median(values)
+        shown = [_figure(value, quantity.unit) for value in (middle_value, min(values), max(values))]
+        verdict = _verdict(is_met(ratio, middle_value), errors(ratio, samples))
+        ours = _of(samples[ratio.ours], quantity.ours, quantity.part)
+        theirs = "" if ratio.theirs == ratio.ours else _of(samples[ratio.theirs], quantity.theirs, quantity.part)
+        lines.append((ratio.what, ratio.against, quantity.name, target, *shown, verdict, ours, theirs))
     return _aligned(lines, left={0, 1, 2, 7})
+
+
+def errors(ratio: Ratio, samples: Samples) -> int:
+    """Requests of either side that failed, in all rounds."""
+    return sum(sample.errors for run in {ratio.ours, ratio.theirs} for sample in samples.get(run, ()))
+
+
+def _verdict(met: bool | None, failed: int) -> str:
+    """A figure with errors is none, whatever it says."""
+    if failed:
+        return f"{failed} errors"
+    return {True: "reached", False: "missed", None: ""}[met]
+
+
+def _of(samples: Sequence[Sample], part: Callable[[Sample], float | None], unit: str) -> str:
+    value = middle(samples, part)
+    return "" if value is None else f"{value:,.0f} {unit}"
 
 
 def sample_table(samples: Samples) -> str:
@@ -108,9 +131,10 @@ def as_json(ratios: Sequence[Ratio], samples: Samples) -> dict[str, Any]:
                 "ours": ratio.ours._asdict(),
                 "theirs": ratio.theirs._asdict(),
                 "target": ratio.target,
+                "errors": errors(ratio, samples),
                 "median": median(values) if values else None,
                 "rounds": values,
-                "reached": is_met(ratio, median(values)) if values else None,
+                "reached": is_met(ratio, median(values)) if values and not errors(ratio, samples) else None,
             }
         )
     runs = [run._asdict() | {"rounds": [sample.as_json() for sample in samples[run]]} for run in samples]

@@ -5,40 +5,19 @@ lines are made in every round, so a ratio is always of neighbours in time. The g
 throughput and latency against concurrency.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
-from tests.bench.measure import Run, Sample
-
-
-@dataclass(frozen=True, slots=True)
-class Quantity:
-    """What of two samples is put in relation. `of` gives None where something was not measured."""
-
-    name: str
-    unit: str
-    better: Literal["more", "less"]
-    of: Callable[[Sample, Sample], float | None]
-
-
-def _quotient(ours: float | None, theirs: float | None) -> float | None:
-    return None if ours is None or not theirs else ours / theirs
-
-
-def _difference(ours: float | None, theirs: float | None) -> float | None:
-    return None if ours is None or theirs is None else ours - theirs
-
-
-RATE = Quantity("requests/s", "x", "more", lambda ours, theirs: _quotient(ours.rate, theirs.rate))
-SERVER_CPU = Quantity("server CPU", "x", "less", lambda ours, theirs: _quotient(ours.server_cpu, theirs.server_cpu))
-CLIENT_CPU = Quantity("client CPU", "x", "less", lambda ours, theirs: _quotient(ours.client_cpu, theirs.client_cpu))
-CPU_OF_EACH = Quantity("CPU of each", "x", "less", lambda ours, theirs: _quotient(ours.server_cpu, theirs.client_cpu))
-P50 = Quantity("p50", "x", "less", lambda ours, theirs: _quotient(ours.p50, theirs.p50))
-ADDED_P50 = Quantity("p50 added", "µs", "less", lambda ours, theirs: _difference(ours.p50, theirs.p50))
-MEMORY = Quantity("memory", "MiB", "less", lambda ours, theirs: ours.memory)
-MEMORY_OF_EACH = Quantity(
-    "memory of each", "KiB", "less", lambda ours, theirs: ours.memory and ours.memory / ours.requests * 1024
+from tests.bench.measure import Run
+from tests.bench.quantities import (
+    ADDED_P50,
+    CLIENT_CPU,
+    CPU_OF_EACH,
+    MEMORY,
+    MEMORY_OF_EACH,
+    P50,
+    RATE,
+    SERVER_CPU,
+    Quantity,
 )
 
 
@@ -46,7 +25,7 @@ MEMORY_OF_EACH = Quantity(
 class Ratio:
     """One line of the table: `what` was measured `against` what.
 
-    A target of None marks a figure worth knowing that nobody promised. `is_quick` lines are also made by --quick.
+    A target of None marks a figure worth knowing that nobody promised; --quick makes those that have one.
     """
 
     what: str
@@ -55,7 +34,6 @@ class Ratio:
     target: float | None
     ours: Run
     theirs: Run
-    is_quick: bool = False
 
 
 _KEY_1 = Run("gateway, kept", "key", 1)
@@ -64,9 +42,12 @@ _KEY_1000 = Run("gateway", "key", 1000)
 _BATCH = Run("gateway", "batch", 16)
 _CONSTANT_64 = Run("constant", "key", 64)
 _FRESH_64 = Run("fresh, PgBouncer", "key", 64)
-_FIRST_QUERY = Run("import: sqlhttp and first query", "one", 1)
+_IMPORTS = Run("import: sqlhttp and what it needs", "one", 1)
 _CALL = Run("call: sqlhttp", "key", 1)
 _WIRE = Run("wire, direct", "key", 1)
+_HIT = Run("with the cache", "hit", 64)
+_CONSTANT_HIT = Run("constant", "hit", 64)
+_KEPT = Run("kept connections", "key", 1000)
 _IDLE = Run("idle WebSockets", "one", 1000)
 
 
@@ -77,13 +58,13 @@ def _door(way: str, protocol: str, clients: int = 10) -> Run:
 # fmt: off
 RATIOS = (
     Ratio("lookup by key, 64 keep-alive", "Starlette answering a constant", RATE, 0.85,
-          _KEY_64, _CONSTANT_64, is_quick=True),
+          _KEY_64, _CONSTANT_64),
     Ratio("lookup by random keys, 64 keep-alive", "Starlette answering a constant", RATE, 0.65,
           Run("gateway", "keys", 64), Run("constant", "keys", 64)),
     Ratio("lookup by key, 64 keep-alive", "Starlette answering a constant", SERVER_CPU, 1.2,
-          _KEY_64, _CONSTANT_64, is_quick=True),
+          _KEY_64, _CONSTANT_64),
     Ratio("lookup by key, 64 keep-alive", "the plain way", RATE, 2.9,
-          _KEY_64, Run("plain", "key", 64), is_quick=True),
+          _KEY_64, Run("plain", "key", 64)),
     Ratio("lookup by key, 64 keep-alive", "fresh connections, PgBouncer, SCRAM", RATE, 30,
           Run("gateway, kept", "key", 64), _FRESH_64),
     Ratio("lookup by key, 64, new TCP each", "fresh connections, PgBouncer, SCRAM", RATE, 14,
@@ -91,29 +72,41 @@ RATIOS = (
     Ratio("lookup by key, 16 keep-alive", "fresh connections, Postgres, SCRAM", RATE, None,
           Run("gateway, kept", "key", 16), Run("fresh", "key", 16)),
     Ratio("lookup by key, one after another", "a kept asyncpg connection", ADDED_P50, 150,
-          _KEY_1, Run("asyncpg kept", "key", 1), is_quick=True),
+          _KEY_1, Run("asyncpg kept", "key", 1)),
     Ratio("SELECT 1, one after another", "a kept asyncpg connection", ADDED_P50, None,
           Run("gateway, kept", "one", 1), Run("asyncpg kept", "one", 1)),
     Ratio("lookup by key, one after another", "asyncpg's pool with its reset", P50, None,
           _KEY_1, Run("asyncpg pool", "key", 1)),
     Ratio("100 rows, 16 keep-alive", "the plain way", RATE, 2.0,
-          Run("gateway", "rows", 16), Run("plain", "rows", 16), is_quick=True),
+          Run("gateway", "rows", 16), Run("plain", "rows", 16)),
     Ratio("10,000 rows, 16 keep-alive", "bare ASGI, asyncpg decoding in C", SERVER_CPU, 1.0,
-          Run("gateway", "many", 16), Run("asyncpg in C", "many", 16), is_quick=True),
+          Run("gateway", "many", 16), Run("asyncpg in C", "many", 16)),
     Ratio("10,000 rows, all the gateway does", "asyncpg decoding in C, nothing more", CPU_OF_EACH, None,
           Run("gateway", "many", 1), Run("asyncpg to text", "many", 1)),
     Ratio("10,000 rows, 16 keep-alive", "the plain way", SERVER_CPU, None,
           Run("gateway", "many", 16), Run("plain", "many", 16)),
     Ratio("batch of 5, 16 keep-alive", "the plain way: BEGIN, five, COMMIT", RATE, 2.0,
-          _BATCH, Run("plain", "batch", 16), is_quick=True),
+          _BATCH, Run("plain", "batch", 16)),
     Ratio("batch of 5, 16 keep-alive", "BEGIN, five, COMMIT by asyncpg alone", RATE, None,
           Run("gateway, kept", "batch", 16), Run("asyncpg pool", "batch", 16)),
+    Ratio("batch of 5, 16 keep-alive", "bare ASGI, asyncpg: BEGIN, five, COMMIT", RATE, None,
+          _BATCH, Run("asyncpg in C", "batch", 16)),
     Ratio("batch of 5, one after another", "BEGIN, five, COMMIT by asyncpg alone", P50, None,
           Run("gateway, kept", "batch", 1), Run("asyncpg kept", "batch", 1)),
     Ratio("lookup by key, 1,000 keep-alive", "the same over 64", RATE, 0.9,
-          _KEY_1000, _KEY_64, is_quick=True),
-    Ratio("the gateway at 1,000 keep-alive", "", MEMORY, 60,
-          _KEY_1000, _KEY_1000, is_quick=True),
+          _KEY_1000, _KEY_64),
+    Ratio("a worker that had 1,000 keep-alive, at most", "", MEMORY, 60,
+          _KEPT, _KEPT),
+    Ratio("a worker that had all of this bench", "", MEMORY, None,
+          _KEY_1000, _KEY_1000),
+    Ratio("cache hit, 64 keep-alive", "Starlette answering a constant", RATE, 0.95,
+          _HIT, _CONSTANT_HIT),
+    Ratio("cache hit, 64 keep-alive", "Starlette answering a constant", SERVER_CPU, None,
+          _HIT, _CONSTANT_HIT),
+    Ratio("cache hit, 64 keep-alive", "the same lookup without the cache", SERVER_CPU, None,
+          _HIT, _KEY_64),
+    Ratio("cache miss, 64 keep-alive", "the same lookup without the cache", SERVER_CPU, None,
+          Run("with the cache", "miss", 64), _KEY_64),
     Ratio("lookup by key, 64 keep-alive, two workers", "one worker", RATE, None,
           Run("two workers", "key", 64), _KEY_64),
     Ratio("lookup by key, 64 keep-alive, two workers", "one worker", SERVER_CPU, None,
@@ -125,7 +118,7 @@ RATIOS = (
     Ratio("lookup by key, 64 keep-alive, on granian", "on uvicorn, as it comes", SERVER_CPU, None,
           Run("granian", "key", 64), _KEY_64),
     Ratio("pgbench -S, prepared, 10 clients, TCP door", "PgBouncer, a connection each", RATE, 0.25,
-          _door("TCP door", "prepared"), _door("PgBouncer", "prepared"), is_quick=True),
+          _door("TCP door", "prepared"), _door("PgBouncer", "prepared")),
     Ratio("pgbench -S, extended, 10 clients, TCP door", "PgBouncer, transaction pooling", RATE, 0.25,
           _door("TCP door", "extended"), _door("PgBouncer", "extended")),
     Ratio("pgbench -S, simple, 10 clients, TCP door", "PgBouncer, transaction pooling", RATE, 0.25,
@@ -137,19 +130,19 @@ RATIOS = (
     Ratio("pgbench -S, simple, 50 clients, TCP door", "PgBouncer, transaction pooling", RATE, None,
           _door("TCP door", "simple", 50), _door("PgBouncer", "simple", 50)),
     Ratio("lookup by key, one WebSocket", "a kept connection", P50, 3,
-          Run("wire, WebSocket", "key", 1), _WIRE, is_quick=True),
+          Run("wire, WebSocket", "key", 1), _WIRE),
     Ratio("lookup by key, one connection to the TCP door", "a kept connection", P50, None,
           Run("wire, TCP door", "key", 1), _WIRE),
     Ratio("an idle WebSocket", "", MEMORY_OF_EACH, 30,
-          _IDLE, _IDLE, is_quick=True),
-    Ratio("import sqlhttp and first query", "import httpx", CLIENT_CPU, 0.4,
-          _FIRST_QUERY, Run("import: httpx", "one", 1), is_quick=True),
-    Ratio("import sqlhttp and first query", "import httpx and first query", CLIENT_CPU, None,
-          _FIRST_QUERY, Run("import: httpx and first query", "one", 1)),
-    Ratio("import sqlhttp and first query", "import http.client, json", CLIENT_CPU, None,
-          _FIRST_QUERY, Run("import: http.client and json", "one", 1)),
+          _IDLE, _IDLE),
+    Ratio("import sqlhttp and what its first query imports", "import httpx", CLIENT_CPU, 0.4,
+          _IMPORTS, Run("import: httpx", "one", 1)),
+    Ratio("import sqlhttp and what its first query imports", "import http.client, json", CLIENT_CPU, None,
+          _IMPORTS, Run("import: http.client and json", "one", 1)),
+    Ratio("import sqlhttp and ask once", "import httpx and ask once", CLIENT_CPU, None,
+          Run("import: sqlhttp and ask", "one", 1), Run("import: httpx and ask", "one", 1)),
     Ratio("a call of sqlhttp", "httpx.Client kept, JSON", CLIENT_CPU, 0.3,
-          _CALL, Run("call: httpx", "key", 1), is_quick=True),
+          _CALL, Run("call: httpx", "key", 1)),
     Ratio("a call of sqlhttp", "http.client kept, JSON", CLIENT_CPU, None,
           _CALL, Run("call: http.client", "key", 1)),
     Ratio("a call of sqlhttp", "asyncpg kept", CLIENT_CPU, None,
@@ -175,5 +168,5 @@ def _grid() -> list[Run]:
 
 def runs(*, quick: bool) -> list[Run]:
     """Every run there is to make, once, neighbours of a ratio next to each other."""
-    compared = [run for ratio in RATIOS if ratio.is_quick or not quick for run in (ratio.ours, ratio.theirs)]
+    compared = [run for ratio in RATIOS if ratio.target or not quick for run in (ratio.ours, ratio.theirs)]
     return list(dict.fromkeys(compared if quick else [*compared, *_grid()]))

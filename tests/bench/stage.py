@@ -111,6 +111,7 @@ def running_stage(settings: Mapping[str, str] | None = None) -> Iterator[Stage]:
         serve("constant", "tests.bench.peers", "constant", "--body", str(folder / "answer.json"))
         serve("plain", "tests.bench.peers", "plain")
         serve("asyncpg", "tests.bench.peers", "asyncpg")
+        serve("with the cache", "sqlhttp_gateway", "serve")  # one that keeps no answer is not slowed by those who do
         serve("two workers", "sqlhttp_gateway", "serve", SQLHTTP_LISTEN__WORKERS="2")
         if GRANIAN is not None:
             arguments = ["--interface", "asgi", "--factory", "--loop", "uvloop", "--workers", "1", "--no-ws"]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from tests.bench import client, doors
+from tests.bench import client, doors, memory
 from tests.bench.loads import WRK, wrk
 from tests.bench.measure import Run, Sample, family_cpu_seconds
 from tests.bench.stage import Stage
@@ -106,6 +106,7 @@ SUBJECTS: dict[str, Subject] = {
     "gateway": partial(_served, "gateway"),
     "constant": partial(_served, "constant"),
     "plain": partial(_served, "plain"),
+    "with the cache": partial(_served, "with the cache"),
     "two workers": partial(_served, "two workers"),
     "granian": partial(_served, "granian"),
     "asyncpg in C": partial(_served, "asyncpg"),
@@ -124,7 +125,9 @@ SUBJECTS: dict[str, Subject] = {
     "wire, direct": partial(doors.round_trips, "direct"),
     "wire, TCP door": partial(doors.round_trips, "tcp"),
     "wire, WebSocket": partial(doors.round_trips, "websocket"),
-    "idle WebSockets": doors.idle,
+    # Gateways of their own.
+    "kept connections": memory.kept,
+    "idle WebSockets": memory.idle,
     # Clients, each in a process of its own.
     **{f"call: {kind}": partial(_called, kind) for kind in client.CALLERS},
     **{f"import: {kind}": partial(_imported, kind) for kind in client.IMPORTS},

@@ -1,8 +1,9 @@
 from dataclasses import replace
 
 from tests.bench.measure import Run, Sample
+from tests.bench.quantities import ADDED_P50, RATE
 from tests.bench.report import as_json, is_met, ratio_table, ratio_values, sample_table
-from tests.bench.rows import ADDED_P50, RATE, Ratio
+from tests.bench.rows import Ratio
 
 OURS, THEIRS = Run("gateway", "key", 64), Run("constant", "key", 64)
 RATIO = Ratio("a lookup", "a constant", RATE, 0.5, OURS, THEIRS)
@@ -20,8 +21,17 @@ def test_a_ratio_is_taken_within_each_round() -> None:
 def test_the_table_shows_the_median_and_whether_it_reaches_the_target() -> None:
     assert ratio_table([RATIO], SAMPLES, {}).split("\n")[1].split() == [
         *("a", "lookup", "a", "constant", "requests/s"),
-        *("0.60", "0.40", "1.00", "≥", "0.5", "reached"),
+        *("≥", "0.5", "0.60", "0.40", "1.00", "reached"),
+        *("60", "/s", "100", "/s"),
     ]
+
+
+def test_a_figure_with_errors_is_none() -> None:
+    failed = SAMPLES | {OURS: [replace(sample, errors=1) for sample in SAMPLES[OURS]]}
+    [line] = ratio_table([RATIO], failed, {}).split("\n")[1:]
+    assert "3 errors" in line
+    assert "reached" not in line
+    assert as_json([RATIO], failed)["ratios"][0]["reached"] is None
 
 
 def test_less_is_better_where_the_quantity_says_so() -> None:

@@ -68,6 +68,8 @@ def _random_keys() -> list[Arguments]:
 
 
 _BY_KEY = f"SELECT {_COLUMNS} FROM items WHERE id = $1"
+_KEPT = {"Cache-Control": "max-age=3600"}
+_KEPT_ANEW = {"Cache-Control": "max-age=3600, no-cache"}
 _RANGE = f"SELECT {_COLUMNS} FROM items WHERE id > $1 ORDER BY id LIMIT "
 
 WORKLOADS = {
@@ -79,6 +81,8 @@ WORKLOADS = {
         Workload("rows", "100 rows of 8 columns", _RANGE + "100", [(4711,)]),
         Workload("many", "10,000 rows of 8 columns", _RANGE + "10000", [(4711,)], is_slow=True),
         Workload("batch", "batch of 5 lookups in a transaction", _BY_KEY, [(4711,)], batch=5),
+        Workload("hit", "lookup by key, from the cache", _BY_KEY, [(4711,)], headers=_KEPT),
+        Workload("miss", "lookup by key, kept each time", _BY_KEY, [(4711,)], headers=_KEPT_ANEW),
         Workload("prepared", "pgbench -S -M prepared"),
         Workload("extended", "pgbench -S -M extended"),
         Workload("simple", "pgbench -S -M simple"),
