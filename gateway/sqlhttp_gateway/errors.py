@@ -62,8 +62,14 @@ class RequestTooLarge(GatewayError):
     status, sqlstate, kind = 413, "54000", "limit"
 
 
+class HeadTooLarge(RequestTooLarge):
+    """The head has more bytes than `request.max_head_bytes`, or more than 200 headers."""
+
+    status = 431
+
+
 class RequestTooSlow(GatewayError):
-    """The body did not arrive within `request.read_timeout`."""
+    """The head did not arrive within `request.head_timeout`, or the body within `request.read_timeout`."""
 
     status, sqlstate, kind = 408, "57014", "limit"
 

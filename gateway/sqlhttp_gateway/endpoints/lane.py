@@ -16,10 +16,12 @@ from typing import Any
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from sqlhttp_gateway.endpoints.guarded import GuardedProtocol, HeadLimits
 from sqlhttp_gateway.endpoints.heads import Head
 from sqlhttp_gateway.endpoints.sending import LEAST_BYTES, Sending
 from sqlhttp_gateway.endpoints.single_write import reply_bytes
 from sqlhttp_gateway.endpoints.sql import SqlEndpoint
+from sqlhttp_gateway.errors import GatewayError
 from sqlhttp_gateway.events import unobserved
 from sqlhttp_gateway.quick import Errand
 from sqlhttp_gateway.reply import Reply
@@ -39,7 +41,7 @@ _NEEDED = frozenset(
 _log = logging.getLogger(__name__)
 
 
-class LaneProtocol(HttpToolsProtocol):
+class LaneProtocol(GuardedProtocol):
     """To be given to uvicorn as its `http`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -47,13 +49,9 @@ class LaneProtocol(HttpToolsProtocol):
         # An application without an endpoint for the lane is served by uvicorn alone.
         self._endpoint: SqlEndpoint | None = None if self.access_log else getattr(self.app, "lane", None)
         self._head: Head | None = None
-        self._is_between = True
-        """The parser has seen all of a request and nothing of the next."""
         self._running: asyncio.Task[None] | Errand | None = None
         self._body = b""
         """That of the request that runs."""
-        self._ahead: list[bytes] = []
-        """What came while a request ran."""
         self._is_last = False
         """The connection closes behind the request that runs."""
         self._idle_timer: asyncio.TimerHandle | None = None
@@ -133,19 +131,26 @@ class LaneProtocol(HttpToolsProtocol):
         if self.transport.is_closing() and self.transport.get_write_buffer_size():
             self._be_sending().watch()
 
+    # ── what strangers may ──
+
+    @property
+    def limits(self) -> HeadLimits:
+        """Those of the settings."""
+        return self._endpoint.head_limits if self._endpoint is not None else super().limits
+
+    def refused(self, error: GatewayError) -> Reply:
+        """The same, and it is told of."""
+        return self._endpoint.refusal(error) if self._endpoint is not None else super().refused(error)
+
+    def _is_late(self) -> None:
+        if self._running is None:
+            super()._is_late()
+
     # ── uvicorn's callbacks ──
 
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()
         self._watch_goodbye()
-
-    def on_message_begin(self) -> None:
-        self._is_between = False
-        super().on_message_begin()
-
-    def on_message_complete(self) -> None:
-        super().on_message_complete()
-        self._is_between = True
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -247,14 +252,6 @@ class LaneProtocol(HttpToolsProtocol):
         running, self._running = self._running, None
         if self._is_last:
             self._running_tasks.discard(running)
-
-    def _go_on(self) -> None:
-        """With what came while a request ran."""
-        data = b"".join(self._ahead)
-        self._ahead.clear()
-        if data and not self.transport.is_closing():
-            self.flow.resume_reading()
-            self.data_received(data)
 
     def _look_idle(self) -> None:
         """Close the connection if nothing came for `timeout_keep_alive`. One timer serves many requests."""

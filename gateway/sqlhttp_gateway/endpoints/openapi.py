@@ -22,11 +22,12 @@ _ERROR_FIELDS = (
 )
 _STATUSES = {
     "400": "The request is not as it must be, the caller is not who they say, or Postgres reports an error.",
-    "408": "The body did not arrive in time.",
+    "408": "The head or the body did not arrive in time.",
     "409": "A request with the same Idempotency-Key is being carried out, or nobody knows what came of it.",
     "413": "The body is too large.",
     "422": "The Idempotency-Key came with another request.",
     "429": "Too many requests of this tenant for now.",
+    "431": "The path and the headers are too large.",
     "500": "Postgres cannot be reached or used, or a fault of the gateway.",
     "503": "Busy for now; Retry-After says for how long.",
     "504": "The time that the request had is over.",

@@ -10,6 +10,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
+from sqlhttp_gateway.endpoints.guarded import HeadLimits
 from sqlhttp_gateway.endpoints.heads import Heads
 from sqlhttp_gateway.endpoints.peers import Peers, joined
 from sqlhttp_gateway.endpoints.single_write import send_reply
@@ -49,6 +50,8 @@ class SqlEndpoint:
         """Read by these settings from the next request on."""
         self.max_bytes = settings.max_bytes
         """The largest body that is read."""
+        self.head_limits = HeadLimits(settings.head_timeout, settings.max_head_bytes)
+        """What a request's head may be."""
         self.send_timeout = settings.send_timeout
         """Seconds in which a program has to take a part of its answer."""
         self._read_timeout = self._watch.read_timeout = settings.read_timeout
@@ -79,7 +82,7 @@ class SqlEndpoint:
             watch.listen_later(task, receive)
             reply = await self.answer(headers, body, scope.get("client"), scope.get("query_string", b""))
         except GatewayError as error:
-            reply = self._refusal(error)
+            reply = self.refusal(error)
         except asyncio.CancelledError:
             verdict = watch.verdict(task)
             if verdict is not None:
@@ -87,7 +90,7 @@ class SqlEndpoint:
             match verdict:
                 case Verdict.TOO_SLOW:
                     timeout = self._read_timeout
-                    reply = self._refusal(
+                    reply = self.refusal(
                         RequestTooSlow(f"the body did not arrive within {timeout:g} s (request.read_timeout)")
                     )
                 case Verdict.GONE:
@@ -112,7 +115,7 @@ class SqlEndpoint:
         return self._service.answer(headers, body, peer=peer, url_query=url_query)
 
     async def _refuse(self, error: GatewayError) -> Reply:
-        return self._refusal(error)
+        return self.refusal(error)
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
         """The whole body; None if the program went away before it was complete.
@@ -146,7 +149,7 @@ class SqlEndpoint:
     def _too_large(self) -> RequestTooLarge:
         return RequestTooLarge(f"request is too large (max is {self.max_bytes} bytes)")
 
-    def _refusal(self, error: GatewayError) -> Reply:
+    def refusal(self, error: GatewayError) -> Reply:
         """The reply to a request that never reached the service."""
         request_id = new_request_id()
         reply = error_reply(error, request_id)

@@ -14,6 +14,17 @@ class RequestSettings(Section):
     read_timeout: Seconds = Field(
         default=30.0, gt=0, description="Seconds in which a request's body must have arrived."
     )
+    max_head_bytes: Bytes = Field(
+        default=32_768,
+        description="Most bytes of a request's path and headers; more is answered with 431. Chunked bodies may have as "
+        "many for what stands between and behind their chunks.",
+    )
+    head_timeout: Seconds = Field(
+        default=10.0,
+        gt=0,
+        description="Seconds in which a new connection must begin its request, and in which the head of a request must "
+        "have arrived, or the rest of a body that was answered before it was whole.",
+    )
     send_timeout: Seconds = Field(
         default=30.0,
         gt=0,

@@ -1,0 +1,306 @@
+"""uvicorn's HTTP among strangers: heads have bounds in size and time, and mean the same to everybody or are refused.
+
+llhttp, which uvicorn parses with, is strict about what a request's length is. Left to its caller are how long and how
+large a head may be, what is said twice or in two ways, what comes behind the body, and an Upgrade that nobody wants,
+behind which uvicorn would lose the body or take it for the next request. Here is that, and nothing of what a request
+asks for. Whatever is refused closes its connection, for where the next request would begin cannot be known.
+"""
+
+import asyncio
+from typing import Any, NamedTuple
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from sqlhttp_gateway.endpoints.single_write import reply_bytes
+from sqlhttp_gateway.errors import BadRequest, GatewayError, HeadTooLarge, RequestTooLarge, RequestTooSlow
+from sqlhttp_gateway.reply import Reply, error_reply, new_request_id
+
+MOST_HEADERS = 200
+"""Headers of one request; Apache takes 100, Node 2,000."""
+_FRAMING = 8
+"""Bytes of framing that chunks may have for each byte of the body: the smallest chunk has five around its one."""
+_SLICE = 16_384
+"""Bytes that are read at once: a request that stands in line takes eighty times what it takes on the wire."""
+_GOODBYE = 1.0
+"""Seconds in which whoever is refused may read why; what comes from them meanwhile is thrown away."""
+_UPGRADING = frozenset({b"connection", b"upgrade", b"http2-settings"})
+
+
+class HeadLimits(NamedTuple):
+    """What the head of a request may be. The defaults are for where no settings say so: at the admin address."""
+
+    timeout: float = 10.0
+    """Seconds, as `request.head_timeout`."""
+    max_bytes: int = 32_768
+    """As `request.max_head_bytes`."""
+
+
+_DEFAULTS = HeadLimits()
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """To be given to uvicorn as its `http`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._is_between = True
+        """The parser has seen all of a request and nothing of the next."""
+        self._has_head = False
+        """The parser has seen the head of the request that arrives."""
+        self._spare = 0
+        """Bytes that may still come before the head, or the framing of the body, is too much."""
+        self._arrival: asyncio.TimerHandle | None = None
+        """Set while nobody but this file waits for the program to go on."""
+        self._current: RequestResponseCycle | None = None
+        """The request that is being answered; those behind it stand in `pipeline`."""
+        self._upgrade_unwanted = False
+        self._is_upgraded = False
+        self._ahead: list[bytes] = []
+        """What came while enough requests stood in line."""
+        self._refusal: Reply | None = None
+        """What to say once the answers before it are sent; nothing is read any more."""
+
+    @property
+    def limits(self) -> HeadLimits:
+        """Those that hold now."""
+        return _DEFAULTS
+
+    def refused(self, error: GatewayError) -> Reply:
+        """What to say of a request that nobody was asked to answer."""
+        return error_reply(error, new_request_id())
+
+    # ── asyncio.Protocol ──
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wait_no_more()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """As uvicorn's, with a refusal that keeps its place behind the answers before it."""
+        if self._refusal is not None:
+            return
+        if self._ahead:
+            self._ahead.append(data)
+            self.flow.pause_reading()
+            return
+        self._unset_keepalive_if_required()
+        for begin in range(0, len(data), _SLICE):
+            if self.pipeline and begin:
+                self._ahead.append(data[begin:])
+                self.flow.pause_reading()
+                break
+            self._read(data[begin : begin + _SLICE] if len(data) > _SLICE else data)
+
+    def _read(self, data: bytes) -> None:
+        if self._refusal is not None or self._is_upgraded:
+            return
+        self._spare -= len(data)
+        try:
+            self._feed(data)
+        except GatewayError as error:
+            self._refuse(error)
+            return
+        if not self._is_between and self._spare < 0:
+            self._refuse(self._framing_too_large() if self._has_head else self._head_too_large())
+        elif self._is_looked_after():
+            self._wait_no_more()
+        else:
+            self._wait()
+
+    # ── uvicorn's callbacks ──
+
+    def on_message_begin(self) -> None:
+        self._is_between = self._has_head = self._upgrade_unwanted = False
+        self._spare = self.limits.max_bytes
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # What comes behind a body is no part of the head: whoever stands before the gateway has not looked at it.
+        if not self._has_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._check_head()
+        self._spare = self.limits.max_bytes
+        if self.parser.should_upgrade() and not self._should_upgrade():
+            self._upgrade_unwanted = True  # `_feed` begins anew without it
+            return
+        super().on_headers_complete()
+        self._has_head = True
+
+    def on_body(self, body: bytes) -> None:
+        self._spare += (1 + _FRAMING) * len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self._upgrade_unwanted:
+            return
+        super().on_message_complete()
+        self._is_between = True
+
+    def on_response_complete(self) -> None:
+        self._current = None
+        super().on_response_complete()
+        if not self._is_between and self._is_left_over():
+            self._wait()  # for the rest of a body that nobody reads
+        if self._refusal is not None and not self._owes():
+            self._say_refusal()
+        elif self._ahead and not self.pipeline:
+            self.loop.call_soon(self._go_on)
+
+    # ── inside ──
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._current = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _go_on(self) -> None:
+        """With what came ahead."""
+        data = b"".join(self._ahead)
+        self._ahead.clear()
+        if data and not self.transport.is_closing():
+            self.flow.resume_reading()
+            self.data_received(data)
+
+    def _feed(self, data: bytes) -> None:
+        """Have the parser read it.
+
+        Raises:
+            GatewayError: it is not what HTTP asks for.
+        """
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserCallbackError as error:
+                if isinstance(error.__context__, GatewayError):
+                    raise error.__context__ from None
+                raise BadRequest("the request's target cannot be read") from None
+            except httptools.HttpParserError as error:
+                raise BadRequest(f"this is no HTTP/1.1 request: {error}") from None  # llhttp's reasons quote nothing
+            except httptools.HttpParserUpgrade as upgrade:
+                if not self._upgrade_unwanted:
+                    if self._owes():
+                        raise BadRequest("an Upgrade cannot follow a request that is not answered yet") from None
+                    self._is_upgraded = True
+                    self.handle_websocket_upgrade()
+                    return
+                # RFC 9110, 7.8: a server may ignore it. What has been read of the request is read again without.
+                data = self._head_without_upgrade() + data[upgrade.args[0] :]
+
+    def _head_without_upgrade(self) -> bytes:
+        lines = [b"%b: %b\r\n" % each for each in self.headers if each[0] not in _UPGRADING]
+        return b"%b %b HTTP/1.1\r\n%b\r\n" % (self.parser.get_method(), self.url, b"".join(lines))
+
+    def _check_head(self) -> None:
+        """Raise what is wrong with a whole head."""
+        headers, version = self.headers, self.parser.get_http_version()
+        size = len(self.url) + sum([len(name) + len(value) + 4 for name, value in headers])
+        if size > self.limits.max_bytes:
+            raise self._head_too_large()
+        if len(headers) > MOST_HEADERS:
+            raise HeadTooLarge(f"the request has {len(headers)} headers (max is {MOST_HEADERS})")
+        if version not in ("1.1", "1.0"):
+            raise BadRequest(f"the version of HTTP is {version}, and must be 1.1 or 1.0")
+        if self.parser.get_method() == b"CONNECT":
+            raise BadRequest("the gateway is no proxy: CONNECT is not possible")
+        hosts = [value for name, value in headers if name == b"host"]
+        if len(hosts) > 1:
+            raise BadRequest("the header host came twice")
+        if version == "1.1" and not hosts:  # RFC 9112, 3.2
+            raise BadRequest("the header host is missing")
+        if not self.url.startswith((b"/", b"*")) and hosts:
+            asked, named = httptools.parse_url(self.url).host or b"", httptools.parse_url(b"http://" + hosts[0]).host
+            if asked.lower() != (named or b"").lower():
+                raise BadRequest("the request's target names another host than the header host")
+        for name, value in headers:
+            if name == b"transfer-encoding" and (value.strip().lower() != b"chunked" or version == "1.0"):
+                # RFC 9112, 6.1: what was applied before would have to be undone, which the gateway does for none.
+                raise BadRequest("transfer-encoding must be chunked and nothing else, in HTTP/1.1")
+
+    def _head_too_large(self) -> HeadTooLarge:
+        return HeadTooLarge(
+            f"the head of the request is too large (max is {self.limits.max_bytes} bytes, request.max_head_bytes)"
+        )
+
+    def _framing_too_large(self) -> RequestTooLarge:
+        return RequestTooLarge(
+            f"the request's chunks, their extensions and its trailers have more than {_FRAMING} bytes for each of its "
+            f"body, and {self.limits.max_bytes} (request.max_head_bytes)"
+        )
+
+    def _owes(self) -> bool:
+        """Whether an answer is outstanding."""
+        return bool(self.pipeline) or self._current is not None
+
+    def _is_looked_after(self) -> bool:
+        """Whether somebody else knows for how long to wait for what comes next."""
+        if self._is_upgraded:
+            return True
+        return self._owes() if self._is_between else self._has_head and not self._is_left_over()
+
+    def _is_left_over(self) -> bool:
+        """Whether the request that arrives was answered before it was whole."""
+        return self.cycle is not None and self.cycle.response_complete
+
+    def _wait(self) -> None:
+        if self._arrival is None:
+            self._arrival = self.loop.call_later(self.limits.timeout, self._is_late)
+
+    def _wait_no_more(self) -> None:
+        if self._arrival is not None:
+            self._arrival.cancel()
+            self._arrival = None
+
+    def _is_late(self) -> None:
+        self._arrival = None
+        if self.transport.is_closing():
+            return
+        if self._is_between or self._has_head:  # nothing was asked, or it has been answered
+            self.transport.close()
+            return
+        limit = self.limits.timeout
+        self._refuse(
+            RequestTooSlow(f"the head of the request did not arrive within {limit:g} s (request.head_timeout)")
+        )
+
+    def _refuse(self, error: GatewayError) -> None:
+        """Answer the request that arrives with an error, in its turn, and read nothing more."""
+        self._wait_no_more()
+        self._unset_keepalive_if_required()
+        self._refusal = self.refused(error)
+        if self._has_head and not self._is_between:
+            self._drop_arriving()
+        self._is_between = False
+        if not self._owes():
+            self._say_refusal()
+
+    def _drop_arriving(self) -> None:
+        """Nobody answers it but this file: it stands in line, or its body is waited for."""
+        arriving = self.cycle
+        if self.pipeline and self.pipeline[0][0] is arriving:
+            self.pipeline.popleft()
+        elif self._current is arriving:
+            self._current = None
+        if arriving.response_started:
+            self.transport.close()
+        arriving.disconnected = arriving.response_complete = True
+        arriving.message_event.set()
+
+    def _say_refusal(self) -> None:
+        if self._refusal is None or self.transport.is_closing():
+            return
+        self.transport.write(reply_bytes(self._refusal, is_last=True))
+        if not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        # Closed with bytes unread, the connection would be reset, and this answer and others lost on their way.
+        self.transport.write_eof()
+        self._ahead.clear()
+        self.flow.resume_reading()
+        self._arrival = self.loop.call_later(_GOODBYE, self.transport.close)
