@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 NPM := $(shell command -v npm 2>/dev/null)
 DRIVERS := $(if $(NPM),tests/contract/node_modules/.package-lock.json)
 
-.PHONY: help run test check format bench bench-growth faults fuzz incident audit docs lock clean
+.PHONY: help run test check format bench bench-growth faults endurance fuzz incident audit docs lock clean
 
 help:
 	@echo 'make run      a private Postgres and the gateway in front of it, on http://127.0.0.1:4444'
@@ -20,6 +20,7 @@ help:
 	@echo 'make docs     write the settings into the example file and the README'
 	@echo 'make bench    measurements side by side; ROUNDS=1 is quick'
 	@echo 'make faults   what goes wrong in production, mixed from a seed: SEED=1 SECONDS=600'
+	@echo 'make endurance: an hour of it at a steady rate, sampled each second, judged and drawn: SEED=1 SECONDS=3600'
 	@echo 'make incident 300 programs before a pool of 10: which alert came when'
 	@echo 'make bench-growth: how the cost grows with rows, columns, connections, pools and statements'
 	@echo 'make fuzz     bytes guided by coverage: TARGET=exchange RUNS=1000000'
@@ -61,6 +62,9 @@ fuzz: $(VENV)/.dev
 
 faults: $(VENV)/.dev
 	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
+
+endurance: $(VENV)/.bench
+	@$(BIN)/python -m tests.faults.endurance $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
 incident: $(VENV)/.dev
 	@$(BIN)/python -m tests.bench.incident

@@ -7,7 +7,9 @@ is no fault; what it saw of others is.
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from random import Random
 from urllib.parse import urlsplit
@@ -303,6 +305,36 @@ async def cached(caller: Caller) -> Outcome:
     return "ok"
 
 
+async def stay(caller: Caller) -> Outcome:
+    """A tunnel that is kept for some 20 s and asks something now and then, by either door."""
+    outcome = "refused"
+    try:
+        async with AsyncExitStack() as stack:
+            if caller.luck.random() < 0.5:
+                program = await stack.enter_async_context(connected(caller.world.gateway, caller.world.database))
+            else:
+                reader, writer = await asyncio.open_connection(caller.world.door.host, caller.world.door.port)
+                program = await stack.enter_async_context(WireProgram(SocketPipe(reader, writer), caller.world.door))
+            await program.log_in({"application_name": caller.tag})
+            until = time.monotonic() + 40 * caller.luck.random()
+            while time.monotonic() < until:
+                await asyncio.sleep(2 * caller.luck.random())
+                answer = await program.ask(
+                    "SELECT current_setting('application_name'), $1::text",
+                    caller.tag,
+                    name=caller.luck.choice(("", "s")),
+                )
+                if not answer.status:
+                    return outcome
+                if not answer.error and answer.rows != [[caller.tag, caller.tag]]:
+                    caller.world.ledger.strange.append(f"{caller.tag} was told {answer.rows}")
+                outcome = "ok"
+            await program.terminate()
+    except (OSError, EOFError, TimeoutError, WebSocketException):
+        return outcome
+    return outcome
+
+
 def _as(caller: Caller, role: str, password: str) -> AsyncSql:
     url = caller.world.database.as_role(role, password).url
     return neon_async(url, endpoint=caller.world.gateway.sql, retry=None, timeout=TIMEOUT)
@@ -324,3 +356,5 @@ EPISODES: dict[str, tuple[int, Episode]] = {
     "cache": (2, cached),
 }
 """By name: how often among the others, and what happens."""
+LONG: dict[str, tuple[int, Episode]] = {"stay": (1, stay)}
+"""The same of those that take long."""

@@ -2,13 +2,15 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 
 import httpx
 
 from sqlhttp import neon_async
-from tests.faults.episodes import EPISODES, Caller
+from tests.faults.episodes import EPISODES, LONG, Caller, Episode
+from tests.faults.flatness import Moment
 from tests.faults.grants import ROLES
 from tests.faults.ledger import Ledger
 from tests.faults.troubles import TROUBLES
@@ -16,16 +18,32 @@ from tests.faults.watcher import watching
 from tests.faults.world import CANARY, LISTENING, POOL, TOTAL, WATCH, World
 from tests.support.bad_network import Fault
 
-CALLERS = 12
-"""Episodes at a time, more than twice the pool."""
 SETTLE = 5.0
 """Seconds after the last episode in which everything has to be as it was."""
 _WARM = 0.3
 """The part of the time after which memory should not grow any more: caches are full then."""
-_PAUSE = (0.2, 1.0)
-"""Seconds between two troubles."""
 _ZERO_AT_REST = ("sqlhttp_pool_connections{", "sqlhttp_pool_waiting{", "sqlhttp_leases_leaked", "sqlhttp_bugs")
 """What the names of metrics begin with that are 0 when nothing happens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How much happens at a time, and how soon after one another. Times are in seconds, the least and the most."""
+
+    callers: int = 12
+    """Episodes at a time, more than twice the pool."""
+    rest: tuple[float, float] = (0.0, 0.0)
+    """Between two episodes of one caller."""
+    peace: tuple[float, float] = (0.2, 1.0)
+    """Between two troubles."""
+    stayers: int = 0
+    """Callers beside these who keep a tunnel for long."""
+
+
+BRISK = Pace()
+"""As much as there is time for."""
+STEADY = Pace(callers=8, rest=(0.1, 0.5), peace=(15.0, 45.0), stayers=4)
+"""A load under which one can look at how things develop."""
 
 
 @dataclass(slots=True)
@@ -36,6 +54,8 @@ class Report:
     seconds: float = 0.0
     outcomes: dict[tuple[str, str], int] = field(default_factory=dict)
     troubles: dict[str, int] = field(default_factory=dict)
+    moments: list[Moment] = field(default_factory=list)
+    """When these were, from the beginning of the episodes."""
     faults: list[str] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
 
@@ -44,7 +64,7 @@ class Report:
         return sum(self.outcomes.values())
 
 
-async def run(world: World, *, seed: int, episodes: int, seconds: float) -> Report:
+async def run(world: World, *, seed: int, episodes: int, seconds: float, pace: Pace = BRISK) -> Report:
     """Let so many episodes happen, or as many as begin in so many seconds, and look at what they left."""
     report = Report(seed)
     luck = Random(seed)
@@ -52,7 +72,7 @@ async def run(world: World, *, seed: int, episodes: int, seconds: float) -> Repo
     descriptors, memory = world.descriptors(), world.memory()
     began = time.monotonic()
     async with watching(world) as seen:
-        troubling = asyncio.create_task(_trouble(world, Random(luck.random()), report))
+        troubling = asyncio.create_task(_trouble(world, Random(luck.random()), report, pace))
         numbers = iter(range(episodes))
 
         async def call(own: Random) -> None:
@@ -63,13 +83,21 @@ async def run(world: World, *, seed: int, episodes: int, seconds: float) -> Repo
                     return
                 if passed < seconds * _WARM:
                     memory = max(memory, world.memory())
-                await _episode(Caller(world, own, f"{seed}-{number}"), report)
+                await _episode(Caller(world, own, f"{seed}-{number}"), report, EPISODES)
+                if pace.rest[1]:
+                    await asyncio.sleep(own.uniform(*pace.rest))
 
+        async def remain(own: Random) -> None:
+            while True:
+                await _episode(Caller(world, own, f"{seed}-stays-{own.random()}"), report, LONG)
+
+        staying = [asyncio.create_task(remain(Random(luck.random()))) for _ in range(pace.stayers)]
         try:
-            await asyncio.gather(*(call(Random(luck.random())) for _ in range(CALLERS)))
+            await asyncio.gather(*(call(Random(luck.random())) for _ in range(pace.callers)))
         finally:
-            troubling.cancel()
-            await asyncio.gather(troubling, return_exceptions=True)
+            for task in (troubling, *staying):
+                task.cancel()
+            await asyncio.gather(troubling, *staying, return_exceptions=True)
         report.seconds = time.monotonic() - began
         await _mend(world)
         await neon_async(world.database.url).close()  # the connections that our own clients keep
@@ -92,23 +120,26 @@ async def run(world: World, *, seed: int, episodes: int, seconds: float) -> Repo
     return report
 
 
-async def _episode(caller: Caller, report: Report) -> None:
-    name = caller.luck.choices(list(EPISODES), [weight for weight, _ in EPISODES.values()])[0]
+async def _episode(caller: Caller, report: Report, table: Mapping[str, tuple[int, Episode]]) -> None:
+    name = caller.luck.choices(list(table), [weight for weight, _ in table.values()])[0]
     try:
         async with asyncio.timeout(60):
-            outcome = await EPISODES[name][1](caller)
+            outcome = await table[name][1](caller)
     except TimeoutError:
         outcome = "hung"
         report.faults.append(f"{name} {caller.tag} was not over in 60 s")
     report.outcomes[name, outcome] = report.outcomes.get((name, outcome), 0) + 1
 
 
-async def _trouble(world: World, luck: Random, report: Report) -> None:
+async def _trouble(world: World, luck: Random, report: Report, pace: Pace) -> None:
+    start = time.monotonic()
     while True:
-        await asyncio.sleep(luck.uniform(*_PAUSE))
+        await asyncio.sleep(luck.uniform(*pace.peace))
+        began = time.monotonic() - start
         name = luck.choices(list(TROUBLES), [weight for weight, _ in TROUBLES.values()])[0]
         await TROUBLES[name][1](world, luck)
         report.troubles[name] = report.troubles.get(name, 0) + 1
+        report.moments.append(Moment(name, began, time.monotonic() - start))
 
 
 async def _warm(world: World) -> None:

@@ -64,9 +64,11 @@ async def take_slots(world: World, luck: Random) -> None:
             taken.append(await world.cluster.maintenance.connect())
     except (asyncpg.PostgresError, OSError):
         pass
-    await asyncio.sleep(luck.random())
-    for connection in taken:
-        connection.terminate()
+    try:
+        await asyncio.sleep(luck.random())
+    finally:
+        for connection in taken:
+            connection.terminate()
 
 
 async def cut_network(world: World, luck: Random) -> None:

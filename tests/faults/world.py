@@ -84,8 +84,8 @@ def environment(database_url: str) -> dict[str, str]:
 
 
 @contextmanager
-def made(options: Mapping[str, str] | None = None) -> Iterator[World]:
-    """A world for the length of the block; `options` are more of Postgres's settings."""
+def made(options: Mapping[str, str] | None = None, settings: Mapping[str, str] | None = None) -> Iterator[World]:
+    """A world for the length of the block; `options` are more of Postgres's settings, `settings` of the gateway's."""
     ours = {"max_connections": str(MAX_CONNECTIONS), "synchronous_commit": "on"}
     with running_cluster(ours | dict(options or {})) as cluster:
         prepare(cluster)
@@ -96,7 +96,8 @@ def made(options: Mapping[str, str] | None = None) -> Iterator[World]:
             log = cluster.data.with_name("gateway.log")
             url = f"http://127.0.0.1:{port}"
             where = Gateway(url, load_settings(database_url=through.url))
-            process = gateway(through.url, port, log, door=door)
+            more = {"SQLHTTP_LISTEN__POSTGRES": str(door), **(settings or {})}
+            process = gateway(through.url, port, log, more)
             to_door = replace(database, host="127.0.0.1", port=door)
             world = World(cluster, database, network, where, process, through.url, to_door, log)
             try:
@@ -106,10 +107,10 @@ def made(options: Mapping[str, str] | None = None) -> Iterator[World]:
                 world.process.kill()
 
 
-def gateway(database_url: str, port: int, log: Path, *, door: int) -> GatewayProcess:
-    """The gateway's process, started; `door` is its TCP door's port."""
-    settings = environment(database_url) | {"SQLHTTP_LISTEN__POSTGRES": str(door)}
-    return GatewayProcess("serve", "--port", str(port), environment=settings, log=log)
+def gateway(database_url: str, port: int, log: Path, settings: Mapping[str, str]) -> GatewayProcess:
+    """The gateway's process, started; `settings` go over those of everybody's."""
+    given = environment(database_url) | dict(settings)
+    return GatewayProcess("serve", "--port", str(port), environment=given, log=log)
 
 
 def prepare(cluster: Cluster) -> None:
