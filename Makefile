@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 NPM := $(shell command -v npm 2>/dev/null)
 DRIVERS := $(if $(NPM),tests/contract/node_modules/.package-lock.json)
 
-.PHONY: help run test check format bench bench-growth faults endurance fuzz incident audit docs lock clean
+.PHONY: help run test check format bench bench-growth bench-workers faults endurance fuzz incident audit docs lock clean
 
 help:
 	@echo 'make run      a private Postgres and the gateway in front of it, on http://127.0.0.1:4444'
@@ -22,7 +22,8 @@ help:
 	@echo 'make faults   what goes wrong in production, mixed from a seed: SEED=1 SECONDS=600'
 	@echo 'make endurance: an hour of it at a steady rate, sampled each second, judged and drawn: SEED=1 SECONDS=3600'
 	@echo 'make incident 300 programs before a pool of 10: which alert came when'
-	@echo 'make bench-growth: how the cost grows with rows, columns, connections, pools and statements'
+	@echo 'make bench-growth   how cost and memory grow with rows, columns, connections, pools, tenants, statements'
+	@echo 'make bench-workers  one worker and more, beside Postgres and away from it'
 	@echo 'make fuzz     bytes guided by coverage: TARGET=exchange RUNS=1000000'
 	@echo 'make audit    known vulnerabilities of what is installed with the gateway'
 	@echo 'make lock     renew the pinned versions in requirements/'
@@ -45,7 +46,10 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 bench-growth: $(VENV)/.bench
-	@$(BIN)/python -m tests.bench.growth $(ARGS)
+	@$(BIN)/python -m tests.bench.growth $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
+
+bench-workers: $(VENV)/.dev
+	@$(BIN)/python -m tests.bench.workers $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
 
 # The short form draws nothing, so that it needs nothing more than the tests do.
 bench: $(if $(filter-out 0,$(SHORT)),$(VENV)/.dev,$(VENV)/.bench)

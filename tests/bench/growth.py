@@ -1,35 +1,37 @@
 """How the gateway's cost grows: `python -m tests.bench.growth`, or `make bench-growth`.
 
-Along each axis one thing becomes more: rows or columns of an answer, connections, pools, distinct statement texts.
-Shown is the gateway's CPU time for a request and its memory behind it; a step from one point to the next that costs
-more than in proportion is marked. The figures are printed and drawn into bench-results/. Nothing is asserted.
+Along each axis one thing becomes more: rows or columns of an answer, connections, pools, tenants, distinct statement
+texts. Shown is the gateway's CPU time for a request and its memory; marked are a step from one point to the next that
+costs more than in proportion, and memory beyond what each one more may take. The figures are printed, and kept and
+drawn in bench-results/. Nothing is asserted.
 """
 
 import argparse
+import json
 import math
 import resource
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench.loads import WRK, encode_request, wrk
-from tests.bench.measure import Sample
+from tests.bench.axes import AXES, Axis, Site
+from tests.bench.measure import Sample, highest_mib
 from tests.bench.processes import ROOT
-from tests.bench.stage import Stage, running_stage
-from tests.bench.workloads import neon_headers
+from tests.bench.stage import Ground, running_ground, serving
 
 SLACK = 1.2
 """A step is worse than linear when its cost grows by more than its size to this power, which leaves room for noise."""
-_TEXTS_AT_ONCE = 10_000
+NOISE_MIB = 12.0
+"""Memory that may come and go with what a gateway happens to be doing."""
 _DESCRIPTORS = 12_000
-_FORMS = tuple(f"SELECT {number} AS answer" for number in range(8))
+_WARM_UP = 0.3  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One size along an axis and what a request cost there."""
+    """One size along an axis and what a request cost there. The sample's memory is the most that was resident."""
 
     size: int
     sample: Sample
@@ -39,18 +41,10 @@ class Point:
         """The gateway's CPU for a request, in microseconds."""
         return self.sample.server_cpu or 0.0
 
-
-Measure = Callable[[Stage, int, float], Sample]
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """What becomes more, and whether a request may cost more for it: rows may, connections may not."""
-
-    name: str
-    sizes: Sequence[int]
-    measure: Measure
-    is_work: bool
+    @property
+    def memory(self) -> float:
+        """MiB."""
+        return self.sample.memory or 0.0
 
 
 def steps_worse_than_linear(sizes: Sequence[int], costs: Sequence[float], *, is_work: bool) -> list[int]:
@@ -68,70 +62,14 @@ def steps_worse_than_linear(sizes: Sequence[int], costs: Sequence[float], *, is_
     return worse
 
 
-# ── the axes ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _statement(text: str) -> bytes:
-    return b'{"query":"%b","params":[]}' % text.encode()
-
-
-def _rows(stage: Stage, size: int, seconds: float) -> Sample:
-    bodies = [_statement(f"SELECT n, n * 2, 'row ' || n FROM generate_series(1, {size}) AS n")]
-    return stage.loader.http(stage.server("gateway"), bodies, stage.headers, connections=4, seconds=seconds)
-
-
-def _columns(stage: Stage, size: int, seconds: float) -> Sample:
-    columns = ", ".join(f"{number} AS c{number}" for number in range(size))
-    return stage.loader.http(
-        stage.server("gateway"), [_statement(f"SELECT {columns}")], stage.headers, connections=4, seconds=seconds
-    )
-
-
-def _connections(stage: Stage, size: int, seconds: float) -> Sample:
-    bodies = [_statement("SELECT 1")]
-    if WRK is None:
-        return stage.loader.http(stage.server("gateway"), bodies, stage.headers, connections=size, seconds=seconds)
-    return wrk(stage.server("gateway"), bodies, stage.headers, connections=size, seconds=seconds + size / 1000)
-
-
-def _pools(stage: Stage, size: int, seconds: float) -> Sample:
-    requests = []
-    for number in range(size):
-        role = f"grower_{number}"
-        url = stage.database.as_role(role, role).url
-        requests.append(encode_request(_statement("SELECT 1"), neon_headers(url)))
-    server = stage.server("gateway")
-    stage.loader.send(server, requests, connections=4, seconds=20.0, most=size)  # each one's first log-in
-    return stage.loader.send(server, requests, connections=4, seconds=seconds)
-
-
-def _texts(stage: Stage, size: int, seconds: float) -> Sample:
-    """All of the texts, once or until the time is over; the last of it is what is told."""
-    sample: Sample | None = None
-    for start in range(0, size, _TEXTS_AT_ONCE):
-        part = range(start, min(size, start + _TEXTS_AT_ONCE))
-        bodies = [_statement(f"{_FORMS[number % len(_FORMS)]}, {number} AS number") for number in part]
-        most = {"most": len(bodies)} if size > _TEXTS_AT_ONCE else {}
-        limit = max(seconds, 20.0) if size > _TEXTS_AT_ONCE else seconds
-        sample = stage.loader.http(
-            stage.server("gateway"), bodies, stage.headers, connections=16, seconds=limit, **most
-        )
-    assert sample is not None
-    return sample
-
-
-AXES = (
-    Axis("rows", (1, 10, 100, 1_000, 10_000, 100_000), _rows, is_work=True),
-    Axis("columns", (1, 10, 100, 400, 1_600), _columns, is_work=True),
-    # So many may wait for a connection here (_SETTINGS); by default most of the last ones would be refused.
-    Axis("connections", (1, 16, 64, 256, 1_000, 5_000), _connections, is_work=False),
-    # More roles than connections (pool.max_total) take them from each other, each time with a log-in.
-    Axis("pools", (1, 10, 50, 200), _pools, is_work=False),
-    # More texts than a connection keeps prepared are parsed again.
-    Axis("statement texts", (1, 10, 100, 1_000, 10_000, 100_000), _texts, is_work=False),
-)
-
-_SETTINGS = {"SQLHTTP_POOL__MAX_WAITING": str(max(max(axis.sizes) for axis in AXES if axis.name == "connections"))}
+def sizes_beyond_their_room(points: Sequence[Point], room: float) -> list[int]:
+    """The sizes at which the gateway holds more memory than `room` KiB for each one more allows."""
+    first = points[0]
+    return [
+        point.size
+        for point in points[1:]
+        if point.memory - first.memory > NOISE_MIB + (point.size - first.size) * room / 1024
+    ]
 
 
 # ── what is shown ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -140,14 +78,17 @@ _SETTINGS = {"SQLHTTP_POOL__MAX_WAITING": str(max(max(axis.sizes) for axis in AX
 def table(axis: Axis, points: Sequence[Point]) -> Iterator[str]:
     """One line a point."""
     worse = steps_worse_than_linear(axis.sizes, [point.cpu for point in points], is_work=axis.is_work)
+    beyond = sizes_beyond_their_room(points, axis.room)
     yield f"{axis.name:>16}{'per s':>10}{'CPU µs':>12}{'µs each':>10}{'p50 ms':>10}{'errors':>8}{'MiB':>8}"
     for point in points:
         sample = point.sample
         each = point.cpu / point.size if axis.is_work else point.cpu
-        mark = "  worse than linear" if point.size in worse else ""
+        marks = "  worse than linear" * (point.size in worse) + "  more memory than it has room for" * (
+            point.size in beyond
+        )
         yield (
             f"{point.size:>16,}{sample.rate:>10,.0f}{point.cpu:>12,.1f}{each:>10,.2f}"
-            f"{(sample.p50 or 0) / 1000:>10,.2f}{sample.errors:>8}{sample.memory or 0:>8,.1f}{mark}"
+            f"{(sample.p50 or 0) / 1000:>10,.2f}{sample.errors:>8}{point.memory:>8,.1f}{marks}"
         )
 
 
@@ -185,33 +126,47 @@ def draw(measured: Sequence[tuple[Axis, Sequence[Point]]], path: Path) -> bool:
 def main() -> int:
     """The exit status: 0 whatever the figures are."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.growth", description="How the gateway's cost grows.")
-    parser.add_argument("--seconds", type=float, default=1.0, help="length of one run")
+    parser.add_argument("--seconds", type=float, default=0.7, help="length of one run")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of which the best counts")
     parser.add_argument("--only", default="", metavar="TEXT", help="axes whose name has it")
-    parser.add_argument("--results", type=Path, default=ROOT / "bench-results", help="folder for the picture")
+    parser.add_argument("--results", type=Path, default=ROOT / "bench-results", help="folder for JSON and PNG")
     given = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     measured: list[tuple[Axis, Sequence[Point]]] = []
-    with running_stage(_SETTINGS) as stage:
-        _make_roles(stage, max(AXES[3].sizes))
+    with running_ground() as ground:
         for axis in AXES:
             if given.only in axis.name:
-                points = [Point(size, axis.measure(stage, size, given.seconds)) for size in axis.sizes]
+                points = [measure(axis, ground, size, given) for size in axis.sizes]
                 measured.append((axis, points))
                 print(*table(axis, points), "", sep="\n", flush=True)
-        if stage.loader.fault:
-            print(f"the loader's last fault: {stage.loader.fault}")
+        if ground.loader.fault:
+            print(f"the loader's last fault: {ground.loader.fault}")
     given.results.mkdir(parents=True, exist_ok=True)
     (given.results / ".gitignore").write_text("*\n")
-    path = given.results / f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}-growth.png"
-    print(path if measured and draw(measured, path) else "no plot: matplotlib is not installed")
+    path = given.results / f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}-growth.json"
+    path.write_text(json.dumps({axis.name: [asdict(point) for point in points] for axis, points in measured}, indent=1))
+    print(path)
+    picture = path.with_suffix(".png")
+    print(picture if measured and draw(measured, picture) else "no plot: matplotlib is not installed")
     return 0
 
 
-def _make_roles(stage: Stage, count: int) -> None:
-    texts = [f"CREATE ROLE grower_{number} LOGIN PASSWORD 'grower_{number}'" for number in range(count)]
-    stage.database.psql("; ".join(texts))
+def measure(axis: Axis, ground: Ground, size: int, given: argparse.Namespace) -> Point:
+    """One point, in a gateway of its own, so that its memory is of this size alone.
+
+    Of several runs that with the least CPU time counts: whatever else the machine does can only add to it.
+    """
+    if axis.prepare:
+        ground.database.psql(axis.prepare.format(size=size, most=max(axis.sizes)))
+    with serving("gateway", ground.database, **axis.settings) as gateway:
+        site = Site(ground, gateway)
+        site.load([b'{"query":"SELECT 0","params":[]}'], connections=4, seconds=_WARM_UP)
+        runs = [axis.measure(site, size, given.seconds) for _ in range(given.rounds)]
+        best = min(runs, key=lambda sample: sample.server_cpu or math.inf)
+        errors = sum(sample.errors for sample in runs)
+        return Point(size, replace(best, errors=errors, memory=highest_mib(gateway.pid)))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
-from tests.bench.measure import Sample, family_cpu_seconds, resident_mib
+from tests.bench.measure import Sample, family_cpu_seconds, family_mib
 from tests.bench.processes import Process, environment, python
 
 MOST = 1_000_000
@@ -101,7 +101,7 @@ def observed(server: Process, run: Callable[[], dict[str, Any]]) -> Sample:
     return Sample(
         **{name: value for name, value in found.items() if name != "fault"},
         server_cpu=used / requests * 1e6 if requests else None,
-        memory=resident_mib(server.pid),
+        memory=family_mib(server.pid),
     )
 
 

@@ -5,7 +5,7 @@ How load is made is in `loads`, whom it falls on in `subjects`, what is compared
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,13 +67,24 @@ def cpu_seconds(pid: int) -> float:
 def family_cpu_seconds(pid: int) -> float:
     """The same for a process and all its children, those included that have ended and were waited for."""
     ticks = sum(int(field) for field in _stat(pid)[_UTIME : _UTIME + 4])  # with the two sums over ended children
+    for _, fields in _children(pid):
+        ticks += int(fields[_UTIME]) + int(fields[_STIME])
+    return ticks * _TICK
+
+
+def family_mib(pid: int) -> float:
+    """Memory in RAM of a process and its children; what they share counts for each."""
+    return resident_mib(pid) + sum(resident_mib(child) for child, _ in _children(pid))
+
+
+def _children(pid: int) -> Iterator[tuple[int, list[str]]]:
+    """Those that are there now, with their `_stat`."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             with contextlib.suppress(OSError):  # it may have ended meanwhile
                 fields = _stat(int(entry.name))
                 if int(fields[_PARENT]) == pid:
-                    ticks += int(fields[_UTIME]) + int(fields[_STIME])
-    return ticks * _TICK
+                    yield int(entry.name), fields
 
 
 def _stat(pid: int) -> list[str]:

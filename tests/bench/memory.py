@@ -1,14 +1,11 @@
 """What connections cost in memory, each time seen in a gateway of its own that has done nothing else."""
 
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from tests.bench.measure import Sample, highest_mib, resident_mib
 from tests.bench.processes import Process, environment, python
-from tests.bench.stage import Stage
+from tests.bench.stage import Stage, serving
 from tests.bench.workloads import Workload
-from tests.support.gateway import free_port
 
 _FIRST = 5
 """WebSockets before any is counted: what the first ones need of code and caches is there for all."""
@@ -17,7 +14,7 @@ _TIMEOUT = 60.0  # seconds
 
 def kept(stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
     """Keep-alive connections that ask; `memory` is the most MiB that the gateway held resident meanwhile."""
-    with _gateway(stage) as gateway:
+    with serving("gateway", stage.database) as gateway:
         bodies = workload.neon_bodies
         sample = stage.loader.http(gateway, bodies, stage.headers, connections=connections, seconds=seconds)
         most = highest_mib(gateway.pid)
@@ -26,20 +23,11 @@ def kept(stage: Stage, workload: Workload, connections: int, seconds: float) -> 
 
 def idle(stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
     """WebSockets with a statement each behind them; `memory` is the MiB by which all of them together let it grow."""
-    with _gateway(stage) as gateway:
+    with serving("gateway", stage.database) as gateway:
         _open(stage, gateway, _FIRST)
         before = resident_mib(gateway.pid)
         after = _open(stage, gateway, connections)
     return Sample(requests=connections, seconds=0.0, memory=after - before)
-
-
-@contextmanager
-def _gateway(stage: Stage) -> Iterator[Process]:
-    port = free_port()
-    serve = python("sqlhttp_gateway", "serve", "--port", str(port))
-    with Process("gateway", serve, environment=environment(DATABASE_URL=stage.database.url), port=port) as gateway:
-        gateway.wait_until_listening()
-        yield gateway
 
 
 def _open(stage: Stage, gateway: Process, count: int) -> float:

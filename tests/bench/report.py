@@ -47,7 +47,7 @@ def ratio_table(ratios: Sequence[Ratio], samples: Samples, missing: Mapping[str,
         ours = _of(samples[ratio.ours], quantity.ours, quantity.part)
         theirs = "" if ratio.theirs == ratio.ours else _of(samples[ratio.theirs], quantity.theirs, quantity.part)
         lines.append((ratio.what, ratio.against, quantity.name, target, *shown, verdict, ours, theirs))
-    return _aligned(lines, left={0, 1, 2, 7})
+    return aligned(lines, left={0, 1, 2, 7})
 
 
 def errors(ratio: Ratio, samples: Samples) -> int:
@@ -107,7 +107,7 @@ def sample_table(samples: Samples) -> str:
                 str(sum(sample.errors for sample in seen)),
             )
         )
-    return _aligned(lines, left={0, 2})
+    return aligned(lines, left={0, 2})
 
 
 def middle(samples: Sequence[Sample], of: Callable[[Sample], float | None]) -> float | None:
@@ -149,7 +149,8 @@ def _whole(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}"
 
 
-def _aligned(lines: Sequence[Sequence[str]], *, left: set[int]) -> str:
+def aligned(lines: Sequence[Sequence[str]], *, left: set[int]) -> str:
+    """Columns under their heads; those of `left` begin at the left."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(

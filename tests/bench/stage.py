@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,42 +77,62 @@ class Stage:
             raise RuntimeError(f"{server} answers {body!r} with {told}\n{self.servers[server].log}") from None
 
 
-@contextmanager
-def running_stage(settings: Mapping[str, str] | None = None) -> Iterator[Stage]:
-    """Everything for the length of the block; ended in reverse order, whatever ends the block.
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What every measurement stands on: Postgres with its table, and a source of load."""
 
-    `settings` are the gateway's, by their names in the environment, where they are not the defaults.
-    """
-    with ExitStack() as running:
-        folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="sqlhttp-bench-")))
-        cluster = running.enter_context(running_cluster(POSTGRES))
+    postgres: int
+    """The postmaster."""
+    database: Database
+    loader: Loader
+
+
+@contextmanager
+def running_ground() -> Iterator[Ground]:
+    """Both for the length of the block."""
+    with running_cluster(POSTGRES) as cluster, Loader() as loader:
         database = asyncio.run(cluster.create_database())
         asyncio.run(_fill(database))
+        yield Ground(cluster.pid, database, loader)
+
+
+@contextmanager
+def serving(name: str, database: Database, *command: str, **settings: str) -> Iterator[Process]:
+    """A server that answers: a module with its arguments, without them the gateway; `settings` by their names in the
+    environment, where they are not the defaults."""
+    port = free_port()
+    module, *arguments = command or ("sqlhttp_gateway", "serve")
+    variables = environment(DATABASE_URL=database.url, **settings)
+    with Process(name, python(module, *arguments, "--port", str(port)), environment=variables, port=port) as server:
+        server.wait_until_listening()
+        yield server
+
+
+@contextmanager
+def running_stage() -> Iterator[Stage]:
+    """Everything for the length of the block; ended in reverse order, whatever ends the block."""
+    with ExitStack() as running:
+        folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="sqlhttp-bench-")))
+        ground = running.enter_context(running_ground())
+        database = ground.database
         if PGBENCH is not None:
             subprocess.run([PGBENCH, "-i", "-q", database.url], check=True, capture_output=True, timeout=60)
         servers: dict[str, Process] = {}
-
         door = replace(database, host="127.0.0.1", port=free_port())
 
-        def serve(name: str, module: str, *arguments: str, **settings: str) -> None:
-            port = free_port()
-            command = python(module, *arguments, "--port", str(port))
-            variables = environment(DATABASE_URL=database.url, **settings)
-            child = Process(name, command, environment=variables, port=port)
-            servers[name] = running.enter_context(child)
-            child.wait_until_listening()
+        def serve(name: str, *command: str, **settings: str) -> None:
+            servers[name] = running.enter_context(serving(name, database, *command, **settings))
 
-        serve("gateway", "sqlhttp_gateway", "serve", SQLHTTP_LISTEN__POSTGRES=str(door.port), **(settings or {}))
-        loader = running.enter_context(Loader())
+        serve("gateway", SQLHTTP_LISTEN__POSTGRES=str(door.port))
         pooler_url = running.enter_context(pgbouncer(database, size=10)).url if PROGRAM is not None else None
-        stage = Stage(cluster.pid, database, servers, door, loader, pooler_url)
+        stage = Stage(ground.postgres, database, servers, door, ground.loader, pooler_url)
         answer = stage.ask("gateway", WORKLOADS["key"].neon_bodies[0])
         Path(folder, "answer.json").write_bytes(answer)
         serve("constant", "tests.bench.peers", "constant", "--body", str(folder / "answer.json"))
         serve("plain", "tests.bench.peers", "plain")
         serve("asyncpg", "tests.bench.peers", "asyncpg")
-        serve("with the cache", "sqlhttp_gateway", "serve")  # one that keeps no answer is not slowed by those who do
-        serve("two workers", "sqlhttp_gateway", "serve", SQLHTTP_LISTEN__WORKERS="2")
+        serve("with the cache")  # the one that keeps no answer is not slowed by those who do
+        serve("two workers", SQLHTTP_LISTEN__WORKERS="2")
         if GRANIAN is not None:
             arguments = ["--interface", "asgi", "--factory", "--loop", "uvloop", "--workers", "1", "--no-ws"]
             serve("granian", "granian", *arguments, "--host", "127.0.0.1", "tests.bench.peers:gateway")

@@ -1,4 +1,5 @@
-from tests.bench.growth import AXES, Axis, Point, steps_worse_than_linear, table
+from tests.bench.axes import AXES, Axis
+from tests.bench.growth import Point, sizes_beyond_their_room, steps_worse_than_linear, table
 from tests.bench.measure import Sample
 
 
@@ -10,6 +11,12 @@ def test_work_may_grow_in_proportion_and_no_more() -> None:
 def test_what_is_no_work_of_a_request_may_hardly_cost_it_anything() -> None:
     assert steps_worse_than_linear((1, 10, 100), (50.0, 60.0, 70.0), is_work=False) == []
     assert steps_worse_than_linear((1, 10, 100), (50.0, 300.0, 310.0), is_work=False) == [10]
+
+
+def test_memory_may_grow_by_the_room_that_each_one_more_has() -> None:
+    points = [Point(size, Sample(1, 1.0, memory=memory)) for size, memory in ((1, 50.0), (1_000, 55.0), (10_000, 75.0))]
+    assert sizes_beyond_their_room(points, room=0.0) == [10_000]
+    assert sizes_beyond_their_room(points, room=2.0) == []
 
 
 def test_table_has_a_line_for_each_point_and_marks_the_bad_ones() -> None:
