@@ -128,6 +128,9 @@ async def _episode(caller: Caller, report: Report, table: Mapping[str, tuple[int
     except TimeoutError:
         outcome = "hung"
         report.faults.append(f"{name} {caller.tag} was not over in 60 s")
+    except Exception as error:
+        outcome = "broken"
+        report.faults.append(f"{name} {caller.tag} met what it did not expect: {error!r}")
     report.outcomes[name, outcome] = report.outcomes.get((name, outcome), 0) + 1
 
 
@@ -137,7 +140,10 @@ async def _trouble(world: World, luck: Random, report: Report, pace: Pace) -> No
         await asyncio.sleep(luck.uniform(*pace.peace))
         began = time.monotonic() - start
         name = luck.choices(list(TROUBLES), [weight for weight, _ in TROUBLES.values()])[0]
-        await TROUBLES[name][1](world, luck)
+        try:
+            await TROUBLES[name][1](world, luck)
+        except Exception as error:
+            report.faults.append(f"{name} could not be made: {error!r}")
         report.troubles[name] = report.troubles.get(name, 0) + 1
         report.moments.append(Moment(name, began, time.monotonic() - start))
 
