@@ -5,7 +5,6 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -114,6 +113,8 @@ class Gateway:
         self._traces = Traces() if settings.trace.opentelemetry else None
         log = LogLines(settings.log)
         self._standing.add(reconfigure=lambda new: log.reconfigure(new.log))
+        self._hears_each = observe is not None or self._traces is not None
+        """Whether somebody beside the log wants to hear of each request."""
         observers: list[Observer] = [observe or log, self._metrics]
         if self._traces is not None:
             observers.append(self._traces)
@@ -255,9 +256,10 @@ class Gateway:
             consulting=Consulting(cached, ways, carrier) if cached is not None else None,
             observe=self._observe,
             most_seconds=settings.request.deadline,
-            telling=_telling(settings),
+            telling=self._telling(settings),
         )
         quick = Quick(
+            tally=self._metrics.tally,
             changes=changes,
             asks_cache=settings.cache.is_asked_by_default,
             authenticator=authenticator,
@@ -265,7 +267,7 @@ class Gateway:
             limits=_limits(settings),
             observe=self._observe,
             most_seconds=settings.request.deadline,
-            telling=_telling(settings),
+            telling=self._telling(settings),
         )
         self._sql = sql = SqlEndpoint(service, settings.request, self._observe, quick=quick, peers=self.peers)
         siblings = Siblings(self._place.lines, self._place.number) if self._place is not None else Siblings()
@@ -367,8 +369,19 @@ class Gateway:
                 reconfigure=lambda new: cached.cache.reconfigure(new.cache),
             )
         add(start=credentials.start, stop=credentials.stop, reconfigure=credentials.reconfigure)
-        add(reconfigure=partial(_bound, service))
-        add(reconfigure=partial(_bound_quick, quick))
+        add(
+            reconfigure=lambda new: service.reconfigure(
+                limits=_limits(new), telling=self._telling(new), most_seconds=new.request.deadline
+            )
+        )
+        add(
+            reconfigure=lambda new: quick.reconfigure(
+                limits=_limits(new),
+                telling=self._telling(new),
+                most_seconds=new.request.deadline,
+                asks_cache=new.cache.is_asked_by_default,
+            )
+        )
         add(reconfigure=lambda new: sql.reconfigure(new.request))
         add(reconfigure=lambda new: access.reconfigure(new.admin.allow_from))
         add(stop=controls.stop)
@@ -389,6 +402,15 @@ class Gateway:
                     admins=self._admins(),
                 ),
             }
+
+    def _telling(self, settings: Settings) -> Telling:
+        return Telling(
+            server_timing=settings.trace.server_timing,
+            slow_statement=settings.log.slow_statement,
+            trace_comment=settings.trace.comment,
+            audit=settings.audit.statements != "off",
+            each=self._hears_each or settings.log.requests == "all",
+        )
 
     def _admins(self) -> frozenset[tuple[str, str]]:
         """Who may invalidate the answers of all databases of a target: (target, role)."""
@@ -430,30 +452,8 @@ class Gateway:
         return Watch(settings, activity, webhook=webhook, observe=self._observe)
 
 
-def _bound(service: SqlService, new: Settings) -> None:
-    service.reconfigure(limits=_limits(new), telling=_telling(new), most_seconds=new.request.deadline)
-
-
-def _bound_quick(quick: Quick, new: Settings) -> None:
-    quick.reconfigure(
-        limits=_limits(new),
-        telling=_telling(new),
-        most_seconds=new.request.deadline,
-        asks_cache=new.cache.is_asked_by_default,
-    )
-
-
 def _limits(settings: Settings) -> Limits:
     return Limits(max_bytes=settings.response.max_bytes, statement_timeout=settings.statement.timeout)
-
-
-def _telling(settings: Settings) -> Telling:
-    return Telling(
-        server_timing=settings.trace.server_timing,
-        slow_statement=settings.log.slow_statement,
-        trace_comment=settings.trace.comment,
-        audit=settings.audit.statements != "off",
-    )
 
 
 def _starlette(routes: list[Route], *, lifespan: Any = None) -> Starlette:

@@ -8,39 +8,52 @@ never been tried here. A failure that is an answer, such as a syntax error, is t
 
 import asyncio
 from collections.abc import Callable, Mapping
+from math import inf
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 from sqlhttp_gateway.auth.authenticate import Authenticator, Caller, password_of
 from sqlhttp_gateway.errors import GatewayError, PasswordFailed
 from sqlhttp_gateway.events import Observer
-from sqlhttp_gateway.execute import Limits, Plain, plain_result, start_plain
-from sqlhttp_gateway.model import Options, Statement
+from sqlhttp_gateway.execute import Limits, plain_result, start_plain
+from sqlhttp_gateway.model import Options, Result, Statement
+from sqlhttp_gateway.neon.bodies import Bodies
 from sqlhttp_gateway.neon.headers import CONNECTION_STRING, HOST, JSON_HEADERS
 from sqlhttp_gateway.neon.response import encode_result
+from sqlhttp_gateway.neon.timing import encode_plain_timing
+from sqlhttp_gateway.observe.tally import Tally
 from sqlhttp_gateway.pools.connect import password_failed
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.registry import PoolRegistry
-from sqlhttp_gateway.reply import Reply
+from sqlhttp_gateway.reply import Reply, new_request_id
 from sqlhttp_gateway.sql.changes import Changes
-from sqlhttp_gateway.sql.plain import is_plain_caller, plain_options, plain_statement
+from sqlhttp_gateway.sql.plain import is_plain_caller, is_plain_text, plain_options, plain_statement
 from sqlhttp_gateway.sql.replies import NO_TYPES
 from sqlhttp_gateway.story import Story, Telling
 
-Deliver = Callable[[Reply | None], None]
-"""Told once, when the request is over: the reply, or None when it is the service's to answer and nothing was run."""
+
+class Receiver(Protocol):
+    """Whoever sends a request, which is told once how it ended; by one of these, and never within `begin`."""
+
+    def deliver(self, reply: Reply | None) -> None:
+        """The reply, or None when the request is the service's to answer and nothing was run."""
+
+    def deliver_plain(self, request_id: str, timing: bytes, body: bytes) -> None:
+        """What stands in a Reply with status 200, the headers of JSON and no deadline."""
 
 
 class Asker:
     """Whoever sends one head again and again, and how it wants its answers."""
 
-    __slots__ = ("caller", "connection_string", "epoch", "generation", "host", "options")
+    __slots__ = ("caller", "connection_string", "epoch", "generation", "host", "options", "tally")
 
     def __init__(self, connection_string: bytes, host: bytes, options: Options) -> None:
         self.connection_string = connection_string
         self.host = host
         self.options = options
         self.caller: Caller | None = None
+        self.tally: Tally | None = None
+        """Where its requests that went well are noted; None: each is told."""
         self.generation = -1
         """The authenticator's when the caller was recalled."""
         self.epoch = 0
@@ -58,12 +71,17 @@ class Quick:
         limits: Limits,
         observe: Observer,
         telling: Telling,
+        tally: Callable[[str, str], Tally] | None = None,
         most_seconds: float = 0.0,
         changes: Changes | None = None,
         asks_cache: bool = False,
     ) -> None:
-        """Without `changes` there is no cache; `asks_cache` says that requests may ask it without a word of theirs."""
+        """`tally` has the Tally of a target's database, for when it is enough to count. Without `changes` there is no
+        cache; `asks_cache` says that requests may ask it without a word of theirs.
+        """
         self._authenticator = authenticator
+        self._tally = tally
+        self._bodies = Bodies(_is_for_here)
         self._epoch = 0
         self.changes = changes
         self.loop = asyncio.get_running_loop()
@@ -77,6 +95,8 @@ class Quick:
         """Go by these from the next request on."""
         self.limits = limits
         self.telling = telling
+        self.slow = telling.slow_statement or inf
+        """Seconds on a connection from which on a request is told in any case."""
         self._is_open = not most_seconds and not asks_cache
         """Whether any request is for here."""
         self._epoch += 1
@@ -86,7 +106,7 @@ class Quick:
         options = plain_options(headers)
         return Asker(headers[CONNECTION_STRING], headers.get(HOST, b""), options) if options is not None else None
 
-    def begin(self, asker: Asker, body: bytes, deliver: Deliver) -> "Errand | None":
+    def begin(self, asker: Asker, body: bytes, receiver: Receiver) -> "Errand | None":
         """The request, begun; None, and nothing has happened, when it is not one for here."""
         caller = asker.caller
         if (
@@ -99,18 +119,19 @@ class Quick:
             caller = self._recall(asker)
             if caller is None:
                 return None
-        changes = self.changes
-        if changes is not None and b"cache" in body:
-            return None  # it may ask for a kept answer
         began = perf_counter()
-        request = plain_statement(body)
-        if request is None or (changes is not None and changes.used[0] and changes.must_note(caller, request)):
+        statement = self._bodies.read(body)
+        if statement is None:
+            if b"cache" in body:
+                return None  # it may ask for a kept answer
+            statement = plain_statement(body)
+            if statement is None:
+                return None
+            self._bodies.remember(body, statement.text)
+        changes = self.changes
+        if changes is not None and changes.used[0] and changes.must_note(caller, statement):
             return None
-        story = Story(self.telling, traceparent=None, bytes_in=len(body), began=began)
-        story.asked = request
-        story.target, story.database, story.role = caller.target, caller.database, caller.role
-        story.is_proven = True
-        errand = Errand(self, asker, caller, request, story, deliver)
+        errand = Errand(self, asker, caller, statement, receiver, len(body), began)
         errand.begin()
         return errand
 
@@ -118,57 +139,54 @@ class Quick:
         if not self._is_open:
             return None
         authenticator = self._authenticator
-        asker.epoch = self._epoch
-        asker.generation = authenticator.generation
+        asker.generation, asker.epoch = authenticator.generation, self._epoch
         caller = authenticator.recall(asker.connection_string, host=asker.host if authenticator.heeds_host else b"")
         if caller is None or not is_plain_caller(caller):
             return None
         asker.caller = caller
+        is_told = self._tally is None or self.telling.each or self.telling.audit
+        asker.tally = None if is_told or self._tally is None else self._tally(caller.target, caller.database)
         return caller
 
 
 class Errand:
     """One request on its way: to a connection, to Postgres and back. Also its own turn in the line of the gate."""
 
-    __slots__ = (
-        "_asker",
-        "_caller",
-        "_cancelled",
-        "_coming",
-        "_deadline",
-        "_deliver",
-        "_lease",
-        "_leased",
-        "_quick",
-        "_request",
-        "_started",
-        "_story",
-        "_told",
-        "_turn",
-    )
+    # Made for every request: what nearly always stays as it is stands in the class, which takes a third of the time.
+    _cancelled = False
+    _told: GatewayError | bool | None = None
+    """What came of standing in line: False as long as it stands there, True with the permit, or why it has none.
+    None before and after."""
+    _deadline = 0.0
+    """When it may wait for a connection no longer, in the gate's time."""
+    _coming: Any = None
+    """What opens a connection under the permit, or waits for one: a coroutine that is stepped by hand."""
+    _turn: asyncio.Future[Any] | None = None
+    """What that waits for."""
+    _lease: Lease | None = None
+    _leased = 0.0
+    """When it had the lease."""
+    _ran = 0.0
+    """When the statement was over."""
+    _started: Any = None
 
     def __init__(
-        self, quick: Quick, asker: Asker, caller: Caller, request: Statement, story: Story, deliver: Deliver
+        self,
+        quick: Quick,
+        asker: Asker,
+        caller: Caller,
+        statement: Statement,
+        receiver: Receiver,
+        bytes_in: int,
+        began: float,
     ) -> None:
         self._quick = quick
         self._asker = asker
         self._caller = caller
-        self._request = request
-        self._story = story
-        self._deliver: Deliver | None = deliver
-        self._cancelled = False
-        self._told: GatewayError | bool | None = None
-        """What came of standing in line: False as long as it stands there, True with the permit, or why it has none.
-        None before and after."""
-        self._deadline = 0.0
-        """When it may wait for a connection no longer, in the gate's time."""
-        self._coming: Any = None
-        """What opens a connection under the permit, or waits for one: a coroutine that is stepped by hand."""
-        self._turn: asyncio.Future[Any] | None = None
-        """What that waits for."""
-        self._lease: Lease | None = None
-        self._leased = perf_counter()
-        self._started: Plain | None = None
+        self._statement = statement
+        self._receiver: Receiver | None = receiver
+        self._bytes_in = bytes_in
+        self._began = began
 
     def begin(self) -> None:
         """Take a connection, or stand in line for one."""
@@ -185,16 +203,16 @@ class Errand:
 
     def cancel(self, msg: str | None = None) -> None:
         """The program has left, or the gateway stops: the statement is cancelled, and nothing is delivered."""
-        if self._deliver is None or self._cancelled:
+        if self._receiver is None or self._cancelled:
             return
         self._cancelled = True
         if self._told is False:
             self._caller.pool.gate.give_up(self)
-            self._finish(None)
+            self._left()
         elif self._turn is not None:
             self._turn.cancel()  # if it has come in this very tick, the step that follows gives it back
         elif self._lease is not None:
-            self._finish(None, asyncio.CancelledError())
+            self._left()
 
     # ── Turn: what the gate tells, which goes on in the next turn of the loop, as a future's waiter would ──
 
@@ -213,7 +231,7 @@ class Errand:
         self._told = exception
         self._quick.loop.call_soon(self._admitted)
 
-    # ── inside ──
+    # ── to a connection ──
 
     def _admitted(self) -> None:
         """Take the connection that is idle; where there is none, it has to be waited for or opened."""
@@ -222,10 +240,10 @@ class Errand:
         if self._cancelled:
             if told is True:
                 pool.gate.leave()  # the permit arrived in the tick of the cancellation
-            self._finish(None)
+            self._left()
             return
         if isinstance(told, GatewayError):
-            self._finish(self._story.refused(told))
+            self._failed(told)
             return
         lease = registry.take_lease(pool)
         if lease is not None:
@@ -244,89 +262,138 @@ class Errand:
             self._coming = None
             self._run(done.value)
         except asyncio.CancelledError:
-            self._finish(None)
+            self._left()
         except PasswordFailed:
-            self._finish(self._story.refused(password_failed(self._caller.role)))
-        except GatewayError as error:
-            self._finish(self._story.refused(error))
+            self._failed(password_failed(self._caller.role))
         except Exception as error:
-            self._finish(self._story.broke(error, self._quick.observe))
+            self._failed(error)
         else:
             turn._asyncio_future_blocking = False  # as a task says that it has understood
             turn.add_done_callback(self._step)
             self._turn = turn
 
+    # ── to Postgres and back ──
+
     def _run(self, lease: Lease) -> None:
         self._lease = lease
-        asked, self._leased = self._leased, perf_counter()
-        self._story.waited = self._leased - asked
+        self._leased = perf_counter()
         if lease.backend.closing or self._cancelled:
             self._give_up()
             return
-        request, options, quick = self._request, self._asker.options, self._quick
-        array_mode = options.array_mode if request.array_mode is None else request.array_mode
-        self._started = start_plain(lease, request, self._ended, array_mode=array_mode, limits=quick.limits)
+        self._started = start_plain(
+            lease, self._statement, self._ended, array_mode=self._is_array_mode, limits=self._quick.limits
+        )
+
+    @property
+    def _is_array_mode(self) -> bool:
+        asked = self._statement.array_mode
+        return self._asker.options.array_mode if asked is None else asked
 
     def _ended(self) -> None:
         """The exchange is over. Nothing is raised here: it would reach the connection, which is not to blame."""
-        lease, started, story, quick = self._lease, self._started, self._story, self._quick
+        lease, quick = self._lease, self._quick
         assert lease is not None
-        if started is None:  # the connection broke in the moment of the write
-            self._quick.loop.call_soon(self._give_up)
+        if self._started is None:  # the connection broke in the moment of the write
+            quick.loop.call_soon(self._give_up)
             return
         try:
             try:
-                result = plain_result(lease, self._request, started, quick.limits)
+                result = plain_result(lease, self._statement, self._started, quick.limits)
             finally:
-                ran = story.ran(lease, since=self._leased)
+                self._ran = perf_counter()
                 lease.release()
             if result is None:
                 self._hand_over()
                 return
-            request, options = self._request, self._asker.options
-            array_mode = options.array_mode if request.array_mode is None else request.array_mode
-            body = encode_result(result, options, array_mode=array_mode, array_types=NO_TYPES)
-            story.encoded = perf_counter() - ran
-            story.succeeded((result.row_count,))
-            timing = story.timing if quick.telling.server_timing else b""
-            reply = Reply(200, JSON_HEADERS, story.request_id, body, timing)
-        except GatewayError as error:
-            self._finish(story.refused(error), error)
+            body = encode_result(result, self._asker.options, array_mode=self._is_array_mode, array_types=NO_TYPES)
         except Exception as error:
-            self._finish(story.broke(error, quick.observe), error)
+            self._failed(error)
         else:
-            self._finish(reply)
+            self._succeeded(lease, result, body)
 
     def _give_up(self) -> None:
         """Nothing ran."""
         if self._lease is not None:
             self._lease.release()
         if self._cancelled:
-            self._finish(None)
+            self._left()
         else:
             self._hand_over()
 
-    def _hand_over(self) -> None:
-        deliver, self._deliver = self._deliver, None
-        if deliver is not None:
-            deliver(None)
+    # ── the end, which is one of these four ──
 
-    def _finish(self, reply: Reply | None, error: BaseException | None = None) -> None:
-        """Tell the story, and deliver unless the program has left; `error` is what a statement that ran ended with."""
-        deliver, self._deliver = self._deliver, None
-        if deliver is None:
+    def _succeeded(self, lease: Lease, result: Result, body: bytes) -> None:
+        receiver, self._receiver = self._receiver, None
+        if receiver is None:
             return
-        story, quick = self._story, self._quick
+        quick, tally = self._quick, self._asker.tally
+        began, leased, ran = self._began, self._leased, self._ran
+        changes = quick.changes
+        if changes is not None and changes.used[0]:  # a fetch may have begun while the statement ran
+            changes.ran_unnoted(self._caller, self._statement)
+        waited, executed, now = leased - began, ran - leased, perf_counter()
+        if tally is None or executed >= quick.slow or lease.connected:
+            story = self._story()
+            story.encoded = now - ran
+            story.succeeded((result.row_count,))
+            reply = story.finished(Reply(200, JSON_HEADERS, story.request_id, body), quick.telling)
+            story.tell(reply, quick.telling, quick.observe)
+            receiver.deliver(reply)
+            return
+        timing = encode_plain_timing(waited, executed, now - ran) if quick.telling.server_timing else b""
+        tally.note(now - began, waited, executed, result.row_count, lease.parsed, self._bytes_in, len(body))
+        receiver.deliver_plain(new_request_id(), timing, body)
+
+    def _failed(self, error: Exception) -> None:
+        """With an error that is its reply, or with what nobody foresaw."""
+        receiver, self._receiver = self._receiver, None
+        if receiver is None:
+            return
+        quick, story = self._quick, self._story()
+        reply = story.refused(error) if isinstance(error, GatewayError) else story.broke(error, quick.observe)
+        self._stopped(error)
+        reply = story.finished(reply, quick.telling)
+        story.tell(reply, quick.telling, quick.observe)
+        receiver.deliver(reply)
+
+    def _left(self) -> None:
+        """Its program is there no more."""
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            self._stopped(asyncio.CancelledError())
+            self._story().tell(None, self._quick.telling, self._quick.observe)
+
+    def _hand_over(self) -> None:
+        """It is the service's to answer."""
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            receiver.deliver(None)
+
+    # ── inside ──
+
+    def _stopped(self, error: BaseException) -> None:
+        """Give the connection back, if there is one; of what ran on it something may have stayed."""
         if self._lease is not None:
             self._lease.release()
-            changes = quick.changes
-            if changes is not None and changes.used[0]:  # a fetch may have begun while the statement ran
-                if error is None:
-                    changes.ran_unnoted(self._caller, self._request)
-                else:
-                    changes.failed(self._caller, self._request, error)
-        if reply is not None and not reply.timing:
-            reply = story.finished(reply, quick.telling)
-        story.tell(reply, quick.telling, quick.observe)
-        if reply is not None:
-            deliver(reply)
+            changes = self._quick.changes
+            if changes is not None:
+                changes.failed(self._caller, self._statement, error)
+
+    def _story(self) -> Story:
+        """What is told of it, up to now."""
+        story = Story(self._quick.telling, traceparent=None, bytes_in=self._bytes_in, began=self._began)
+        caller, lease = self._caller, self._lease
+        story.asked = self._statement
+        story.target, story.database, story.role = caller.target, caller.database, caller.role
+        story.is_proven = True
+        if lease is not None:
+            story.waited = self._leased - self._began
+            if self._ran:
+                story.executed = self._ran - self._leased
+                story.connected, story.parsed, story.reused = lease.connected, lease.parsed, lease.reused
+        return story
+
+
+def _is_for_here(text: str) -> bool:
+    """Whether a body with this text, and parameters, is plain whatever these are."""
+    return is_plain_text(text) and "cache" not in text

@@ -35,6 +35,8 @@ class Telling:
     """Whether the statements of a sampled trace name it to Postgres."""
     audit: bool = False
     """Whether each request's statements are told, with who sent them."""
+    each: bool = True
+    """Whether somebody wants to hear of each request; else it is enough to count those that went well."""
 
 
 class Story:

@@ -4,14 +4,18 @@ import asyncio
 import gc
 import json
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import pytest
 
 from sqlhttp_gateway.errors import RemoteProtocolError, TargetDown
 from sqlhttp_gateway.events import Answered, Bug
+from sqlhttp_gateway.observe.counts import Histogram
 from sqlhttp_gateway.pools.gate import Gate
 from sqlhttp_gateway.reply import Reply
+from sqlhttp_gateway.settings import load_settings
 from sqlhttp_gateway.story import CLOSED_REQUEST
 from tests.support.asking import LEFT_TO_SERVICE, Asking, one
 from tests.support.cluster import Database
@@ -366,3 +370,86 @@ async def test_server_that_breaks_the_protocol_ends_the_request_and_not_the_loop
     assert isinstance(reply, Reply)
     assert reply.status == 500
     await until(lambda: not asking.pool.gate.in_use)
+
+
+# ── counted without being told ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def counted(app: RunningApp) -> dict[str, Any]:
+    """What is counted for the one database, of durations only how many."""
+    [counts] = app.app._metrics.counts().databases.values()
+    plain = {each.name: getattr(counts, each.name) for each in fields(counts)}
+    plain["prepared or not"] = plain.pop("parsed") + plain.pop("reused")
+    return {name: sum(value.counts) if isinstance(value, Histogram) else value for name, value in plain.items()}
+
+
+SOME = [one("SELECT 1"), one("SELECT * FROM generate_series(1, $1)", "3"), one("SELECT FROM WHERE"), one("SELECT 1")]
+
+
+async def test_requests_that_nobody_hears_of_are_counted_as_those_of_the_service(database: Database) -> None:
+    found = []
+    for ask in (Asking.of_service, Asking.of_quick):
+        async with running_app(database, is_heard=False) as app:
+            asking = Asking(app)
+            await asking.of_service(one("SELECT 1"))
+            for body in SOME:
+                assert isinstance(await ask(asking, body), Reply)
+            assert asking.asker.tally is not None or ask is Asking.of_service
+            found.append(counted(app))
+    assert found[0] == found[1]
+    assert found[1]["outcomes"] == {"ok": 4, "postgres": 1}
+
+
+async def test_answer_is_the_same_whether_or_not_anybody_hears_of_it(database: Database) -> None:
+    async with running_app(database, is_heard=False) as app:
+        asking = Asking(app)
+        by_service = await asking.of_service(one("SELECT 1 AS a"))
+        for _ in range(3):
+            reply = await asking.of_quick(one("SELECT 1 AS a"))
+            assert isinstance(reply, Reply)
+            assert (reply.status, reply.headers, reply.body) == (200, by_service.headers, by_service.body)
+            assert [part.partition(b";")[0] for part in reply.timing.split(b", ")] == [
+                b"queue",
+                b"connect",
+                b"execute",
+                b"encode",
+            ]
+            assert len(reply.request_id) == 36
+
+
+async def test_without_server_timing_none_is_sent(database: Database) -> None:
+    async with running_app(database, is_heard=False, trace={"server_timing": False}) as app:
+        asking = Asking(app)
+        await asking.of_service(one("SELECT 1"))
+        for _ in range(2):
+            reply = await asking.of_quick(one("SELECT 1"))
+            assert isinstance(reply, Reply)
+            assert reply.timing == b""
+
+
+async def test_slow_request_and_each_of_those_that_are_logged_are_told(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "sqlhttp")
+    for section, message in (({"slow_statement": 1e-9}, "slow statement"), ({"requests": "all"}, "request answered")):
+        async with running_app(database, is_heard=False, log=section) as app:
+            asking = Asking(app)
+            await asking.of_service(one("SELECT 1"))
+            caplog.clear()
+            assert isinstance(await asking.of_quick(one("SELECT 1")), Reply)
+            assert [record.message for record in caplog.records] == [message]
+
+
+async def test_log_that_a_reload_switches_on_hears_of_the_next_request(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "sqlhttp")
+    async with running_app(database, is_heard=False) as app:
+        asking = Asking(app)
+        await asking.of_service(one("SELECT 1"))
+        for requests, lines in (("errors", 0), ("all", 1), ("errors", 0)):
+            await app.app.reload(partial(load_settings, database_url=database.url, log={"requests": requests}))
+            await asking.of_service(one("SELECT 1"))  # whoever asks is proven anew
+            caplog.clear()
+            assert isinstance(await asking.of_quick(one("SELECT 1")), Reply)
+            assert len(caplog.records) == lines

@@ -4,6 +4,7 @@ import asyncio
 import json
 from typing import Any
 
+from sqlhttp_gateway.neon.headers import JSON_HEADERS
 from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.quick import Asker, Quick
 from sqlhttp_gateway.reply import Reply
@@ -47,12 +48,23 @@ class Asking:
 
     def begin(self, body: object) -> tuple[Any, "asyncio.Future[Reply | str]"]:
         answer: asyncio.Future[Reply | str] = asyncio.get_running_loop().create_future()
-        errand = self.quick.begin(
-            self.asker, encoded(body), lambda reply: answer.set_result(LEFT_TO_SERVICE if reply is None else reply)
-        )
+        errand = self.quick.begin(self.asker, encoded(body), _Receiver(answer))
         if errand is None:
             answer.set_result(LEFT_TO_SERVICE)
         return errand, answer
+
+
+class _Receiver:
+    """Keeps what it is told."""
+
+    def __init__(self, answer: "asyncio.Future[Reply | str]") -> None:
+        self._answer = answer
+
+    def deliver(self, reply: Reply | None) -> None:
+        self._answer.set_result(LEFT_TO_SERVICE if reply is None else reply)
+
+    def deliver_plain(self, request_id: str, timing: bytes, body: bytes) -> None:
+        self._answer.set_result(Reply(200, JSON_HEADERS, request_id, body, timing))
 
 
 def encoded(body: object) -> bytes:

@@ -50,10 +50,10 @@ class RunningApp:
 
 
 @asynccontextmanager
-async def running_app(database: Database, **sections: Any) -> AsyncIterator[RunningApp]:
-    """The application for the length of the block, with settings by section."""
+async def running_app(database: Database, *, is_heard: bool = True, **sections: Any) -> AsyncIterator[RunningApp]:
+    """The application for the length of the block, with settings by section. Unheard it tells as in production."""
     settings = load_settings(**{"database_url": database.url, "drain": {"grace": 5}, **sections})
     events: list[Event] = []
-    app = create_app(settings, observe=events.append)
+    app = create_app(settings, observe=events.append if is_heard else None)
     async with app._starlette.router.lifespan_context(app._starlette) as state:
         yield RunningApp(app, database, events, state or {})

@@ -13,6 +13,9 @@ from sqlhttp_gateway.quick import Asker, Quick
 
 _END = b"\r\n\r\n"
 _MOST_BYTES = 8192
+_MOST_DIGITS = 10
+_MOST_LENGTHS = 64
+"""Lengths of requests for which a head is kept with its digits, so that one look is enough."""
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})(?=\r\n)", re.IGNORECASE)
 _UNUSUAL = frozenset(
     {b"connection", b"expect", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"http2-settings"}
@@ -23,7 +26,7 @@ _UNUSUAL = frozenset(
 class Head:
     """One head, cut around the digits of its Content-Length."""
 
-    __slots__ = ("__weakref__", "after", "asker", "before", "headers")
+    __slots__ = ("__weakref__", "_wholes", "after", "asker", "before", "headers")
 
     def __init__(self, before: bytes, after: bytes, headers: Mapping[bytes, bytes], asker: Asker | None) -> None:
         self.before = before
@@ -32,6 +35,32 @@ class Head:
         """All but Content-Length."""
         self.asker = asker
         """Whoever sends it, if its requests may be quick."""
+        self._wholes: dict[int, bytes] = {}
+        """This head with its digits, by the bytes of the whole request, which only one number of digits' worth fits."""
+
+    def body_of(self, request: bytes) -> bytes | None:
+        """The body of a request that has this head and came whole, with nothing behind it; None: it is another one."""
+        whole = self._wholes.get(len(request)) or self._whole(request)
+        return request[len(whole) :] if whole is not None and request.startswith(whole) else None
+
+    def _whole(self, request: bytes) -> bytes | None:
+        """This head as a request of such a length has it, if it is as in this one."""
+        begin = len(self.before)
+        end = request.find(b"\r", begin)
+        digits = request[begin:end]
+        whole = b"%b%b%b" % (self.before, digits, self.after)
+        if (
+            not request.startswith(whole)
+            or not digits.isdigit()
+            or len(digits) >= _MOST_DIGITS
+            or int(digits) != len(request) - len(whole)
+        ):
+            return None
+        if len(self._wholes) >= _MOST_LENGTHS:
+            self._wholes.clear()
+        if not digits.startswith(b"0") or digits == b"0":
+            self._wholes[len(request)] = whole
+        return whole
 
 
 class Heads:

@@ -19,10 +19,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from sqlhttp_gateway.endpoints.guarded import GuardedProtocol, HeadLimits
 from sqlhttp_gateway.endpoints.heads import Head
 from sqlhttp_gateway.endpoints.sending import LEAST_BYTES, Sending
-from sqlhttp_gateway.endpoints.single_write import reply_bytes
+from sqlhttp_gateway.endpoints.single_write import plain_bytes, reply_bytes
 from sqlhttp_gateway.endpoints.sql import SqlEndpoint
 from sqlhttp_gateway.errors import GatewayError
 from sqlhttp_gateway.events import unobserved
+from sqlhttp_gateway.neon.headers import JSON_HEADERS
 from sqlhttp_gateway.quick import Errand
 from sqlhttp_gateway.reply import Reply
 
@@ -44,11 +45,26 @@ _log = logging.getLogger(__name__)
 class LaneProtocol(GuardedProtocol):
     """To be given to uvicorn as its `http`."""
 
+    # In slots, since with more than thirty attributes in its dictionary a connection takes 2 KiB more.
+    __slots__ = (
+        "_body",
+        "_endpoint",
+        "_head",
+        "_idle_since",
+        "_idle_timer",
+        "_is_clear",
+        "_is_last",
+        "_running",
+        "_sending",
+    )
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # An application without an endpoint for the lane is served by uvicorn alone.
         self._endpoint: SqlEndpoint | None = None if self.access_log else getattr(self.app, "lane", None)
         self._head: Head | None = None
+        self._is_clear = False
+        """Nothing is under way, neither here nor in uvicorn, and a head is known."""
         self._running: asyncio.Task[None] | Errand | None = None
         self._body = b""
         """That of the request that runs."""
@@ -62,25 +78,18 @@ class LaneProtocol(GuardedProtocol):
     # ── asyncio.Protocol ──
 
     def data_received(self, data: bytes) -> None:
-        if self._running is not None or self._ahead:
+        if self._is_clear:
+            assert self._head is not None
+            body = self._head.body_of(data)
+            if body is not None and self._takes(body):
+                self._begin(body)
+                return
+            self._is_clear = False
+        elif self._running is not None or self._ahead:
             self._ahead.append(data)
             if sum(map(len, self._ahead)) > HIGH_WATER_LIMIT:
                 self.flow.pause_reading()
             return
-        head = self._head
-        if head is not None and self._is_between and data.startswith(head.before):
-            end = data.find(b"\r", len(head.before))
-            digits = data[len(head.before) : end]
-            begin = end + len(head.after)
-            if (
-                data.startswith(head.after, end)
-                and digits.isdigit()
-                and len(digits) < 10
-                and int(digits) == len(data) - begin
-                and self._is_free(len(data) - begin)
-            ):
-                self._begin(data[begin:])
-                return
         looks_plain = self._endpoint is not None and self._is_between and data.startswith(_START)
         super().data_received(data)
         if looks_plain and self._is_between and self.headers and not self.server_state.default_headers:
@@ -89,6 +98,7 @@ class LaneProtocol(GuardedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._is_clear = False
         self._ahead.clear()
         if self._sending is not None:
             self._sending.close()
@@ -100,6 +110,7 @@ class LaneProtocol(GuardedProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self._is_clear = False  # until uvicorn has answered one
         self._be_sending().watch()
 
     def resume_writing(self) -> None:
@@ -159,6 +170,7 @@ class LaneProtocol(GuardedProtocol):
             self.cycle = None  # type: ignore[assignment]  # as before a connection's first request
             self.scope = None  # type: ignore[assignment]
             self.headers = None  # type: ignore[assignment]
+            self._is_clear = self._head is not None and not (self.pipeline or self._ahead or self.flow.write_paused)
         self._watch_goodbye()
 
     def shutdown(self) -> None:
@@ -176,28 +188,25 @@ class LaneProtocol(GuardedProtocol):
         """What uvicorn waits for at its end, and cancels if it takes too long."""
         return self.tasks
 
-    def _is_free(self, body_bytes: int) -> bool:
-        """uvicorn owes no answer, and the endpoint's own way has nothing to say first."""
-        endpoint = self._endpoint
+    def _takes(self, body: bytes) -> bool:
+        """Whether the endpoint's own way has nothing to say first."""
+        assert self._endpoint is not None
         return (
-            endpoint is not None
-            and body_bytes <= endpoint.max_bytes
-            and (self.cycle is None or self.cycle.response_complete)
-            and not self.pipeline
+            len(body) <= self._endpoint.max_bytes
             and not self.server_state.default_headers  # such as Connection: close, once the drain has begun
-            and not self.flow.write_paused
             and not self.transport.is_closing()
         )
 
     def _begin(self, body: bytes) -> None:
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
+        self._is_clear = False
         self._body = body
         assert self._endpoint is not None
         assert self._head is not None
         asker, quick = self._head.asker, self._endpoint.quick
         if asker is not None and quick is not None:
-            errand = quick.begin(asker, body, self._deliver)
+            errand = quick.begin(asker, body, self)
             if errand is not None:
                 self._running = errand
                 return
@@ -218,28 +227,46 @@ class LaneProtocol(GuardedProtocol):
             self._end()
             self.transport.close()
             return
-        self._deliver(reply)
+        self.deliver(reply)
 
-    def _deliver(self, reply: Reply | None) -> None:
+    def deliver(self, reply: Reply | None) -> None:
         """The request that runs is over; None: it has not begun, and is the service's."""
-        if reply is None:
-            self._end()
-            if not self.transport.is_closing():
-                self._running = self.loop.create_task(self._answer())
-                if self._is_last:
-                    self._running_tasks.add(self._running)
-            return
         self._end()
-        self._body = b""
         transport = self.transport
         if transport.is_closing():
             return
-        self.server_state.total_requests += 1
+        if reply is None:
+            self._running = self.loop.create_task(self._answer())
+            if self._is_last:
+                self._running_tasks.add(self._running)
+            return
         transport.write(reply_bytes(reply, is_last=self._is_last))
+        self._answered()
         if reply.due is not None or len(reply.body) > LEAST_BYTES:
             self.wrote(reply)
+
+    def deliver_plain(self, request_id: str, timing: bytes, body: bytes) -> None:
+        """The same, as `quick` says it of what went well."""
+        if self._is_last or len(body) > LEAST_BYTES:
+            self.deliver(Reply(200, JSON_HEADERS, request_id, body, timing))
+            return
+        self._running = None
+        transport = self.transport
+        if not transport.is_closing():
+            transport.write(plain_bytes(request_id, timing, body))
+            self._answered()
+
+    def _end(self) -> None:
+        running, self._running = self._running, None
         if self._is_last:
-            transport.close()
+            self._running_tasks.discard(running)
+
+    def _answered(self) -> None:
+        """The answer was written."""
+        self._body = b""
+        self.server_state.total_requests += 1
+        if self._is_last:
+            self.transport.close()
             self._watch_goodbye()
             return
         self._idle_since = self.loop.time()
@@ -247,11 +274,8 @@ class LaneProtocol(GuardedProtocol):
             self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._look_idle)
         if self._ahead:
             self.loop.call_soon(self._go_on)
-
-    def _end(self) -> None:
-        running, self._running = self._running, None
-        if self._is_last:
-            self._running_tasks.discard(running)
+        else:
+            self._is_clear = not self.flow.write_paused
 
     def _look_idle(self) -> None:
         """Close the connection if nothing came for `timeout_keep_alive`. One timer serves many requests."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.types import Send
 
-from sqlhttp_gateway.neon.headers import REQUEST_ID
+from sqlhttp_gateway.neon.headers import JSON_HEADERS, REQUEST_ID
 from sqlhttp_gateway.neon.timing import SERVER_TIMING
 from sqlhttp_gateway.reply import Headers, Reply
 
@@ -94,6 +94,18 @@ def _head(status: int, headers: Headers) -> bytes:
     """All that is the same from one reply to the next, up to the request id."""
     lines = b"".join(b"%b: %b\r\n" % header for header in headers)
     return b"%b%b%b: " % (_STATUS_LINES[status], lines, REQUEST_ID)
+
+
+_PLAIN = _head(200, JSON_HEADERS)
+_PLAIN_TIMED = _PLAIN + b"%b\r\nserver-timing: %b\r\ncontent-length: %d\r\n\r\n%b"
+_PLAIN_UNTIMED = _PLAIN + b"%b\r\ncontent-length: %d\r\n\r\n%b"
+
+
+def plain_bytes(request_id: str, timing: bytes, body: bytes) -> bytes:
+    """`reply_bytes` of a Reply with status 200 and the headers of JSON, for a third of the price."""
+    if timing:
+        return _PLAIN_TIMED % (request_id.encode(), timing, len(body), body)
+    return _PLAIN_UNTIMED % (request_id.encode(), len(body), body)
 
 
 def reply_bytes(reply: Reply, *, is_last: bool = False) -> bytes:

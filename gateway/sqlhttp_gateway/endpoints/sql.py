@@ -55,11 +55,8 @@ class SqlEndpoint:
         self.send_timeout = settings.send_timeout
         """Seconds in which a program has to take a part of its answer."""
         self._read_timeout = self._watch.read_timeout = settings.read_timeout
-
-    @property
-    def quick(self) -> Quick | None:
+        self.quick = self._quick if self._peers.are_usual else None
         """What answers a request below ASGI, where it does not matter from whom it comes."""
-        return self._quick if self._peers.are_usual else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer POST, QUERY and OPTIONS."""

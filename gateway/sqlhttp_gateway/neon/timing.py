@@ -11,3 +11,12 @@ def encode_server_timing(*, queue: float, connect: float, execute: float, encode
         execute * 1000,
         encode * 1000,
     )
+
+
+def encode_plain_timing(waited: float, executed: float, encoded: float) -> bytes:
+    """The same of a request for which no connection was opened, for half the price."""
+    return b"queue;dur=%.3f, connect;dur=0.000, execute;dur=%.3f, encode;dur=%.3f" % (
+        waited * 1000,
+        executed * 1000,
+        encoded * 1000,
+    )

@@ -3,7 +3,8 @@
 No labels are decided here and no names: `observe.metrics` does both.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
@@ -29,6 +30,19 @@ class Histogram:
         """One more."""
         self.counts[bisect_left(BUCKETS, seconds)] += 1
         self.sum += seconds
+
+    def observe_all(self, values: Iterable[float]) -> None:
+        """Many more, each some seconds: sorted, so that each bucket is looked for once and not each value."""
+        ordered = sorted(values)
+        below = 0
+        for number, bound in enumerate(BUCKETS):
+            upto = bisect_right(ordered, bound, below)
+            self.counts[number] += upto - below
+            below = upto
+            if below == len(ordered):
+                break
+        self.counts[-1] += len(ordered) - below
+        self.sum += sum(ordered)
 
     def add(self, other: "Histogram") -> None:
         """Those of another one, too."""

@@ -26,6 +26,7 @@ from sqlhttp_gateway.events import (
     Unsent,
 )
 from sqlhttp_gateway.observe.counts import Counts, DatabaseCounts
+from sqlhttp_gateway.observe.tally import Tally
 
 OTHER = "other"
 _UNKNOWN = ("", "")
@@ -46,6 +47,8 @@ class Metrics:
         self._counts = Counts()
         self._databases = self._counts.databases
         self._named = len(self._before.databases)
+        self._tallies: dict[int, Tally] = {}
+        """By the identity of their numbers, of which one may be that of many databases."""
 
     def __call__(self, event: Event) -> None:
         """Count it."""
@@ -90,8 +93,15 @@ class Metrics:
             case Bug():
                 counts.bugs += 1
 
+    def tally(self, target: str, database: str) -> Tally:
+        """Where plain requests of a proven caller are noted, so that they need not be told one by one."""
+        series = self._series((target, database))
+        return self._tallies.setdefault(id(series), Tally(series))
+
     def counts(self) -> Counts:
         """All that was counted, as a value of its own."""
+        for tally in self._tallies.values():
+            tally.settle()
         total = Counts()
         total.add(self._before)
         total.add(self._counts)
@@ -129,12 +139,16 @@ class Metrics:
             refusals[event.reason] = refusals.get(event.reason, 0) + 1
 
     def _series(self, key: tuple[str, str]) -> DatabaseCounts:
-        """The numbers of a database that is met for the first time."""
+        """The numbers of a database."""
+        known = self._databases.get(key)
+        if known is not None:
+            return known
         if key not in self._before.databases and key != _UNKNOWN:
             if self._named >= self._max_labels:
                 return self._databases.setdefault((key[0], OTHER), DatabaseCounts())
             self._named += 1
-        return self._databases.setdefault(key, DatabaseCounts())
+        made = self._databases[key] = DatabaseCounts()
+        return made
 
 
 def _count(numbers: dict[str, int], name: str) -> None:

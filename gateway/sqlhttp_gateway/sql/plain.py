@@ -41,6 +41,11 @@ def is_plain_caller(caller: Caller) -> bool:
     return caller.grant is None and caller.allowance is None and not upstream.is_pooler and upstream.group is None
 
 
+def is_plain_text(text: str) -> bool:
+    """Whether a statement ends as a whole or not at all."""
+    return is_plain(Statement(text))
+
+
 def plain_statement(body: bytes) -> Statement | None:
     """The one statement of a body that can be read, and that ends as a whole or not at all."""
     try:

@@ -63,3 +63,55 @@ def test_head_that_leaves_a_doubt_is_not_remembered(lines: list[tuple[bytes, byt
 
 def test_keep_alive_said_aloud_leaves_none() -> None:
     assert Heads().remember(*request(*LINES, (b"Connection", b"Keep-Alive")), None) is not None
+
+
+def whole(body: bytes, length: bytes | None = None) -> bytes:
+    return request((b"Host", b"gateway"), (b"Content-Length", length or b"%d" % len(body)), LINES[2], body=body)[0]
+
+
+def test_body_is_known_by_the_head_and_its_length() -> None:
+    head = Heads().remember(*request(*LINES), None)
+    assert head is not None
+    for _ in range(2):  # then the head is kept with its digits
+        for size in (0, 1, 9, 10, 11, 99, 100, 101, 12_345):
+            assert head.body_of(whole(b"x" * size)) == b"x" * size, size
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        whole(b"xx", b"3"),
+        whole(b"xx", b"1"),
+        whole(b"xx", b"+2"),
+        whole(b"xx", b"2 "),
+        whole(b"xx", b"0x2"),
+        whole(b"xx") + b"P",
+        whole(b"xx")[:-1],
+        whole(b"xx").replace(b"gateway", b"Gateway"),
+        whole(b"xx").replace(b"true", b"fals"),
+        b"",
+        b"POST",
+    ],
+)
+def test_request_that_is_another_is_not_known(other: bytes) -> None:
+    head = Heads().remember(*request(*LINES), None)
+    assert head is not None
+    for size in range(5):
+        head.body_of(whole(b"x" * size))
+    assert head.body_of(other) is None
+    assert head.body_of(whole(b"xx")) == b"xx"
+
+
+def test_length_with_a_zero_in_front_stands_in_the_way_of_no_other() -> None:
+    head = Heads().remember(*request(*LINES), None)
+    assert head is not None
+    assert head.body_of(whole(b"xx", b"02")) == b"xx"
+    assert head.body_of(whole(b"xxx", b"3")) == b"xxx"
+
+
+def test_number_of_lengths_that_a_head_is_kept_with_is_bounded() -> None:
+    head = Heads().remember(*request(*LINES), None)
+    assert head is not None
+    for size in range(1000):
+        assert head.body_of(whole(b"x" * size)) is not None
+    assert len(head._wholes) <= 64

@@ -17,7 +17,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 
 from sqlhttp_gateway import errors
 from sqlhttp_gateway.endpoints import single_write
-from sqlhttp_gateway.endpoints.single_write import send_reply
+from sqlhttp_gateway.endpoints.single_write import plain_bytes, reply_bytes, send_reply
 from sqlhttp_gateway.neon.headers import CORS_PREFLIGHT, JSON_HEADERS
 from sqlhttp_gateway.reply import Reply, error_reply
 from sqlhttp_gateway.serve import GatewayServer
@@ -323,3 +323,9 @@ def test_every_error_has_a_status_line() -> None:
     }
     assert statuses <= set(single_write._STATUS_LINES)
     assert single_write._STATUS_LINES[503] == b"HTTP/1.1 503 Service Unavailable\r\n"
+
+
+@pytest.mark.parametrize("timing", [b"", b"queue;dur=0.1"])
+def test_plain_response_is_that_of_the_reply_it_stands_for(timing: bytes) -> None:
+    for body in (b"", b"{}", b"x" * 1000):
+        assert plain_bytes(ID, timing, body) == reply_bytes(Reply(200, JSON_HEADERS, ID, body, timing))

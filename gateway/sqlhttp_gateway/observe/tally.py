@@ -1,0 +1,49 @@
+"""Plain requests that went well, noted one by one and counted many at a time.
+
+They are by far the most, and where nobody logs, traces or audits each of them, to be counted is all that becomes of
+them. A line in a list takes 0.2 µs; an event that all observers look at takes 5.
+"""
+
+from sqlhttp_gateway.observe.counts import DatabaseCounts
+
+MOST = 128
+"""Requests that are noted before they are counted."""
+
+
+class Tally:
+    """Those of one database. Each was one statement, which was run."""
+
+    __slots__ = ("_noted", "_series")
+
+    def __init__(self, series: DatabaseCounts) -> None:
+        self._series = series
+        self._noted: list[tuple[float, float, float, int, int, int, int]] = []
+
+    def note(
+        self, seconds: float, waited: float, executed: float, rows: int, parsed: int, bytes_in: int, bytes_out: int
+    ) -> None:
+        """One more. What each number is stands in `events.Answered`; to be given by position, which is quicker."""
+        noted = self._noted
+        noted.append((seconds, waited, executed, rows, parsed, bytes_in, bytes_out))
+        if len(noted) >= MOST:
+            self.settle()
+
+    def settle(self) -> None:
+        """Count what was noted: to be called before anybody looks at the numbers."""
+        noted, series = self._noted, self._series
+        if not noted:
+            return
+        seconds, waited, executed, rows, parsed, bytes_in, bytes_out = zip(*noted, strict=True)
+        requests = len(noted)
+        noted.clear()
+        series.outcomes["ok"] = series.outcomes.get("ok", 0) + requests
+        series.request_seconds.observe_all(seconds)
+        series.wait_seconds.observe_all(waited)
+        series.query_seconds.observe_all(executed)
+        series.executed += requests
+        series.statements += requests
+        series.rows += sum(rows)
+        series.parsed += sum(parsed)
+        series.reused += requests - sum(parsed)
+        series.bytes_in += sum(bytes_in)
+        series.bytes_out += sum(bytes_out)
