@@ -17,8 +17,10 @@ from sqlhttp_gateway.model import Allowance, Batch, Options, Prologue, Result, S
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.positions import Positions
 from sqlhttp_gateway.pools.scrub import INSIDE, ROLLBACK
+from sqlhttp_gateway.pools.single import Single
 from sqlhttp_gateway.pools.statements import Prepared
-from sqlhttp_gateway.wire.exchange import IDLE, Exchange, Foreseen, copy_refused
+from sqlhttp_gateway.wire.exchange import IDLE, Exchange, copy_refused
+from sqlhttp_gateway.wire.foreseen import Foreseen
 from sqlhttp_gateway.wire.frontend import DESCRIBE_AND_EXECUTE, FLUSH, SYNC, encode_bind, encode_parse
 from sqlhttp_gateway.wire.surrounded import SurroundedExchange
 
@@ -225,49 +227,64 @@ class Plain(NamedTuple):
     """What the statement was prepared as before; None: it is parsed as `name` in this exchange."""
 
 
+Started = Single | Plain
+"""A plain statement under way."""
+
+
 def start_plain(
     lease: Lease, statement: Statement, then: Callable[[], None], *, array_mode: bool, limits: Limits
-) -> Plain:
+) -> Started:
     """What `execute` does first, for one that `is_plain`; `then` is called at its end. The lease's backend is open."""
-    statements = lease.backend.statements
-    text = statement.text
+    backend = lease.backend
+    statements = backend.statements
+    text, params = statement.text, statement.params
     prepared = statements.prepared(text)
-    closing = statements.take_closing()
     if prepared is not None:
-        name = prepared.name
-        frames = b"%b%b%b%b" % (closing, encode_bind(name, statement.params), DESCRIBE_AND_EXECUTE, SYNC)
-        exchange = Exchange(max_bytes=limits.max_bytes, count_names=not array_mode, foreseen=prepared.foreseen)
         lease.reused += 1
+        if prepared.foreseen is not None and not statements.is_closing and backend.scrub_prepared:
+            single = Single(
+                lease, prepared, prepared.foreseen, then, max_bytes=limits.max_bytes, count_names=not array_mode
+            )
+            single.begin(params, timeout=limits.statement_timeout)
+            return single
+        name = prepared.name
+        parse = b""
     else:
-        name = statements.new_name(text)
-        bind = encode_bind(name, statement.params)
-        frames = b"".join((closing, encode_parse(name, text.encode()), bind, DESCRIBE_AND_EXECUTE, SYNC))
-        exchange = Exchange(max_bytes=limits.max_bytes, count_names=not array_mode)
         lease.parsed += 1
+        name = statements.new_name(text)
+        parse = encode_parse(name, text.encode())
+    frames = b"".join((statements.take_closing(), parse, encode_bind(name, params), DESCRIBE_AND_EXECUTE, SYNC))
+    exchange = Exchange(max_bytes=limits.max_bytes, count_names=not array_mode)
     started = Plain(exchange, name, prepared)
     lease.start(frames, exchange, then, timeout=limits.statement_timeout, scrub_behind=True)
     return started
 
 
-def plain_result(lease: Lease, statement: Statement, started: Plain, limits: Limits) -> Result | None:
+def plain_result(lease: Lease, statement: Statement, started: Started, limits: Limits) -> Result | None:
     """What has come of it; None when it is worth a second try on this or another connection, and nothing has stayed.
 
     Raises:
         GatewayError: as `execute`.
     """
+    if isinstance(started, Single):
+        if started.result is not None:
+            return started.result
+        assert started.exchange is not None
+        started = Plain(started.exchange, b"", started.prepared)
     exchange, name, prepared = started
+    statements, text = lease.backend.statements, statement.text
     if exchange.error is None:
         result = exchange.results[0]
         if prepared is None:
-            lease.backend.statements.add(statement.text, name)
-        elif prepared.foreseen is None or prepared.foreseen.description is not result.description:
+            statements.add(text, name)
+        elif prepared.foreseen is None or not prepared.foreseen.is_as(result):
             prepared.foreseen = Foreseen.after(result)
         return result
     if prepared is None:
         if exchange.parsed:
-            lease.backend.statements.add(statement.text, name)
+            statements.add(text, name)
     elif _refused_to_bind(exchange, [True]) is not None:
-        lease.backend.statements.drop(statement.text)
+        statements.drop(text)
         return None
     if exchange.fatal_first:
         return None

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from sqlhttp_gateway.auth.authenticate import Authenticator, Caller, password_of
 from sqlhttp_gateway.errors import GatewayError, PasswordFailed
 from sqlhttp_gateway.events import Observer
-from sqlhttp_gateway.execute import Limits, plain_result, start_plain
+from sqlhttp_gateway.execute import Limits, Started, plain_result, start_plain
 from sqlhttp_gateway.model import Options, Result, Statement
 from sqlhttp_gateway.neon.bodies import Bodies
 from sqlhttp_gateway.neon.headers import CONNECTION_STRING, HOST, JSON_HEADERS
@@ -168,7 +168,7 @@ class Errand:
     """When it had the lease."""
     _ran = 0.0
     """When the statement was over."""
-    _started: Any = None
+    _started: Started | None = None
 
     def __init__(
         self,

@@ -58,6 +58,16 @@ Done = Callable[[GatewayError | None], None]
 """Told once: None when its reader has read to the end, else why it never will."""
 
 
+class Whole(Protocol):
+    """Whoever reads an answer only if it comes in one piece and as expected, and else lets readers take its place."""
+
+    def receive(self, data: bytes) -> bool:
+        """Whether this was read; when it was not, nothing has happened."""
+
+    def unfold(self) -> None:
+        """`expect` the readings in whose place this stood."""
+
+
 class Backend(asyncio.Protocol):
     """A logged-in connection, and the readers that wait for answers on it, in the order of the writes."""
 
@@ -69,6 +79,7 @@ class Backend(asyncio.Protocol):
         "_queue",
         "_transport",
         "_was_busy",
+        "_whole",
         "_writable",
         "closing",
         "connect_seconds",
@@ -90,6 +101,8 @@ class Backend(asyncio.Protocol):
         self._transport: asyncio.Transport = connection._transport
         self._on_lost = on_lost
         self._queue: deque[tuple[Reader, Done]] = deque()
+        self._whole: Whole | None = None
+        """Instead of the queue, which is empty then."""
         self._partial = b""
         self._was_busy = False
         """Whether answers were outstanding when the connection was lost."""
@@ -130,7 +143,18 @@ class Backend(asyncio.Protocol):
     @property
     def is_quiet(self) -> bool:
         """No answer is outstanding."""
-        return not self._queue
+        return not self._queue and self._whole is None
+
+    def send_whole(self, frames: bytes, whole: Whole) -> None:
+        """`send` on a connection that is quiet and not closing, with one reader for all that is answered."""
+        self.used = True
+        self._whole = whole
+        self._transport.write(frames)
+
+    def expect(self, *readings: tuple[Reader, Done]) -> None:
+        """Read what was sent by `send_whole` by these, in turn, from its first byte on."""
+        self._whole = None
+        self._queue.extend(readings)
 
     def send(self, frames: bytes, *readings: tuple[Reader, Done]) -> None:
         """Write `frames`; each reader reads its answer in turn and its `done` is told."""
@@ -257,6 +281,12 @@ class Backend(asyncio.Protocol):
         if self._partial:
             data = self._partial + data
             self._partial = b""
+        whole = self._whole
+        if whole is not None:
+            self._whole = None
+            if whole.receive(data):
+                return
+            whole.unfold()
         rest: bytes | None = data
         try:
             while rest:
@@ -275,7 +305,7 @@ class Backend(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closing = True
-        self._was_busy = bool(self._queue)
+        self._was_busy = not self.is_quiet
         if not self._lost.done():
             self._lost.set_result(None)
         if self._writable is not None and not self._writable.done():
@@ -316,6 +346,8 @@ class Backend(asyncio.Protocol):
         self._partial = data[position:]  # its end may come in front of somebody's answer
 
     def _fail(self, error: GatewayError) -> None:
+        if self._whole is not None:
+            self._whole.unfold()
         queue, self._queue = self._queue, deque()
         for _, done in queue:
             done(error)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from sqlhttp_gateway.errors import GatewayError, PostgresError, StatementTimeout
 from sqlhttp_gateway.events import Cancelled, Leaked, Observer
 from sqlhttp_gateway.pools import scrub
-from sqlhttp_gateway.pools.backend import Backend, Done, Reader
+from sqlhttp_gateway.pools.backend import Backend, Done, Reader, Whole
 from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.wire.exchange import IDLE, Exchange
 from sqlhttp_gateway.wire.frontend import SYNC, encode_copy_fail
@@ -38,6 +38,12 @@ class Lease:
     _finished: asyncio.Future[None] | None = None
     _then: Callable[[], None] | None = None
     """What `start` was told to call at the exchange's end."""
+    _whole: Whole | None = None
+    """What runs instead of an exchange: see `start_whole`."""
+    _has_run = False
+    """Whether the connection was used for anything."""
+    _is_clean = False
+    """Whether a scrub was confirmed behind the last thing that ran."""
     _ended = False
     """Whether the running exchange was read to its end, even if the holder was cancelled in that very tick."""
     _cancelling: asyncio.Task[None] | None = None
@@ -121,6 +127,51 @@ class Lease:
         self._then = then
         self._begin(frames, exchange, timeout, scrub_behind=scrub_behind, feeds_copy=True)
 
+    def start_whole(self, frames: bytes, whole: Whole, *, timeout: float) -> None:
+        """`start` for what probably comes in one piece, with the answer to the scrub that `frames` end in.
+
+        `whole` reads that and says so by `ended_whole`, or `await_scrub` when only that is missing; else it has the
+        lease `read_on`. The backend is quiet and open.
+        """
+        self._whole = whole
+        self._has_run = True
+        self._is_clean = False
+        if timeout:
+            self._set_timeout(timeout)
+        self.backend.send_whole(frames, whole)
+
+    def ended_whole(self) -> None:
+        """All that was expected has come, and the connection is clean."""
+        self._whole = None
+        self._is_clean = True
+        self._pool.overdue.drop(self)
+
+    def await_scrub(self) -> None:
+        """All but the answer to the scrub has come."""
+        self._whole = None
+        self._pool.overdue.drop(self)
+        self._scrub = following = scrub.Scrub()
+        self._scrubs_owed += 1
+        self.backend.expect((following, self._scrubbed))
+
+    def read_on(self, exchange: Exchange, then: Callable[[], None]) -> None:
+        """What `start_whole` has sent is read in two parts, by an exchange and by a scrub; `then` is as for `start`."""
+        self._whole = None
+        self._then = then
+        self._exchange = exchange
+        self._finished = self._pool.loop.create_future()
+        self._ended = False
+        self._feeds_copy = True
+        self._scrub = following = scrub.Scrub()
+        self._scrubs_owed += 1
+        self.backend.expect((self, self._end), (following, self._scrubbed))
+
+    def looks(self) -> bool:
+        """Whether the next scrub has to look for a PREPARE inside a function; to be asked once for each."""
+        backend = self.backend
+        backend.scrubs += 1
+        return self.parsed > 0 or not backend.scrubs % scrub.LOOK_EVERY
+
     def was_scrubbed(self) -> None:
         """The exchange that has just ended held its own scrub: nothing more to undo, unless it failed."""
         if self._status == IDLE:
@@ -134,6 +185,8 @@ class Lease:
         """
         self._finished = self._pool.loop.create_future()
         self._scrub = None
+        self._has_run = True
+        self._is_clean = False
         self.backend.listen(reader, lost)
 
     def take_back(self, *, in_transaction: bool = False, is_deep: bool = False, has_parsed: bool = True) -> None:
@@ -178,10 +231,17 @@ class Lease:
         """Give the connection back; what is left to be done happens behind the caller's back."""
         if not self._released:
             self._released = True
+            if self._whole is not None:
+                self._whole.unfold()
             if self._then is not None:  # whoever started the exchange does not wait for its end
                 self._then = None
                 self._pool.overdue.drop(self)
             self._pool.leased.pop(self.backend, None)
+            if self._is_clean:
+                if self.on_release is not None:
+                    self.on_release()
+                self._pool.release(self.backend)
+                return
             self._pool.returning[self.backend] = self._pool.loop.time()
             if self.on_release is not None:
                 self.on_release()
@@ -216,17 +276,14 @@ class Lease:
         self, frames: bytes, exchange: Exchange, timeout: float, *, scrub_behind: bool, feeds_copy: bool
     ) -> asyncio.Future[None]:
         """Write, and see to it that the answer is read in time."""
-        pool = self._pool
         self._exchange = exchange
-        self._finished = finished = pool.loop.create_future()
+        self._finished = finished = self._pool.loop.create_future()
         self._ended = False
+        self._has_run = True
+        self._is_clean = False
         self._feeds_copy = feeds_copy
         if timeout:
-            self._timeout = timeout
-            self._progress = 0
-            # Postgres tells of what is done only when its buffer is full or the last statement is over: each one's
-            # time is Postgres's to keep, and the gateway's clock is for a statement that has switched that off.
-            pool.overdue.set(self, pool.loop.time() + timeout * self._statements + _GRACE)
+            self._set_timeout(timeout)
         if scrub_behind:
             self._scrub = following = scrub.Scrub()
             self._scrubs_owed += 1
@@ -235,6 +292,14 @@ class Lease:
             self._scrub = None
             self.backend.send(frames, (self, self._end))
         return finished
+
+    def _set_timeout(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._progress = 0
+        # Postgres tells of what is done only when its buffer is full or the last statement is over: each one's time is
+        # Postgres's to keep, and the gateway's clock is for a statement that has switched that off.
+        pool = self._pool
+        pool.overdue.set(self, pool.loop.time() + timeout * self._statements + _GRACE)
 
     @property
     def _is_running(self) -> bool:
@@ -270,11 +335,11 @@ class Lease:
         backend = self.backend
         if self._pool.upstream.is_pooler:
             return scrub.SIMPLE_LIGHT
-        backend.scrubs += 1
+        looks = self.looks()
         if not backend.scrub_prepared:
             backend.scrub_prepared = True
             return scrub.PREPARE + scrub.RUN_LOOKING
-        return scrub.RUN_LOOKING if self.parsed or not backend.scrubs % scrub.LOOK_EVERY else scrub.RUN_LIGHT
+        return scrub.RUN_LOOKING if looks else scrub.RUN_LIGHT
 
     def _scrubbed(self, error: GatewayError | None) -> None:
         self._scrubs_owed -= 1
@@ -286,7 +351,7 @@ class Lease:
         if not self._released:
             return
         backend = self.backend
-        if backend.closing or self._finished is None:
+        if backend.closing or not self._has_run:
             self._hand_over()
         elif self._needs_recovery:
             self._begin_recovery()
@@ -311,6 +376,8 @@ class Lease:
 
     def deadline_passed(self) -> None:
         """The statement's time may be over: then refuse and stop it, else look again later."""
+        if self._whole is not None:
+            self._whole.unfold()
         exchange = self._exchange
         if exchange is None or not self._is_running:
             return

@@ -13,7 +13,15 @@ DISCARD ALL is a statement of its own since it may not run inside a transaction 
 """
 
 from sqlhttp_gateway.wire.exchange import IDLE, Exchange
-from sqlhttp_gateway.wire.frontend import EXECUTE, SYNC, encode_bind, encode_parse, encode_query
+from sqlhttp_gateway.wire.foreseen import READY_IDLE
+from sqlhttp_gateway.wire.frontend import (
+    DESCRIBE_AND_EXECUTE,
+    EXECUTE,
+    SYNC,
+    encode_bind,
+    encode_parse,
+    encode_query,
+)
 
 _UNLOCK = b"SELECT pg_catalog.pg_advisory_unlock_all()"
 _LOOK = _UNLOCK + b", EXISTS (SELECT FROM pg_catalog.pg_prepared_statement() AS s WHERE s.from_sql)"
@@ -61,6 +69,9 @@ CLEAN_REPLIES = (
 )
 """What RUN_LIGHT and RUN_LOOKING get when there was nothing to undo that Postgres reports; anything else is read whole.
 """
+BEHIND_ONE = DESCRIBE_AND_EXECUTE + SYNC + RUN_LIGHT, READY_IDLE + CLEAN_REPLIES[0]
+BEHIND_ONE_LOOKING = DESCRIBE_AND_EXECUTE + SYNC + RUN_LOOKING, READY_IDLE + CLEAN_REPLIES[1]
+"""What follows the Bind of a single statement, the scrub included, and what then follows its CommandComplete."""
 
 _DEEP_TAGS = (b"PREPARE", b"DEALLOCATE", b"DISCARD", b"DO", b"CALL", b"LOAD")
 

@@ -3,8 +3,8 @@
 Named by a counter and never reused: a name that went missing on the server can only be an old one.
 """
 
-from sqlhttp_gateway.wire.exchange import Foreseen
-from sqlhttp_gateway.wire.frontend import encode_close_statement
+from sqlhttp_gateway.wire.foreseen import Foreseen
+from sqlhttp_gateway.wire.frontend import bind_head, encode_close_statement
 
 MAX_TEXT = 16_384
 """Longer texts are parsed each time, so that a few generated statements cannot fill the server's memory."""
@@ -13,10 +13,11 @@ MAX_TEXT = 16_384
 class Prepared:
     """A statement that the connection holds under `name`, and what its answer will probably begin with."""
 
-    __slots__ = ("foreseen", "name")
+    __slots__ = ("bind_head", "foreseen", "name")
 
     def __init__(self, name: bytes) -> None:
         self.name = name
+        self.bind_head = bind_head(name)
         self.foreseen: Foreseen | None = None
 
 
@@ -71,6 +72,11 @@ class Statements:
         prepared = self._names.pop(text, None)
         if prepared is not None:
             self._closing.append(prepared.name)
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether `take_closing` has anything to send."""
+        return bool(self._closing)
 
     def take_closing(self) -> bytes:
         """Close messages for the statements that were pushed out; to be sent before anything that can fail."""

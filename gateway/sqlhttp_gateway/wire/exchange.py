@@ -8,8 +8,6 @@ length.
 
 from collections.abc import Sequence
 from struct import Struct
-from struct import error as StructError
-from typing import NamedTuple
 
 from sqlhttp_gateway.errors import (
     GatewayError,
@@ -53,9 +51,6 @@ IDLE = ord("I")
 """Transaction status of a ReadyForQuery outside a transaction."""
 
 _READY_LENGTH = 5
-_READY_IDLE = b"Z\0\0\0\x05I"
-_SHORTEST_ROW = 6
-_MOST_FORESEEN = 2048
 _COLUMN_BYTES = 100
 """What an answer in JSON says of a column beyond what RowDescription has."""
 _RESULT_BYTES = 75
@@ -70,25 +65,21 @@ def copy_refused() -> UnsupportedStatement:
     )
 
 
-class Foreseen(NamedTuple):
-    """How the answer to a prepared statement begins as long as its columns are those of the last time."""
-
-    before: bytes
-    """BindComplete and RowDescription, or NoData."""
-    description: bytes | None
-
-    @classmethod
-    def after(cls, result: Result) -> "Foreseen | None":
-        """What to expect of the same statement after this; None for a description that is not worth keeping."""
-        body = result.description
-        if body is None:
-            return _NO_ROWS
-        if len(body) > _MOST_FORESEEN:
-            return None
-        return cls(b"2\0\0\0\x04T%b%b" % ((4 + len(body)).to_bytes(4), body), body)
+def answer_size(description: bytes | None) -> int:
+    """What an answer with a RowDescription of that body, or with none, counts in bytes without its rows."""
+    if description is None:
+        return _RESULT_BYTES
+    return _RESULT_BYTES + len(description) + _COLUMN_BYTES * int.from_bytes(description[:2])
 
 
-_NO_ROWS = Foreseen(b"2\0\0\0\x04n\0\0\0\x04", None)
+def row_overhead(described: int, columns: int, *, count_names: bool) -> int:
+    """What a row is longer in JSON than on the wire; its description has so many bytes and columns.
+
+    A row's frame and lengths are not sent on, but what JSON puts around its values is: two characters and a comma for
+    each, and the brackets. Beside each name and its NUL stand 18 bytes; JSON puts three characters around a name.
+    """
+    overhead = -4 - columns
+    return overhead + described - 2 - 18 * columns + 2 * columns if count_names else overhead
 
 
 class Exchange:
@@ -117,14 +108,12 @@ class Exchange:
     _missing = 0
     _skip = 0
 
-    def __init__(self, *, max_bytes: int = 0, count_names: bool = False, foreseen: Foreseen | None = None) -> None:
+    def __init__(self, *, max_bytes: int = 0, count_names: bool = False) -> None:
         """`max_bytes` bounds the rows and their descriptions (0 sets no bound); `count_names` adds the column names to
-        every row's size, as they are in an answer whose rows are objects. `foreseen` is what the answer to a single
-        statement will probably begin with."""
+        every row's size, as they are in an answer whose rows are objects."""
         self.results: list[Result] = []
         self._max_bytes = max_bytes
         self._count_names = count_names
-        self._foreseen = foreseen
         self._rows: list[bytes] = []
         self._chunks: list[bytes] = []
 
@@ -140,11 +129,6 @@ class Exchange:
         Raises:
             RemoteProtocolError: this is no answer to what was asked.
         """
-        if self._foreseen is not None:
-            rest = self._receive_foreseen(data, self._foreseen)
-            self._foreseen = None
-            if rest is not None:
-                return rest
         if self._skip:
             if self._skip >= len(data):
                 self._skip -= len(data)
@@ -192,53 +176,6 @@ class Exchange:
             self._missing = need - have
         return None
 
-    def _receive_foreseen(self, data: bytes, foreseen: Foreseen) -> bytes | None:
-        """`receive` for an answer that came whole and as foreseen; None when it did not, and nothing has changed then.
-
-        A lookup by key is read in 1 µs here, and in 6 by the walk over all of its messages.
-        """
-        if self.error is not None or not (data.startswith(foreseen.before) and data.endswith(_READY_IDLE)):
-            return None
-        start = position = len(foreseen.before)
-        count = 0
-        try:
-            while data[position] == DATA_ROW:
-                length = _INT32_AT(data, position + 1)[0]
-                if length < _SHORTEST_ROW:
-                    return None
-                position += 1 + length
-                count += 1
-            length = _INT32_AT(data, position + 1)[0]
-            if data[position] != COMMAND_COMPLETE or length < 5:
-                return None
-        except (IndexError, StructError):
-            return None  # the rest is still to come
-        end, following = position, position + 1 + length
-        if data[following : following + len(_READY_IDLE)] != _READY_IDLE:
-            return None
-        size = end - start + _RESULT_BYTES
-        description = foreseen.description
-        if description is not None:
-            columns = int.from_bytes(description[:2])
-            size += len(description) + _COLUMN_BYTES * columns + count * self._overhead(len(description), columns)
-        if 0 < self._max_bytes < size:
-            return None
-        self.bytes_received = size
-        self.bound = 1
-        self.status = IDLE
-        self.results.append(Result(description, data[start:end], count, data[end + 5 : following - 1]))
-        return data[following + len(_READY_IDLE) :]
-
-    def _overhead(self, described: int, columns: int) -> int:
-        """What a row is longer in JSON than on the wire; its description has so many bytes and columns.
-
-        A row's frame and lengths are not sent on, but what JSON puts around its values is: two characters and a comma
-        for each, and the brackets. Beside each name and its NUL stand 18 bytes; JSON puts three characters around a
-        name.
-        """
-        overhead = -4 - columns
-        return overhead + described - 2 - 18 * columns + 2 * columns if self._count_names else overhead
-
     def _take_rows(self, data: bytes, start: int, end: int) -> int:
         """Keep the run of whole rows from `start` on; answer where it ends."""
         position, count = start, 0
@@ -274,7 +211,7 @@ class Exchange:
             columns = int.from_bytes(data[start : start + 2])
             self._count(end - start + _COLUMN_BYTES * columns)
             self._description = data[start:end] if self.error is None else None
-            self._row_overhead = self._overhead(end - start, columns)
+            self._row_overhead = row_overhead(end - start, columns, count_names=self._count_names)
         elif tag == COMMAND_COMPLETE:
             self._finish(data[start : end - 1])
         elif tag == PARSE_COMPLETE:

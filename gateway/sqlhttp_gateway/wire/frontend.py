@@ -35,9 +35,24 @@ def encode_parse(name: bytes, text: bytes) -> bytes:
 
 def encode_bind(name: bytes, params: Sequence[bytes | None]) -> bytes:
     """Bind the statement `name` to the unnamed portal."""
-    if not params:
-        return b"B%b\0%b\0\0\0\0\0\0\0" % (_INT32(12 + len(name)), name)
-    parts = [b"\0", name, b"\0", _NO_FORMATS, _INT16(len(params))]
+    return encode_bind_by(bind_head(name), params)
+
+
+def bind_head(name: bytes) -> bytes:
+    """What is the same in each Bind of the statement `name`: to be kept by whoever binds it often."""
+    return b"\0%b\0%b" % (name, _NO_FORMATS)
+
+
+def encode_bind_by(head: bytes, params: Sequence[bytes | None], behind: bytes = b"") -> bytes:
+    """Bind the statement whose `bind_head` this is; the messages `behind` follow in the same bytes."""
+    if len(params) == 1:
+        [param] = params
+        if param is not None:  # a lookup by key, in one piece
+            size = len(param)
+            return b"B%b%b\0\1%b%b\0\0%b" % (_INT32(len(head) + size + 12), head, _INT32(size), param, behind)
+    elif not params:
+        return b"B%b%b\0\0\0\0%b" % (_INT32(len(head) + 8), head, behind)
+    parts = [head, _INT16(len(params))]
     for param in params:
         if param is None:
             parts.append(NULL)
@@ -46,7 +61,7 @@ def encode_bind(name: bytes, params: Sequence[bytes | None]) -> bytes:
             parts.append(param)
     parts.append(_NO_FORMATS)
     body = b"".join(parts)
-    return b"B%b%b" % (_INT32(4 + len(body)), body)
+    return b"B%b%b%b" % (_INT32(4 + len(body)), body, behind)
 
 
 def encode_close_statement(name: bytes) -> bytes:

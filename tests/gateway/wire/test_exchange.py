@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sqlhttp_gateway.errors import PostgresError, RemoteProtocolError, ResponseTooLarge, UnsupportedStatement
 from sqlhttp_gateway.model import Result
-from sqlhttp_gateway.wire.exchange import IDLE, Exchange, Foreseen
+from sqlhttp_gateway.wire.exchange import IDLE, Exchange
 from tests.support.rows import data_row, description
 
 
@@ -337,81 +337,3 @@ def test_any_bytes_are_either_read_or_refused(noise: bytes) -> None:
                 break
     except RemoteProtocolError:
         pass
-
-
-# ── answers that were foreseen ───────────────────────────────────────────────────────────────────────────────────────
-
-NOTHING_SELECTED = b"C\0\0\0\x0dSELECT 0\0"
-FORESEEABLE = {
-    "rows": BOUND + COLUMNS + ROWS + SELECT_2 + READY,
-    "no rows": BOUND + COLUMNS + NOTHING_SELECTED + READY,
-    "no columns": BOUND + NO_DATA + INSERT + READY,
-}
-SURPRISES = {
-    "an error": BOUND + COLUMNS + ROWS + DIVISION + READY,
-    "refused at once": DIVISION + READY,
-    "another description": BOUND + message(b"T", description("a", "c")) + ROWS + SELECT_2 + READY,
-    "a notice among the rows": BOUND
-    + COLUMNS
-    + data_row([b"1", None])
-    + NOTICE
-    + data_row([b"2", b"two"])
-    + SELECT_2
-    + READY,
-    "a parameter in front": PARAMETER + BOUND + COLUMNS + ROWS + SELECT_2 + READY,
-    "in a transaction": BOUND + COLUMNS + ROWS + SELECT_2 + IN_TRANSACTION,
-    "parsed first": ONE_SELECT,
-    "a row of no length": BOUND + COLUMNS + b"D\0\0\0\x04" + READY,
-    "a tag of no length": BOUND + COLUMNS + b"C\0\0\0\x04" + READY,
-    "a length beyond the end": BOUND + COLUMNS + b"D\x7f\xff\xff\xff" + READY,
-    "a negative length": BOUND + COLUMNS + b"C\xff\xff\xff\xff" + READY,
-}
-
-
-def outcome(exchange: Exchange, *pieces: bytes) -> tuple[object, ...]:
-    rest: bytes | None = None
-    try:
-        for piece in pieces:
-            rest = exchange.receive(piece)
-    except RemoteProtocolError as error:
-        return (str(error),)
-    told = exchange.error
-    fields = told.fields if isinstance(told, PostgresError) else str(told)
-    return rest, exchange.results, exchange.status, exchange.bound, exchange.bytes_received, fields
-
-
-def foreseen_after(answer: bytes) -> Foreseen:
-    first = Exchange()
-    first.receive(answer)
-    foreseen = Foreseen.after(first.results[0])
-    assert foreseen is not None
-    return foreseen
-
-
-@pytest.mark.parametrize("after", [b"", b"2\0\0\0\x04C\0\0\0\x0aRESET\0" + READY], ids=["alone", "scrub behind"])
-@pytest.mark.parametrize("count_names", [False, True])
-@pytest.mark.parametrize("name", [*FORESEEABLE, *SURPRISES])
-def test_answer_is_read_the_same_whether_it_was_foreseen_or_not(name: str, count_names: bool, after: bytes) -> None:
-    answer = (FORESEEABLE | SURPRISES)[name] + after
-    for expected in FORESEEABLE.values():
-        foreseen = foreseen_after(expected)
-        for max_bytes in (0, 100, 400, 500, 10_000):
-            limits = {"max_bytes": max_bytes, "count_names": count_names}
-            for cut in (0, 9, len(answer) // 2, len(answer) - 1):
-                pieces = [piece for piece in (answer[:cut], answer[cut:]) if piece]
-                walked = outcome(Exchange(**limits), *pieces)
-                assert outcome(Exchange(**limits, foreseen=foreseen), *pieces) == walked, (max_bytes, cut)
-
-
-@pytest.mark.parametrize("name", FORESEEABLE)
-def test_what_was_foreseen_is_not_walked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    foreseen = foreseen_after(FORESEEABLE[name])
-    monkeypatch.delattr(Exchange, "_take")
-    exchange = Exchange(foreseen=foreseen)
-    assert exchange.receive(FORESEEABLE[name] + b"more" + READY) == b"more" + READY
-    assert exchange.results[0].description is foreseen.description
-
-
-def test_description_that_is_large_is_not_kept() -> None:
-    body = description(*[f"column {number}" for number in range(200)])
-    assert Foreseen.after(Result(body, b"", 0, b"SELECT 0")) is None

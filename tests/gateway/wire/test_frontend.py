@@ -76,3 +76,10 @@ def test_what_is_encoded_here_is_understood_by_the_other_side(
     assert isinstance(bind, messages.Bind)
     assert messages.decode(encode_query(text)) == messages.Query(text, frame=encode_query(text))
     assert messages.decode(encode_close_statement(name)).frame == encode_close_statement(name)
+
+
+@given(NAMES, st.lists(st.none() | TEXTS, max_size=4), TEXTS)
+def test_bind_by_its_head_is_the_same_with_more_behind(name: bytes, params: list[bytes | None], behind: bytes) -> None:
+    head = frontend.bind_head(name)
+    assert frontend.encode_bind_by(head, params) == encode_bind(name, params)
+    assert frontend.encode_bind_by(head, params, behind) == encode_bind(name, params) + behind

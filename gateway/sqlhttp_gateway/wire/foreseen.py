@@ -1,0 +1,85 @@
+"""What a prepared statement will probably answer, so that an answer which comes so is read by comparing bytes.
+
+The columns, the command and what ends the answer are those of the last time; only the rows between are walked, by their
+lengths. An answer that is any different is not judged here: `exchange` reads it from its first byte.
+"""
+
+from struct import Struct
+from struct import error as StructError
+
+from sqlhttp_gateway.model import Result
+from sqlhttp_gateway.wire.exchange import COMMAND_COMPLETE, DATA_ROW, answer_size, row_overhead
+
+_INT32_AT = Struct("!i").unpack_from
+
+READY_IDLE = b"Z\0\0\0\x05I"
+_NO_ROWS = b"2\0\0\0\x04n\0\0\0\x04"
+_SHORTEST_ROW = 6
+_MOST_FORESEEN = 2048
+
+
+class Foreseen:
+    """How the answer to a prepared statement begins and ends as long as its columns are those of the last time."""
+
+    __slots__ = ("_before", "_begin", "_command", "_description", "_overheads", "_size")
+
+    def __init__(self, description: bytes | None, command: bytes) -> None:
+        """`description` is a RowDescription's body, None for NoData; `command` what the tag begins with."""
+        self._before = _NO_ROWS
+        self._overheads: tuple[int, ...] = (0, 0)
+        if description is not None:
+            self._before = b"2\0\0\0\x04T%b%b" % ((4 + len(description)).to_bytes(4), description)
+            columns = int.from_bytes(description[:2])
+            self._overheads = tuple(
+                row_overhead(len(description), columns, count_names=count) for count in (False, True)
+            )
+        self._begin = len(self._before)
+        self._command = command
+        self._description = description
+        self._size = answer_size(description)
+
+    @classmethod
+    def after(cls, result: Result) -> "Foreseen | None":
+        """What to expect of the same statement after this; None for an answer that is not worth keeping in mind."""
+        description, tag = result.description, result.tag
+        if tag is None or (description is not None and len(description) > _MOST_FORESEEN):
+            return None
+        return cls(description, tag.partition(b" ")[0])
+
+    def is_as(self, result: Result) -> bool:
+        """Whether this was made after such a result."""
+        return self._description == result.description
+
+    def read(self, data: bytes, end: bytes, *, max_bytes: int, count_names: bool) -> Result | None:
+        """The result, if `data` is such an answer with `end` behind its CommandComplete and nothing else.
+
+        None as well for one that `Exchange` would refuse by `max_bytes` and `count_names`, which mean what they do
+        there. A lookup by key is read in 1 µs here, and in 6 by the walk over all of its messages.
+        """
+        if not data.startswith(self._before) or not data.endswith(end):
+            return None
+        begin = position = self._begin
+        count = 0
+        try:
+            while data[position] == DATA_ROW:
+                length: int = _INT32_AT(data, position + 1)[0]
+                if length < _SHORTEST_ROW:
+                    return None
+                position += 1 + length
+                count += 1
+            if (
+                data[position] != COMMAND_COMPLETE
+                or position + 1 + _INT32_AT(data, position + 1)[0] != len(data) - len(end)
+                or not data.startswith(self._command, position + 5)
+            ):
+                return None
+        except (IndexError, StructError):
+            return None  # the rest is still to come
+        if 0 < max_bytes < position - begin + self._size + count * self._overheads[count_names]:
+            return None
+        # tuple.__new__ is what the class's own does, which takes twice the time.
+        tag = data[position + 5 : -1 - len(end)]
+        return _new(Result, (self._description, data[begin:position], count, tag))
+
+
+_new = tuple.__new__
