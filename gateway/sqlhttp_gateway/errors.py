@@ -57,7 +57,7 @@ class UnsupportedProtocol(BadRequest):
 
 
 class RequestTooLarge(GatewayError):
-    """The body has more bytes than `request.max_bytes`."""
+    """The body has more bytes than `request.max_bytes`, or a batch has more than 10,000 statements."""
 
     status, sqlstate, kind = 413, "54000", "limit"
 
@@ -92,6 +92,12 @@ class ResponseTooLarge(GatewayError):
 
     status, sqlstate, kind = 507, "54000", "limit"
     may_have_run = True  # a single statement with RETURNING can have committed before its rows were read
+
+
+class StatementTooComplex(GatewayError):
+    """Postgres would take longer to read the statement than any timeout could end, for its comments are nested."""
+
+    status, sqlstate, kind = 400, "54001", "limit"
 
 
 class UnsupportedStatement(GatewayError):

@@ -11,12 +11,22 @@ from typing import Any, NoReturn
 
 import orjson
 
-from sqlhttp_gateway.errors import BadRequest
+from sqlhttp_gateway.errors import BadRequest, RequestTooLarge, StatementTooComplex
 from sqlhttp_gateway.model import Batch, Statement
 from sqlhttp_gateway.neon.params import Number, param_from_json
 
 MAX_PARAMS = 65535
 """Bind counts its parameters in 16 bits."""
+
+MAX_STATEMENTS = 10_000
+"""Of one batch. Half a million of them fit into a body and would hold up everybody else for seconds."""
+
+MAX_NESTED = 1000
+"""Comments within comments. Postgres takes a time that grows with their square, in which it hears of no timeout and no
+cancel: 5,000 take it half a second, 40,000 half a minute."""
+_SHORT = 2 * MAX_NESTED
+"""Characters in which so many do not fit."""
+_COMMENT_MARK = re.compile(r"/\*|\*/")
 
 _PREFIX = "could not parse the HTTP request body: "
 _OF_STATEMENT = ("query", "params", "arrayMode")
@@ -35,6 +45,8 @@ def decode_request(body: bytes) -> Statement | Batch:
 
     Raises:
         BadRequest: the body is no JSON, not of that shape, or holds what Postgres's wire cannot.
+        RequestTooLarge: a batch has more than MAX_STATEMENTS.
+        StatementTooComplex: comments are nested deeper than MAX_NESTED.
     """
     try:
         try:
@@ -80,6 +92,8 @@ def _usual(payload: Any, body: bytes) -> Statement | None:
     text, values = payload.get("query"), payload.get("params")
     if type(text) is not str or type(values) is not list or not text.isascii() or "\0" in text:
         return None
+    if len(text) > _SHORT:
+        return None
     if len(values) == 1:  # a lookup by key
         value = values[0]
         return Statement(text, (value.encode(),)) if type(value) is str else None
@@ -96,6 +110,8 @@ def _request(payload: Any, *, exact: bool) -> tuple[Statement | Batch, int]:
     queries = payload.get("queries")
     if type(queries) is not list:
         raise _refusal('"queries" must be an array' if "queries" in payload else '"query" is missing')
+    if len(queries) > MAX_STATEMENTS:
+        raise RequestTooLarge(f"a batch has at most {MAX_STATEMENTS} statements, not {len(queries)}")
     statements = []
     members = 1
     for query in queries:
@@ -116,6 +132,8 @@ def _statement(given: dict[str, Any], *, exact: bool) -> tuple[Statement, int]:
         raise BadRequest("the query contains a NUL character, which Postgres cannot read")
     if not text.isascii():
         text.encode()  # raises where a lone surrogate would otherwise fail on the way to Postgres
+    if len(text) > _SHORT:
+        _refuse_nested(text)
     params: tuple[bytes | None, ...] = ()
     if "params" in given:
         params = _params(given["params"], exact=exact)
@@ -126,6 +144,17 @@ def _statement(given: dict[str, Any], *, exact: bool) -> tuple[Statement, int]:
     if array_mode is not None and type(array_mode) is not bool:
         raise _refusal('"arrayMode" must be a boolean')
     return Statement(text, params, array_mode), members + 1
+
+
+def _refuse_nested(text: str) -> None:
+    """What only looks like a comment, in a string for instance, counts, too."""
+    if text.count("/*") <= MAX_NESTED:
+        return
+    depth = 0
+    for mark in _COMMENT_MARK.finditer(text):
+        depth = depth + 1 if mark[0] == "/*" else max(0, depth - 1)
+        if depth > MAX_NESTED:
+            raise StatementTooComplex(f"the query has comments within comments, more than {MAX_NESTED} deep")
 
 
 def _params(values: Any, *, exact: bool) -> tuple[bytes | None, ...]:

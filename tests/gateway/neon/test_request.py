@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from sqlhttp_gateway.errors import BadRequest
+from sqlhttp_gateway.errors import BadRequest, RequestTooLarge, StatementTooComplex
 from sqlhttp_gateway.model import Batch, Statement
 from sqlhttp_gateway.neon import request
-from sqlhttp_gateway.neon.request import MAX_PARAMS, decode_request
+from sqlhttp_gateway.neon.request import MAX_NESTED, MAX_PARAMS, MAX_STATEMENTS, decode_request
 
 PREFIX = "could not parse the HTTP request body: "
 
@@ -222,3 +222,28 @@ def test_as_many_parameters_as_bind_can_count_and_no_more() -> None:
     statement: Any = decode_request(body(MAX_PARAMS))
     assert len(statement.params) == 65535
     assert refusal(body(MAX_PARAMS + 1)) == "a statement takes at most 65535 parameters, not 65536"
+
+
+def test_a_batch_has_a_most_of_statements() -> None:
+    def body(count: int) -> bytes:
+        return json.dumps({"queries": [{"query": ""}] * count}).encode()
+
+    batch = decode_request(body(MAX_STATEMENTS))
+    assert isinstance(batch, Batch)
+    assert len(batch.statements) == 10_000
+    with pytest.raises(RequestTooLarge, match="a batch has at most 10000 statements, not 10001"):
+        decode_request(body(MAX_STATEMENTS + 1))
+
+
+@pytest.mark.parametrize("spelled", ["/*", "\\/*", "/\\u002a"], ids=["plain", "escaped", "by number"])
+@pytest.mark.parametrize("body", ['{"query":"%s"}', '{"query":"%s","params":["a"]}', '{"queries":[{"query":"%s"}]}'])
+def test_comments_within_comments_have_a_greatest_depth(body: str, spelled: str) -> None:
+    """Postgres reads them in a time that grows with the square of their depth, and cannot be interrupted."""
+    decode_request((body % (spelled * MAX_NESTED + "*/" * MAX_NESTED)).encode())
+    with pytest.raises(StatementTooComplex, match="more than 1000 deep"):
+        decode_request((body % (spelled * (MAX_NESTED + 1) + "*/" * (MAX_NESTED + 1))).encode())
+
+
+def test_comments_one_after_the_other_may_be_as_many_as_they_like() -> None:
+    text = "/* a */ select 1 /*/ b */" * 10_000
+    assert decode_request(json.dumps({"query": text, "params": ["a"]}).encode()) == Statement(text, (b"a",))
