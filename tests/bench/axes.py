@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tests.bench.loads import WRK, encode_request, wrk
+from tests.bench.loads import encode_request
 from tests.bench.measure import Sample
 from tests.bench.processes import Process
 from tests.bench.stage import Ground
@@ -82,11 +82,10 @@ def _columns(site: Site, size: int, seconds: float) -> Sample:
 
 
 def _connections(site: Site, size: int, seconds: float) -> Sample:
-    if WRK is None:
-        return site.load([_ONE], connections=size, seconds=seconds)
-    headers = neon_headers(site.database.url)
-    seconds += size / 500  # or opening them would be most of it
-    return wrk(site.gateway, [_ONE], headers, connections=size, seconds=seconds)
+    loader = site.ground.loader
+    request = encode_request(_ONE, neon_headers(site.database.url))
+    loader.open(site.gateway, request, connections=size, seconds=_FIRST_PASS)
+    return loader.ask(site.gateway, seconds=seconds + size / 1000)
 
 
 def _pools(site: Site, size: int, seconds: float) -> Sample:

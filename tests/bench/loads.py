@@ -157,6 +157,15 @@ class Loader:
         }
         return observed(server, lambda: self._obey(order))
 
+    def open(self, server: Process, request: bytes, *, connections: int, seconds: float) -> None:
+        """So many connections for `ask`, within these seconds, each with its first request behind it."""
+        order = {"do": "open", "port": server.port, "requests": [request.decode("latin-1")]}
+        self._obey(order | {"connections": connections, "seconds": seconds})
+
+    def ask(self, server: Process, *, seconds: float) -> Sample:
+        """Requests over the connections that are open."""
+        return observed(server, lambda: self._obey({"do": "ask", "seconds": seconds, "most": MOST}))
+
     def direct(self, how: str, *, url: str, connections: int, seconds: float, most: int = MOST, **what: Any) -> Sample:
         """asyncpg from the loader's own process; `what` is the statement, its arguments, and the size of a batch."""
         found = self._obey(

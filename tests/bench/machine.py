@@ -5,6 +5,7 @@ import platform
 import subprocess
 import time
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.bench.stage import POSTGRES, Stage, pgbouncer_version
 from tests.support.cluster import FAST
 
 _PACKAGES = ("asyncpg", "httptools", "httpx", "orjson", "starlette", "uvicorn", "uvloop")
+_OPTIONAL = ("granian", "hypercorn")
 
 
 def describe(stage: Stage) -> dict[str, Any]:
@@ -35,6 +37,7 @@ def describe(stage: Stage) -> dict[str, Any]:
             "pgbouncer": pgbouncer_version(),
             "wrk": _wrk_version(),
             **{name: metadata.version(name) for name in _PACKAGES},
+            **{name: metadata.version(name) for name in _OPTIONAL if find_spec(name)},
         },
         "settings": {
             "gateway": Settings.model_construct().model_dump(mode="json", exclude={"database_url"}),

@@ -71,6 +71,61 @@ class Caller(asyncio.Protocol):
         self._transport.abort()
 
 
+class KeptCaller(Caller):
+    """The same, which begins when it is told, and keeps its connection for the next time."""
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def begin(self, tally: Tally) -> asyncio.Future[None]:
+        """Ask until the tally ends it; done then."""
+        self.done = asyncio.get_running_loop().create_future()
+        self._tally = tally
+        self._began = time.perf_counter()
+        self._next()
+        return self.done
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.done.done():
+            self._tally.note_error(f"a kept connection was lost: {error}")
+            self.done.set_result(None)
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def _next(self) -> None:
+        if self._tally.may_begin():
+            self._transport.write(next(self._requests))
+        else:
+            self.done.set_result(None)
+
+
+class Kept:
+    """Connections that stay open from one order to the next, so that opening them is not measured with the asking."""
+
+    def __init__(self) -> None:
+        self._callers: list[KeptCaller] = []
+
+    async def open(self, order: dict[str, Any]) -> dict[str, Any]:
+        """So many connections in place of those there were, each with its first request behind it."""
+        while self._callers:
+            self._callers.pop().close()
+        loop = asyncio.get_running_loop()
+        requests = itertools.cycle(request.encode("latin-1") for request in order["requests"])
+        tally = Tally(order["seconds"], 0)
+        for _ in range(order["connections"]):  # one after the other: more at once might be than the server lets wait
+            _, caller = await loop.create_connection(lambda: KeptCaller(tally, requests), "127.0.0.1", order["port"])
+            self._callers.append(caller)
+            await caller.begin(Tally(order["seconds"], 1))
+        return tally.summary()
+
+    async def ask(self, order: dict[str, Any]) -> dict[str, Any]:
+        """All of them ask."""
+        tally = Tally(order["seconds"], order["most"])
+        await asyncio.gather(*(caller.begin(tally) for caller in self._callers))
+        return tally.summary()
+
+
 async def http(order: dict[str, Any]) -> dict[str, Any]:
     """Keep-alive connections, or with `keep_alive` false a new connection for each request."""
     loop = asyncio.get_running_loop()

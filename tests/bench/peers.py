@@ -4,12 +4,12 @@ constant    Starlette answers the same bytes always: what HTTP costs before any 
 plain       what one would write first: Starlette's request.json(), asyncpg's pool with its reset, JSONResponse
 asyncpg     a bare ASGI callable; asyncpg decodes every column to text in C, orjson writes it, and the garbage collector
             is kept from looking at every row, which halves what many rows cost
-gateway     the gateway itself as a factory, for another ASGI server to serve: its own way is uvicorn's
 """
 
 import argparse
 import gc
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,7 +23,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sqlhttp_gateway.app import Gateway, create_app
 from sqlhttp_gateway.serve import GatewayServer
 from sqlhttp_gateway.settings import load_settings
 from sqlhttp_gateway.sockets import bind_all
@@ -111,9 +110,9 @@ def asyncpg_text(database_url: str) -> ASGIApp:
     return app
 
 
-def gateway() -> Gateway:
-    """The gateway by the settings of the environment."""
-    return create_app(load_settings())
+def constant_of_environment() -> Starlette:
+    """`constant` with the body from the file that BENCH_BODY names, for another ASGI server to serve."""
+    return constant(Path(os.environ["BENCH_BODY"]).read_bytes())
 
 
 async def _no_reset(connection: Any) -> None:

@@ -103,13 +103,19 @@ class Process:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+        for end in (self._process.stdin, self._process.stdout, self._log):
+            if end is not None:
+                end.close()
+
+    def end(self) -> bool:
+        """End it by SIGTERM, or by SIGKILL when that does not help; whether the first was enough."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             try:
                 self._process.wait(_STOP_TIMEOUT)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-        self._process.wait()
-        for end in (self._process.stdin, self._process.stdout, self._log):
-            if end is not None:
-                end.close()
+                self._process.wait()
+                return False
+        return True

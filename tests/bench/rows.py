@@ -19,6 +19,7 @@ from tests.bench.quantities import (
     SERVER_CPU,
     Quantity,
 )
+from tests.support.other_servers import OTHERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +114,10 @@ RATIOS = (
           Run("two workers", "key", 64), _KEY_64),
     Ratio("100 rows, 16 keep-alive, two workers", "one worker", RATE, None,
           Run("two workers", "rows", 16), Run("gateway", "rows", 16)),
-    Ratio("lookup by key, 64 keep-alive, on granian", "on uvicorn, as it comes", RATE, None,
-          Run("granian", "key", 64), _KEY_64),
-    Ratio("lookup by key, 64 keep-alive, on granian", "on uvicorn, as it comes", SERVER_CPU, None,
-          Run("granian", "key", 64), _KEY_64),
+    *(Ratio(f"lookup by key, 64 keep-alive, on {name}", "the gateway as it comes", quantity, None,
+            Run(name, "key", 64), _KEY_64) for name in OTHERS for quantity in (RATE, SERVER_CPU)),
+    *(Ratio(f"Starlette answering a constant, on {name}", "on the gateway's own", SERVER_CPU, None,
+            Run(f"constant, {name}", "key", 64), _CONSTANT_64) for name in OTHERS),
     Ratio("pgbench -S, prepared, 10 clients, TCP door", "PgBouncer, a connection each", RATE, 0.25,
           _door("TCP door", "prepared"), _door("PgBouncer", "prepared")),
     Ratio("pgbench -S, extended, 10 clients, TCP door", "PgBouncer, transaction pooling", RATE, 0.25,

@@ -1,15 +1,15 @@
 """All that runs during a bench: a private Postgres with its table, the gateway, its peers, PgBouncer, the loader."""
 
 import asyncio
-import importlib.util
 import shutil
 import subprocess
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from tests.bench.loads import Loader
@@ -18,10 +18,9 @@ from tests.bench.processes import Process, environment, python
 from tests.bench.workloads import SCHEMA, WORKLOADS, neon_headers
 from tests.support.cluster import Database, running_cluster
 from tests.support.gateway import free_port
+from tests.support.other_servers import command, is_installed
 from tests.support.pgbouncer import PROGRAM, pgbouncer
 
-GRANIAN = importlib.util.find_spec("granian")
-"""Another ASGI server, which nothing here needs: measured where it is installed."""
 PGBENCH = shutil.which("pgbench")
 POSTGRES = {"max_connections": "300", "shared_buffers": "128MB"}
 
@@ -96,21 +95,32 @@ def running_ground() -> Iterator[Ground]:
         yield Ground(cluster.pid, database, loader)
 
 
+Command = Callable[[int], Sequence[str]]
+"""What starts a server on a port."""
+
+
+def gateway_itself(port: int) -> Sequence[str]:
+    """The command of the gateway as people start it."""
+    return python("sqlhttp_gateway", "serve", "--port", str(port))
+
+
 @contextmanager
-def serving(name: str, database: Database, *command: str, **settings: str) -> Iterator[Process]:
-    """A server that answers: a module with its arguments, without them the gateway; `settings` by their names in the
-    environment, where they are not the defaults."""
+def serving(name: str, database: Database, command: Command = gateway_itself, **settings: str) -> Iterator[Process]:
+    """A server that answers; `settings` of a gateway by their names in the environment, where they are not the
+    defaults."""
     port = free_port()
-    module, *arguments = command or ("sqlhttp_gateway", "serve")
     variables = environment(DATABASE_URL=database.url, **settings)
-    with Process(name, python(module, *arguments, "--port", str(port)), environment=variables, port=port) as server:
+    with Process(name, command(port), environment=variables, port=port) as server:
         server.wait_until_listening()
         yield server
 
 
 @contextmanager
-def running_stage() -> Iterator[Stage]:
-    """Everything for the length of the block; ended in reverse order, whatever ends the block."""
+def running_stage(others: Iterable[str] = ()) -> Iterator[Stage]:
+    """Everything for the length of the block; ended in reverse order, whatever ends the block.
+
+    `others` are the ASGI servers that are not the gateway's own, as far as they are installed.
+    """
     with ExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="sqlhttp-bench-")))
         ground = running.enter_context(running_ground())
@@ -120,22 +130,28 @@ def running_stage() -> Iterator[Stage]:
         servers: dict[str, Process] = {}
         door = replace(database, host="127.0.0.1", port=free_port())
 
-        def serve(name: str, *command: str, **settings: str) -> None:
-            servers[name] = running.enter_context(serving(name, database, *command, **settings))
+        def serve(name: str, command: Command = gateway_itself, **settings: str) -> None:
+            servers[name] = running.enter_context(serving(name, database, command, **settings))
+
+        def peer(*arguments: str) -> Command:
+            return lambda port: python("tests.bench.peers", *arguments, "--port", str(port))
 
         serve("gateway", SQLHTTP_LISTEN__POSTGRES=str(door.port))
         pooler_url = running.enter_context(pgbouncer(database, size=10)).url if PROGRAM is not None else None
         stage = Stage(ground.postgres, database, servers, door, ground.loader, pooler_url)
-        answer = stage.ask("gateway", WORKLOADS["key"].neon_bodies[0])
-        Path(folder, "answer.json").write_bytes(answer)
-        serve("constant", "tests.bench.peers", "constant", "--body", str(folder / "answer.json"))
-        serve("plain", "tests.bench.peers", "plain")
-        serve("asyncpg", "tests.bench.peers", "asyncpg")
+        body = Path(folder, "answer.json")
+        body.write_bytes(stage.ask("gateway", WORKLOADS["key"].neon_bodies[0]))
+        serve("constant", peer("constant", "--body", str(body)))
+        serve("plain", peer("plain"))
+        serve("asyncpg", peer("asyncpg"))
         serve("with the cache")  # the one that keeps no answer is not slowed by those who do
         serve("two workers", SQLHTTP_LISTEN__WORKERS="2")
-        if GRANIAN is not None:
-            arguments = ["--interface", "asgi", "--factory", "--loop", "uvloop", "--workers", "1", "--no-ws"]
-            serve("granian", "granian", *arguments, "--host", "127.0.0.1", "tests.bench.peers:gateway")
+        for other in others:
+            if is_installed(other):
+                serve(other, partial(command, other))
+                application = "tests.bench.peers:constant_of_environment"
+                constant = partial(command, other, application=application)
+                serve(f"constant, {other}", constant, BENCH_BODY=str(body))
         yield stage
 
 

@@ -13,6 +13,7 @@ from tests.bench.loads import WRK, wrk
 from tests.bench.measure import Run, Sample, family_cpu_seconds
 from tests.bench.stage import Stage
 from tests.bench.workloads import WORKLOADS, Workload
+from tests.support.other_servers import OTHERS
 
 Subject = Callable[[Stage, Workload, int, float], Sample]
 
@@ -108,7 +109,8 @@ SUBJECTS: dict[str, Subject] = {
     "plain": partial(_served, "plain"),
     "with the cache": partial(_served, "with the cache"),
     "two workers": partial(_served, "two workers"),
-    "granian": partial(_served, "granian"),
+    **{name: partial(_served, name) for name in OTHERS},
+    **{f"constant, {name}": partial(_served, f"constant, {name}") for name in OTHERS},
     "asyncpg in C": partial(_served, "asyncpg"),
     # Asked by the loader, one process for all of these.
     "gateway, kept": _by_loader,
