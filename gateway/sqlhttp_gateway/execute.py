@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from sqlhttp_gateway.errors import ClaimsFailed, ConnectionBroken, GatewayError, PostgresError, ResponseTooLarge
 from sqlhttp_gateway.model import Allowance, Batch, Options, Prologue, Result, Statement, TransactionOptions
+from sqlhttp_gateway.neon.arriving import READINGS
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.positions import Positions
 from sqlhttp_gateway.pools.scrub import INSIDE, ROLLBACK
@@ -137,7 +138,7 @@ async def _attempt(
     if isinstance(request, Statement) and prologue is None:
         texts: Sequence[Statement] = (request,)
         plain = is_plain(request)
-        count_names = not _is_array_mode(request, options)
+        modes = {_is_array_mode(request, options)}
     else:
         asked = request.statements if isinstance(request, Batch) else (request,)
         # Told by Postgres it would be too late: all of the batch is on its way then, its COMMIT included.
@@ -146,7 +147,8 @@ async def _attempt(
         ahead = len(before)
         texts = (*before, *asked, Statement(_COMMIT))
         plain = False
-        count_names = not all(_is_array_mode(statement, options) for statement in asked)
+        modes = {_is_array_mode(statement, options) for statement in asked}
+    count_names = False in modes
     head = parts = [statements.take_closing()]
     new: list[tuple[str, bytes]] = []
     cached: list[bool] = []
@@ -183,6 +185,8 @@ async def _attempt(
             behind=positions.asks_behind and plain,
         )
         positions.surround(exchange, head, parts, statements, in_transaction=len(texts) > 1)
+    if len(modes) == 1:
+        exchange.reading = READINGS[not count_names, options.raw_text]
     try:
         await lease.run(
             b"".join(head),
@@ -255,6 +259,7 @@ def start_plain(
         parse = encode_parse(name, text.encode())
     frames = b"".join((statements.take_closing(), parse, encode_bind(name, params), DESCRIBE_AND_EXECUTE, SYNC))
     exchange = Exchange(max_bytes=limits.max_bytes, count_names=not array_mode)
+    exchange.reading = READINGS[array_mode, True]
     started = Plain(exchange, name, prepared)
     lease.start(frames, exchange, then, timeout=limits.statement_timeout, scrub_behind=True)
     return started

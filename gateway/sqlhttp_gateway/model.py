@@ -3,10 +3,11 @@
 Text that goes to or comes from Postgres is bytes here, in UTF-8, exactly as it is on the wire.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from math import ceil
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 
 class Statement(NamedTuple):  # like Result made for every request, at half the price of a frozen dataclass
@@ -98,18 +99,36 @@ class Bookmark(NamedTuple):
         return self[:2] == other[:2] and self.position >= other.position
 
 
+class RowReader(Protocol):
+    """Whoever makes of many rows what is wanted of them while they arrive, so that they need not be kept."""
+
+    def read(self, data: bytes, start: int) -> tuple[int, int]:
+        """How many whole rows it took from `start` on, where a DataRow begins, and where they end. It may take none."""
+
+    def keep(self, rows: bytes, count: int) -> None:
+        """Take these whole DataRow messages, which `read` did not."""
+
+    def json(self) -> "list[bytes | memoryview]":
+        """All rows as a JSON array, in pieces."""
+
+
+ReadRows = Callable[[bytes], RowReader | None]
+"""Begins to read rows, given the body of their RowDescription; None where they had better be kept."""
+
+
 class Result(NamedTuple):
     """One statement's answer, still in Postgres's own bytes.
 
     `description` is the body of RowDescription, or None for a statement that returns no rows. `rows` is a run of
     whole DataRow messages, each with its tag and length; `row_count` is how many. `tag` is the text of
-    CommandComplete, None after an empty query.
+    CommandComplete, None after an empty query. Rows that were `read` as they arrived are not in `rows`.
     """
 
     description: bytes | None
     rows: bytes
     row_count: int
     tag: bytes | None
+    read: RowReader | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,29 @@ def test_batch_that_is_large_both_ways_does_not_get_stuck(program: Program) -> N
     }
 
 
+@pytest.mark.parametrize("array_mode", [True, False])
+@pytest.mark.parametrize("raw", [True, False])
+def test_many_rows_are_what_few_rows_at_a_time_are(program: Program, array_mode: bool, raw: bool) -> None:
+    """Many are read as they arrive, few when all are there."""
+    text = (
+        "SELECT n, n * 1.5 AS half, n % 3 = 0 AS third, CASE WHEN n % 5 > 0 THEN 'größe \"' || n END AS name, "
+        "ARRAY['a', 'n' || n] AS tags, jsonb_build_object('n', n, 'none', NULL) AS data "
+        "FROM generate_series($1::int, $2::int) AS n ORDER BY n"
+    )
+    headers = {"Neon-Array-Mode": str(array_mode).lower(), "Neon-Raw-Text-Output": str(raw).lower()}
+    few = [program.ask(text, at, at + 199, headers=headers) for at in range(1, 4001, 200)]
+    many = program.ask(text, 1, 4000, headers=headers)
+    assert (many["fields"], many["rowCount"]) == (few[0]["fields"], 4000)
+    assert many["rows"] == [row for answer in few for row in answer["rows"]]
+    twice = program.post({"queries": [{"query": text, "params": [1, 4000]}] * 2}, headers=headers).json()["results"]
+    assert [result["rows"] for result in twice] == [many["rows"]] * 2
+
+
+def test_error_behind_many_rows_is_the_answer(program: Program) -> None:
+    response = program.post({"query": "SELECT repeat('x', 99), 1 / (5000 - n) FROM generate_series(1, 9999) AS n"})
+    assert (response.status_code, response.json()["code"]) == (400, "22012")
+
+
 async def test_many_at_once_each_get_their_own_answer(start_program: Callable[..., Program]) -> None:
     program = start_program(pool={"max_size": 4, "wait_timeout": 60})
 

@@ -28,6 +28,9 @@ def encode_result(result: Result, options: Options, *, array_mode: bool, array_t
         RemoteProtocolError: the description or the rows are malformed.
     """
     described = _NO_FIELDS if result.description is None else describe(result.description)
+    if result.read is not None:
+        pieces = result.read.json()
+        return b"".join((b'{"fields":', described.json, b',"rows":', *pieces, _tail(result.tag, array_mode)))
     converters: Sequence[Converter | None] | None = None
     if not options.raw_text:
         converters = described.converters

@@ -82,7 +82,7 @@ def encode_rows_walking(
     """`encode_rows`, field by field."""
     walked: Sequence[Row] = walk_rows(rows, row_count, columns=len(names))
     if converters is not None:
-        walked = _converted(walked, converters, null=None)
+        walked = converted(walked, converters, null=None)
     if array_mode:
         return orjson.dumps(walked)
     real_names = [name.encode("latin-1").decode() for name in names]
@@ -205,7 +205,7 @@ def _encode_found(
     array_mode: bool,
 ) -> bytes | None:
     if converters is not None:
-        found = _converted(found, converters, null=_NULL_GUISE)
+        found = converted(found, converters, null=_NULL_GUISE)
     if not array_mode:
         found = [dict(zip(names, row)) for row in found]  # noqa: B905  the pattern has counted the columns
     encoded = orjson.dumps(found)
@@ -221,8 +221,12 @@ def _encode_found(
     return encoded
 
 
-def _converted(rows: Sequence[Row], converters: Sequence[Converter | None], *, null: str | None) -> list[Row]:
-    """The rows with every column that has a converter sent through it, column by column."""
+def converted(rows: Sequence[Row], converters: Sequence[Converter | None], *, null: str | None) -> list[Row]:
+    """The rows with every column that has a converter sent through it, column by column; `null` is NULL's text.
+
+    Raises:
+        ResultUnreadable: a text is not what its type looks like.
+    """
     if not rows or not converters:
         return list(rows)  # nothing can be turned into columns and back where either is missing
     columns: list[Sequence[Any]] = list(zip(*rows, strict=True))

@@ -9,6 +9,7 @@ good; in whatever other way it comes, the lease reads it as it reads everything.
 from collections.abc import Callable, Sequence
 
 from sqlhttp_gateway.model import Result
+from sqlhttp_gateway.neon.arriving import READINGS
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.scrub import BEHIND_ONE, BEHIND_ONE_LOOKING
 from sqlhttp_gateway.pools.statements import Prepared
@@ -71,6 +72,7 @@ class Single:
     def unfold(self) -> None:
         """Have the lease read what is still to come."""
         self.exchange = Exchange(max_bytes=self._max_bytes, count_names=self._count_names)
+        self.exchange.reading = READINGS[not self._count_names, True]
         then, self._then = self._then, None
         assert then is not None
         self._lease.read_on(self.exchange, then)

@@ -3,7 +3,7 @@
 An exchange is one write that ends in Sync (or is a simple query) and everything Postgres answers to it. What was
 written is not known here, only how many steps were asked for and which of them named a new prepared statement. Rows
 are not taken apart: a Result keeps the DataRow messages as they came, so that reading a row costs one look at its
-length.
+length. Of many rows even that is much: those are left to whoever `reading` names, as they come.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from sqlhttp_gateway.errors import (
     ResponseTooLarge,
     UnsupportedStatement,
 )
-from sqlhttp_gateway.model import Result
+from sqlhttp_gateway.model import ReadRows, Result, RowReader
 from sqlhttp_gateway.wire.backend import decode_error
 
 _INT32_AT = Struct("!i").unpack_from
@@ -51,6 +51,8 @@ IDLE = ord("I")
 """Transaction status of a ReadyForQuery outside a transaction."""
 
 _READY_LENGTH = 5
+_MANY = 65_536
+"""Bytes of rows from which on it pays to read them as they come: chunks have been large, and more of them follow."""
 _COLUMN_BYTES = 100
 """What an answer in JSON says of a column beyond what RowDescription has."""
 _RESULT_BYTES = 75
@@ -103,6 +105,11 @@ class Exchange:
     parameters: Sequence[bytes] = ()
     """Bodies of ParameterStatus messages."""
     _description: bytes | None = None
+    reading: ReadRows | None = None
+    """What begins to read the rows of a result of which many come; None keeps all rows as they come."""
+    _begin_reading: ReadRows | None = None
+    _reader: RowReader | None = None
+    _kept = 0
     _row_count = 0
     _row_overhead = 0
     _missing = 0
@@ -122,6 +129,7 @@ class Exchange:
         if self.error is None:
             self.error = error
         self._rows.clear()
+        self._reader = self._begin_reading = None
 
     def receive(self, data: bytes) -> bytes | None:
         """Take what Postgres sent. None: more is needed; else the exchange is over and these bytes came after it.
@@ -178,7 +186,10 @@ class Exchange:
 
     def _take_rows(self, data: bytes, start: int, end: int) -> int:
         """Keep the run of whole rows from `start` on; answer where it ends."""
-        position, count = start, 0
+        position, count, reader = start, 0, self._reader
+        if reader is not None:
+            count, position = reader.read(data, start)
+        walked, read = position, count
         while end - position >= 5 and data[position] == DATA_ROW:
             following = position + 1 + _INT32_AT(data, position + 1)[0]
             if following <= position + 4:
@@ -196,9 +207,24 @@ class Exchange:
             if 0 < self._max_bytes < self.bytes_received:
                 self._refuse_size()
             elif count:
-                self._rows.append(data[start:position])
                 self._row_count += count
+                if reader is None:
+                    self._rows.append(data[start:position])
+                    self._kept += position - start
+                    if self._begin_reading is not None and self._kept >= _MANY:
+                        self._read_from_here(self._begin_reading)
+                elif count > read:
+                    reader.keep(data[walked:position], count - read)
         return position
+
+    def _read_from_here(self, begin: ReadRows) -> None:
+        """Have the rows that were kept read, and those that follow as they come."""
+        self._begin_reading = None
+        assert self._description is not None
+        self._reader = begin(self._description)
+        if self._reader is not None:
+            self._reader.keep(b"".join(self._rows), self._row_count)
+            self._rows.clear()
 
     def _refuse_size(self) -> None:
         self.refuse(ResponseTooLarge(f"response is too large (max is {self._max_bytes} bytes)"))
@@ -212,6 +238,8 @@ class Exchange:
             self._count(end - start + _COLUMN_BYTES * columns)
             self._description = data[start:end] if self.error is None else None
             self._row_overhead = row_overhead(end - start, columns, count_names=self._count_names)
+            if self.error is None:
+                self._begin_reading = self.reading
         elif tag == COMMAND_COMPLETE:
             self._finish(data[start : end - 1])
         elif tag == PARSE_COMPLETE:
@@ -244,8 +272,9 @@ class Exchange:
         self._count(_RESULT_BYTES)
         rows = self._rows
         whole = rows[0] if len(rows) == 1 else b"".join(rows)
-        self.results.append(Result(self._description, whole, self._row_count, tag))
-        self._description = None
+        self.results.append(Result(self._description, whole, self._row_count, tag, self._reader))
+        self._description = self._reader = self._begin_reading = None
         self._rows = []
+        self._kept = 0
         self._row_count = 0
         self._row_overhead = 0

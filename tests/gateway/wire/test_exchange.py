@@ -137,6 +137,121 @@ def test_pieces_of_any_size_are_the_same_as_at_once(stream: bytes, cuts: list[in
         assert seen(pieces) == seen(whole)
 
 
+# ── many rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Counting:
+    """Reads what a real reader would, and remembers who gave it what."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.rows = b""
+        self.read_at: list[int] = []
+        self.kept: list[int] = []
+
+    def read(self, data: bytes, start: int) -> tuple[int, int]:
+        count, position = 0, start
+        while data[position : position + 1] == b"D" and len(data) >= position + 5:
+            following = position + 1 + int.from_bytes(data[position + 1 : position + 5])
+            if following >= len(data):
+                break  # as for a real one the last row of a chunk is never sure to be whole
+            position, count = following, count + 1
+        self.rows += data[start:position]
+        self.read_at.append(count)
+        return count, position
+
+    def keep(self, rows: bytes, count: int) -> None:
+        self.rows += rows
+        self.kept.append(count)
+
+    def json(self) -> list[bytes | memoryview]:
+        return [self.rows]
+
+
+ROW = data_row([b"x" * 1000, None])
+MANY_ROWS = ROW * 200
+MANY = b"C\0\0\0\x0fSELECT 200\0"
+
+
+def read_many(stream: bytes, *, size: int = 10_000, max_bytes: int = 0) -> Exchange:
+    exchange = Exchange(max_bytes=max_bytes)
+    exchange.reading = Counting
+    for start in range(0, len(stream), size):
+        assert (exchange.receive(stream[start : start + size]) is None) == (start + size < len(stream))
+    return exchange
+
+
+def reader_of(result: Result) -> Counting:
+    assert isinstance(result.read, Counting)
+    return result.read
+
+
+def test_few_rows_are_kept_as_they_came() -> None:
+    exchange = read_many(BOUND + COLUMNS + ROW * 50 + MANY + READY)
+    assert exchange.results == [Result(description("a", "b"), ROW * 50, 50, b"SELECT 200")]
+
+
+def test_many_rows_are_read_as_they_come() -> None:
+    [result] = read_many(BOUND + COLUMNS + MANY_ROWS + MANY + READY).results
+    assert (result.rows, result.row_count) == (b"", 200)
+    reader = reader_of(result)
+    assert reader.body == description("a", "b")
+    assert reader.rows == MANY_ROWS
+    # First those that were kept until it was clear that they are many; then from each chunk what it did not find.
+    assert 60 <= reader.kept[0] <= 80
+    assert set(reader.kept[1:]) <= {1}
+    assert min(reader.read_at[:-1]) >= 8
+
+
+def test_each_statement_of_a_batch_has_a_reader_of_its_own_if_it_has_many_rows() -> None:
+    columns = message(b"T", description("c"))
+    first, second, third = read_many(
+        COLUMNS + MANY_ROWS + MANY + columns + ROWS + SELECT_2 + columns + MANY_ROWS + MANY + READY
+    ).results
+    assert reader_of(first).body == description("a", "b")
+    assert (second.rows, second.read) == (ROWS, None)
+    assert reader_of(third).body == description("c")
+    assert reader_of(third).rows == reader_of(first).rows == MANY_ROWS
+
+
+def test_rows_that_nobody_wants_to_read_are_kept() -> None:
+    exchange = Exchange()
+    exchange.reading = lambda body: None
+    assert exchange.receive(BOUND + COLUMNS + MANY_ROWS + MANY + READY) == b""
+    assert exchange.results == [Result(description("a", "b"), MANY_ROWS, 200, b"SELECT 200")]
+
+
+def test_what_comes_between_rows_is_seen_while_they_are_read() -> None:
+    exchange = read_many(BOUND + COLUMNS + MANY_ROWS + NOTICE + PARAMETER + MANY_ROWS + MANY + READY)
+    assert reader_of(exchange.results[0]).rows == MANY_ROWS * 2
+    assert exchange.results[0].row_count == 400
+    assert exchange.parameters == [b"TimeZone\0UTC\0"]
+
+
+def test_error_behind_many_rows_is_the_outcome() -> None:
+    exchange = read_many(BOUND + COLUMNS + MANY_ROWS + DIVISION + READY)
+    assert isinstance(exchange.error, PostgresError)
+    assert exchange.results == []
+
+
+def test_size_of_rows_that_are_read_is_bounded_as_that_of_others() -> None:
+    stream = BOUND + COLUMNS + MANY_ROWS + MANY + READY
+    plain = Exchange()
+    plain.receive(stream)
+    assert read_many(stream, max_bytes=plain.bytes_received).error is None
+    exchange = read_many(stream, max_bytes=plain.bytes_received - 1)
+    assert isinstance(exchange.error, ResponseTooLarge)
+    assert exchange.status == IDLE
+    assert all(result.read is None and not result.rows for result in exchange.results)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000, 65_536, 1 << 20])
+def test_many_rows_are_the_same_in_pieces_of_any_size(size: int) -> None:
+    exchange = read_many(BOUND + COLUMNS + ROW * 80 + NOTICE + SECOND_ROW * 9 + MANY + READY, size=size)
+    assert reader_of(exchange.results[0]).rows == ROW * 80 + SECOND_ROW * 9
+    assert exchange.results[0].row_count == 89
+
+
 # ── errors ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
