@@ -55,28 +55,24 @@ async def test_one_key_in_a_loop_does_not_starve_another(database: Database) -> 
     """Five hundred at once of one key before four connections; the other's request waits for a handful of theirs."""
     async with place(database, {}, {}, pool={"max_size": 4, "wait_timeout": 30, "max_waiting": 1000}) as here:
         is_over = False
-        crowd_waits: list[float] = []
-        clock = asyncio.get_running_loop().time
+        answered = 0
 
         async def loop() -> None:
+            nonlocal answered
             while not is_over:
-                began = clock()
                 assert await here.status(0, {"query": "SELECT pg_sleep(0.002)"}) == 200
-                crowd_waits.append(clock() - began)
+                answered += 1
 
         crowd = [asyncio.create_task(loop()) for _ in range(500)]
-        await until(lambda: here.waiting > 450 and len(crowd_waits) > 500)
-        waits = []
+        await until(lambda: here.waiting > 450 and answered > 500)
+        overtaken_by = []
         for _ in range(5):
-            began = clock()
+            before = answered
             assert await here.status(1) == 200
-            waits.append(clock() - began)
-            await asyncio.sleep(0.1)
+            overtaken_by.append(answered - before)
         is_over = True
         await asyncio.gather(*crowd)
-        typical = sorted(crowd_waits)[len(crowd_waits) // 2]
-        print(f"\nthe crowd's requests took {typical:.3f} s, the other key's {max(waits):.3f} s at most")
-        assert max(waits) < typical / 5
+        assert max(overtaken_by) < 50, "standing behind all of them would be some 500"
 
 
 async def test_line_that_a_crowd_has_filled_has_room_for_another_key(database: Database) -> None:

@@ -3,8 +3,6 @@
 A replica knows the addresses of all and follows whichever is the primary, as a fleet behind a failover manager does.
 """
 
-import os
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -13,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sqlhttp_gateway.embedded import PrivatePostgres
-from tests.support.cluster import FAST, PASSWORD, Cluster, Database
+from tests.support.cluster import FAST, PASSWORD, Cluster, Database, copy_data, initial_data
 from tests.support.gateway import free_port
 
 _PATIENCE = 20.0
@@ -86,26 +84,13 @@ def running_fleet(replicas: int = 2, options: Mapping[str, str] | None = None) -
             }
             server = PrivatePostgres(home, PASSWORD, options=options_here)
             server.port = port
-            if number == 0:
-                # Made once, and copied while it does not run.
-                server.start()
-                server.stop()
-            else:
-                _copy(Path(folder, "0", "postgres"), home / "postgres")
-            servers.append(server)
-        for server in servers:
-            running.enter_context(server)
-        fleet = Fleet(tuple(map(Cluster, servers)))
+            copy_data(initial_data(), server.data)  # all of one origin, as streaming needs
+            if number:
+                (server.data / "standby.signal").touch()
+            servers.append(Cluster(server))
+        for started in servers:
+            running.callback(started.crash)  # nobody wants the data, so nobody need write them down
+            started.start()
+        fleet = Fleet(tuple(servers))
         fleet.wait_replayed()
         yield fleet
-
-
-def _copy(source: Path, destination: Path) -> None:
-    """A standby's data from a stopped server's, with the same owner."""
-    destination.parent.mkdir(mode=0o700)
-    shutil.copytree(source, destination)
-    (destination / "standby.signal").touch()
-    owner = source.stat()
-    destination.chmod(0o700)
-    for path in (destination, *destination.rglob("*")):
-        os.chown(path, owner.st_uid, owner.st_gid)

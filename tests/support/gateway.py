@@ -3,7 +3,9 @@
 Both listen on a free port of 127.0.0.1 and are set up as production is, by `serve`.
 """
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -24,6 +26,9 @@ from sqlhttp_gateway.settings import Settings, load_settings
 from sqlhttp_gateway.sockets import Sockets, address, bind_all
 
 READY_TIMEOUT = 20.0  # seconds; a start takes a few tenths of one
+
+_chance = random.SystemRandom()
+"""What seeds the tests' chance must not make two processes choose alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +174,9 @@ def answers(url: str) -> bool:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody had a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 that nobody has, from a range in which the kernel gives none to whoever just connects."""
+    while True:
+        port = _chance.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

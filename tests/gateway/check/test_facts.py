@@ -1,10 +1,5 @@
-import os
-import shutil
 import socket
-import subprocess
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,8 +8,7 @@ from sqlhttp_gateway.pools.targets import Targets
 from sqlhttp_gateway.settings import load_settings
 from tests.support.cluster import Cluster, Database
 from tests.support.gateway import free_port
-
-PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+from tests.support.pgbouncer import PROGRAM, pgbouncer
 
 
 async def looked(url: str) -> Facts:
@@ -91,51 +85,12 @@ async def test_server_that_does_not_answer_is_a_fact(port: str) -> None:
 
 
 @pytest.fixture
-def pooler(database: Database, tmp_path: Path) -> Iterator[str]:
+def pooler(database: Database) -> Iterator[str]:
     """The database behind a PgBouncer in transaction mode: its connection string."""
-    if PGBOUNCER is None:
+    if PROGRAM is None:
         pytest.skip("PgBouncer is not installed")
-    port = free_port()
-    (tmp_path / "users.txt").write_text(f'"{database.role}" "{database.password}"\n')
-    (tmp_path / "pgbouncer.ini").write_text(
-        f"[databases]\n{database.name} = host={database.host} port={database.port}\n"
-        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = scram-sha-256\n"
-        f"auth_file = {tmp_path}/users.txt\npool_mode = transaction\nlogfile = {tmp_path}/log\n"
-    )
-    command = [PGBOUNCER, str(tmp_path / "pgbouncer.ini")]
-    try:
-        running = subprocess.Popen(
-            [*command, "-u", "nobody"] if _is_root(tmp_path) else command, stderr=subprocess.DEVNULL
-        )
-    except OSError:
-        pytest.skip("PgBouncer cannot be started")
-    try:
-        _wait_for(port)
-        yield f"postgres://{database.role}:{database.password}@127.0.0.1:{port}/{database.name}"
-    finally:
-        running.terminate()
-        running.wait(10)
-
-
-def _is_root(folder: Path) -> bool:
-    """PgBouncer refuses to be root; then its folder must be open to the user it becomes."""
-    if os.getuid():
-        return False
-    for path in (folder, *folder.parents[:2]):  # pytest's own, up to the system's folder for temporary files
-        path.chmod(0o755)
-    folder.chmod(0o777)
-    return True
-
-
-def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            assert time.monotonic() < deadline, "PgBouncer did not start"
-            time.sleep(0.05)
+    with pgbouncer(database, size=5) as before:
+        yield before.url
 
 
 async def test_pooler_in_between_is_noticed_with_and_without_the_connection_string_saying_so(pooler: str) -> None:

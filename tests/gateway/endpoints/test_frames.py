@@ -51,6 +51,7 @@ def test_whole_message_is_read(size: int) -> None:
         bytes([0xC2]) + sent(b"with a reserved bit")[1:],
         sent(b"begins", fin=False),
     ],
+    ids=["text", "ping", "close", "not masked", "reserved bit", "begins"],  # a mask is another one each time
 )
 def test_what_is_not_plain_is_for_somebody_else(raw: bytes) -> None:
     assert Frames().receive(raw) == [Frame(raw, None)]

@@ -1,6 +1,7 @@
 """The choice of a server, without any."""
 
 from collections import Counter
+from random import Random
 from typing import Any
 
 import pytest
@@ -56,6 +57,24 @@ def test_equals_take_turns() -> None:
         loads[server].chosen = turn
         counts[server] += 1
     assert counts == {"r1": 50, "r2": 50}
+
+
+def test_those_of_many_at_once_are_spread_evenly_wherever_they_end_in_between() -> None:
+    loads = {"p": Load(), "r1": Load(), "r2": Load()}
+    counts: Counter[str] = Counter()
+    under_way: list[str] = []
+    chance = Random(1)
+    for turn in range(1, 301):
+        while len(under_way) >= 6:
+            loads[under_way.pop(chance.randrange(6))].outstanding -= 1
+        server = choose(ALL, loads, reads=True, max_lag=0.0, now=0.0).server
+        assert server is not None
+        loads[server].chosen = turn
+        loads[server].outstanding += 1
+        under_way.append(server)
+        counts[server] += 1
+    assert set(counts) == {"r1", "r2"}
+    assert max(counts.values()) <= 165, counts
 
 
 def test_far_replica_gets_reads_only_when_the_near_one_is_busy() -> None:
