@@ -30,6 +30,25 @@ async def test_statement_ends_when_its_program_hangs_up(
     assert program.value("SELECT pg_backend_pid()") == backend, "Postgres confirmed, so the connection is kept"
 
 
+async def test_statement_ends_when_its_program_hangs_up_that_has_sent_more_requests_ahead(
+    start_program: Callable[..., Program], database: Database
+) -> None:
+    """The server then has to end the one that runs, not the one that came last."""
+    program = start_program(pool={"max_size": 1})
+    program.ask("CREATE TABLE kept (i int)")
+    async with watching(database) as watch:
+        for kept in (False, True):
+            request = await begin(program, {"query": "SELECT pg_sleep(60)"}, kept=kept)
+            await watch.until(1, SLEEPING)
+            for _ in range(3):
+                await request.send_ahead(program, {"query": "INSERT INTO kept VALUES (1)"})
+            began = time.monotonic()
+            await request.hang_up()
+            await watch.until(0, SLEEPING)
+            assert time.monotonic() - began < 1.0
+    assert program.rows("SELECT i FROM kept") == []
+
+
 async def test_insert_of_a_program_that_hung_up_is_not_there(
     start_program: Callable[..., Program], database: Database
 ) -> None:

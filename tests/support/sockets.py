@@ -52,6 +52,12 @@ class Request:
             body = await self._reader.readexactly(int(headers["content-length"]))
         return Answer(int(first.split(" ")[1]), headers, body)
 
+    async def send_ahead(self, program: Program, body: object) -> None:
+        """Another request on the same connection, before this one is answered."""
+        content = json.dumps(body).encode()
+        self._writer.write(_head(program, len(content), raw=False) + content)
+        await self._writer.drain()
+
     async def hang_up(self) -> None:
         """Close the connection, whatever is under way."""
         self._writer.transport.abort()
@@ -68,18 +74,21 @@ async def begin(program: Program, body: object, *, cut: int | None = None, kept:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     where = urlsplit(program.endpoint)
     reader, writer = await asyncio.open_connection(where.hostname, where.port)
-    head = (
-        f"POST /sql HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Length: {len(content)}\r\n"
-        f"Neon-Connection-String: {program.connection_string}\r\nNeon-Array-Mode: true\r\n"
-        f"Neon-Raw-Text-Output: {json.dumps(kept)}\r\n\r\n"
-    )
     request = Request(reader, writer)
     if kept:
-        writer.write(head.replace(f"Length: {len(content)}", "Length: 20").encode() + b'{"query":"SELECT 1"}')
+        writer.write(_head(program, 20, raw=True) + b'{"query":"SELECT 1"}')
         await request.response()
-    writer.write(head.encode() + content[:cut])
+    writer.write(_head(program, len(content), raw=kept) + content[:cut])
     await writer.drain()
     return request
+
+
+def _head(program: Program, length: int, *, raw: bool) -> bytes:
+    return (
+        f"POST /sql HTTP/1.1\r\nHost: {urlsplit(program.endpoint).netloc}\r\nContent-Length: {length}\r\n"
+        f"Neon-Connection-String: {program.connection_string}\r\nNeon-Array-Mode: true\r\n"
+        f"Neon-Raw-Text-Output: {json.dumps(raw)}\r\n\r\n"
+    ).encode()
 
 
 async def post(program: Program, body: object) -> Answer:

@@ -20,6 +20,8 @@ MOST_HEADERS = 200
 """Headers of one request; Apache takes 100, Node 2,000."""
 _FRAMING = 8
 """Bytes of framing that chunks may have for each byte of the body: the smallest chunk has five around its one."""
+_READ_AHEAD = 8
+"""Requests that may stand in line until the program is not read from any more."""
 _SLICE = 16_384
 """Bytes that are read at once: a request that stands in line takes eighty times what it takes on the wire."""
 _GOODBYE = 1.0
@@ -93,6 +95,10 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait_no_more()
         super().connection_lost(exc)
+        current = self._current
+        if current is not None and not current.response_complete:
+            current.disconnected = True  # uvicorn tells the request that came last, and no other
+            current.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         """As uvicorn's, with a refusal that keeps its place behind the answers before it."""
@@ -146,6 +152,8 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         super().on_headers_complete()
         self._has_head = True
+        if 0 < len(self.pipeline) <= _READ_AHEAD:
+            self.flow.resume_reading()  # or nobody would see that the program leaves while the one before runs
 
     def on_body(self, body: bytes) -> None:
         self._spare += (1 + _FRAMING) * len(body)

@@ -22,7 +22,14 @@ from enum import Enum, auto
 from functools import cache
 from struct import pack
 
-from sqlhttp_gateway.errors import ClaimsFailed, GatewayError, PostgresError, RemoteProtocolError, StatementRefused
+from sqlhttp_gateway.errors import (
+    BadRequest,
+    ClaimsFailed,
+    GatewayError,
+    PostgresError,
+    RemoteProtocolError,
+    StatementRefused,
+)
 from sqlhttp_gateway.wire.backend import (
     decode_error,
     encode_error_response,
@@ -349,7 +356,10 @@ class Pipeline:
 
     def _go_on(self) -> None:
         self._requests.is_held = self._awaits_parameters or self._awaits_listen
-        self._requests.advance()
+        try:
+            self._requests.advance()
+        except BadRequest as error:  # in what had to wait until now: whoever calls has not done it
+            self._end(error)
 
     # ── what texts do (Texts of `requests`) ──────────────────────────────────────────────────────────────────────────
 

@@ -375,6 +375,19 @@ def test_malformed_message_ends_the_tunnel(data: bytes) -> None:
         attached(a_tunnel(max_message=100_000)).receive_frontend(data)
 
 
+def test_malformed_message_behind_one_that_waited_for_a_backend_ends_the_tunnel_when_there_is_one() -> None:
+    """Whoever brings the backend has done nothing wrong, and is told nothing."""
+    tunnel = logged_in()
+    tunnel.receive_frontend(query("SELECT 1") + b"\xff\0\0\0\x04")
+    assert tunnel.needs_backend
+    tunnel.attach(a_backend())
+    assert tunnel.to_backend() == query("SELECT 1")
+    [failed] = [event for event in events(tunnel) if isinstance(event, Failed)]
+    assert isinstance(failed.error, BadRequest)
+    assert b"invalid frontend message type 255" in tunnel.to_frontend()
+    assert tunnel.is_terminated
+
+
 @pytest.mark.parametrize("data", [PARSE_COMPLETE, ready()[:1] + b"\0\0\0\x03I", command_complete("SELECT 1"), COPY_IN])
 def test_answer_that_nobody_asked_for_ends_the_tunnel(data: bytes) -> None:
     with pytest.raises(RemoteProtocolError):
