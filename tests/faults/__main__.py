@@ -47,7 +47,7 @@ def table(report: Report) -> str:
     """The report for people."""
     lines = [f"seed {report.seed}, {report.episodes} episodes in {report.seconds:.0f} s", ""]
     for (name, outcome), count in sorted(report.outcomes.items()):
-        lines.append(f"  {name:<14}{outcome:<10}{count:>8}")
+        lines.append(f"  {name:<14}{outcome:<20}{count:>8}")
     lines.append("")
     lines += [f"  {name:<24}{count:>8}" for name, count in sorted(report.troubles.items())]
     lines.append("")

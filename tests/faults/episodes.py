@@ -19,7 +19,7 @@ from websockets.exceptions import WebSocketException
 from sqlhttp import AsyncSql, Cache, NeonDbError, OutcomeUnknown, neon_async
 from sqlhttp_gateway.wire.frontend import EXECUTE, encode_bind, encode_parse, encode_query
 from tests.faults.grants import KEY, NAMES, NOTES, token
-from tests.faults.world import CANARY, World
+from tests.faults.world import CANARY, GUEST, World
 from tests.support.wire_program import TIMEOUT, SocketPipe, WireProgram, connected, extended, frame
 
 INSERT = "INSERT INTO written (tag, by) VALUES ($1, $2)"
@@ -135,7 +135,8 @@ async def leave_traces(caller: Caller) -> Outcome:
 
 async def hang_up(caller: Caller) -> Outcome:
     """A request of which some is sent, or whose answer is not waited for."""
-    body = json.dumps({"query": INSERT + " RETURNING pg_sleep(0.2)::text", "params": [caller.tag, CANARY]}).encode()
+    sleep = f" RETURNING pg_sleep({caller.luck.choice((0.2, 0.2, 5))})::text"
+    body = json.dumps({"query": INSERT + sleep, "params": [caller.tag, CANARY]}).encode()
     where = urlsplit(caller.world.gateway.sql)
     caller.world.ledger.expect([caller.tag])
     whole = _head(caller, len(body)) + body
@@ -335,6 +336,17 @@ async def stay(caller: Caller) -> Outcome:
     return outcome
 
 
+async def visit(caller: Caller) -> Outcome:
+    """A role that is there at times: whoever is let in is who they say."""
+    try:
+        [row] = await _as(caller, GUEST, f"{CANARY}-guest")("SELECT current_user AS who")
+    except NeonDbError as error:
+        return "unknown" if error.may_have_run else "refused"
+    if row["who"] != GUEST:
+        caller.world.ledger.strange.append(f"{caller.tag} came as a guest and was {row['who']}")
+    return "ok"
+
+
 def _as(caller: Caller, role: str, password: str) -> AsyncSql:
     url = caller.world.database.as_role(role, password).url
     return neon_async(url, endpoint=caller.world.gateway.sql, retry=None, timeout=TIMEOUT)
@@ -354,6 +366,7 @@ EPISODES: dict[str, tuple[int, Episode]] = {
     "key": (2, keyed),
     "token": (3, named),
     "cache": (2, cached),
+    "visit": (2, visit),
 }
 """By name: how often among the others, and what happens."""
 LONG: dict[str, tuple[int, Episode]] = {"stay": (1, stay)}

@@ -12,16 +12,18 @@ from sqlhttp import neon_async
 from tests.faults.episodes import EPISODES, LONG, Caller, Episode
 from tests.faults.flatness import Moment
 from tests.faults.grants import ROLES
+from tests.faults.leaving import LEAVING
 from tests.faults.ledger import Ledger
-from tests.faults.troubles import TROUBLES
+from tests.faults.troubles import OF_WORKERS, TROUBLES, Weighted
 from tests.faults.watcher import watching
-from tests.faults.world import CANARY, LISTENING, POOL, TOTAL, WATCH, World
+from tests.faults.world import CANARY, LISTENING, TOTAL, WATCH, World
 from tests.support.bad_network import Fault
 
 SETTLE = 5.0
 """Seconds after the last episode in which everything has to be as it was."""
 _WARM = 0.3
 """The part of the time after which memory should not grow any more: caches are full then."""
+_ALL = EPISODES | LEAVING
 _ZERO_AT_REST = ("sqlhttp_pool_connections{", "sqlhttp_pool_waiting{", "sqlhttp_leases_leaked", "sqlhttp_bugs")
 """What the names of metrics begin with that are 0 when nothing happens."""
 
@@ -64,15 +66,27 @@ class Report:
         return sum(self.outcomes.values())
 
 
-async def run(world: World, *, seed: int, episodes: int, seconds: float, pace: Pace = BRISK) -> Report:
-    """Let so many episodes happen, or as many as begin in so many seconds, and look at what they left."""
+async def run(
+    world: World,
+    *,
+    seed: int,
+    episodes: int,
+    seconds: float,
+    pace: Pace = BRISK,
+    troubles: Mapping[str, Weighted] | None = None,
+) -> Report:
+    """Let so many episodes happen, or as many as begin in so many seconds, and look at what they left.
+
+    Of `troubles` there are all where nothing else is said.
+    """
     report = Report(seed)
     luck = Random(seed)
     await _warm(world)
     descriptors, memory = world.descriptors(), world.memory()
     began = time.monotonic()
     async with watching(world) as seen:
-        troubling = asyncio.create_task(_trouble(world, Random(luck.random()), report, pace))
+        happening = _trouble(world, Random(luck.random()), report, pace, troubles or _troubles(world))
+        troubling = asyncio.create_task(happening)
         numbers = iter(range(episodes))
 
         async def call(own: Random) -> None:
@@ -83,7 +97,7 @@ async def run(world: World, *, seed: int, episodes: int, seconds: float, pace: P
                     return
                 if passed < seconds * _WARM:
                     memory = max(memory, world.memory())
-                await _episode(Caller(world, own, f"{seed}-{number}"), report, EPISODES)
+                await _episode(Caller(world, own, f"{seed}-{number}"), report, _ALL)
                 if pace.rest[1]:
                     await asyncio.sleep(own.uniform(*pace.rest))
 
@@ -112,8 +126,8 @@ async def run(world: World, *, seed: int, episodes: int, seconds: float, pace: P
         "descriptors before": descriptors,
         "descriptors after": world.descriptors(),
     }
-    if seen.most_of_callers > POOL + LISTENING:
-        report.faults.append(f"{seen.most_of_callers} backends of a pool whose bound is {POOL}")
+    if seen.most_of_callers > world.pool + LISTENING * world.workers:
+        report.faults.append(f"{seen.most_of_callers} backends of a pool whose bound is {world.pool}")
     if seen.most > TOTAL + WATCH:
         report.faults.append(f"{seen.most} backends, and the bound is {TOTAL + WATCH}")
     report.faults += world.ledger.faults(await present(world, f"{seed}-%"))
@@ -134,14 +148,18 @@ async def _episode(caller: Caller, report: Report, table: Mapping[str, tuple[int
     report.outcomes[name, outcome] = report.outcomes.get((name, outcome), 0) + 1
 
 
-async def _trouble(world: World, luck: Random, report: Report, pace: Pace) -> None:
+def _troubles(world: World) -> Mapping[str, Weighted]:
+    return TROUBLES if world.workers == 1 else TROUBLES | OF_WORKERS
+
+
+async def _trouble(world: World, luck: Random, report: Report, pace: Pace, troubles: Mapping[str, Weighted]) -> None:
     start = time.monotonic()
     while True:
         await asyncio.sleep(luck.uniform(*pace.peace))
         began = time.monotonic() - start
-        name = luck.choices(list(TROUBLES), [weight for weight, _ in TROUBLES.values()])[0]
+        name = luck.choices(list(troubles), [weight for weight, _ in troubles.values()])[0]
         try:
-            await TROUBLES[name][1](world, luck)
+            await troubles[name][1](world, luck)
         except Exception as error:
             report.faults.append(f"{name} could not be made: {error!r}")
         report.troubles[name] = report.troubles.get(name, 0) + 1
@@ -151,8 +169,8 @@ async def _trouble(world: World, luck: Random, report: Report, pace: Pace) -> No
 async def _warm(world: World) -> None:
     """Requests of every kind once, so that what is kept for all is there before the baseline is taken."""
     report = Report(0)
-    for name in EPISODES:
-        await EPISODES[name][1](Caller(world, Random(1), f"warm-{name}"))
+    for name in _ALL:
+        await _ALL[name][1](Caller(world, Random(1), f"warm-{name}"))
     await neon_async(world.database.url).close()
     world.ledger = Ledger()
     await _settle(world, report, 10**9)
@@ -197,7 +215,9 @@ async def _left(world: World, descriptors: int) -> list[str]:
         name, _, value = line.rpartition(" ")
         if not name.startswith(_ZERO_AT_REST) or 'state="idle"' in name:
             continue
-        allowed = LISTENING if 'role="postgres",state="leased"' in name else 0  # it hears what ends cached answers
+        allowed = (
+            LISTENING * world.workers if 'role="postgres",state="leased"' in name else 0
+        )  # it hears what ends cached answers
         if float(value) > allowed:
             left.append(f"{name} is {value}")
     if world.descriptors() > descriptors + TOTAL + 4:  # pooled connections that the baseline had not got yet

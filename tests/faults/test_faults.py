@@ -8,6 +8,7 @@ import pytest
 from tests.faults.killing import kill_again_and_again
 from tests.faults.ledger import Ledger
 from tests.faults.run import present, run
+from tests.faults.troubles import OF_WORKERS
 from tests.faults.world import CANARY, World, made
 
 SEED = 20
@@ -21,7 +22,7 @@ def world() -> Iterator[World]:
 
 def test_nothing_is_lost_doubled_mixed_up_or_left_behind_whatever_happens(world: World) -> None:
     report = asyncio.run(run(world, seed=SEED, episodes=10**9, seconds=8))
-    assert report.faults == []
+    assert report.faults == [], _unforeseen(world)
     assert sum(count for (_, outcome), count in report.outcomes.items() if outcome == "ok") > 50
     assert report.troubles
 
@@ -40,3 +41,20 @@ def test_secrets_are_in_no_log(world: World) -> None:
     assert log, "something was logged"
     assert CANARY not in log
     assert "Traceback" not in log
+
+
+def test_nothing_is_lost_or_left_behind_when_workers_are_killed_and_stopped() -> None:
+    with made(workers=2) as world:
+        report = asyncio.run(run(world, seed=SEED, episodes=10**9, seconds=8, troubles=OF_WORKERS))
+        assert report.faults == [], _unforeseen(world)
+        assert sum(report.troubles.values()) > 1
+        assert sum(count for (_, outcome), count in report.outcomes.items() if outcome == "ok") > 10
+        world.process.stop()
+        assert CANARY not in world.log.read_text()
+        assert "Traceback" not in world.log.read_text()
+
+
+def _unforeseen(world: World) -> str:
+    """What the gateway's log has of something that should not have happened."""
+    _, mark, rest = world.log.read_text().partition("Traceback")
+    return mark + rest[:5000]

@@ -1,15 +1,22 @@
 """What happens to Postgres, to the network and to the schema meanwhile, one at a time."""
 
 import asyncio
+import os
+import secrets
+import signal
+import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from random import Random
 
 import asyncpg
 
 from tests.faults.grants import ROLES
-from tests.faults.world import World
+from tests.faults.world import CANARY, GUEST, World
 from tests.support.bad_network import Fault, Kind, Way
 
+_PATIENCE = 60.0
+"""Seconds after which what has to come back is missed."""
 OURS = f"application_name = 'sqlhttp' OR usename IN {ROLES}"
 
 
@@ -104,21 +111,102 @@ async def crash(world: World, luck: Random) -> None:
     await asyncio.to_thread(world.cluster.start)
 
 
-async def _beside(world: World, sql: str) -> None:
+async def smart_stop(world: World, luck: Random) -> None:
+    """Postgres takes no more connections and waits for those that are there, which the gateway keeps; then it ends."""
+    os.kill(world.cluster.pid, signal.SIGTERM)
+    await asyncio.sleep(0.5 + luck.random())
+    await asyncio.to_thread(world.cluster.restart)
+
+
+async def silence(world: World, luck: Random) -> None:
+    """A server that accepts and never answers."""
+    await _meet(world, Fault(Kind.SWALLOW, luck.choice(list(Way))), 1 + luck.random())
+
+
+async def black_hole(world: World, luck: Random) -> None:
+    """A server that falls silent during log-in."""
+    await _meet(world, Fault(Kind.SWALLOW, luck.choice(list(Way)), luck.randrange(1, 500)), 1 + luck.random())
+
+
+async def full_backlog(world: World, luck: Random) -> None:
+    """A server that does not even accept, for a while."""
+    world.network.stop_accepting()
+    world.network.cut_all()
+    await asyncio.sleep(1 + luck.random())
+    world.network.accept_again()
+
+
+async def change_password(world: World, luck: Random) -> None:
+    """That of the role as which most come; who is on the way has the old one."""
+    password = f"{CANARY}-{secrets.token_hex(4)}"
+    if await _beside(world, f"ALTER ROLE app PASSWORD '{password}'"):
+        world.database = replace(world.database, password=password)
+        world.door = replace(world.door, password=password)
+
+
+async def shut_out_guest(world: World, luck: Random) -> None:
+    """A role may not log in any more, or is no more, while its callers go on calling."""
+    gone, back = luck.choice(
+        (
+            (f"ALTER ROLE {GUEST} NOLOGIN", f"ALTER ROLE {GUEST} LOGIN"),
+            (f"DROP ROLE {GUEST}", f"CREATE ROLE {GUEST} LOGIN PASSWORD '{CANARY}-guest'"),
+            (f"ALTER ROLE {GUEST} VALID UNTIL 'yesterday'", f"ALTER ROLE {GUEST} VALID UNTIL 'infinity'"),
+        )
+    )
+    if await _beside(world, gone):
+        await asyncio.sleep(luck.random())
+        deadline = time.monotonic() + _PATIENCE
+        while not await _beside(world, back):
+            assert time.monotonic() < deadline, "the guest did not come back"
+            await asyncio.sleep(0.1)
+
+
+async def kill_worker(world: World, luck: Random) -> None:
+    """One of the gateway's workers ends at once, in the middle of whatever it does."""
+    await _end_worker(world, luck, signal.SIGKILL)
+
+
+async def stop_worker(world: World, luck: Random) -> None:
+    """One of them is told to end, and finishes what it does."""
+    await _end_worker(world, luck, signal.SIGTERM)
+
+
+async def _end_worker(world: World, luck: Random, how: signal.Signals) -> None:
+    victim = luck.choice(world.serving)
+    os.kill(victim, how)
+    deadline = time.monotonic() + _PATIENCE
+    while len(set(world.serving) - {victim}) < world.workers:
+        assert time.monotonic() < deadline, "nobody took the place of a worker"
+        await asyncio.sleep(0.05)
+
+
+async def _meet(world: World, fault: Fault, seconds: float) -> None:
+    """Every new connection meets the fault, and there are only new ones."""
+    world.network.plan = lambda number: fault
+    world.network.cut_all()
+    await asyncio.sleep(seconds)
+    world.network.plan = lambda number: Fault()
+    world.network.cut_all()
+
+
+async def _beside(world: World, sql: str) -> bool:
+    """Whether it could be done."""
     try:
         connection = await world.cluster.maintenance.connect()
     except (asyncpg.PostgresError, OSError):
-        return  # no slot is left, or it is starting: trouble enough
+        return False  # no slot is left, or it is starting: trouble enough
     try:
         await connection.execute(sql)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
-        pass
+        return False
     finally:
         connection.terminate()
+    return True
 
 
 Trouble = Callable[[World, Random], Awaitable[None]]
-TROUBLES: dict[str, tuple[int, Trouble]] = {
+Weighted = tuple[int, Trouble]
+TROUBLES: dict[str, Weighted] = {
     "kill one": (4, kill_backend),
     "kill idle": (3, kill_idle),
     "kill in transaction": (3, kill_in_transaction),
@@ -130,5 +218,13 @@ TROUBLES: dict[str, tuple[int, Trouble]] = {
     "spoil network": (2, spoil_network),
     "restart": (1, restart),
     "crash": (1, crash),
+    "smart stop": (1, smart_stop),
+    "silence": (1, silence),
+    "black hole at log-in": (1, black_hole),
+    "full backlog": (1, full_backlog),
+    "change password": (2, change_password),
+    "shut out guest": (2, shut_out_guest),
 }
 """By name: how often among the others, and what happens."""
+OF_WORKERS: dict[str, Weighted] = {"kill worker": (8, kill_worker), "stop worker": (4, stop_worker)}
+"""The same, where there are several."""

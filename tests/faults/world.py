@@ -26,7 +26,10 @@ LISTENING = 1
 """The backend that hears notifications for everybody, beside the pool."""
 WAIT_TIMEOUT = 2.0
 MAX_WAITING = 50
+PROOF_LIFETIME = 2.0
 MAX_CONNECTIONS = 30
+GUEST = "guest"
+"""A role that is there at times, for those who are not let in meanwhile."""
 CANARY = "canary-4f1c"
 """In every password and parameter; must never be seen in a log, a metric or an error."""
 
@@ -45,22 +48,56 @@ class World:
     door: Database
     """Where the gateway speaks Postgres's wire over TCP, as whoever calls."""
     log: Path
+    workers: int = 1
     ledger: Ledger = field(default_factory=Ledger)
 
     @property
     def pid(self) -> int:
+        """The gateway's process; of several workers, their parent."""
         return self.process.pid
 
+    @property
+    def serving(self) -> list[int]:
+        """The processes that serve."""
+        return [self.pid] if self.workers == 1 else children(self.pid)
+
+    @property
+    def pool(self) -> int:
+        """Most connections of the callers' pool, over all workers."""
+        return POOL // self.workers * self.workers
+
     def descriptors(self) -> int:
-        """Open files of the gateway's process."""
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
+        """Open files of the processes that serve."""
+        return sum(_open_files(pid) for pid in self.serving)
 
     def memory(self) -> int:
-        """Bytes of memory that the gateway's process holds."""
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS"):
-                return int(line.split()[1]) * 1024
-        raise AssertionError("no VmRSS")
+        """Bytes of memory that the processes that serve hold."""
+        return sum(_resident(pid) for pid in self.serving)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that one has made and that have not ended."""
+    made = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [child for child in map(int, made) if _resident(child)]
+
+
+def _open_files(pid: int) -> int:
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return 0
+
+
+def _resident(pid: int) -> int:
+    """0 when it has ended, be it that its parent has not looked yet."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    for line in status.splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) * 1024
+    return 0
 
 
 def environment(database_url: str) -> dict[str, str]:
@@ -79,12 +116,16 @@ def environment(database_url: str) -> dict[str, str]:
         "SQLHTTP_TUNNEL__SEND_TIMEOUT": "3",
         "SQLHTTP_REQUEST__READ_TIMEOUT": "3",
         "SQLHTTP_DRAIN__GRACE": "3",
+        "SQLHTTP_AUTH__PROOF_LIFETIME": str(PROOF_LIFETIME),
+        "SQLHTTP_AUTH__FAILURES": "0",  # those who have not heard of a changed password would lock out all others
         **grants.environment("postgres"),
     }
 
 
 @contextmanager
-def made(options: Mapping[str, str] | None = None, settings: Mapping[str, str] | None = None) -> Iterator[World]:
+def made(
+    options: Mapping[str, str] | None = None, settings: Mapping[str, str] | None = None, *, workers: int = 1
+) -> Iterator[World]:
     """A world for the length of the block; `options` are more of Postgres's settings, `settings` of the gateway's."""
     ours = {"max_connections": str(MAX_CONNECTIONS), "synchronous_commit": "on"}
     with running_cluster(ours | dict(options or {})) as cluster:
@@ -96,10 +137,14 @@ def made(options: Mapping[str, str] | None = None, settings: Mapping[str, str] |
             log = cluster.data.with_name("gateway.log")
             url = f"http://127.0.0.1:{port}"
             where = Gateway(url, load_settings(database_url=through.url))
-            more = {"SQLHTTP_LISTEN__POSTGRES": str(door), **(settings or {})}
+            more = {
+                "SQLHTTP_LISTEN__POSTGRES": str(door),
+                "SQLHTTP_LISTEN__WORKERS": str(workers),
+                **(settings or {}),
+            }
             process = gateway(through.url, port, log, more)
             to_door = replace(database, host="127.0.0.1", port=door)
-            world = World(cluster, database, network, where, process, through.url, to_door, log)
+            world = World(cluster, database, network, where, process, through.url, to_door, log, workers)
             try:
                 world.process.wait_until_ready(url)
                 yield world
@@ -119,6 +164,7 @@ def prepare(cluster: Cluster) -> None:
         assert sqlhttp(["auth", "install", "--set", f"database_url={cluster.maintenance.url}"]) == 0
     cluster.maintenance.psql(
         f"CREATE ROLE app LOGIN PASSWORD '{CANARY}-password';"
+        f"CREATE ROLE {GUEST} LOGIN PASSWORD '{CANARY}-guest';"
         "CREATE TABLE written (tag text NOT NULL, by text);"
         "CREATE TABLE shape (a int, b text); INSERT INTO shape VALUES (1, 'x');"
         "CREATE TABLE counted (tag text PRIMARY KEY, n int NOT NULL);"

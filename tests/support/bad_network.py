@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 _CHUNK = 65536
+_BACKLOG = 100
 _LINGER_OFF = struct.pack("ii", 1, 0)  # close() sends a reset
 
 
@@ -69,6 +70,7 @@ class BadNetwork:
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._stop = asyncio.Event()
+        self._accepts = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="bad network")
 
     def start(self) -> None:
@@ -86,6 +88,18 @@ class BadNetwork:
         """Reset every connection that there is."""
         self._loop.call_soon_threadsafe(self._reset_all)
 
+    def stop_accepting(self) -> None:
+        """Let nobody in: connections wait in the kernel's backlog, which is full at once, until `accept_again`."""
+        self._loop.call_soon_threadsafe(self._set_accepting, False)
+
+    def accept_again(self) -> None:
+        """The end of `stop_accepting`."""
+        self._loop.call_soon_threadsafe(self._set_accepting, True)
+
+    def _set_accepting(self, accepts: bool) -> None:
+        self._listening.listen(_BACKLOG if accepts else 0)
+        (self._accepts.set if accepts else self._accepts.clear)()
+
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
@@ -94,11 +108,15 @@ class BadNetwork:
             self._loop.close()
 
     async def _serve(self) -> None:
-        server = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        self._ready.set()
-        await self._stop.wait()
-        server.close()
+        with socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG) as self._listening:
+            self._listening.setblocking(False)
+            self.port = self._listening.getsockname()[1]
+            self._accepts.set()
+            accepting = self._loop.create_task(self._accept())
+            self._ready.set()
+            await self._stop.wait()
+            accepting.cancel()
+            await asyncio.wait({accepting})
         self._reset_all()
         for task in list(self._tasks):
             task.cancel()
@@ -108,18 +126,23 @@ class BadNetwork:
         for writer in list(self._open):
             _reset(writer)
 
-    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    async def _accept(self) -> None:
+        while True:
+            await self._accepts.wait()
+            connection, _ = await self._loop.sock_accept(self._listening)
+            task = self._loop.create_task(self._accepted(connection))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _accepted(self, connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=connection)
         fault, self.made = self.plan(self.made), self.made + 1
         if fault.kind is Kind.REFUSE:
             _reset(writer)
             return
         try:
             up_reader, up_writer = await asyncio.open_connection(*self._server_at)
-        except OSError:
+        except (OSError, asyncio.CancelledError):  # the latter at the end of the proxy
             _reset(writer)
             return
         pair = {writer, up_writer}

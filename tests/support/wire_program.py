@@ -71,10 +71,19 @@ class SocketPipe:
         await self._writer.drain()
 
     async def receive(self) -> bytes:
+        return await self.read(65536)
+
+    async def read(self, most: int) -> bytes:
+        """So many bytes at most; empty at the end."""
         try:
-            return await self._reader.read(65536)
+            return await self._reader.read(most)
         except ConnectionError:
             return b""
+
+    @property
+    def socket(self) -> Any:
+        """For options that asyncio does not know."""
+        return self._writer.get_extra_info("socket")
 
     async def close(self) -> None:
         self._writer.close()
