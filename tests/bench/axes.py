@@ -64,6 +64,24 @@ class Axis:
     """SQL for the database before the gateway starts, with the largest size as {most} and this one as {size}."""
 
 
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One size along an axis and what a request cost there. The sample's memory is the most that was resident."""
+
+    size: int
+    sample: Sample
+
+    @property
+    def cpu(self) -> float:
+        """The gateway's CPU for a request, in microseconds."""
+        return self.sample.server_cpu or 0.0
+
+    @property
+    def memory(self) -> float:
+        """MiB."""
+        return self.sample.memory or 0.0
+
+
 # ── what is asked ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -155,19 +173,19 @@ FROM (SELECT n, lpad(to_hex(n), 12, '0') AS id FROM generate_series(0, {size} - 
 _MOST_CONNECTIONS = 5_000
 
 AXES = (
-    Axis("rows", (1, 10, 100, 1_000, 10_000, 100_000), _rows, is_work=True, room=1.0),
-    Axis("columns", (1, 10, 100, 400, 1_600), _columns, is_work=True, room=4.0),
+    Axis("rows", (1, 10, 100, 1_000, 10_000, 100_000), _rows, is_work=True, room=0.5),
+    Axis("columns", (1, 10, 100, 400, 1_600), _columns, is_work=True, room=2.0),
     # So many may wait for a connection here; by default most of the last ones would be refused.
-    Axis("connections", (1, 16, 64, 256, 1_000, _MOST_CONNECTIONS), _connections, room=30.0,
+    Axis("connections", (1, 16, 64, 256, 1_000, _MOST_CONNECTIONS), _connections, room=16.0,
          settings={"SQLHTTP_POOL__MAX_WAITING": str(_MOST_CONNECTIONS)}),
-    Axis("pools", (1, 10, 50, 200), _pools, room=100.0, prepare=_ROLES,
+    Axis("pools", (1, 10, 50, 200), _pools, room=50.0, prepare=_ROLES,
          settings={"SQLHTTP_POOL__MAX_TOTAL": "250"}),
     # More roles than there may be connections by default (pool.max_total, 50) take them from each other, and then each
     # request waits for a log-in: what that costs is to be seen here.
-    Axis("pools, of 50 connections", (1, 10, 50, 200), _pools, prepare=_ROLES, room=100.0),
-    Axis("tenants by host", (1, 10, 100, 1_000, 10_000), _tenants, room=8.0, prepare=_TENANTS_TABLE,
+    Axis("pools, of 50 connections", (1, 10, 50, 200), _pools, prepare=_ROLES, room=50.0),
+    Axis("tenants by host", (1, 10, 100, 1_000, 10_000), _tenants, room=3.0, prepare=_TENANTS_TABLE,
          settings={"SQLHTTP_AUTH__TENANTS_TABLE": "true"}),
-    Axis("tenants by key", (1, 10, 100, 1_000, 10_000), _keys, room=8.0, prepare=_KEYS_TABLE,
+    Axis("tenants by key", (1, 10, 100, 1_000, 10_000), _keys, room=3.0, prepare=_KEYS_TABLE,
          settings={"SQLHTTP_AUTH__KEYS_TABLE": "true"}),
     # More texts than a connection keeps prepared are parsed again.
     Axis("statement texts", (1, 10, 100, 1_000, 10_000, 100_000), _texts),

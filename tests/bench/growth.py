@@ -12,12 +12,13 @@ import math
 import resource
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench.axes import AXES, Axis, Site
-from tests.bench.measure import Sample, highest_mib
+from tests.bench.axes import AXES, Axis, Point, Site
+from tests.bench.growth_plot import draw
+from tests.bench.measure import Unavailable, highest_mib
 from tests.bench.processes import ROOT
 from tests.bench.stage import Ground, running_ground, serving
 
@@ -27,24 +28,6 @@ NOISE_MIB = 12.0
 """Memory that may come and go with what a gateway happens to be doing."""
 _DESCRIPTORS = 12_000
 _WARM_UP = 0.3  # seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One size along an axis and what a request cost there. The sample's memory is the most that was resident."""
-
-    size: int
-    sample: Sample
-
-    @property
-    def cpu(self) -> float:
-        """The gateway's CPU for a request, in microseconds."""
-        return self.sample.server_cpu or 0.0
-
-    @property
-    def memory(self) -> float:
-        """MiB."""
-        return self.sample.memory or 0.0
 
 
 def steps_worse_than_linear(sizes: Sequence[int], costs: Sequence[float], *, is_work: bool) -> list[int]:
@@ -92,37 +75,6 @@ def table(axis: Axis, points: Sequence[Point]) -> Iterator[str]:
         )
 
 
-def draw(measured: Sequence[tuple[Axis, Sequence[Point]]], path: Path) -> bool:
-    """A column for each axis: above the CPU of a request, below the memory; False without matplotlib."""
-    try:
-        import matplotlib
-    except ImportError:
-        return False
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    wide = len(measured)
-    figure, axes = pyplot.subplots(2, wide, figsize=(4 * wide, 7), squeeze=False, layout="constrained")
-    for column, (axis, points) in enumerate(measured):
-        sizes = [point.size for point in points]
-        cost, memory = axes[0][column], axes[1][column]
-        cost.loglog(sizes, [point.cpu for point in points], marker="o", color="#0b6e4f")
-        if axis.is_work:
-            last = points[-1]
-            cost.loglog(sizes, [last.cpu * size / last.size for size in sizes], ":", color="#8d99ae", label="linear")
-            cost.legend()
-        memory.semilogx(sizes, [point.sample.memory for point in points], marker="o", color="#d1495b")
-        memory.set_ylim(bottom=0)
-        memory.set_xlabel(axis.name)
-        for each in (cost, memory):
-            each.grid(visible=True, alpha=0.3)
-    axes[0][0].set_ylabel("gateway CPU, µs a request")
-    axes[1][0].set_ylabel("gateway memory, MiB")
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
-    return True
-
-
 def main() -> int:
     """The exit status: 0 whatever the figures are."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.growth", description="How the gateway's cost grows.")
@@ -148,8 +100,12 @@ def main() -> int:
     path = given.results / f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}-growth.json"
     path.write_text(json.dumps({axis.name: [asdict(point) for point in points] for axis, points in measured}, indent=1))
     print(path)
-    picture = path.with_suffix(".png")
-    print(picture if measured and draw(measured, picture) else "no plot: matplotlib is not installed")
+    try:
+        draw(measured, path.with_suffix(".png"))
+    except Unavailable as error:
+        print(error)
+    else:
+        print(path.with_suffix(".png"))
     return 0
 
 

@@ -1,5 +1,5 @@
-from tests.bench.axes import AXES, Axis
-from tests.bench.growth import Point, sizes_beyond_their_room, steps_worse_than_linear, table
+from tests.bench.axes import AXES, Axis, Point
+from tests.bench.growth import sizes_beyond_their_room, steps_worse_than_linear, table
 from tests.bench.measure import Sample
 
 
