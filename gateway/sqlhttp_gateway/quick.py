@@ -168,6 +168,7 @@ class Errand:
     """When it had the lease."""
     _ran = 0.0
     """When the statement was over."""
+    _array_mode = False
     _started: Started | None = None
 
     def __init__(
@@ -280,14 +281,11 @@ class Errand:
         if lease.backend.closing or self._cancelled:
             self._give_up()
             return
-        self._started = start_plain(
-            lease, self._statement, self._ended, array_mode=self._is_array_mode, limits=self._quick.limits
-        )
-
-    @property
-    def _is_array_mode(self) -> bool:
         asked = self._statement.array_mode
-        return self._asker.options.array_mode if asked is None else asked
+        self._array_mode = array_mode = self._asker.options.array_mode if asked is None else asked
+        self._started = start_plain(
+            lease, self._statement, self._ended, array_mode=array_mode, limits=self._quick.limits
+        )
 
     def _ended(self) -> None:
         """The exchange is over. Nothing is raised here: it would reach the connection, which is not to blame."""
@@ -305,7 +303,7 @@ class Errand:
             if result is None:
                 self._hand_over()
                 return
-            body = encode_result(result, self._asker.options, array_mode=self._is_array_mode, array_types=NO_TYPES)
+            body = encode_result(result, self._asker.options, array_mode=self._array_mode, array_types=NO_TYPES)
         except Exception as error:
             self._failed(error)
         else:

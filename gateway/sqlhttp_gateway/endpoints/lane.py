@@ -80,8 +80,14 @@ class LaneProtocol(GuardedProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_clear:
             assert self._head is not None
+            assert self._endpoint is not None
             body = self._head.body_of(data)
-            if body is not None and self._takes(body):
+            if (
+                body is not None
+                and len(body) <= self._endpoint.max_bytes
+                and not self.server_state.default_headers  # such as Connection: close, once the drain has begun
+                and not self.transport.is_closing()
+            ):
                 self._begin(body)
                 return
             self._is_clear = False
@@ -187,15 +193,6 @@ class LaneProtocol(GuardedProtocol):
     def _running_tasks(self) -> set[Any]:
         """What uvicorn waits for at its end, and cancels if it takes too long."""
         return self.tasks
-
-    def _takes(self, body: bytes) -> bool:
-        """Whether the endpoint's own way has nothing to say first."""
-        assert self._endpoint is not None
-        return (
-            len(body) <= self._endpoint.max_bytes
-            and not self.server_state.default_headers  # such as Connection: close, once the drain has begun
-            and not self.transport.is_closing()
-        )
 
     def _begin(self, body: bytes) -> None:
         if self.timeout_keep_alive_task is not None:

@@ -21,7 +21,8 @@ MOST_BYTES = 4096
 _PARAMS = b'"params":'
 _AFTER = len(_PARAMS)
 _BRACE = b"}"[0]
-_statement = Statement._make
+_new = tuple.__new__
+"""Makes a NamedTuple of its values, twice as fast as its own name does."""
 
 
 class Bodies:
@@ -53,9 +54,9 @@ class Bodies:
             return None
         if len(values) == 1:  # a lookup by key
             value = values[0]
-            return _statement((text, (value.encode(),), None)) if type(value) is str else None
+            return _new(Statement, (text, (value.encode(),), None)) if type(value) is str else None
         params = tuple([value.encode() for value in values if type(value) is str])
-        return _statement((text, params, None)) if len(params) == len(values) <= MAX_PARAMS else None
+        return Statement(text, params) if len(params) == len(values) <= MAX_PARAMS else None
 
     def remember(self, body: bytes, text: str) -> None:
         """Know this body's beginning from now on, if nothing but `text` can be meant by it."""
