@@ -70,6 +70,7 @@ from sqlhttp_gateway.sql.attempts import Attempts
 from sqlhttp_gateway.sql.carrier import Carrier
 from sqlhttp_gateway.sql.changes import Changes
 from sqlhttp_gateway.sql.consulting import Consulting
+from sqlhttp_gateway.sql.hits import Hits
 from sqlhttp_gateway.sql.once import Once
 from sqlhttp_gateway.sql.routing import Routed
 from sqlhttp_gateway.story import Telling
@@ -261,6 +262,7 @@ class Gateway:
         quick = Quick(
             tally=self._metrics.tally,
             changes=changes,
+            hits=Hits(cached, self._metrics.hit_tally) if cached is not None else None,
             asks_cache=settings.cache.is_asked_by_default,
             authenticator=authenticator,
             registry=registry,

@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from sqlhttp_gateway.auth.authenticate import Authenticator, Caller, password_of
+from sqlhttp_gateway.cache.policy import Asked
 from sqlhttp_gateway.errors import GatewayError, PasswordFailed
 from sqlhttp_gateway.events import Observer
 from sqlhttp_gateway.execute import Limits, Started, plain_result, start_plain
@@ -27,13 +28,21 @@ from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.reply import Reply, new_request_id
 from sqlhttp_gateway.sql.changes import Changes
-from sqlhttp_gateway.sql.plain import is_plain_caller, is_plain_text, plain_options, plain_statement
+from sqlhttp_gateway.sql.hits import Hit, Hits, Seeker
+from sqlhttp_gateway.sql.plain import (
+    asks_cache,
+    is_plain_caller,
+    is_plain_text,
+    options_beside_cache,
+    plain_options,
+    plain_statement,
+)
 from sqlhttp_gateway.sql.replies import NO_TYPES
 from sqlhttp_gateway.story import Story, Telling
 
 
 class Receiver(Protocol):
-    """Whoever sends a request, which is told once how it ended; by one of these, and never within `begin`."""
+    """Whoever sends a request, which is told once how it ended, by one of these; never within `begin`."""
 
     def deliver(self, reply: Reply | None) -> None:
         """The reply, or None when the request is the service's to answer and nothing was run."""
@@ -41,17 +50,39 @@ class Receiver(Protocol):
     def deliver_plain(self, request_id: str, timing: bytes, body: bytes) -> None:
         """What stands in a Reply with status 200, the headers of JSON and no deadline."""
 
+    def deliver_kept(self, request_id: str, hit: Hit) -> None:
+        """The same from the cache; within `answer_kept`."""
+
 
 class Asker:
     """Whoever sends one head again and again, and how it wants its answers."""
 
-    __slots__ = ("caller", "connection_string", "epoch", "generation", "host", "options", "tally")
+    __slots__ = (
+        "asked",
+        "asks_cache",
+        "caller",
+        "connection_string",
+        "epoch",
+        "generation",
+        "host",
+        "is_plain",
+        "options",
+        "seeker",
+        "tally",
+    )
 
-    def __init__(self, connection_string: bytes, host: bytes, options: Options) -> None:
-        self.connection_string = connection_string
-        self.host = host
+    def __init__(self, headers: Mapping[bytes, bytes], options: Options) -> None:
+        self.connection_string = connection_string = headers[CONNECTION_STRING]
+        self.host = headers.get(HOST, b"")
         self.options = options
+        self.asks_cache = asks_cache(headers)
+        """Whether the head itself has a wish for the cache."""
+        self.asked = Asked.of(headers, connection_string, b"")
+        self.is_plain = plain_options(headers) is not None
+        """Whether its statements may run here."""
         self.caller: Caller | None = None
+        self.seeker: Seeker | None = None
+        """As whom it asks the cache; None: it is the service's to ask."""
         self.tally: Tally | None = None
         """Where its requests that went well are noted; None: each is told."""
         self.generation = -1
@@ -74,11 +105,13 @@ class Quick:
         tally: Callable[[str, str], Tally] | None = None,
         most_seconds: float = 0.0,
         changes: Changes | None = None,
+        hits: Hits | None = None,
         asks_cache: bool = False,
     ) -> None:
-        """`tally` has the Tally of a target's database, for when it is enough to count. Without `changes` there is no
-        cache; `asks_cache` says that requests may ask it without a word of theirs.
+        """`tally` has the Tally of a target's database, for when it is enough to count. Without `changes` and `hits`
+        there is no cache; `asks_cache` says that requests may ask it without a word of theirs.
         """
+        self._hits = hits
         self._authenticator = authenticator
         self._tally = tally
         self._bodies = Bodies(_is_for_here)
@@ -97,28 +130,35 @@ class Quick:
         self.telling = telling
         self.slow = telling.slow_statement or inf
         """Seconds on a connection from which on a request is told in any case."""
-        self._is_open = not most_seconds and not asks_cache
+        self._is_open = not most_seconds
         """Whether any request is for here."""
+        self._asks_cache = asks_cache
         self._epoch += 1
 
     def asker(self, headers: Mapping[bytes, bytes]) -> Asker | None:
-        """Whoever sends these headers, if they ask for nothing but a plain answer in Postgres's own text."""
-        options = plain_options(headers)
-        return Asker(headers[CONNECTION_STRING], headers.get(HOST, b""), options) if options is not None else None
+        """Whoever sends these headers, if they ask for nothing but an answer, and perhaps one that is kept."""
+        options = options_beside_cache(headers)
+        return Asker(headers, options) if options is not None else None
+
+    def answer_kept(self, asker: Asker, body: bytes, receiver: Receiver) -> bool:
+        """Deliver what the cache has, if the request asks it as it did before; else nothing has happened."""
+        if self._hits is None or not (asker.asks_cache or b"cache" in body or self._asks_cache):
+            return False
+        if self._caller(asker) is None or asker.seeker is None:
+            return False
+        hit = self._hits.find(asker.seeker, body)
+        if hit is None:
+            return False
+        receiver.deliver_kept(new_request_id(), hit)
+        return True
 
     def begin(self, asker: Asker, body: bytes, receiver: Receiver) -> "Errand | None":
         """The request, begun; None, and nothing has happened, when it is not one for here."""
-        caller = asker.caller
-        if (
-            caller is None
-            or self.loop.time() >= caller.proven_until
-            or asker.generation != self._authenticator.generation
-            or asker.epoch != self._epoch
-            or caller.pool.is_retired
-        ):
-            caller = self._recall(asker)
-            if caller is None:
-                return None
+        if not asker.is_plain or self._asks_cache:
+            return None
+        caller = self._caller(asker)
+        if caller is None:
+            return None
         began = perf_counter()
         statement = self._bodies.read(body)
         if statement is None:
@@ -135,6 +175,19 @@ class Quick:
         errand.begin()
         return errand
 
+    def _caller(self, asker: Asker) -> Caller | None:
+        """Whose request it is, if the proof holds and nothing of it has changed."""
+        caller = asker.caller
+        if (
+            caller is None
+            or self.loop.time() >= caller.proven_until
+            or asker.generation != self._authenticator.generation
+            or asker.epoch != self._epoch
+            or caller.pool.is_retired
+        ):
+            return self._recall(asker)
+        return caller
+
     def _recall(self, asker: Asker) -> Caller | None:
         if not self._is_open:
             return None
@@ -146,6 +199,7 @@ class Quick:
         asker.caller = caller
         is_told = self._tally is None or self.telling.each or self.telling.audit
         asker.tally = None if is_told or self._tally is None else self._tally(caller.target, caller.database)
+        asker.seeker = None if is_told or self._hits is None else self._hits.seeker(caller, asker.options, asker.asked)
         return caller
 
 

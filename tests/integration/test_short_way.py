@@ -6,6 +6,7 @@ import pytest
 
 from sqlhttp_gateway.endpoints.lane import LaneProtocol
 from sqlhttp_gateway.quick import Quick
+from sqlhttp_gateway.sql.hits import Hit
 from tests.support.program import Program
 from tests.support.sockets import begin
 
@@ -34,3 +35,23 @@ async def test_second_request_of_a_connection_goes_past_asgi(
     assert (await request.answer()).status == 200
     assert len(asked) == 1
     assert begun == [text == "SELECT 1"]
+
+
+async def test_answer_of_the_cache_goes_past_asgi_and_past_the_service(
+    start_program: Callable[..., Program], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[bytes] = []
+    deliver = LaneProtocol.deliver_kept
+
+    def noted(self: LaneProtocol, request_id: str, hit: Hit) -> None:
+        kept.append(hit.body)
+        deliver(self, request_id, hit)
+
+    monkeypatch.setattr(LaneProtocol, "deliver_kept", noted)
+    program = start_program()
+    body = {"query": "/* cache ttl=60 */ SELECT 1 AS one"}
+    answers = [await (await begin(program, body, kept=True)).answer() for _ in range(2)]
+    assert [answer.status for answer in answers] == [200, 200]
+    assert [answer.body for answer in answers] == [kept[0], kept[0]]
+    assert len(kept) == 1
+    assert "hit" in answers[1].headers["cache-status"]

@@ -4,10 +4,12 @@ import asyncio
 import json
 from typing import Any
 
+from sqlhttp_gateway.neon.caching import AGE, CACHE_STATUS
 from sqlhttp_gateway.neon.headers import JSON_HEADERS
 from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.quick import Asker, Quick
 from sqlhttp_gateway.reply import Reply
+from sqlhttp_gateway.sql.hits import Hit
 from tests.support.running_app import RunningApp
 
 LEFT_TO_SERVICE = "for the service"
@@ -46,6 +48,13 @@ class Asking:
         async with asyncio.timeout(_DEADLINE):
             return await answer
 
+    def of_cache(self, body: object) -> Reply | str:
+        """What the cache has for it at once."""
+        answer: asyncio.Future[Reply | str] = asyncio.get_running_loop().create_future()
+        was_kept = self.quick.answer_kept(self.asker, encoded(body), _Receiver(answer))
+        assert was_kept == answer.done()
+        return answer.result() if was_kept else LEFT_TO_SERVICE
+
     def begin(self, body: object) -> tuple[Any, "asyncio.Future[Reply | str]"]:
         answer: asyncio.Future[Reply | str] = asyncio.get_running_loop().create_future()
         errand = self.quick.begin(self.asker, encoded(body), _Receiver(answer))
@@ -65,6 +74,10 @@ class _Receiver:
 
     def deliver_plain(self, request_id: str, timing: bytes, body: bytes) -> None:
         self._answer.set_result(Reply(200, JSON_HEADERS, request_id, body, timing))
+
+    def deliver_kept(self, request_id: str, hit: Hit) -> None:
+        headers = (*JSON_HEADERS, (CACHE_STATUS, hit.status), (AGE, b"%d" % hit.age))
+        self._answer.set_result(Reply(200, headers, request_id, hit.body))
 
 
 def encoded(body: object) -> bytes:

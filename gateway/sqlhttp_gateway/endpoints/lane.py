@@ -19,13 +19,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from sqlhttp_gateway.endpoints.guarded import GuardedProtocol, HeadLimits
 from sqlhttp_gateway.endpoints.heads import Head
 from sqlhttp_gateway.endpoints.sending import LEAST_BYTES, Sending
-from sqlhttp_gateway.endpoints.single_write import plain_bytes, reply_bytes
+from sqlhttp_gateway.endpoints.single_write import kept_bytes, plain_bytes, reply_bytes
 from sqlhttp_gateway.endpoints.sql import SqlEndpoint
 from sqlhttp_gateway.errors import GatewayError
 from sqlhttp_gateway.events import unobserved
+from sqlhttp_gateway.neon.caching import AGE, CACHE_STATUS
 from sqlhttp_gateway.neon.headers import JSON_HEADERS
 from sqlhttp_gateway.quick import Errand
 from sqlhttp_gateway.reply import Reply
+from sqlhttp_gateway.sql.hits import Hit
 
 CANCEL_AFTER = 0.02
 """Seconds that a request may go on whose program has left: most are over by then, and a cancel costs a connection."""
@@ -207,6 +209,8 @@ class LaneProtocol(GuardedProtocol):
             if errand is not None:
                 self._running = errand
                 return
+            if quick.answer_kept(asker, body, self):
+                return
         self._running = self.loop.create_task(self._answer())
 
     async def _answer(self) -> None:
@@ -252,6 +256,15 @@ class LaneProtocol(GuardedProtocol):
         if not transport.is_closing():
             transport.write(plain_bytes(request_id, timing, body))
             self._answered()
+
+    def deliver_kept(self, request_id: str, hit: Hit) -> None:
+        """The same of what the cache has."""
+        if len(hit.body) > LEAST_BYTES:
+            headers = (*JSON_HEADERS, (CACHE_STATUS, hit.status), (AGE, b"%d" % hit.age))
+            self.deliver(Reply(200, headers, request_id, hit.body))
+            return
+        self.transport.write(kept_bytes(request_id, hit))
+        self._answered()
 
     def _end(self) -> None:
         running, self._running = self._running, None

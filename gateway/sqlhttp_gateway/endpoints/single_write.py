@@ -11,9 +11,11 @@ from typing import Any
 
 from starlette.types import Send
 
+from sqlhttp_gateway.neon.caching import AGE, CACHE_STATUS
 from sqlhttp_gateway.neon.headers import JSON_HEADERS, REQUEST_ID
 from sqlhttp_gateway.neon.timing import SERVER_TIMING
 from sqlhttp_gateway.reply import Headers, Reply
+from sqlhttp_gateway.sql.hits import Hit
 
 _NEEDED = frozenset(
     {
@@ -106,6 +108,17 @@ def plain_bytes(request_id: str, timing: bytes, body: bytes) -> bytes:
     if timing:
         return _PLAIN_TIMED % (request_id.encode(), timing, len(body), body)
     return _PLAIN_UNTIMED % (request_id.encode(), len(body), body)
+
+
+_KEPT = (
+    _PLAIN.replace(b"%b: " % REQUEST_ID, b"%b: %%b\r\n%b: %%d\r\n%b: %%b\r\n" % (CACHE_STATUS, AGE, REQUEST_ID))
+    + b"content-length: %d\r\n\r\n%b"
+)
+
+
+def kept_bytes(request_id: str, hit: Hit) -> bytes:
+    """The same for an answer of the cache."""
+    return _KEPT % (hit.status, hit.age, request_id.encode(), len(hit.body), hit.body)
 
 
 def reply_bytes(reply: Reply, *, is_last: bool = False) -> bytes:

@@ -199,6 +199,12 @@ def encode_status(
     return "; ".join(parts).encode()
 
 
+@lru_cache(maxsize=256)
+def encode_fresh(ttl: int) -> bytes:
+    """`encode_status` of a hit that is fresh for so many seconds still."""
+    return encode_status(hit=True, ttl=ttl)
+
+
 def checked_tags(values: Iterable[Any], what: str) -> tuple[str, ...]:
     """Tags, each once, as they are kept.
 

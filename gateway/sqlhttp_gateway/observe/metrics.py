@@ -26,7 +26,7 @@ from sqlhttp_gateway.events import (
     Unsent,
 )
 from sqlhttp_gateway.observe.counts import Counts, DatabaseCounts
-from sqlhttp_gateway.observe.tally import Tally
+from sqlhttp_gateway.observe.tally import HitTally, Tally
 
 OTHER = "other"
 _UNKNOWN = ("", "")
@@ -49,6 +49,7 @@ class Metrics:
         self._named = len(self._before.databases)
         self._tallies: dict[int, Tally] = {}
         """By the identity of their numbers, of which one may be that of many databases."""
+        self._hit_tallies: dict[int, HitTally] = {}
 
     def __call__(self, event: Event) -> None:
         """Count it."""
@@ -98,10 +99,17 @@ class Metrics:
         series = self._series((target, database))
         return self._tallies.setdefault(id(series), Tally(series))
 
+    def hit_tally(self, target: str, database: str) -> HitTally:
+        """The same for those that the cache answered at once."""
+        series = self._series((target, database))
+        return self._hit_tallies.setdefault(id(series), HitTally(series, self._counts))
+
     def counts(self) -> Counts:
         """All that was counted, as a value of its own."""
         for tally in self._tallies.values():
             tally.settle()
+        for hits in self._hit_tallies.values():
+            hits.settle()
         total = Counts()
         total.add(self._before)
         total.add(self._counts)

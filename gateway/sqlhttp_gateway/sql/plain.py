@@ -9,6 +9,7 @@ from sqlhttp_gateway.auth.authenticate import Caller
 from sqlhttp_gateway.errors import GatewayError
 from sqlhttp_gateway.execute import is_plain
 from sqlhttp_gateway.model import Options, Statement
+from sqlhttp_gateway.neon.caching import CACHE_CONTROL, CACHE_TAGS
 from sqlhttp_gateway.neon.headers import (
     CONNECTION_STRING,
     ORIGIN,
@@ -22,17 +23,29 @@ PLAIN_HEADERS = frozenset(
     {CONNECTION_STRING, RAW_TEXT_OUTPUT, b"content-type", b"neon-array-mode", b"neon-pool-opt-in"}
 )
 """Headers that a plain request may have, beside those that mean nothing."""
-_MEANING = frozenset({ORIGIN, *(name.lower().encode() for name in REQUEST_HEADERS)}) - PLAIN_HEADERS
+_OF_CACHE = frozenset({CACHE_CONTROL, CACHE_TAGS})
+_MEANING = frozenset({ORIGIN, *(name.lower().encode() for name in REQUEST_HEADERS)}) - PLAIN_HEADERS - _OF_CACHE
 """Headers that make a request more than plain: all that mean anything, but for those that are understood here."""
 
 
 def plain_options(headers: Mapping[bytes, bytes]) -> Options | None:
     """The wishes of a head that asks for nothing but an answer in Postgres's own text, by a connection string."""
-    connection_string = headers.get(CONNECTION_STRING)
-    if connection_string is None or b"cache_" in connection_string or not _MEANING.isdisjoint(headers):
+    if asks_cache(headers):
         return None
-    options = options_from_headers(headers)
-    return options if options.raw_text else None
+    options = options_beside_cache(headers)
+    return options if options is not None and options.raw_text else None
+
+
+def options_beside_cache(headers: Mapping[bytes, bytes]) -> Options | None:
+    """The wishes of a head that asks by a connection string, whatever it asks of the cache, and for nothing more."""
+    if CONNECTION_STRING not in headers or not _MEANING.isdisjoint(headers):
+        return None
+    return options_from_headers(headers)
+
+
+def asks_cache(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a head has a wish for the cache."""
+    return not _OF_CACHE.isdisjoint(headers) or b"cache_" in headers.get(CONNECTION_STRING, b"")
 
 
 def is_plain_caller(caller: Caller) -> bool:

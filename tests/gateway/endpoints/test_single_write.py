@@ -17,12 +17,14 @@ from uvicorn.protocols.http.flow_control import FlowControl
 
 from sqlhttp_gateway import errors
 from sqlhttp_gateway.endpoints import single_write
-from sqlhttp_gateway.endpoints.single_write import plain_bytes, reply_bytes, send_reply
+from sqlhttp_gateway.endpoints.single_write import kept_bytes, plain_bytes, reply_bytes, send_reply
+from sqlhttp_gateway.neon.caching import AGE, CACHE_STATUS
 from sqlhttp_gateway.neon.headers import CORS_PREFLIGHT, JSON_HEADERS
 from sqlhttp_gateway.reply import Reply, error_reply
 from sqlhttp_gateway.serve import GatewayServer
 from sqlhttp_gateway.settings import load_settings
 from sqlhttp_gateway.sockets import bind_all
+from sqlhttp_gateway.sql.hits import Hit
 
 ID = "11111111-2222-4333-a444-555555555555"
 REPLY = Reply(200, JSON_HEADERS, ID, b'{"rows":[]}')
@@ -329,3 +331,9 @@ def test_every_error_has_a_status_line() -> None:
 def test_plain_response_is_that_of_the_reply_it_stands_for(timing: bytes) -> None:
     for body in (b"", b"{}", b"x" * 1000):
         assert plain_bytes(ID, timing, body) == reply_bytes(Reply(200, JSON_HEADERS, ID, body, timing))
+
+
+def test_response_of_the_cache_is_that_of_the_reply_it_stands_for() -> None:
+    headers = (*JSON_HEADERS, (CACHE_STATUS, b"sqlhttp; hit; ttl=9"), (AGE, b"7"))
+    for body in (b"", b"{}", b"x" * 1000):
+        assert kept_bytes(ID, Hit(b"sqlhttp; hit; ttl=9", 7, body)) == reply_bytes(Reply(200, headers, ID, body))
