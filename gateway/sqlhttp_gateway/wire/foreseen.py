@@ -79,7 +79,7 @@ class Foreseen:
             return None
         # tuple.__new__ is what the class's own does, which takes twice the time.
         tag = data[position + 5 : -1 - len(end)]
-        return _new(Result, (self._description, data[begin:position], count, tag))
+        return _new(Result, (self._description, data[begin:position], count, tag, None))
 
 
 _new = tuple.__new__
