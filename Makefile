@@ -5,6 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 UV_VERSION := 0.13.9
 
+# How many files of tests run at once. Each of these processes has a Postgres of its own, since what one test looks at
+# in Postgres is not to be another's; files are taken in the order of their names, in which the longest are not last.
+JOBS := auto
+
 # The drivers that the tests try come from npm. Without npm they are left out, and the tests say so.
 NPM := $(shell command -v npm 2>/dev/null)
 DRIVERS := $(if $(NPM),tests/contract/node_modules/.package-lock.json)
@@ -14,7 +18,7 @@ DRIVERS := $(if $(NPM),tests/contract/node_modules/.package-lock.json)
 help:
 	@echo 'make run      a private Postgres and the gateway in front of it, on http://127.0.0.1:4444'
 	@echo '              PORT=5000 for another port, DATABASE_URL=postgres://… for a Postgres of your own'
-	@echo 'make test     all tests; ARGS="-k pool" for some'
+	@echo 'make test     all tests; ARGS="-k pool" for some, JOBS=0 for one after the other'
 	@echo 'make check    formatting, lint, types, import contracts'
 	@echo 'make format   put the source in its canonical form'
 	@echo 'make docs     write the settings into the example file and the README'
@@ -33,7 +37,7 @@ run: $(VENV)/.run
 	@$(if $(PORT),SQLHTTP_LISTEN__PORT='$(PORT)') exec $(BIN)/sqlhttp dev
 
 test: $(VENV)/.dev $(DRIVERS)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -25,6 +25,7 @@ async def app(database: Database) -> AsyncIterator[RunningApp]:
         await app.post({"query": "CREATE TABLE t (id int PRIMARY KEY, value int)"})
         await app.post({"query": "CREATE TABLE other (id int)"})
         await app.post({"query": "INSERT INTO t VALUES (1, 10), (2, 20)"})
+        await app.hear_changes()
         app.events.clear()
         yield app
 

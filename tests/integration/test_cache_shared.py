@@ -28,6 +28,7 @@ async def pair(database: Database, redis: RedisServer) -> AsyncIterator[tuple[Ru
         apps = [await stack.enter_async_context(running_app(database, cache=cache)) for _ in range(2)]
         for app in apps:
             await connected(app)
+            await app.hear_changes()
         yield apps[0], apps[1]
 
 

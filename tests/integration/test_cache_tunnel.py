@@ -19,6 +19,7 @@ async def door(database: Database) -> AsyncIterator[tuple[RunningApp, Program]]:
     database.psql("CREATE TABLE t (id int PRIMARY KEY, value int); INSERT INTO t VALUES (1, 0)")
     port = free_port()
     async with running_app(database, listen={"postgres": port}) as app:
+        await app.hear_changes()
         program = await asyncpg.connect(
             host="127.0.0.1", port=port, user=database.role, password=database.password, database=database.name
         )

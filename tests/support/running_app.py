@@ -1,5 +1,6 @@
 """The gateway's application on the test's own event loop, called without a server between."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -37,6 +38,19 @@ class RunningApp:
 
     async def get(self, path: str, *, method: str = "GET") -> Call:
         return await self.send(Call(piece(b""), method=method, path=path))
+
+    async def hear_changes(self) -> None:
+        """Until the gateway hears what is changed in its database.
+
+        An answer that was fetched before is not kept, and on a busy machine that is longer than a request waits for it.
+        """
+        assert self.app._sql is not None
+        consulting = self.app._sql._service._consulting
+        assert consulting is not None
+        listening = consulting.cached.on_fetch(("default", self.database.name))
+        if listening is not None:
+            async with asyncio.timeout(20):
+                await listening
 
     @property
     def pools(self) -> list[Pool]:

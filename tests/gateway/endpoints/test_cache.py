@@ -16,6 +16,7 @@ from tests.support.running_app import RunningApp, running_app
 async def app(database: Database) -> AsyncIterator[RunningApp]:
     database.psql("CREATE TABLE t AS SELECT 1 AS id")
     async with running_app(database) as running:
+        await running.hear_changes()
         yield running
 
 
@@ -94,6 +95,7 @@ async def test_key_ends_its_own_answers_alone(database: Database) -> None:
         keys[key.id] = {"hash": hash_of(key), "database": database.name, "role": "postgres"}
         texts.append(key.text)
     async with running_app(database, keys=keys) as app:
+        await app.hear_changes()
         mine, other = ({"authorization": f"Bearer {text}"} for text in texts)
         assert not await is_hit(app, tags="t", **mine)
         assert not await is_hit(app, tags="t", **other)

@@ -18,6 +18,7 @@ WISHING = {b"cache-control": b"max-age=60"}
 @pytest.fixture
 async def app(database: Database) -> AsyncIterator[RunningApp]:
     async with running_app(database) as running:
+        await running.hear_changes()
         yield running
 
 
