@@ -77,7 +77,7 @@ class Foreseen:
             return None  # the rest is still to come
         if 0 < max_bytes < position - begin + self._size + count * self._overheads[count_names]:
             return None
-        # tuple.__new__ is what the class's own does, which takes twice the time.
+        # All of its fields: tuple.__new__ knows no defaults. The class's own takes twice the time.
         tag = data[position + 5 : -1 - len(end)]
         return _new(Result, (self._description, data[begin:position], count, tag, None))
 
