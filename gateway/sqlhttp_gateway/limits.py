@@ -34,7 +34,7 @@ class Quota:
         self._registry = registry
         self.allowance = allowance
         """What holds now."""
-        self._gate = Gate(_permits(allowance), max_waiting=_UNLIMITED, name=name)
+        self._gate: Gate[None] = Gate(_permits(allowance), max_waiting=_UNLIMITED, name=name)
         self._waiting = 0
         self._level = float(allowance.burst_or_rate)
         self._filled_at = now

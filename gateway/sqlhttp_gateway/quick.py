@@ -23,6 +23,7 @@ from sqlhttp_gateway.neon.headers import CONNECTION_STRING, HOST, JSON_HEADERS
 from sqlhttp_gateway.neon.response import encode_result
 from sqlhttp_gateway.neon.timing import encode_plain_timing
 from sqlhttp_gateway.observe.tally import Tally
+from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.connect import password_failed
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.registry import PoolRegistry
@@ -269,16 +270,27 @@ class Errand:
         elif self._lease is not None:
             self._left()
 
-    # ── Turn: what the gate tells, which goes on in the next turn of the loop, as a future's waiter would ──
+    # ── Turn: what the gate tells. But for a connection it goes on in the loop's next turn, as who awaits would ──
 
     def done(self) -> bool:
         """Whether the gate has nothing to tell any more."""
         return self._told is not False or self._cancelled
 
-    def set_result(self, result: None, /) -> None:
-        """The permit has come."""
-        self._told = True
-        self._quick.loop.call_soon(self._admitted)
+    def set_result(self, result: Backend | None, /) -> None:
+        """A connection has come, or a permit alone.
+
+        With a connection there is nothing to wait for: its next statement is sent before the answer to the last one
+        is written. Nothing is raised here: it would reach the one who gives the connection back.
+        """
+        if result is None:
+            self._told = True
+            self._quick.loop.call_soon(self._admitted)
+            return
+        self._told = None
+        try:
+            self._run(Lease(self._caller.pool, result))
+        except Exception as error:
+            self._failed(error)
 
     def set_exception(self, exception: BaseException, /) -> None:
         """It does not come."""

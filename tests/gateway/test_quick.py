@@ -271,6 +271,63 @@ async def test_who_leaves_in_the_tick_of_its_turn_passes_the_connection_on(askin
     await until(lambda: not gate.in_use and not gate.waiting)
 
 
+class Recording:
+    """A transport that notes each write."""
+
+    def __init__(self, transport: Any, order: list[str]) -> None:
+        self._transport = transport
+        self._order = order
+
+    def write(self, data: bytes) -> None:
+        self._order.append("sent")
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+def spoiled(*args: object, **options: object) -> None:
+    raise RuntimeError("a fault of ours")
+
+
+async def test_next_in_line_has_sent_its_statement_before_the_last_answer_is_told(asking: Asking) -> None:
+    gate = await full_gate(asking)
+    gate.leave()
+    for _ in range(3):  # so that it is foreseen
+        _, answer = asking.begin(one("SELECT 1"))
+        await answer
+        await until(lambda: gate.in_use == 1)
+    order: list[str] = []
+    [backend] = asking.pool.idle_backends[-1:]
+    transport = backend._transport
+    backend._transport = Recording(transport, order)  # type: ignore[assignment]
+    _, first = asking.begin(one("SELECT 1"))
+    _, second = asking.begin(one("SELECT 1"))
+    first.add_done_callback(lambda _: order.append("told"))
+    async with asyncio.timeout(DEADLINE):
+        await asyncio.gather(first, second)
+    assert order == ["sent", "sent", "told"]
+    backend._transport = transport
+    gate.leave()
+
+
+async def test_what_goes_wrong_with_the_next_in_line_is_its_own_affair(
+    asking: Asking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = await full_gate(asking)
+    gate.leave()
+    _, first = asking.begin(one("SELECT 1"))
+    _, second = asking.begin(one("SELECT 2"))
+    monkeypatch.setattr("sqlhttp_gateway.quick.start_plain", spoiled)
+    async with asyncio.timeout(DEADLINE):
+        replies = await asyncio.gather(first, second)
+    assert [reply.status for reply in replies if isinstance(reply, Reply)] == [200, 500]
+    gate.leave()
+    monkeypatch.undo()
+    await until(lambda: not gate.in_use and not asking.pool.returning)
+    asking.app.events.remove(next(event for event in asking.app.events if isinstance(event, Bug)))
+
+
 async def test_who_leaves_in_the_tick_of_a_refusal_gives_no_permit_back(asking: Asking) -> None:
     gate = await full_gate(asking)
     leaving, answer = asking.begin(one("SELECT 1"))

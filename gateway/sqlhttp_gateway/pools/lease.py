@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Callable
 
 from sqlhttp_gateway.errors import GatewayError, PostgresError, StatementTimeout
-from sqlhttp_gateway.events import Cancelled, Leaked, Observer
+from sqlhttp_gateway.events import Cancelled, Leaked
 from sqlhttp_gateway.pools import scrub
 from sqlhttp_gateway.pools.backend import Backend, Done, Reader, Whole
 from sqlhttp_gateway.pools.pool import Pool
@@ -61,11 +61,9 @@ class Lease:
     _tail = b""
     _tail_after = 0
 
-    def __init__(self, pool: Pool, backend: Backend, *, cancel_timeout: float, observe: Observer) -> None:
+    def __init__(self, pool: Pool, backend: Backend) -> None:
         self.backend = backend
         self._pool = pool
-        self._cancel_timeout = cancel_timeout
-        self._observe = observe
         if not backend.used:
             self.connected = backend.connect_seconds
         pool.leased[backend] = pool.loop.time()
@@ -73,7 +71,7 @@ class Lease:
     def __del__(self) -> None:
         if not self._released and not self._pool.loop.is_closed():
             # The holder forgot it. Nobody else would ever give the connection back.
-            self._observe(Leaked(str(self._pool.key)))
+            self._pool.observe(Leaked(str(self._pool.key)))
             self._pool.loop.call_soon_threadsafe(self.release)
 
     @property
@@ -208,7 +206,7 @@ class Lease:
         cancel will find nothing later either; after False it may be on its way still.
         """
         try:
-            async with asyncio.timeout(self._cancel_timeout):
+            async with asyncio.timeout(self._pool.cancel_timeout):
                 await self.backend.request_cancel()
         except OSError:  # a TimeoutError among them
             return False
@@ -407,7 +405,7 @@ class Lease:
         assert finished is not None
         delivered = False
         try:
-            async with asyncio.timeout(self._cancel_timeout):
+            async with asyncio.timeout(self._pool.cancel_timeout):
                 # The signal is sent when this returns, so nothing can arrive later than the scrub that follows.
                 await self.backend.request_cancel()
                 delivered = True
@@ -416,7 +414,7 @@ class Lease:
         except OSError:  # a TimeoutError among them
             pass
         confirmed = delivered and not self._is_running and not self.backend.is_lost
-        self._observe(Cancelled(str(self._pool.key), confirmed=confirmed))
+        self._pool.observe(Cancelled(str(self._pool.key), confirmed=confirmed))
         if not confirmed:
             # The statement may still run, or the signal may still be on its way to whoever uses the connection then.
             self.backend.abandon()
@@ -433,7 +431,7 @@ class Lease:
             await self._cancelling
         if not self.backend.closing:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._cancel_timeout):
+                async with asyncio.timeout(self._pool.cancel_timeout):
                     # Twice, since a cancel may have reached the first.
                     if await self._clean_deeply() or await self._clean_deeply():
                         self._hand_over()

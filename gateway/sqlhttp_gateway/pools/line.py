@@ -6,6 +6,7 @@ A tenant without anybody in line costs nothing.
 
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
+from math import inf
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 T = TypeVar("T", bound=Hashable)
@@ -25,11 +26,13 @@ class Turn(Hashable, Protocol):
 
 
 class Place(NamedTuple, Generic[T]):
-    """Whose turn it is to be, since when it waits, and for how many seconds it may."""
+    """Whose turn it is to be, since when it waits, for how many seconds it may, and when that is over."""
 
     tenant: T
     since: float
     timeout: float
+    until: float = inf
+    """For whoever keeps the line; not looked at here."""
 
 
 class Line(Generic[T]):
@@ -90,6 +93,10 @@ class Line(Generic[T]):
         if queue is None:
             queue = self._queues[place.tenant] = OrderedDict()
         queue[turn] = None
+
+    def postpone(self, turn: Turn, until: float) -> None:
+        """Have one who stands here wait until another moment."""
+        self.places[turn] = self.places[turn]._replace(until=until)
 
     def leave(self, turn: Turn) -> Place[T] | None:
         """Stand here no longer; None if it did not."""

@@ -55,7 +55,7 @@ class Passwords:
         self._by_login_until: dict[str, float] = {}
         self._wrong_is_refused: set[PoolKey] = set()
         self._iterations = DEFAULT_ITERATIONS
-        self._gate = Gate(_CHECKS_AT_ONCE, max_waiting=_CHECKS_WAITING, name="password checks")
+        self._gate: Gate[None] = Gate(_CHECKS_AT_ONCE, max_waiting=_CHECKS_WAITING, name="password checks")
         self._threads = ThreadPoolExecutor(_CHECKS_AT_ONCE, thread_name_prefix="password")
 
     async def prove(self, dsn: Dsn, key: PoolKey, upstream: Upstream) -> float:

@@ -55,16 +55,27 @@ class Pool:
     """At most `upstream.pool.max_size` connections, lent one holder at a time."""
 
     def __init__(
-        self, key: PoolKey, upstream: Upstream, budget: Budget, observe: Observer, breaker: Breaker | None = None
+        self,
+        key: PoolKey,
+        upstream: Upstream,
+        budget: Budget,
+        observe: Observer,
+        breaker: Breaker | None = None,
+        *,
+        cancel_timeout: float = 5.0,
     ) -> None:
+        """`cancel_timeout` is how long a lease waits, in seconds, until what it has cancelled is over."""
         settings = upstream.pool
+        self.cancel_timeout = cancel_timeout
+        self.observe = observe
         self.key = key
         self.upstream = upstream
-        self.gate = Gate(
+        self.gate: Gate[Backend] = Gate(
             settings.max_size,
             max_waiting=settings.max_waiting,
             name=f"database {key.database}, role {key.role}",
             pause_limit=settings.pause_limit,
+            take_back=self.release,
         )
         self.array_types: dict[int, ArrayType | None] = {}
         """Array types that the catalog was asked for; None is a type that is no array."""
@@ -83,7 +94,6 @@ class Pool:
         """Tunnels that keep a connection which they do not use, and which is had for the asking."""
         self._settings = settings
         self._budget = budget
-        self._observe = observe
         self._backends: set[Backend] = set()
         """Every connection that is open, whatever it does."""
         self._idle: list[Backend] = []
@@ -148,14 +158,14 @@ class Pool:
         timeout = self._settings.wait_timeout if timeout is None else timeout
         self._make_way()
         deadline = self.loop.time() - self.gate.stood_still + timeout
-        await self.gate.enter(timeout, tenant)
+        await self._enter(timeout, tenant)
         return await self.acquire_admitted(password, deadline=deadline, tenant=tenant)
 
     def stand(self, turn: Turn) -> float:
-        """Stand in line for a connection without waiting oneself: `turn` is told when its permit has come.
+        """Stand in line for a connection without waiting oneself: `turn` is told a connection, or None with a permit.
 
-        `take` is what follows, and `acquire_admitted`, by the deadline that this answers, where that gives nothing;
-        or `gate.leave`. Who wants to wait no longer has `gate.give_up`.
+        In the second case `take` is what follows, and `acquire_admitted`, by the deadline that this answers, where that
+        gives nothing; or `gate.leave`. Who wants to wait no longer has `gate.give_up`.
 
         Raises:
             QueueFull, ShuttingDown, TargetDown: as `acquire`; `turn` is told nothing then.
@@ -180,7 +190,7 @@ class Pool:
             if not backend.closing:
                 return backend
             self.discard(backend, "lost")  # as in try_acquire
-            await gate.enter(max(0.0, deadline - self.loop.time() + gate.stood_still), tenant)
+            await self._enter(max(0.0, deadline - self.loop.time() + gate.stood_still), tenant)
         returned = await self._await_returning(tenant)
         if returned is not None:
             return returned
@@ -193,7 +203,7 @@ class Pool:
             PasswordFailed: Postgres refused it.
             GatewayError: as `acquire`.
         """
-        await self.gate.enter(self._settings.wait_timeout)
+        await self._enter(self._settings.wait_timeout)
         try:
             # Permits bound connections only as long as no one opens a new one beside an idle one.
             if self._idle and len(self._idle) + self.gate.in_use > self._settings.max_size:
@@ -206,22 +216,28 @@ class Pool:
     def release(self, backend: Backend) -> None:
         """Take back a clean connection: for the next in line, or to keep it idle."""
         now = self.loop.time()
-        if backend.is_lost or backend.closing:
-            self.discard(backend, "broken")
-        elif self._turns_away:
-            self.discard(backend, self._turns_away)
-        elif now >= backend.expires_at:
-            self.discard(backend, _age(backend))
-        elif (self.gate.is_over or self._budget.is_tight) and (self._owes_permit() or self._owes_budget()):
-            self.discard(backend, "evicted")
-        else:
-            backend.idle_since = self.last_used = now
-            turn = self._expecting.next() if self._expecting.places else None
-            if turn is not None:
-                turn.set_result(backend)
-            else:
-                self._idle.append(backend)
+        if (
+            backend.closing
+            or self._turns_away
+            or now >= backend.expires_at
+            or self.gate.is_over
+            or self._budget.is_tight
+        ):
+            reason = self._reason_to_close(backend, now)
+            if reason:
+                self.discard(backend, reason)
+                return
+        backend.idle_since = self.last_used = now
+        turn = self._expecting.next() if self._expecting.places else None
+        if turn is not None:
+            turn.set_result(backend)
             self.gate.leave()
+            return
+        turn = self.gate.pass_on()
+        if turn is not None:
+            turn.set_result(backend)
+        else:
+            self._idle.append(backend)
 
     def discard(self, backend: Backend, reason: str) -> None:
         """Take back a connection that is not to be used again; its permit comes free when Postgres has closed it."""
@@ -370,6 +386,22 @@ class Pool:
 
     # ── inside ──
 
+    async def _enter(self, timeout: float, tenant: str = "") -> None:
+        """Enter the gate. A connection that comes along is idle, but nobody has a turn of the loop to take it."""
+        given = await self.gate.enter(timeout, tenant)
+        if given is not None:
+            self._idle.append(given)
+
+    def _reason_to_close(self, backend: Backend, now: float) -> str:
+        """Why a connection that comes back is not kept; empty: it is."""
+        if backend.closing:
+            return "broken"
+        if self._turns_away:
+            return self._turns_away
+        if now >= backend.expires_at:
+            return _age(backend)
+        return "evicted" if self._owes_permit() or self._owes_budget() else ""
+
     def _make_way(self) -> None:
         """For one who is about to wait: refuse where none can be had, and have back what only lingers.
 
@@ -381,7 +413,8 @@ class Pool:
         if self.breaker is not None and self.breaker.is_open and not self.gate.is_paused:
             raise self.breaker.refusal()
         # One that was used a moment ago is left where it is as long as another may be opened beside it.
-        self.lingering.reclaim(older_than=_FRESH if self.gate.in_use < self._settings.max_size else 0.0)
+        if self.lingering.since:
+            self.lingering.reclaim(older_than=_FRESH if self.gate.in_use < self._settings.max_size else 0.0)
 
     def _owes_permit(self) -> bool:
         """More connections are out than there may be since the last `reconfigure`, those on their end not counted."""
@@ -507,7 +540,7 @@ class Pool:
         lifetime = self._settings.max_lifetime * (1 - random.random() * _LIFETIME_JITTER)
         backend.expires_at = self.loop.time() + lifetime if generation == self._generation else _REPLACED
         self._password = secret
-        self._observe(Opened(str(self.key), backend.connect_seconds))
+        self.observe(Opened(str(self.key), backend.connect_seconds))
         return backend
 
     async def _reach(self, secret: bytes) -> Backend:
@@ -564,7 +597,7 @@ class Pool:
             await backend.close(CLOSE_TIMEOUT)
         finally:
             self._ending.discard(backend)
-        self._observe(Closed(str(self.key), reason))
+        self.observe(Closed(str(self.key), reason))
 
     def _lose(self, backend: Backend) -> None:
         """The socket is gone, whoever closed it. A holder gives its permit back by `release`."""
@@ -572,7 +605,7 @@ class Pool:
         self._budget.give_back(self.key)
         if backend in self._idle:
             self._idle.remove(backend)
-            self._observe(Closed(str(self.key), "lost"))
+            self.observe(Closed(str(self.key), "lost"))
 
 
 def _age(backend: Backend) -> str:

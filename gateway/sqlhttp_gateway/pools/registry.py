@@ -67,7 +67,7 @@ class PoolRegistry:
         pool = self._pools.get(key)
         if pool is None:
             breaker = self.breaker(key.target)
-            pool = self._pools[key] = self._made(Pool(key, upstream, self._budget, self._observe, breaker))
+            pool = self._pools[key] = self._made(key, upstream, breaker)
         return pool
 
     def breaker(self, server: str) -> Breaker | None:
@@ -111,7 +111,7 @@ class PoolRegistry:
         """
         beside = self._listening.get(pool.key)
         if beside is None:
-            beside = self._made(Pool(pool.key, _single(pool.upstream), self._budget, self._observe, pool.breaker))
+            beside = self._made(pool.key, _single(pool.upstream), pool.breaker)
             self._listening[pool.key] = beside
         return beside
 
@@ -120,14 +120,14 @@ class PoolRegistry:
         backend = pool.try_acquire()
         if backend is None:
             return None
-        return Lease(pool, backend, cancel_timeout=self._cancel_timeout, observe=self._observe)
+        return Lease(pool, backend)
 
     def take_lease(self, pool: Pool) -> Lease | None:
         """A lease for one whose permit has come by `pool.stand`; None, and the permit stays, when none is idle."""
         backend = pool.take()
         if backend is None:
             return None
-        return Lease(pool, backend, cancel_timeout=self._cancel_timeout, observe=self._observe)
+        return Lease(pool, backend)
 
     async def lease_admitted(self, pool: Pool, password: Password, *, deadline: float) -> Lease:
         """The same, where it takes longer.
@@ -135,7 +135,7 @@ class PoolRegistry:
         Raises what `Pool.acquire_admitted` raises.
         """
         backend = await pool.acquire_admitted(password, deadline=deadline)
-        return Lease(pool, backend, cancel_timeout=self._cancel_timeout, observe=self._observe)
+        return Lease(pool, backend)
 
     async def lease(self, pool: Pool, password: Password, *, timeout: float | None = None, tenant: str = "") -> Lease:
         """A lease, waiting for it among the requests of `tenant`.
@@ -145,7 +145,7 @@ class PoolRegistry:
         if pool.is_retired:
             pool = self._current(pool)
         backend = await pool.acquire(password, timeout=timeout, tenant=tenant)
-        return Lease(pool, backend, cancel_timeout=self._cancel_timeout, observe=self._observe)
+        return Lease(pool, backend)
 
     # ── what an operator may want ──
 
@@ -234,8 +234,9 @@ class PoolRegistry:
             if pool.key.target == server:
                 pool.refuse_waiters(error)
 
-    def _made(self, pool: Pool) -> Pool:
+    def _made(self, key: PoolKey, upstream: Upstream, breaker: Breaker | None) -> Pool:
         """A new pool, in the state that the others are in."""
+        pool = Pool(key, upstream, self._budget, self._observe, breaker, cancel_timeout=self._cancel_timeout)
         if self._draining:
             pool.stop()
         if self._pauses.cover(pool.key.database):

@@ -562,13 +562,77 @@ async def test_one_who_stands_is_told_when_its_time_is_over() -> None:
         assert gate.waiting == 0
 
 
-async def test_one_who_was_told_has_no_deadline_left(gate: Gate) -> None:
+async def test_one_who_was_told_has_no_deadline_left() -> None:
+    with fake_time() as clock:
+        gate: Gate[None] = Gate(1, max_waiting=3, name="n")
+        await gate.enter(LONG)
+        told, waiting = Told(), Told()
+        gate.stand(told, LONG)
+        gate.stand(waiting, 3 * LONG)
+        gate.leave()
+        clock.advance(LONG + 1)
+        await turns()
+        assert told.outcome is None
+        assert not waiting.done()
+        clock.advance(2 * LONG)
+        await turns()
+        assert isinstance(waiting.outcome, WaitTimeout), "although the first look was for another's deadline"
+
+
+async def test_earlier_deadline_of_a_latecomer_is_kept() -> None:
+    with fake_time() as clock:
+        gate: Gate[None] = Gate(1, max_waiting=3, name="n")
+        await gate.enter(LONG)
+        patient, hasty = Told(), Told()
+        gate.stand(patient, 2 * LONG)
+        gate.stand(hasty, LONG)
+        clock.advance(LONG + 1)
+        await turns()
+        assert isinstance(hasty.outcome, WaitTimeout)
+        assert not patient.done()
+
+
+async def test_what_is_given_along_goes_to_the_next_in_line() -> None:
+    gate: Gate[str] = Gate(1, max_waiting=3, name="n")
+    await gate.enter(LONG)
+    waiter = await waiting(gate)
+    turn = gate.pass_on()
+    assert turn is not None
+    turn.set_result("a gift")
+    assert await waiter == "a gift"
+    assert gate.in_use == 1
+    assert gate.pass_on() is None
+    assert gate.in_use == 0
+
+
+async def test_what_is_given_along_to_one_cancelled_in_that_tick_is_taken_back() -> None:
+    back: list[str] = []
+    gate: Gate[str] = Gate(1, max_waiting=3, name="n", take_back=back.append)
+    await gate.enter(LONG)
+    waiter = await waiting(gate)
+    turn = gate.pass_on()
+    assert turn is not None
+    turn.set_result("a gift")
+    waiter.cancel()
+    await asyncio.wait([waiter])
+    assert waiter.cancelled()
+    assert back == ["a gift"]
+    assert gate.in_use == 1, "the permit is given back by who took the gift back"
+
+
+async def test_nothing_is_passed_on_in_a_pause_or_beyond_the_bound() -> None:
+    gate: Gate[None] = Gate(2, max_waiting=3, name="n")
+    await gate.enter(LONG)
     await gate.enter(LONG)
     turn = Told()
-    gate.stand(turn, SHORT)
-    gate.leave()
-    assert not gate._expiries
-    gate.leave()
+    gate.stand(turn, LONG)
+    gate.resize(1, max_waiting=3)
+    assert gate.pass_on() is None
+    gate.pause()
+    assert gate.pass_on() is None
+    assert not turn.done()
+    gate.resume()
+    assert turn.outcome is None
 
 
 async def test_one_who_cannot_stand_hears_so_by_the_exception_alone(gate: Gate) -> None:
