@@ -232,10 +232,10 @@ class CertificateLoaded:
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """Something that is nobody's fault but ours; the text is a traceback and goes to the log only."""
+    """Something that is nobody's fault but ours; it goes to the log only, and there without what its text may quote."""
 
     request_id: str
-    traceback: str
+    error: BaseException
 
 
 Event = (

@@ -1,6 +1,7 @@
 """The nouns that every floor shares: what is asked, of whom, and what comes back.
 
-Text that goes to or comes from Postgres is bytes here, in UTF-8, exactly as it is on the wire.
+Text that goes to or comes from Postgres is bytes here, in UTF-8, exactly as it is on the wire. `repr` of what a caller
+sent or gets leaves out its values, so that no log can carry them.
 """
 
 from collections.abc import Callable
@@ -17,6 +18,9 @@ class Statement(NamedTuple):  # like Result made for every request, at half the 
     params: tuple[bytes | None, ...] = ()
     array_mode: bool | None = None
     """Whether rows are arrays; None leaves it to the request's header."""
+
+    def __repr__(self) -> str:
+        return f"Statement({len(self.text)} characters, {len(self.params)} parameters)"
 
 
 class IsolationLevel(StrEnum):
@@ -129,6 +133,9 @@ class Result(NamedTuple):
     row_count: int
     tag: bytes | None
     read: RowReader | None = None
+
+    def __repr__(self) -> str:
+        return f"Result({self.row_count} rows, {len(self.rows)} bytes, {self.tag!r})"
 
 
 @dataclass(frozen=True, slots=True)

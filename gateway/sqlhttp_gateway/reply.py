@@ -25,6 +25,9 @@ class Reply(NamedTuple):
     due: Due | None = None
     """Until when it has to be sent; None: in any time."""
 
+    def __repr__(self) -> str:
+        return f"Reply({self.status}, {self.request_id}, {len(self.body)} bytes)"  # of a caller's values
+
 
 def error_reply(error: GatewayError, request_id: str) -> Reply:
     """An error as HTTP tells it."""

@@ -3,7 +3,6 @@
 What is told are events. Who counts, logs or traces them is not known here.
 """
 
-import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
@@ -110,7 +109,7 @@ class Story:
 
     def broke(self, error: Exception, observe: Observer) -> Reply:
         """It ended with what nobody foresaw, whose text could hold anything and does not leave the house."""
-        observe(Bug(self.request_id, "".join(traceback.format_exception(error))))
+        observe(Bug(self.request_id, error))
         fault = GatewayError(f"internal error; the gateway's log has more under the request id {self.request_id}")
         self.outcome, self.sqlstate, self.message = "bug", fault.sqlstate, fault.message
         return error_reply(fault, self.request_id)

@@ -70,4 +70,4 @@ def test_single_observer_is_told_without_a_detour() -> None:
 
 def test_events_of_equal_content_are_equal() -> None:
     assert Leaked("p") == Leaked("p")
-    assert Bug("id", "Traceback") != Bug("id", "another")
+    assert Bug("id", ValueError()) != Bug("id", ValueError())

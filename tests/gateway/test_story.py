@@ -63,7 +63,7 @@ def test_unforeseen_error_is_told_whole_and_answered_without_its_text() -> None:
     assert story.request_id.encode() in reply.body
     [bug] = events
     assert isinstance(bug, Bug)
-    assert "hunter2" in bug.traceback
+    assert "hunter2" in str(bug.error)
 
 
 def test_request_is_slow_from_the_set_time_on_its_connection_on() -> None:

@@ -5,7 +5,7 @@ Whether an entry is good is decided by the stamps of what it rests on, whether i
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 from sqlhttp_gateway.cache.stamps import Stamps
@@ -22,7 +22,7 @@ class Entry:
     """One answer."""
 
     key: bytes
-    body: bytes
+    body: bytes = field(repr=False)
     """The reply's bytes."""
     row_count: int
     began: int
@@ -35,7 +35,7 @@ class Entry:
     buckets: tuple[int, ...]
     """All that it rests on."""
     place: tuple[str, str]
-    text: str
+    text: str = field(repr=False)
     """Its statement, for the status page; shown only as a shape."""
     hits: int = 0
     filled: int = 0

@@ -30,6 +30,7 @@ from sqlhttp_gateway.events import (
 from sqlhttp_gateway.neon.traceparent import trace_id
 from sqlhttp_gateway.observe.fingerprint import fingerprint
 from sqlhttp_gateway.observe.log_writer import LogWriter
+from sqlhttp_gateway.observe.tracebacks import told
 from sqlhttp_gateway.settings import LogSettings
 
 NAME = "sqlhttp"
@@ -43,8 +44,9 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         pairs = " ".join(f"{name}={_word(value)}" for name, value in _fields(record).items())
-        line = f"{_moment(record)} {record.levelname.lower()} {record.getMessage()} {pairs}".rstrip()
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        line = f"{_moment(record)} {record.levelname.lower()} {_message(record)} {pairs}".rstrip()
+        error = _error(record)
+        return line if error is None else f"{line}\n{told(error)}"
 
 
 class JsonFormatter(logging.Formatter):
@@ -54,10 +56,11 @@ class JsonFormatter(logging.Formatter):
         entry: dict[str, object] = {
             "time": _moment(record),
             "level": record.levelname.lower(),
-            "message": record.getMessage(),
+            "message": _message(record),
         }
-        if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
+        error = _error(record)
+        if error is not None:
+            entry["exception"] = told(error)
         entry |= _fields(record)
         try:
             return orjson.dumps(entry, default=str).decode()
@@ -122,7 +125,7 @@ class LogLines:
             case CertificateLoaded():
                 _log_certificate(event)
             case Bug():
-                _LOG.error("bug\n%s", event.traceback.rstrip(), extra=_extra(request_id=event.request_id))
+                _LOG.error("bug\n%s", told(event.error), extra=_extra(request_id=event.request_id))
 
 
 def _log_answer(event: Answered) -> None:
@@ -225,6 +228,16 @@ def _extra(**fields: object) -> dict[str, object]:
 def _fields(record: logging.LogRecord) -> dict[str, object]:
     fields: dict[str, object] = getattr(record, "fields", {})
     return fields
+
+
+def _message(record: logging.LogRecord) -> str:
+    """What is said; of asyncio's own the first line, since the others show futures with what failed in them."""
+    text = record.getMessage()
+    return text.partition("\n")[0] if record.name == "asyncio" else text
+
+
+def _error(record: logging.LogRecord) -> BaseException | None:
+    return record.exc_info[1] if record.exc_info else None
 
 
 def _moment(record: logging.LogRecord) -> str:

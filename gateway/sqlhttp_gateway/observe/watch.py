@@ -6,7 +6,6 @@ One worker looks for all: the first. What it saw goes into its report, so that e
 import asyncio
 import contextlib
 import time
-import traceback
 from collections.abc import Callable, Iterable
 
 from sqlhttp_gateway.events import AlertChanged, Bug, Observer
@@ -70,7 +69,7 @@ class Watch:
             try:
                 await self.look(pools())
             except Exception as error:
-                self._observe(Bug("", "".join(traceback.format_exception(error))))
+                self._observe(Bug("", error))
             await asyncio.sleep(self._settings.interval)
 
     def _tell(self, change: Change) -> None:

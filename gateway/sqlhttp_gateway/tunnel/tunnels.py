@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import traceback
 from collections.abc import Callable
 
 from sqlhttp_gateway.auth.authenticate import Authenticator
@@ -164,9 +163,9 @@ class Tunnels:
                 error = await self._run(stream, logged_in, pool_mode, door=door)
         except StreamClosed:
             pass
-        except Exception:
+        except Exception as fault:
             error = GatewayError("internal error")
-            self._observe(Bug("", traceback.format_exc()))
+            self._observe(Bug("", fault))
         finally:
             self._connected -= 1
             await self._close(stream, error)

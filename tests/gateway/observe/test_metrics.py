@@ -91,7 +91,7 @@ def test_what_happens_to_connections_is_counted_by_what_it_is() -> None:
         Cancelled("default/main/app", confirmed=True),
         Cancelled("default/main/app", confirmed=False),
         Leaked("default/main/app"),
-        Bug("id", "traceback"),
+        Bug("id", ValueError()),
         Unsent("deadline", "the program took nothing", "id", "127.0.0.1"),
     )
     assert total.unsent == {"deadline": 1}

@@ -77,4 +77,4 @@ async def test_looking_goes_on_after_something_unforeseen(events: list[Event]) -
     await watch.stop()
     [bug] = events
     assert isinstance(bug, Bug)
-    assert "unforeseen" in bug.traceback
+    assert "unforeseen" in str(bug.error)
