@@ -30,19 +30,21 @@ _DESCRIPTORS = 12_000
 _WARM_UP = 0.3  # seconds
 
 
-def steps_worse_than_linear(sizes: Sequence[int], costs: Sequence[float], *, is_work: bool) -> list[int]:
-    """The sizes whose cost has grown out of proportion since the size before.
+def steps_worse_than_linear(sizes: Sequence[int], costs: Sequence[float]) -> list[int]:
+    """The sizes at which a request costs more than in proportion to what it cost at the size before."""
+    return [after for after, grown, dearer in _steps(sizes, costs) if dearer > grown**SLACK]
 
-    For what is work, in proportion to the size; for what is not, the cost of a request should stay, and here it may
-    double with each tenfold size.
-    """
-    worse = []
+
+def steps_that_cost(sizes: Sequence[int], costs: Sequence[float]) -> list[int]:
+    """The sizes at which a request costs more than twice as much as at a tenth of the size, where it should stay."""
+    return [after for after, grown, dearer in _steps(sizes, costs) if dearer > 2 ** math.log10(grown) * SLACK]
+
+
+def _steps(sizes: Sequence[int], costs: Sequence[float]) -> Iterator[tuple[int, float, float]]:
+    """Each size but the first, by how much it is larger than the one before, and by how much a request is dearer."""
     for before, after, cheap, dear in zip(sizes, sizes[1:], costs, costs[1:], strict=False):
-        grown = after / before
-        allowed = grown**SLACK if is_work else 2 ** math.log10(grown) * SLACK
-        if cheap and dear / cheap > allowed:
-            worse.append(after)
-    return worse
+        if cheap:
+            yield after, after / before, dear / cheap
 
 
 def sizes_beyond_their_room(points: Sequence[Point], room: float) -> list[int]:
@@ -60,18 +62,21 @@ def sizes_beyond_their_room(points: Sequence[Point], room: float) -> list[int]:
 
 def table(axis: Axis, points: Sequence[Point]) -> Iterator[str]:
     """One line a point."""
-    worse = steps_worse_than_linear(axis.sizes, [point.cpu for point in points], is_work=axis.is_work)
+    costs = [point.cpu for point in points]
+    worse = steps_worse_than_linear(axis.sizes, costs)
+    dearer = [] if axis.is_work else steps_that_cost(axis.sizes, costs)
     beyond = sizes_beyond_their_room(points, axis.room)
-    yield f"{axis.name:>16}{'per s':>10}{'CPU µs':>12}{'µs each':>10}{'p50 ms':>10}{'errors':>8}{'MiB':>8}"
+    yield f"{axis.name:>26}{'per s':>10}{'CPU µs':>12}{'µs each':>10}{'p50 ms':>10}{'errors':>8}{'MiB':>8}"
     for point in points:
         sample = point.sample
         each = point.cpu / point.size if axis.is_work else point.cpu
-        marks = "  worse than linear" * (point.size in worse) + "  more memory than it has room for" * (
-            point.size in beyond
-        )
+        marks = [
+            *(["worse than linear"] if point.size in worse else ["not flat"] if point.size in dearer else []),
+            *(["more memory than it has room for"] if point.size in beyond else []),
+        ]
         yield (
-            f"{point.size:>16,}{sample.rate:>10,.0f}{point.cpu:>12,.1f}{each:>10,.2f}"
-            f"{(sample.p50 or 0) / 1000:>10,.2f}{sample.errors:>8}{point.memory:>8,.1f}{marks}"
+            f"{point.size:>26,}{sample.rate:>10,.0f}{point.cpu:>12,.1f}{each:>10,.2f}"
+            f"{(sample.p50 or 0) / 1000:>10,.2f}{sample.errors:>8}{point.memory:>8,.1f}  {', '.join(marks)}".rstrip()
         )
 
 

@@ -1,16 +1,16 @@
 from tests.bench.axes import AXES, Axis, Point
-from tests.bench.growth import sizes_beyond_their_room, steps_worse_than_linear, table
+from tests.bench.growth import sizes_beyond_their_room, steps_that_cost, steps_worse_than_linear, table
 from tests.bench.measure import Sample
 
 
-def test_work_may_grow_in_proportion_and_no_more() -> None:
-    assert steps_worse_than_linear((1, 10, 100), (50.0, 400.0, 5000.0), is_work=True) == []
-    assert steps_worse_than_linear((1, 10, 100), (50.0, 400.0, 9000.0), is_work=True) == [100]
+def test_cost_may_grow_in_proportion_and_no_more() -> None:
+    assert steps_worse_than_linear((1, 10, 100), (50.0, 400.0, 5000.0)) == []
+    assert steps_worse_than_linear((1, 10, 100), (50.0, 400.0, 9000.0)) == [100]
 
 
 def test_what_is_no_work_of_a_request_may_hardly_cost_it_anything() -> None:
-    assert steps_worse_than_linear((1, 10, 100), (50.0, 60.0, 70.0), is_work=False) == []
-    assert steps_worse_than_linear((1, 10, 100), (50.0, 300.0, 310.0), is_work=False) == [10]
+    assert steps_that_cost((1, 10, 100), (50.0, 60.0, 70.0)) == []
+    assert steps_that_cost((1, 10, 100), (50.0, 300.0, 310.0)) == [10]
 
 
 def test_memory_may_grow_by_the_room_that_each_one_more_has() -> None:
