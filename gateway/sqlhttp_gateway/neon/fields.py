@@ -32,6 +32,8 @@ class Description:
     fields: tuple[Field, ...]
     json: bytes
     """The array that an answer has under "fields"."""
+    head: bytes
+    """An answer up to its rows."""
     names: tuple[str, ...]
     """Column names in the guise of rows: each character is one byte of the name's UTF-8."""
     converters: tuple[Converter | None, ...] | None
@@ -60,10 +62,16 @@ def describe(body: bytes) -> Description:
 
 
 def _describe(body: bytes) -> Description:
-    fields = _decoded(body)
+    return described(_decoded(body))
+
+
+def described(fields: tuple[Field, ...]) -> Description:
+    """The columns in every form."""
+    json = orjson.dumps([_neon(field) for field in fields])
     return Description(
         fields=fields,
-        json=orjson.dumps([_neon(field) for field in fields]),
+        json=json,
+        head=b'{"fields":' + json + b',"rows":',
         names=tuple(field.name.encode().decode("latin-1") for field in fields),
         converters=None if unknown_types(fields, ()) else tuple(converter(field.type_id, {}) for field in fields),
     )

@@ -10,14 +10,14 @@ import orjson
 
 from sqlhttp_gateway.errors import GatewayError, PostgresError
 from sqlhttp_gateway.model import ArrayType, Options, Result
-from sqlhttp_gateway.neon.fields import Description, describe
-from sqlhttp_gateway.neon.rows import encode_rows
+from sqlhttp_gateway.neon.fields import describe, described
+from sqlhttp_gateway.neon.rows import encode_row, encode_rows
 from sqlhttp_gateway.neon.values import Converter, converter
 
 NOT_SUPPORTED = b'"query is not supported"'
 """The body for every path and method that is not served; status 400, as Neon has it."""
 
-_NO_FIELDS = Description(fields=(), json=b"[]", names=(), converters=())
+_NO_FIELDS = described(())
 
 
 def encode_result(result: Result, options: Options, *, array_mode: bool, array_types: Mapping[int, ArrayType]) -> bytes:
@@ -27,19 +27,20 @@ def encode_result(result: Result, options: Options, *, array_mode: bool, array_t
         ResultUnreadable: Postgres's answer cannot be expressed in JSON.
         RemoteProtocolError: the description or the rows are malformed.
     """
-    described = _NO_FIELDS if result.description is None else describe(result.description)
+    columns = _NO_FIELDS if result.description is None else describe(result.description)
     if result.read is not None:
-        pieces = result.read.json()
-        return b"".join((b'{"fields":', described.json, b',"rows":', *pieces, _tail(result.tag, array_mode)))
+        return b"".join((columns.head, *result.read.json(), _tail(result.tag, array_mode)))
     converters: Sequence[Converter | None] | None = None
     if not options.raw_text:
-        converters = described.converters
+        converters = columns.converters
         if converters is None:
-            converters = [converter(field.type_id, array_types) for field in described.fields]
-    rows = encode_rows(
-        result.rows, result.row_count, names=described.names, converters=converters, array_mode=array_mode
-    )
-    return b"".join((b'{"fields":', described.json, b',"rows":', rows, _tail(result.tag, array_mode)))
+            converters = [converter(field.type_id, array_types) for field in columns.fields]
+    elif result.row_count == 1:  # a lookup by key
+        row = encode_row(result.rows, columns.names, array_mode=array_mode)
+        if row is not None:
+            return b"%b[%b]%b" % (columns.head, row, _tail(result.tag, array_mode))
+    rows = encode_rows(result.rows, result.row_count, names=columns.names, converters=converters, array_mode=array_mode)
+    return b"".join((columns.head, rows, _tail(result.tag, array_mode)))
 
 
 def encode_batch(results: Sequence[bytes]) -> bytes:

@@ -68,6 +68,33 @@ def encode_rows(
     return encode_rows_walking(rows, row_count, names=names, converters=converters, array_mode=array_mode)
 
 
+# ── one row ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def encode_row(row: bytes, names: Sequence[str], *, array_mode: bool) -> bytes | None:
+    """The JSON of a single row in Postgres's text, without the array's brackets; None: `encode_rows` has to decide.
+
+    What it encodes is the same in half the time: a pattern that has to match to the end needs no proof of having done
+    so, and a row without the byte 0xFF has no NULL.
+    """
+    columns = len(names)
+    if not 0 < columns <= _WIDE or 0xFF in row:
+        return None
+    found = _row_pattern(columns).fullmatch(row.decode("latin-1"))
+    if found is None:
+        return None
+    texts = found.groups()
+    encoded = orjson.dumps(texts if array_mode else dict(zip(names, texts)))  # noqa: B905  the pattern has counted them
+    return encoded if encoded.isascii() else _undisguised(encoded)
+
+
+@lru_cache(maxsize=128)
+def _row_pattern(columns: int) -> re.Pattern[str]:
+    """One row from its tag to its end."""
+    count = re.escape(columns.to_bytes(2).decode("latin-1"))
+    return re.compile(r"D\0..." + count + r"\0...([^\0]*+)" * columns, re.DOTALL)
+
+
 # ── the judge ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -211,9 +238,12 @@ def _encode_found(
     encoded = orjson.dumps(found)
     if nulls:
         encoded = encoded.replace(_NULL_JSON, b"null")
-    if encoded.isascii():
-        return encoded
-    encoded = encoded.decode().encode("latin-1")  # the guise comes off
+    return encoded if encoded.isascii() else _undisguised(encoded)
+
+
+def _undisguised(encoded: bytes) -> bytes | None:
+    """JSON whose texts have one character for each byte, in the bytes themselves; None when they are no UTF-8."""
+    encoded = encoded.decode().encode("latin-1")
     try:
         encoded.decode()
     except UnicodeDecodeError:

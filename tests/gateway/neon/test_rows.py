@@ -8,7 +8,7 @@ import pytest
 
 from sqlhttp_gateway.errors import GatewayError, RemoteProtocolError, ResultUnreadable
 from sqlhttp_gateway.neon import rows as rows_module
-from sqlhttp_gateway.neon.rows import encode_rows, encode_rows_walking, walk_rows
+from sqlhttp_gateway.neon.rows import encode_row, encode_rows, encode_rows_walking, walk_rows
 from sqlhttp_gateway.neon.values import Converter, converter
 from tests.support.rows import data_row
 
@@ -23,6 +23,8 @@ def encode(values: Values, names: Sequence[str], *, array_mode: bool = True, typ
     given: dict[str, Any] = {"names": guised, "converters": converters, "array_mode": array_mode}
     encoded = encode_rows(region, len(values), **given)
     assert encoded == encode_rows_walking(region, len(values), **given)
+    if types is None and len(values) == 1:
+        assert encode_row(region, guised, array_mode=array_mode) in (None, encoded[1:-1])
     json.loads(encoded)
     return encoded.decode()
 
@@ -249,3 +251,38 @@ def test_a_nul_inside_a_text_cannot_make_rows_of_its_own() -> None:
 
 def test_the_walker_knows_null_from_the_letter_that_guises_it() -> None:
     assert walk_rows(data_row(["ÿ".encode(), None]), 1, columns=2) == [("ÿ", None)]
+
+
+# ── one row ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("values", [[b"1"], [b"1", b"zo\xc3\xab", b""], [b"\x01\x02", b'"\\'], [b"x" * 70_000, b"D"]])
+def test_single_row_is_encoded_as_among_others(values: list[bytes]) -> None:
+    names = [chr(ord("a") + number) for number in range(len(values))]
+    for array_mode in (True, False):
+        among = encode_rows(data_row(values) * 2, 2, names=names, converters=None, array_mode=array_mode)
+        row = encode_row(data_row(values), names, array_mode=array_mode)
+        assert row is not None
+        assert b"[%b,%b]" % (row, row) == among
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        (data_row([None]), 1),
+        (data_row([b"1"]), 2),
+        (data_row([b"1", b"2"]), 1),
+        (data_row([b"1"]) * 2, 1),
+        (data_row([b"1"])[:-1] + b"\0", 1),
+        (b"N" + data_row([b"1"])[1:], 1),
+        (data_row([b"\xe9"]), 1),
+        (data_row([b"\xc3", b"\xa9"]), 2),
+        (data_row([b"x" * (1 << 24)]), 1),
+        (data_row([b"1"] * 65), 65),
+        (data_row([]), 0),
+        (b"", 1),
+    ],
+)
+def test_single_row_that_is_out_of_the_ordinary_is_for_the_judge(row: bytes, columns: int) -> None:
+    for array_mode in (True, False):
+        assert encode_row(row, [f"c{number}" for number in range(columns)], array_mode=array_mode) is None
