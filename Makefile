@@ -13,7 +13,7 @@ JOBS := auto
 NPM := $(shell command -v npm 2>/dev/null)
 DRIVERS := $(if $(NPM),tests/contract/node_modules/.package-lock.json)
 
-.PHONY: help run test check format bench bench-growth bench-workers faults endurance fuzz incident audit docs lock clean
+.PHONY: help run test check format bench bench-growth bench-workers faults faults-seen endurance fuzz incident audit docs lock clean
 
 help:
 	@echo 'make run      a private Postgres and the gateway in front of it, on http://127.0.0.1:4444'
@@ -24,6 +24,7 @@ help:
 	@echo 'make docs     write the settings into the example file and the README'
 	@echo 'make bench    measurements side by side; ROUNDS=1 is quick'
 	@echo 'make faults   what goes wrong in production, mixed from a seed: SEED=1 SECONDS=600'
+	@echo 'make faults-seen: the gateway broken on purpose in many ways, and which check sees it: ARGS="RESET COMMIT" for some'
 	@echo 'make endurance: an hour of it at a steady rate, sampled each second, judged and drawn: SEED=1 SECONDS=3600'
 	@echo 'make incident 300 programs before a pool of 10: which alert came when'
 	@echo 'make bench-growth   how cost and memory grow with rows, columns, connections, pools, tenants, statements'
@@ -70,6 +71,9 @@ fuzz: $(VENV)/.dev
 
 faults: $(VENV)/.dev
 	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
+
+faults-seen: $(VENV)/.dev
+	@$(BIN)/python -m tests.faults.broken $(ARGS)
 
 endurance: $(VENV)/.bench
 	@$(BIN)/python -m tests.faults.endurance $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)

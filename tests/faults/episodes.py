@@ -25,6 +25,14 @@ from tests.support.wire_program import TIMEOUT, SocketPipe, WireProgram, connect
 INSERT = "INSERT INTO written (tag, by) VALUES ($1, $2)"
 _NOTES = "SELECT owner FROM notes"
 _COUNTED = "SELECT n FROM counted WHERE tag = $1"
+OTHERS = {
+    "25P02": "a transaction that failed before",
+    "25006": "a transaction or session that is read only",
+    "42P05": "a prepared statement of that name",
+    "26000": "no prepared statement of that name",
+    "2D000": "a transaction that is over",
+}
+"""SQLSTATEs that a statement outside any transaction gets from what its connection was used for before."""
 Outcome = str
 """A word for the table: ok, refused, unknown, left."""
 
@@ -41,6 +49,14 @@ class Caller:
     def url(self) -> str:
         return self.world.database.url
 
+    def look_at(self, error: NeonDbError) -> None:
+        """Nothing in it may be secret, and nothing may come of what somebody else did on the same connection."""
+        told = f"{error} {vars(error) | {'query': None}}"
+        if CANARY in told:
+            self.world.ledger.strange.append(f"a secret in an error: {told}")
+        if error.code in OTHERS:
+            self.world.ledger.strange.append(f"an error of somebody else's: {error.code} {error} for {self.tag}")
+
     async def tell(self, tags: list[str], write: Awaitable[object]) -> Outcome:
         """Send a write and tell the ledger what came of it."""
         ledger = self.world.ledger
@@ -48,8 +64,7 @@ class Caller:
         try:
             await write
         except NeonDbError as error:
-            if CANARY in str(error):
-                ledger.strange.append(f"a secret in an error: {error}")
+            self.look_at(error)
             if error.may_have_run or isinstance(error, OutcomeUnknown):
                 return "unknown"
             ledger.refuse(tags)
@@ -68,7 +83,9 @@ async def write_batch(caller: Caller) -> Outcome:
     """Three INSERTs together; one in three fails at its end."""
     sql = neon_async(caller.url, endpoint=caller.world.gateway.sql, retry=None, timeout=TIMEOUT)
     tags = [f"{caller.tag}-{number}" for number in range(3)]
-    queries = [sql.q(INSERT, tag, CANARY) for tag in tags]
+    # With RETURNING the gateway holds the COMMIT back until it has seen all rows.
+    insert = f"{INSERT} RETURNING tag" if caller.luck.random() < 1 / 2 else INSERT
+    queries = [sql.q(insert, tag, CANARY) for tag in tags]
     if caller.luck.random() < 1 / 3:
         queries.append(sql.q("SELECT 1/0"))
     return await caller.tell(tags, sql.transaction(queries))
@@ -83,7 +100,8 @@ async def write_once(caller: Caller) -> Outcome:
     for _ in range(20):
         try:
             await sql(INSERT, caller.tag, CANARY)
-        except NeonDbError:
+        except NeonDbError as error:
+            caller.look_at(error)
             await asyncio.sleep(0.2 * caller.luck.random())
             continue
         caller.world.ledger.acknowledge([caller.tag])
@@ -104,6 +122,7 @@ async def read_own(caller: Caller) -> Outcome:
             caller.tag,
         )
     except NeonDbError as error:
+        caller.look_at(error)
         return "unknown" if error.may_have_run else "refused"
     if row["mine"] != caller.tag:
         strange.append(f"{caller.tag} got {row['mine']}")
@@ -129,6 +148,7 @@ async def leave_traces(caller: Caller) -> Outcome:
     try:
         await sql(text)
     except NeonDbError as error:
+        caller.look_at(error)
         return "unknown" if error.may_have_run else "refused"
     return "ok"
 
@@ -299,6 +319,7 @@ async def cached(caller: Caller) -> Outcome:
                     strange.append(f"{caller.tag} wrote {number} and read {row['n']}")
         await read("SELECT a, b FROM shape")
     except NeonDbError as error:
+        caller.look_at(error)
         return "unknown" if error.may_have_run else "refused"
     with contextlib.suppress(NeonDbError):
         rows = await _as(caller, "keyed", KEY.text).with_(cache=Cache(ttl=60))("SELECT a, b FROM shape")

@@ -16,7 +16,7 @@ from random import Random
 
 from sqlhttp import NeonDbError, neon_async
 from tests.faults.episodes import INSERT
-from tests.faults.world import World, environment
+from tests.faults.world import VARIABLE, World, environment
 from tests.support.gateway import free_port
 
 CALLERS = 24
@@ -66,7 +66,7 @@ async def kill_again_and_again(world: World, *, seed: int, seconds: float) -> Ki
 
     nursery = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.faults.nursery", str(port)),
-        env={**os.environ, **environment(world.upstream)},
+        env={**os.environ, **environment(world.upstream), **({VARIABLE: world.broken} if world.broken else {})},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -11,9 +11,14 @@ import time
 from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.settings import Settings, load_settings
 from sqlhttp_gateway.workers import serve
+from tests.faults.world import VARIABLE
 
 
 def main() -> None:
+    if os.environ.get(VARIABLE):
+        from tests.faults.breakages import break_as_told
+
+        break_as_told()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that are killed
     settings = load_settings(listen={"port": int(sys.argv[1])})
     for _ in sys.stdin:

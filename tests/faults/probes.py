@@ -6,18 +6,24 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 import asyncpg
 import httpx
 
 from sqlhttp import NeonDbError, neon_async
+from sqlhttp_gateway.wire.frontend import encode_query
 from tests.faults.world import MAX_WAITING, POOL, WAIT_TIMEOUT, World
 from tests.support.program import Program
 from tests.support.sockets import begin
+from tests.support.wire_program import connected, logged_in
 
 _SLEEP = "SELECT pg_sleep(30)"
 _FAR = 30.0
+_LINE = 25
+"""Requests that wait, one behind the other."""
+_CANCELLED = "57014"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,7 @@ async def probe(world: World) -> list[Measured]:
         await overflow(world),
         await order(world),
         await abort(world),
+        await cancels(world),
         await recovery(world),
     ]
 
@@ -63,21 +70,15 @@ async def overflow(world: World) -> Measured:
 
 async def order(world: World) -> Measured:
     """How many requests that came later were begun earlier."""
-    begun: list[int] = []
-    sql = _client(world)
-
-    async def call(number: int) -> None:
-        await sql("SELECT pg_sleep(0.01)")
-        begun.append(number)
-
-    calls = []
+    program = Program(None, world.gateway.sql, world.database.url)  # type: ignore[arg-type]
+    statement = {"query": "SELECT clock_timestamp()::text, pg_sleep(0.01)::text"}
     async with _full(world):
-        for number in range(30):
-            calls.append(asyncio.create_task(call(number)))
-            await asyncio.sleep(0.01)  # so that each arrives after the one before
-        await _until_waiting(world, len(calls))
-    await asyncio.gather(*calls)
-    # Those that ran at the same time may end in any order; a place further than the pool is wide is an inversion.
+        requests = [await begin(program, statement) for _ in range(_LINE)]
+        await _until_waiting(world, _LINE)
+    answers = await asyncio.gather(*(request.answer() for request in requests))
+    moments = [answer.json()["rows"][0][0] for answer in answers if answer.status == 200]
+    begun = sorted(range(len(moments)), key=lambda number: moments[number])
+    # Those that ran at the same time may begin in any order; a place further than the pool is wide is an inversion.
     inversions = sum(abs(place - number) >= POOL for place, number in enumerate(begun))
     return Measured("requests begun out of turn", inversions, 0)
 
@@ -92,10 +93,53 @@ async def abort(world: World) -> Measured:
         await _sleeping(connection, 1)
         gone = time.perf_counter()
         await request.hang_up()
-        await _sleeping(connection, 0)
+        with contextlib.suppress(TimeoutError):  # it runs to its end
+            await _sleeping(connection, 0)
         times.append(time.perf_counter() - gone)
     await connection.close()
     return Measured("statement after its caller has gone", max(times), 1.0)
+
+
+async def cancels(world: World) -> Measured:
+    """How many statements were cancelled by somebody else's cancel, of those that came right behind one.
+
+    Programs go away, and programs cancel, at about the moment when what they asked for is over by itself.
+    """
+    stop = asyncio.Event()
+    met: list[str] = []
+    luck = Random(1)
+
+    async def go_away() -> None:
+        program = Program(None, world.gateway.sql, world.database.url)  # type: ignore[arg-type]
+        while not stop.is_set():
+            request = await begin(program, {"query": "SELECT pg_sleep(0.02)"})
+            await asyncio.sleep(0.04 * luck.random())
+            await request.hang_up()
+
+    async def cancel() -> None:
+        async with logged_in(world.gateway, world.database) as program:
+            while not stop.is_set():
+                await program.send(encode_query(b"SELECT pg_sleep(0.02)"))
+                await asyncio.sleep(0.04 * luck.random())
+                async with connected(world.gateway, world.database) as canceller:
+                    await canceller.send(program.cancel_request())
+                    await canceller.ended()
+                await program.answer()
+
+    async def suffer() -> None:
+        sql = _client(world)
+        while not stop.is_set():
+            try:
+                await sql("SELECT pg_sleep(0.01)")
+            except NeonDbError as error:
+                if error.code == _CANCELLED:
+                    met.append(str(error))
+
+    tasks = [asyncio.create_task(work()) for work in (go_away, go_away, go_away, cancel, suffer, suffer, suffer)]
+    await asyncio.sleep(3)
+    stop.set()
+    await asyncio.gather(*tasks)
+    return Measured("statements cancelled by somebody else's cancel", len(met), 0)
 
 
 async def recovery(world: World) -> Measured:

@@ -30,6 +30,8 @@ PROOF_LIFETIME = 2.0
 MAX_CONNECTIONS = 30
 GUEST = "guest"
 """A role that is there at times, for those who are not let in meanwhile."""
+VARIABLE = "BROKEN_ON_PURPOSE"
+"""Of the environment of a gateway that is to be broken; holds the name of one of `breakages`."""
 CANARY = "canary-4f1c"
 """In every password and parameter; must never be seen in a log, a metric or an error."""
 
@@ -49,6 +51,8 @@ class World:
     """Where the gateway speaks Postgres's wire over TCP, as whoever calls."""
     log: Path
     workers: int = 1
+    broken: str = ""
+    """By what the gateway is broken on purpose; empty: it is not."""
     ledger: Ledger = field(default_factory=Ledger)
 
     @property
@@ -124,9 +128,16 @@ def environment(database_url: str) -> dict[str, str]:
 
 @contextmanager
 def made(
-    options: Mapping[str, str] | None = None, settings: Mapping[str, str] | None = None, *, workers: int = 1
+    options: Mapping[str, str] | None = None,
+    settings: Mapping[str, str] | None = None,
+    *,
+    workers: int = 1,
+    broken: str = "",
 ) -> Iterator[World]:
-    """A world for the length of the block; `options` are more of Postgres's settings, `settings` of the gateway's."""
+    """A world for the length of the block; `options` are more of Postgres's settings, `settings` of the gateway's.
+
+    `broken` names one of `breakages` from which the gateway is to suffer.
+    """
     ours = {"max_connections": str(MAX_CONNECTIONS), "synchronous_commit": "on"}
     with running_cluster(ours | dict(options or {})) as cluster:
         prepare(cluster)
@@ -141,10 +152,11 @@ def made(
                 "SQLHTTP_LISTEN__POSTGRES": str(door),
                 "SQLHTTP_LISTEN__WORKERS": str(workers),
                 **(settings or {}),
+                **_broken(broken),
             }
             process = gateway(through.url, port, log, more)
             to_door = replace(database, host="127.0.0.1", port=door)
-            world = World(cluster, database, network, where, process, through.url, to_door, log, workers)
+            world = World(cluster, database, network, where, process, through.url, to_door, log, workers, broken)
             try:
                 world.process.wait_until_ready(url)
                 yield world
@@ -155,7 +167,12 @@ def made(
 def gateway(database_url: str, port: int, log: Path, settings: Mapping[str, str]) -> GatewayProcess:
     """The gateway's process, started; `settings` go over those of everybody's."""
     given = environment(database_url) | dict(settings)
-    return GatewayProcess("serve", "--port", str(port), environment=given, log=log)
+    module = "tests.faults.broken_gateway" if VARIABLE in given else "sqlhttp_gateway"
+    return GatewayProcess("serve", "--port", str(port), environment=given, log=log, module=module)
+
+
+def _broken(name: str) -> dict[str, str]:
+    return {VARIABLE: name} if name else {}
 
 
 def prepare(cluster: Cluster) -> None:

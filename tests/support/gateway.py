@@ -88,11 +88,17 @@ class GatewayProcess:
     """`sqlhttp` as a process of its own, for signals, exit statuses and what it prints.
 
     `environment` goes over the test's own, without any setting of that. A `with` block kills what has not ended. What
-    it prints goes through a pipe, which holds 64 KiB until the end, or to the file `log`.
+    it prints goes through a pipe, which holds 64 KiB until the end, or to the file `log`. `module` is one that
+    wraps the command.
     """
 
     def __init__(
-        self, *arguments: str, environment: Mapping[str, str], folder: Path | None = None, log: Path | None = None
+        self,
+        *arguments: str,
+        environment: Mapping[str, str],
+        folder: Path | None = None,
+        log: Path | None = None,
+        module: str = "sqlhttp_gateway",
     ) -> None:
         inherited = {
             name: value
@@ -103,7 +109,7 @@ class GatewayProcess:
         self._log = log
         with nullcontext(subprocess.PIPE) if log is None else log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sqlhttp_gateway", *arguments],
+                [sys.executable, "-m", module, *arguments],
                 env={**inherited, **environment},
                 cwd=folder,
                 stdin=subprocess.DEVNULL,

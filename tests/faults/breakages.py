@@ -1,0 +1,383 @@
+"""The product broken on purpose, in one place each, so that every check of this suite can be seen to fail.
+
+A breakage is applied inside a gateway's process after its imports, by `broken_gateway` and by the nursery, which read
+its name from the environment; the product knows nothing of this. Each says which check has to see it, and by what: a
+text that what is found has to match, so that no other harm is taken for the one that was done.
+"""
+
+import asyncio
+import os
+import random
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
+
+from sqlhttp_gateway import app, execute
+from sqlhttp_gateway.cache import policy
+from sqlhttp_gateway.errors import ConnectionBroken, GatewayError, PostgresError
+from sqlhttp_gateway.idempotency import store, table
+from sqlhttp_gateway.model import Batch
+from sqlhttp_gateway.pools import connect, scrub
+from sqlhttp_gateway.pools import pool as pools
+from sqlhttp_gateway.pools.backend import Backend
+from sqlhttp_gateway.pools.gate import Gate
+from sqlhttp_gateway.pools.lease import Lease
+from sqlhttp_gateway.pools.line import Line
+from sqlhttp_gateway.wire.exchange import Exchange
+from sqlhttp_gateway.wire.frontend import encode_parse
+from tests.faults.world import VARIABLE
+
+
+@dataclass(frozen=True, slots=True)
+class Breakage:
+    """One of them."""
+
+    name: str
+    check: str
+    """The one of `broken.CHECKS` that has to see it."""
+    sign: str
+    """A regular expression that one of the findings has to match."""
+    apply: Callable[[], None]
+
+
+BREAKAGES: dict[str, Breakage] = {}
+
+
+def break_as_told() -> None:
+    """Break this process as its environment says, if it does."""
+    name = os.environ.get(VARIABLE)
+    if name:
+        BREAKAGES[name].apply()
+
+
+def _breakage(name: str, *, check: str, sign: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    def add(apply: Callable[[], None]) -> Callable[[], None]:
+        BREAKAGES[name] = Breakage(name, check, sign, apply)
+        return apply
+
+    return add
+
+
+def _replace(original: Any, changed: Any) -> None:
+    """Put another thing in an imported one's place, wherever it was imported by its name."""
+    assert app, "all that is to be broken is there"
+    count = 0
+    for name, module in list(sys.modules.items()):
+        if name.startswith("sqlhttp_gateway"):
+            for attribute, value in list(vars(module).items()):
+                if value is original:
+                    setattr(module, attribute, changed)
+                    count += 1
+    assert count, f"{original} is nowhere"
+
+
+def _reword(old: bytes, new: bytes) -> None:
+    """Let one of the scrub's prepared statements do something else."""
+    name, prepared = scrub._NAMES[scrub.LIGHT.index(old)], scrub.PREPARE
+    scrub.PREPARE = prepared.replace(encode_parse(name, old), encode_parse(name, new))
+    assert prepared != scrub.PREPARE
+
+
+# ── what one leaves behind for the next ──────────────────────────────────────────────────────────────────────────────
+
+
+@_breakage("the scrub forgets RESET ALL", check="mixture", sign=r"found .*'tag': '|error of somebody else's")
+def _settings_stay() -> None:
+    _reword(b"RESET ALL", b"RESET application_name")
+
+
+@_breakage("the scrub forgets advisory locks", check="mixture", sign=r"found .*'locks': [1-9]")
+def _locks_stay() -> None:
+    _reword(scrub._UNLOCK, b"SELECT ''::text")
+    look = scrub._LOOK.replace(scrub._UNLOCK, b"SELECT ''::text")
+    scrub.PREPARE = scrub.PREPARE.replace(
+        encode_parse(scrub._LOOK_NAME, scrub._LOOK), encode_parse(scrub._LOOK_NAME, look)
+    )
+
+
+@_breakage("the scrub forgets temporary tables", check="mixture", sign=r"found .*'temp': '")
+def _temporary_tables_stay() -> None:
+    _reword(b"DISCARD TEMP", b"DISCARD SEQUENCES")
+
+
+@_breakage("a failed transaction is handed on", check="mixture", sign=r"error of somebody else's: 25P02")
+def _transactions_stay() -> None:
+    Lease._needs_recovery = property(lambda self: False)  # type: ignore[assignment]
+    scrub.Scrub.is_clean = property(lambda self: True)  # type: ignore[assignment]
+
+
+@_breakage("what is left of an answer goes to the next caller", check="mixture", sign=r" got |hung|not over in")
+def _late_answers() -> None:
+    settle = Lease._settle
+
+    def hand_over(self: Lease) -> None:
+        if self._released and self._is_running and not self.backend.closing:
+            self.backend._queue.clear()
+            self._hand_over()
+        else:
+            settle(self)
+
+    Lease._settle = hand_over  # type: ignore[method-assign]
+
+
+@_breakage("the cache does not look at roles", check="mixture", sign="may not read shape")
+def _shared_answers() -> None:
+    key = policy._key
+
+    def without_role(scope: Any, *rest: Any) -> bytes:
+        return key(scope._replace(role="", login="", tenant="", claims=b""), *rest)
+
+    _replace(key, without_role)
+
+
+@_breakage("writes end nothing in the cache", check="mixture", sign=r"wrote \d and read \d")
+def _stale_answers() -> None:
+    from sqlhttp_gateway.cache.results import ResultCache
+
+    ResultCache.changed = lambda self, place, writes: []  # type: ignore[method-assign,assignment]
+    ResultCache.schema_changed = lambda self, place: []  # type: ignore[method-assign,assignment]
+
+
+@_breakage("a token's claims are another one's", check="mixture", sign="was shown the notes of")
+def _foreign_claims() -> None:
+    from sqlhttp_gateway.auth import claims, rls
+
+    signed = rls.signed_claims
+    names = cycle((b'"ann"', b'"bob"'))
+
+    def mixed(text: bytes, **rest: Any) -> Any:
+        name = next(names)
+        return signed(text.replace(b'"ann"', name).replace(b'"bob"', name), **rest)
+
+    rls.signed_claims = mixed
+    assert claims.rls is rls
+
+
+# ── writes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@_breakage("a lost connection is taken for one on which nothing ran", check="mixture", sign=r"written \d times")
+def _repeated() -> None:
+    refuse = Exchange.refuse
+
+    def and_begin_again(self: Exchange, error: GatewayError) -> None:
+        refuse(self, error)
+        if isinstance(error, ConnectionBroken):
+            self.fatal_first = True
+
+    Exchange.refuse = and_begin_again  # type: ignore[method-assign]
+
+
+@_breakage("a batch is told before its COMMIT", check="mixture", sign="acknowledged and lost")
+def _told_early() -> None:
+    run = execute.execute
+
+    async def early(lease: Lease, request: Any, *rest: Any, **named: Any) -> Any:
+        if not isinstance(request, Batch):
+            return await run(lease, request, *rest, **named)
+        running = asyncio.ensure_future(run(lease, request, *rest, **named))
+        wanted = 1 + len(request.statements)
+        while not running.done():
+            exchange = lease._exchange
+            if exchange is not None and exchange.error is None and len(exchange.results) == wanted:
+                running.add_done_callback(lambda task: task.cancelled() or task.exception())
+                return exchange.results[1:]
+            await asyncio.sleep(0)
+        return await running
+
+    _replace(run, early)
+
+
+@_breakage("a batch is no transaction", check="mixture", sign=r"half a batch|refused and there")
+def _piecemeal() -> None:
+    run = execute.execute
+
+    async def each(lease: Lease, request: Any, *rest: Any, **named: Any) -> Any:
+        if not isinstance(request, Batch):
+            return await run(lease, request, *rest, **named)
+        return [(await run(lease, statement, *rest, **named))[0] for statement in request.statements]
+
+    _replace(run, each)
+
+
+@_breakage("an idempotency key stops nobody", check="killing", sign=r"written \d times")
+def _keys_open() -> None:
+    changed = tuple(text.replace("    IF is_new THEN\n", "    IF true THEN\n") for text in table.INSTALL)
+    changed = tuple(text.replace("    IF NOT FOUND THEN\n", "    IF false THEN\n") for text in changed)
+    assert changed != table.INSTALL
+    assert store.table is table
+    table.INSTALL = changed
+
+
+@_breakage("a key is answered before its write is committed", check="killing", sign="acknowledged and lost")
+def _keys_early() -> None:
+    from sqlhttp_gateway.idempotency import run as runs
+
+    run_once = runs.run_once
+
+    async def early(lease: Lease, request: Any, *rest: Any, keep: Any, **named: Any) -> Any:
+        told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        async def keep_and_tell(results: Any) -> Any:
+            answer, keeping = await keep(results)
+            told.set_result(answer)
+            await asyncio.sleep(0.02)
+            return answer, keeping
+
+        running = asyncio.ensure_future(run_once(lease, request, *rest, keep=keep_and_tell, **named))
+        await asyncio.wait({running, told}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            return await running
+        running.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return told.result()
+
+    _replace(run_once, early)
+
+
+# ── bounds ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@_breakage("four permits too many", check="mixture", sign=r"\d+ backends of a pool whose bound is")
+def _wide_gate() -> None:
+    pools.Gate = lambda permits, **rest: Gate(permits + 4, **rest)  # type: ignore[assignment,misc]
+
+
+@_breakage("one lease in fifty is never released", check="mixture", sign=r"after 5 s: sqlhttp_pool_connections.*leased")
+def _lost_leases() -> None:
+    release = Lease.release
+
+    def forget(self: Lease) -> None:
+        if random.random() < 0.02:
+            self._released = True
+        else:
+            release(self)
+
+    Lease.release = forget  # type: ignore[method-assign]
+
+
+@_breakage("descriptors are leaked", check="mixture", sign=r"after 5 s: \d+ descriptors")
+def _leaked_descriptors() -> None:
+    open_connection = connect.open_connection
+
+    async def leak(**how: Any) -> Any:
+        connection = await open_connection(**how)
+        os.dup(connection._transport.get_extra_info("socket").fileno())
+        return connection
+
+    _replace(open_connection, leak)
+
+
+@_breakage("memory is kept of every request", check="flatness", sign="memory, MiB")
+def _kept_memory() -> None:
+    release, kept = Lease.release, []
+
+    def keep(self: Lease) -> None:
+        kept.append(os.urandom(100_000))
+        release(self)
+
+    Lease.release = keep  # type: ignore[method-assign]
+
+
+@_breakage("the queue is served from its end", check="order", sign="out of turn")
+def _last_first() -> None:
+    join = Line.join
+
+    def push_in(self: Line[Any], turn: Any, place: Any) -> None:
+        join(self, turn, place)
+        self._queues[place.tenant].move_to_end(turn, last=False)
+
+    Line.join = push_in  # type: ignore[method-assign]
+
+
+@_breakage("a wait has another second", check="waits", sign="wait beyond")
+def _patient() -> None:
+    stand = Gate.stand
+
+    def longer(self: Gate, turn: Any, timeout: float, **named: Any) -> float:
+        return stand(self, turn, timeout + 1.0, **named)
+
+    Gate.stand = longer  # type: ignore[method-assign]
+
+
+@_breakage("a refusal takes a tenth of a second", check="overflow", sign="refusal with a full queue")
+def _slow_refusal() -> None:
+    full = Gate._full
+
+    def slow(self: Gate, own: int) -> Any:
+        time.sleep(0.1)
+        return full(self, own)
+
+    Gate._full = slow  # type: ignore[method-assign]
+
+
+@_breakage("a breaker stays open", check="recovery", sign="first success")
+def _open_breaker() -> None:
+    from sqlhttp_gateway.pools.breaker import Breaker
+
+    succeeded = Breaker.succeeded
+
+    def late(self: Breaker) -> None:
+        asyncio.get_running_loop().call_later(2.0, succeeded, self)
+
+    Breaker.succeeded = late  # type: ignore[method-assign]
+
+
+# ── cancels ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@_breakage("whoever goes away leaves the query running", check="abort", sign="after its caller has gone")
+def _no_cancel() -> None:
+    async def nothing(self: Backend) -> None:
+        pass
+
+    Backend.request_cancel = nothing  # type: ignore[method-assign]
+
+
+@_breakage("a cancel is sent late, to whoever has the backend then", check="cancels", sign="by somebody else's cancel")
+def _late_cancel() -> None:
+    request = Backend.request_cancel
+    sending: set[asyncio.Task[None]] = set()
+
+    async def later(self: Backend) -> None:
+        async def send() -> None:
+            await asyncio.sleep(0.02)
+            await request(self)
+
+        task = asyncio.ensure_future(send())
+        sending.add(task)
+        task.add_done_callback(sending.discard)
+
+    Backend.request_cancel = later  # type: ignore[method-assign]
+
+
+# ── secrets ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@_breakage("an error shows the parameters", check="mixture", sign="secret in an error")
+def _shown_parameters() -> None:
+    run = execute.execute
+
+    async def tell(lease: Lease, request: Any, *rest: Any, **named: Any) -> Any:
+        try:
+            return await run(lease, request, *rest, **named)
+        except PostgresError as error:
+            error.fields["D"] = repr(request)
+            raise
+
+    _replace(run, tell)
+
+
+@_breakage("a refused log-in is logged with its password", check="mixture", sign="secret in the log")
+def _logged_password() -> None:
+    open_connection = connect.open_connection
+
+    async def tell(**how: Any) -> Any:
+        try:
+            return await open_connection(**how)
+        except OSError as error:
+            raise OSError(error.errno, f"cannot log in with {how['password']}") from None
+
+    _replace(open_connection, tell)
