@@ -26,7 +26,6 @@ for name, breakage in BREAKAGES.items():
 """
 QUICK = (
     "the queue is served from its end",
-    "a refusal takes a tenth of a second",
     "a wait has another second",
     "a token's claims are another one's",
 )
@@ -46,5 +45,5 @@ def test_what_is_to_be_broken_is_still_there() -> None:
 
 @pytest.mark.parametrize("name", QUICK)
 def test_breakage_is_seen(name: str) -> None:
-    seen = look(BREAKAGES[name], patience=30)
+    seen = look(BREAKAGES[name], patience=60)
     assert seen.finding, seen.others

@@ -25,7 +25,7 @@ from sqlhttp_gateway.serve import GatewayServer
 from sqlhttp_gateway.settings import Settings, load_settings
 from sqlhttp_gateway.sockets import Sockets, address, bind_all
 
-READY_TIMEOUT = 20.0  # seconds; a start takes a few tenths of one
+READY_TIMEOUT = 60.0  # seconds; a start takes a few tenths of one, on a machine with nothing else to do
 
 _chance = random.SystemRandom()
 """What seeds the tests' chance must not make two processes choose alike."""
