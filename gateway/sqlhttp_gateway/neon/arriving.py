@@ -25,6 +25,10 @@ from sqlhttp_gateway.neon.values import Converter
 _WIDE = 64
 """A pattern for more columns takes milliseconds to compile, so such rows are kept until all of them are there."""
 
+_PIECE = 1 << 16
+"""Bytes of rows taken at a time. The texts of a chunk of 256 KiB take a megabyte, which the system would give and
+take back each time: 600 page faults in place of 100 for 10,000 rows of 8 columns, a tenth of all their CPU."""
+
 _NULL_LENGTH = b"\xff\xff\xff\xff"
 _NULL_FIELD = b"\0\0\0\1\xff"
 _NULL_GUISE = "\xff"
@@ -58,8 +62,21 @@ class ArrivingRows:
         """How many whole rows were taken from `start` on, and where they end. A DataRow begins at `start`."""
         if self._fault is not None:
             return 0, start
-        if start:
-            data = data[start:]
+        count, position, end = 0, start, len(data)
+        while True:
+            piece = data[position : position + _PIECE]
+            rows, length = self._read_piece(piece)
+            if not rows and len(piece) < end - position:
+                piece = data[position:]  # there may be a row that is larger than a piece
+                rows, length = self._read_piece(piece)
+            is_last = len(piece) == end - position
+            count += rows
+            position += length
+            if not rows or is_last:
+                return count, position
+
+    def _read_piece(self, data: bytes) -> tuple[int, int]:
+        """How many rows `data` begins with, and how many bytes they are; one at its end may be left."""
         # Looking for one byte is so much faster than for four that it pays to ask first; and to cut and join is nearly
         # twice as fast as to replace, which looks twice.
         guised = _NULL_FIELD.join(data.split(_NULL_LENGTH)) if 0xFF in data else data
@@ -67,21 +84,21 @@ class ArrivingRows:
         # There is at least one, since `data` has more than its first byte.
         following = self._following(found.pop(), guised)
         if not following or not found:
-            return 0, start
+            return 0, 0
         if self._columns == 1:
             found = [row[1:] for row in found]
         taken = self._encode(found, has_nulls=guised is not data)
         if taken is None:
-            return 0, start
+            return 0, 0
         encoded, nulls = taken
         # Where a database has no encoding, a text can be the one byte that guises NULL.
         if guised is not data and nulls != len(guised) - len(data) - guised.count(_NULL_FIELD, following):
-            return 0, start
+            return 0, 0
         # In front of a message of 16 MB there is no NUL that would have ended the last text: its length stands there.
         if data[following - nulls] < _FIRST_TAG:
-            return 0, start
+            return 0, 0
         self._append(encoded)
-        return len(found), start + following - nulls
+        return len(found), following - nulls
 
     def keep(self, rows: bytes, count: int) -> None:
         """Take rows that were walked: so many whole DataRow messages."""

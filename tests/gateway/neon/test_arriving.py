@@ -180,6 +180,18 @@ def test_a_fault_is_told_when_the_answer_is_asked_for_and_nothing_is_taken_after
         reader.json()
 
 
+@pytest.mark.parametrize("piece", [8, 20, 40, 41, 60, 90, 200])
+def test_chunks_are_taken_in_pieces_that_may_be_smaller_than_a_row(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PIECE", piece)
+    reader = begin("a", "b", "c")
+    count, position = reader.read(STREAM * 3 + COMPLETE, 0)
+    assert position == sum(len(data_row(row)) for row in (*MIXED, *MIXED, *MIXED)[:count])
+    assert count >= 14
+    if count < 15:
+        reader.keep(data_row(MIXED[-1]), 1)
+    assert json(reader) == judged((*MIXED, *MIXED, *MIXED), "a", "b", "c")
+
+
 def test_no_rows_are_an_empty_array() -> None:
     assert json(begin("a")) == b"[]"
 
