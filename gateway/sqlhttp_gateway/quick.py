@@ -190,6 +190,7 @@ class Quick:
         return caller
 
     def _recall(self, asker: Asker) -> Caller | None:
+        asker.caller = None  # what was known of it is not asked again, whatever comes of this
         if not self._is_open:
             return None
         authenticator = self._authenticator

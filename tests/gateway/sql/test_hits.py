@@ -103,7 +103,8 @@ async def test_nobody_gets_an_answer_whose_password_is_not_proven(app: RunningAp
     await asking.of_service(READ)
     assert isinstance(asking.of_cache(READ), Reply)
     asking.quick._authenticator.forget()
-    assert asking.of_cache(READ) == LEFT_TO_SERVICE
+    for _ in range(3):
+        assert asking.of_cache(READ) == LEFT_TO_SERVICE
 
 
 async def test_another_role_does_not_get_it(app: RunningApp, database: Database, postgres: Cluster) -> None:
