@@ -245,7 +245,7 @@ def start_plain(
     prepared = statements.prepared(text)
     if prepared is not None:
         lease.reused += 1
-        if prepared.foreseen is not None and not statements.is_closing and backend.scrub_prepared:
+        if prepared.foreseen is not None and not statements.closing and backend.scrub_prepared:
             single = Single(
                 lease, prepared, prepared.foreseen, then, max_bytes=limits.max_bytes, count_names=not array_mode
             )

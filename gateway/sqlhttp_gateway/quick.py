@@ -248,9 +248,9 @@ class Errand:
     def begin(self) -> None:
         """Take a connection, or stand in line for one."""
         pool = self._caller.pool
-        lease = self._quick.registry.try_lease(pool)
-        if lease is not None:
-            self._run(lease)
+        backend = pool.try_acquire()
+        if backend is not None:
+            self._run(Lease(pool, backend))
             return
         self._told = False
         try:
@@ -313,9 +313,9 @@ class Errand:
         if isinstance(told, GatewayError):
             self._failed(told)
             return
-        lease = registry.take_lease(pool)
-        if lease is not None:
-            self._run(lease)
+        backend = pool.take()
+        if backend is not None:
+            self._run(Lease(pool, backend))
             return
         connection_string = self._asker.connection_string
         self._coming = registry.lease_admitted(pool, lambda: password_of(connection_string), deadline=self._deadline)

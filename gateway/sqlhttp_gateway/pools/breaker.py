@@ -45,13 +45,10 @@ class Breaker:
         self._failures = 0
         self._reason = ""
         self._opened_at: float | None = None
+        self.is_open = False
+        """Whether what needs a new connection is refused; asked by whoever waits for one, so no property."""
         self._watching: asyncio.Task[None] | None = None
         self._probes: set[asyncio.Task[None]] = set()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether what needs a new connection is refused."""
-        return self._opened_at is not None
 
     def refusal(self) -> TargetDown:
         """What to tell whoever needs a new connection, while it is open."""
@@ -77,6 +74,7 @@ class Breaker:
         self._reason = error.message
         if self._opened_at is None and 0 < self._settings.failures <= self._failures:
             self._opened_at = self._loop.time()
+            self.is_open = True
             self._watching = self._loop.create_task(self._watch(probe))
             self._observe(TargetChanged(self.name, is_up=False, reason=error.message))
             self._on_open(self.refusal())
@@ -86,6 +84,7 @@ class Breaker:
         self._failures = 0
         if self._opened_at is not None:
             seconds, self._opened_at = self._loop.time() - self._opened_at, None
+            self.is_open = False
             self._stop_probes()
             self._observe(TargetChanged(self.name, is_up=True, seconds=seconds))
 

@@ -165,7 +165,7 @@ class Gate(Generic[T]):
             since, until = now - self._stood_still, now + timeout
         else:
             since, until = now - self.stood_still, now + self._pause_limit
-        if self.try_enter():
+        if not self._places and self.try_enter():
             turn.set_result(None)
             return since + timeout
         if len(self._places) >= self._max_waiting:

@@ -24,14 +24,15 @@ class Prepared:
 class Statements:
     """A least-recently-used map from SQL text to the name of its prepared statement on one connection."""
 
-    __slots__ = ("_closing", "_counter", "_names", "_size")
+    __slots__ = ("_counter", "_names", "_size", "closing")
 
     def __init__(self, size: int) -> None:
         """At most `size` statements; 0 keeps none."""
         self._size = size
         self._names: dict[str, Prepared] = {}
         self._counter = 0
-        self._closing: list[bytes] = []
+        self.closing: list[bytes] = []
+        """Names of statements that were pushed out, for `take_closing`; to be read only."""
 
     def __len__(self) -> int:
         return len(self._names)
@@ -61,32 +62,27 @@ class Statements:
             return
         known = self._names.pop(text, None)
         if known is not None:
-            self._closing.append(known.name)
+            self.closing.append(known.name)
         self._names[text] = Prepared(name)
         while len(self._names) > self._size:
             oldest = next(iter(self._names))
-            self._closing.append(self._names.pop(oldest).name)
+            self.closing.append(self._names.pop(oldest).name)
 
     def drop(self, text: str) -> None:
         """What `text` was prepared as is out of date."""
         prepared = self._names.pop(text, None)
         if prepared is not None:
-            self._closing.append(prepared.name)
-
-    @property
-    def is_closing(self) -> bool:
-        """Whether `take_closing` has anything to send."""
-        return bool(self._closing)
+            self.closing.append(prepared.name)
 
     def take_closing(self) -> bytes:
         """Close messages for the statements that were pushed out; to be sent before anything that can fail."""
-        if not self._closing:
+        if not self.closing:
             return b""
-        frames = b"".join(encode_close_statement(name) for name in self._closing)
-        self._closing.clear()
+        frames = b"".join(encode_close_statement(name) for name in self.closing)
+        self.closing.clear()
         return frames
 
     def forget(self) -> None:
         """The server has dropped all of them."""
         self._names.clear()
-        self._closing.clear()
+        self.closing.clear()
