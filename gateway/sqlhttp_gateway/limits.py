@@ -17,7 +17,8 @@ from sqlhttp_gateway.errors import (
 from sqlhttp_gateway.model import Allowance
 from sqlhttp_gateway.pools.gate import Gate
 from sqlhttp_gateway.pools.lease import Lease
-from sqlhttp_gateway.pools.pool import Password, Pool
+from sqlhttp_gateway.pools.opener import Password
+from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.pools.registry import PoolRegistry
 
 _UNLIMITED = 1 << 60

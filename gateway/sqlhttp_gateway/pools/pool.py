@@ -10,8 +10,7 @@ import contextlib
 import math
 import random
 import ssl
-from collections.abc import Callable, Coroutine, Hashable
-from time import perf_counter
+from collections.abc import Coroutine, Hashable
 from typing import Any, Protocol
 
 from sqlhttp_gateway.errors import GatewayError, PasswordFailed, ShuttingDown
@@ -20,15 +19,13 @@ from sqlhttp_gateway.model import ArrayType, PoolKey
 from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.breaker import Breaker
 from sqlhttp_gateway.pools.budget import Budget, Claim
-from sqlhttp_gateway.pools.connect import connect
 from sqlhttp_gateway.pools.deadlines import Deadlines
 from sqlhttp_gateway.pools.gate import Gate
 from sqlhttp_gateway.pools.line import Line, Place, Turn
 from sqlhttp_gateway.pools.lingering import Lingering
+from sqlhttp_gateway.pools.opener import CLOSE_TIMEOUT, Opener, Password
 from sqlhttp_gateway.pools.targets import Upstream
 
-CLOSE_TIMEOUT = 10.0
-"""Seconds that Postgres has to end a backend that was told to terminate, until it is asked again."""
 _LIFETIME_JITTER = 0.1
 _CLOSED_POLL = 0.01
 _REPLACED = -math.inf
@@ -39,9 +36,6 @@ _FRESH = 0.002
 """Seconds after a transaction within which the next one of the same program is likely to come."""
 _RETURN_TIMEOUT = 30.0
 """Seconds after which a connection that does not come clean is dropped; a network that swallows packets does that."""
-
-
-Password = Callable[[], bytes]
 
 
 class Overdue(Hashable, Protocol):
@@ -69,7 +63,7 @@ class Pool:
         self.cancel_timeout = cancel_timeout
         self.observe = observe
         self.key = key
-        self.upstream = upstream
+        self._opener = Opener(key, upstream, breaker, on_lost=self._lose)
         self.gate: Gate[Backend] = Gate(
             settings.max_size,
             max_waiting=settings.max_waiting,
@@ -83,8 +77,6 @@ class Pool:
         """Connections whose holder is done and whose scrub is not, and since when, on the loop's clock."""
         self.leased: dict[Backend, float] = {}
         """Connections in use, and since when, on the loop's clock; kept by their leases."""
-        self.opening = 0
-        """Connections on their way."""
         self.reserving: dict[Turn, float] = {}
         """Who has a permit and waits for its share of the budget, and since when."""
         self.loop = asyncio.get_running_loop()
@@ -113,6 +105,16 @@ class Pool:
         """What is known of the server's being there; None: nothing."""
         self.is_retired = False
         """The registry knows it no more; it may have no connection as long as that is so."""
+
+    @property
+    def upstream(self) -> Upstream:
+        """The server, and how it is used."""
+        return self._opener.upstream
+
+    @property
+    def opening(self) -> int:
+        """Connections on their way."""
+        return self._opener.under_way
 
     @property
     def idle(self) -> int:
@@ -330,7 +332,7 @@ class Pool:
         Connections that would be opened otherwise now are replaced as they come free, and so are those of too large a
         pool closed.
         """
-        before, self.upstream = self.upstream, upstream
+        before, self._opener.upstream = self.upstream, upstream
         settings = self._settings = upstream.pool
         self.lingering.reclaim_all()
         if _way_to(before) != _way_to(upstream):
@@ -524,57 +526,19 @@ class Pool:
             self.release(opening.result())
 
     async def _connect(self, password: Password) -> Backend:
-        began = perf_counter()  # the loop's clock may tick in milliseconds
-        self.opening += 1
         generation = self._generation
         try:
             secret = password()
-            backend = await self._reach(secret)
+            backend = await self._opener.open(secret)
         except BaseException:
             self._budget.give_back(self.key)
             raise
-        finally:
-            self.opening -= 1
-        backend.connect_seconds = perf_counter() - began
         self._backends.add(backend)
         lifetime = self._settings.max_lifetime * (1 - random.random() * _LIFETIME_JITTER)
         backend.expires_at = self.loop.time() + lifetime if generation == self._generation else _REPLACED
         self._password = secret
         self.observe(Opened(str(self.key), backend.connect_seconds))
         return backend
-
-    async def _reach(self, secret: bytes) -> Backend:
-        """Connect, and tell the breaker what came of it."""
-        key, breaker = self.key, self.breaker
-        try:
-            backend = await connect(
-                self.upstream, database=key.database, role=key.role, password=secret, on_lost=self._lose
-            )
-        except GatewayError as error:
-            if breaker is not None:
-                breaker.failed(error, self._probe)
-            raise
-        if breaker is not None:
-            breaker.succeeded()
-        return backend
-
-    async def _probe(self) -> None:
-        """Open a connection as the gateway's own role and close it; for this moment it is one beside the bounds.
-
-        Raises what `connect` raises.
-        """
-        admin = self.upstream.admin
-        backend = await connect(
-            self.upstream,
-            database=admin.database,
-            role=admin.role,
-            password=admin.password or b"",
-            on_lost=lambda backend: None,
-        )
-        try:
-            await backend.close(CLOSE_TIMEOUT)
-        finally:
-            backend.abort()
 
     async def _warm(self) -> None:
         """Open one connection ahead of need, with the password that was proven last."""

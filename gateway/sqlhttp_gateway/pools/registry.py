@@ -12,8 +12,9 @@ from sqlhttp_gateway.model import PoolKey
 from sqlhttp_gateway.pools.breaker import Breaker
 from sqlhttp_gateway.pools.budget import Budget
 from sqlhttp_gateway.pools.lease import Lease
+from sqlhttp_gateway.pools.opener import CLOSE_TIMEOUT, Password
 from sqlhttp_gateway.pools.pauses import Pauses
-from sqlhttp_gateway.pools.pool import CLOSE_TIMEOUT, Password, Pool
+from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.pools.targets import Upstream
 from sqlhttp_gateway.settings import BreakerSettings
 
@@ -122,15 +123,8 @@ class PoolRegistry:
             return None
         return Lease(pool, backend)
 
-    def take_lease(self, pool: Pool) -> Lease | None:
-        """A lease for one whose permit has come by `pool.stand`; None, and the permit stays, when none is idle."""
-        backend = pool.take()
-        if backend is None:
-            return None
-        return Lease(pool, backend)
-
     async def lease_admitted(self, pool: Pool, password: Password, *, deadline: float) -> Lease:
-        """The same, where it takes longer.
+        """A lease for one whose permit has come by `pool.stand`, where `pool.take` has none.
 
         Raises what `Pool.acquire_admitted` raises.
         """

@@ -12,7 +12,8 @@ from sqlhttp_gateway.limits import Quota
 from sqlhttp_gateway.model import Batch, Options, Statement
 from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.connect import password_failed
-from sqlhttp_gateway.pools.pool import Password, Pool
+from sqlhttp_gateway.pools.opener import Password
+from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.route import Route
 

@@ -87,17 +87,17 @@ class Counted:
 
 def log_ins(proving: Prover, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """How many connections were asked for since the last look."""
-    from sqlhttp_gateway.pools import pool as pool_module
+    from sqlhttp_gateway.pools import opener as opener_module
 
     asked = 0
-    connect = pool_module.connect
+    connect = opener_module.connect
 
     async def counted(*args: Any, **kwargs: Any) -> Any:
         nonlocal asked
         asked += 1
         return await connect(*args, **kwargs)
 
-    monkeypatch.setattr(pool_module, "connect", counted)
+    monkeypatch.setattr(opener_module, "connect", counted)
 
     def since() -> int:
         nonlocal asked

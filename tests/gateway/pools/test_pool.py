@@ -18,6 +18,7 @@ from sqlhttp_gateway.errors import (
 )
 from sqlhttp_gateway.events import Closed, Opened
 from sqlhttp_gateway.model import PoolKey
+from sqlhttp_gateway.pools import opener as opener_module
 from sqlhttp_gateway.pools import pool as pool_module
 from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.budget import Budget
@@ -528,7 +529,7 @@ async def test_server_that_is_away_is_tried_again(database: Database, monkeypatc
             raise TargetUnavailable("away")
 
         with monkeypatch.context() as patched:
-            patched.setattr(pool_module, "connect", away)
+            patched.setattr(opener_module, "connect", away)
             lending.pool.sweep(asyncio.get_running_loop().time())
             await lending.settled()
         assert lending.registry.connections == 1
