@@ -5,6 +5,8 @@ import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from sqlhttp_gateway.place_arguments import add_place
+
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 
 
@@ -58,8 +60,7 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "which read the signed claims of a token, or bring them up to date. Running it again changes nothing.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    install.add_argument("--target", default="default", help="the target (default)")
-    install.add_argument("--database", help="the database; without it, that of the target's connection string")
+    add_place(install)
     install.add_argument("--new-secret", action="store_true", help="make what was signed so far worthless")
     return [create, listing, revoke, install, *_add_tenants(commands)]
 

@@ -2,6 +2,8 @@
 
 import argparse
 
+from sqlhttp_gateway.place_arguments import add_place
+
 
 def add_cache_parser(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
@@ -17,7 +19,6 @@ def add_cache_parser(
             description="A trigger on TABLE notifies every gateway of what is written to it, past the gateways, too.",
         )
         step.add_argument("table", metavar="TABLE", help="its name, with its schema if that is not on the search path")
-        step.add_argument("--target", default="default", help="the target (default)")
-        step.add_argument("--database", help="the database; without it, that of the target's connection string")
+        add_place(step)
         parsers.append(step)
     return parsers

@@ -2,6 +2,8 @@
 
 import argparse
 
+from sqlhttp_gateway.place_arguments import add_place
+
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> list[argparse.ArgumentParser]:
     """Add the command; answers the parsers that also take settings."""
@@ -14,6 +16,5 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "date. The gateway does so itself at the first key, where its role may and idempotency.create allows it.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    step.add_argument("--target", default="default", help="the target (default)")
-    step.add_argument("--database", help="the database; without it, that of the target's connection string")
+    add_place(step)
     return [step]

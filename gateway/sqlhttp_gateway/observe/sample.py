@@ -7,8 +7,6 @@ state the gateway's role may not see, since it is neither a superuser nor a memb
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-HIDDEN = "hidden"
-NAMELESS = "(none)"
 _MOST_APPLICATIONS = 20
 OTHER = "other"
 

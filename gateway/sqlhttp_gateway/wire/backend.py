@@ -6,15 +6,13 @@ words of a server before it knows the client's encoding) is shown with replaceme
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from struct import pack, unpack_from
+from struct import pack
 
-from sqlhttp_gateway.errors import GatewayError, PostgresError, RemoteProtocolError
+from sqlhttp_gateway.errors import GatewayError, PostgresError
 from sqlhttp_gateway.model import Field
 
 # ── tags ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-AUTHENTICATION = b"R"
-BACKEND_KEY_DATA = b"K"
 BIND_COMPLETE = b"2"
 CLOSE_COMPLETE = b"3"
 COMMAND_COMPLETE = b"C"
@@ -26,8 +24,6 @@ COPY_OUT_RESPONSE = b"H"
 DATA_ROW = b"D"
 EMPTY_QUERY_RESPONSE = b"I"
 ERROR_RESPONSE = b"E"
-FUNCTION_CALL_RESPONSE = b"V"
-NEGOTIATE_PROTOCOL_VERSION = b"v"
 NO_DATA = b"n"
 NOTICE_RESPONSE = b"N"
 NOTIFICATION_RESPONSE = b"A"
@@ -46,7 +42,6 @@ IDLE, IN_TRANSACTION, FAILED = b"I", b"T", b"E"
 AuthenticationOk = b"R\0\0\0\x08\0\0\0\0"
 AuthenticationCleartextPassword = b"R\0\0\0\x08\0\0\0\x03"
 ParseComplete = b"1\0\0\0\x04"
-BindComplete = b"2\0\0\0\x04"
 CloseComplete = b"3\0\0\0\x04"
 NoData = b"n\0\0\0\x04"
 EmptyQueryResponse = b"I\0\0\0\x04"
@@ -68,34 +63,6 @@ def decode_error(body: bytes) -> dict[str, str]:
             break
         fields.setdefault(chr(field[0]), field[1:].decode(errors="replace"))
     return fields
-
-
-def decode_parameter_status(body: bytes) -> tuple[str, str]:
-    """Name and value of a ParameterStatus."""
-    name, value = _strings(body, 2, "ParameterStatus")
-    return name, value
-
-
-def decode_backend_key_data(body: bytes) -> tuple[int, bytes]:
-    """Process id and secret. The secret has 4 bytes up to protocol 3.0 and up to 256 from 3.2 on."""
-    if len(body) < 8:
-        raise RemoteProtocolError("malformed BackendKeyData")
-    return unpack_from("!I", body)[0], bytes(body[4:])
-
-
-def decode_notification_response(body: bytes) -> tuple[int, str, str]:
-    """Process id of the notifying backend, channel and payload."""
-    if len(body) < 4:
-        raise RemoteProtocolError("malformed NotificationResponse")
-    channel, payload = _strings(body[4:], 2, "NotificationResponse")
-    return unpack_from("!I", body)[0], channel, payload
-
-
-def _strings(body: bytes, count: int, message: str) -> list[str]:
-    parts = body.split(b"\0")
-    if len(parts) != count + 1 or parts[-1]:
-        raise RemoteProtocolError(f"malformed {message}")
-    return [part.decode(errors="replace") for part in parts[:-1]]
 
 
 # ── encode: log-in ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -160,11 +127,6 @@ def encode_error_response(error: GatewayError, *, severity: str = "ERROR") -> by
 def encode_notice_response(message: str, *, severity: str = "NOTICE", sqlstate: str = "00000") -> bytes:
     """NoticeResponse in the gateway's own words."""
     return _frame(b"N", _fields({"S": severity, "V": severity, "C": sqlstate, "M": message}))
-
-
-def encode_notification_response(process_id: int, channel: str, payload: str) -> bytes:
-    """NotificationResponse: what a NOTIFY elsewhere sent."""
-    return _frame(b"A", pack("!I", process_id) + _string(channel) + _string(payload))
 
 
 def encode_row_description(fields: Sequence[Field]) -> bytes:

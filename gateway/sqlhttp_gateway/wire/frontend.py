@@ -9,8 +9,6 @@ from struct import Struct
 
 _INT16 = Struct("!H").pack
 _INT32 = Struct("!I").pack
-_CANCEL = Struct("!IIII").pack
-_CANCEL_REQUEST_CODE = 80877102
 
 SYNC = b"S\0\0\0\x04"
 FLUSH = b"H\0\0\0\x04"
@@ -24,8 +22,6 @@ DESCRIBE_AND_EXECUTE = DESCRIBE_PORTAL + EXECUTE
 
 NULL = b"\xff\xff\xff\xff"
 _NO_FORMATS = b"\0\0"
-MAX_PARAMETERS = 65535
-"""Bind counts parameters in 16 bits."""
 
 
 def encode_parse(name: bytes, text: bytes) -> bytes:
@@ -77,8 +73,3 @@ def encode_query(text: bytes) -> bytes:
 def encode_copy_fail(reason: bytes) -> bytes:
     """End a COPY FROM STDIN that nobody will feed."""
     return b"f%b%b\0" % (_INT32(5 + len(reason)), reason)
-
-
-def encode_cancel_request(pid: int, secret: int) -> bytes:
-    """The whole content of a connection that asks to cancel what backend `pid` runs."""
-    return _CANCEL(16, _CANCEL_REQUEST_CODE, pid, secret & 0xFFFFFFFF)

@@ -110,11 +110,6 @@ class Handshake:
         """Whether what is said here travels in TLS."""
 
     @property
-    def is_done(self) -> bool:
-        """The program is logged in."""
-        return self._phase is _Phase.DONE
-
-    @property
     def is_over(self) -> bool:
         """Nothing more will happen but a close."""
         return self._phase is _Phase.OVER

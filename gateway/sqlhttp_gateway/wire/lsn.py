@@ -23,11 +23,6 @@ def lsn_from_text(text: str) -> int:
     return int(high, 16) << 32 | int(low, 16)
 
 
-def lsn_text(position: int) -> str:
-    """The same as Postgres writes it."""
-    return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
-
-
 def timeline_from_file(name: str) -> int:
     """The timeline in the name of a log file: its first eight hex digits."""
     return int(name[:8], 16)

@@ -7,13 +7,14 @@ import pytest
 
 from sqlhttp_gateway.errors import ConnectionBroken, PostgresError, WaitTimeout
 from sqlhttp_gateway.tunnel.listeners import Listeners, clipped
-from sqlhttp_gateway.wire.backend import encode_error_response, encode_notification_response
+from sqlhttp_gateway.wire.backend import encode_error_response
 from sqlhttp_gateway.wire.frontend import encode_query
+from tests.support.backend_bytes import notified
 from tests.support.lending import FakeLease, FakeRegistry
 
 READY = b"Z\0\0\0\x05I"
 DONE = b"C\0\0\0\x0bLISTEN\0" + READY
-HELLO = encode_notification_response(7, "talk", "hello")
+HELLO = notified("talk", "hello")
 
 
 class Program:
@@ -75,7 +76,7 @@ async def test_programs_share_one_backend_and_one_listen_for_each_channel() -> N
     await it.listening(three, b"news", lease=lease)
     assert len(it.registry.leases) == 1
     assert lease.backend.written == encode_query(b'LISTEN "talk"') + encode_query(b'LISTEN "news"')
-    again = encode_notification_response(7, "news", "again")
+    again = notified("news", "again")
     for byte in HELLO + again + HELLO:
         lease.say(bytes((byte,)))
     assert one.heard == two.heard == [HELLO, HELLO]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sqlhttp_gateway.errors import GatewayError, PostgresError, RemoteProtocolError, WaitTimeout
+from sqlhttp_gateway.errors import GatewayError, PostgresError, WaitTimeout
 from sqlhttp_gateway.model import Field
 from sqlhttp_gateway.wire import backend
 
@@ -84,28 +84,3 @@ def test_rows_of_text() -> None:
     assert backend.encode_data_row([b"main", None, b""]) == (b"D\0\0\0\x16\0\x03\0\0\0\x04main\xff\xff\xff\xff\0\0\0\0")
     assert backend.encode_command_complete("SHOW") == b"C\0\0\0\x09SHOW\0"
     assert backend.encode_notice_response("hello") == b"N\0\0\0\x23SNOTICE\0VNOTICE\0C00000\0Mhello\0\0"
-
-
-def test_parameter_status_key_data_and_notification_are_read() -> None:
-    assert backend.decode_parameter_status(b"TimeZone\0Europe/Berlin\0") == ("TimeZone", "Europe/Berlin")
-    assert backend.decode_backend_key_data(b"\0\0\0\x07abcdefgh") == (7, b"abcdefgh")
-    assert backend.decode_notification_response(b"\0\0\0\x07jobs\x0042\0") == (7, "jobs", "42")
-    assert backend.encode_notification_response(7, "jobs", "42") == b"A\0\0\0\x10\0\0\0\x07jobs\x0042\0"
-
-
-@pytest.mark.parametrize("body", [b"", b"TimeZone\0", b"TimeZone\0UTC", b"TimeZone\0UTC\0x"])
-def test_malformed_parameter_status_is_the_servers_fault(body: bytes) -> None:
-    with pytest.raises(RemoteProtocolError):
-        backend.decode_parameter_status(body)
-
-
-@pytest.mark.parametrize("body", [b"", b"\0\0\0\x07abc"])
-def test_malformed_key_data_is_the_servers_fault(body: bytes) -> None:
-    with pytest.raises(RemoteProtocolError):
-        backend.decode_backend_key_data(body)
-
-
-@pytest.mark.parametrize("body", [b"", b"\0\0\0\x07jobs\0"])
-def test_malformed_notification_is_the_servers_fault(body: bytes) -> None:
-    with pytest.raises(RemoteProtocolError):
-        backend.decode_notification_response(body)
