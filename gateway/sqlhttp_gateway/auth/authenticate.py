@@ -9,6 +9,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from sqlhttp_gateway.auth.allowances import Allowances
@@ -270,18 +271,15 @@ class Authenticator:
         dsn, upstream, _ = await self._leads_to(dsn, host)
         found = await tokens.verify(token.text, target=upstream.target.name, database=dsn.database, role=dsn.role)
         issuer = found.issuer
-        login = self._login(issuer.login, found.role, issuer.statements)
-        grant = Grant(
+        bounds = Grant(
             tenant=f"jwt:{issuer.name}:{found.subject}",
-            password=self._logins.password(upstream, login),
             expires_at=found.expires_at,
             read_only=issuer.read_only,
             statements=issuer.statements,
             allowance=issuer.allowance,
             claims=found.claims,
-            set_role=found.role if login != found.role else None,
         )
-        return self._granted(grant, upstream, database=found.database, role=found.role, login=login)
+        return self._granted(bounds, upstream, database=found.database, role=found.role, login=issuer.login)
 
     async def _with_key(self, key: ApiKey, dsn: Dsn | None, host: bytes, keys: ApiKeys) -> Caller:
         record = await keys.find(key)
@@ -289,19 +287,16 @@ class Authenticator:
         if upstream is None:
             raise TargetMisconfigured(f"API key {record.id} is for target {record.target}, which the gateway lacks")
         await self._check_scope(record, upstream, dsn, host)
-        login = self._login(record.login, record.role, record.statements)
-        grant = Grant(
+        bounds = Grant(
             tenant=f"key:{record.id}",
-            password=self._logins.password(upstream, login),
             expires_at=record.expires_at,
             read_only=record.read_only,
             origins=record.origins,
             addresses=record.addresses,
             statements=record.statements,
             allowance=record.allowance,
-            set_role=record.role if login != record.role else None,
         )
-        return self._granted(grant, upstream, database=record.database, role=record.role, login=login)
+        return self._granted(bounds, upstream, database=record.database, role=record.role, login=record.login)
 
     async def _check_scope(self, record: KeyRecord, upstream: Upstream, dsn: Dsn | None, host: bytes) -> None:
         """Whether all that a request says of where it leads agrees with its key, which alone decides."""
@@ -334,7 +329,14 @@ class Authenticator:
             raise TargetMisconfigured(f'"{NO_ROLE}" is no role that could be set')
         return login
 
-    def _granted(self, grant: Grant, upstream: Upstream, *, database: str, role: str, login: str) -> Caller:
+    def _granted(self, bounds: Grant, upstream: Upstream, *, database: str, role: str, login: str | None) -> Caller:
+        """Who has shown a key or token with these `bounds`, which say nothing yet of how the gateway logs in."""
+        login = self._login(login, role, bounds.statements)
+        grant = replace(
+            bounds,
+            password=self._logins.password(upstream, login),
+            set_role=role if login != role else None,
+        )
         key = PoolKey(upstream.target.name, database, login)
         belief = self._belief
         if grant.expires_at is not None:

@@ -15,7 +15,7 @@ class Grant:
 
     tenant: str
     """Whom limits and logs count by: `key:ID`, or `jwt:ISSUER:SUBJECT`."""
-    password: bytes = field(repr=False)
+    password: bytes = field(default=b"", repr=False)
     """The role's, which the gateway holds."""
     expires_at: float | None = None
     """Unix time after which it is over."""
