@@ -22,8 +22,29 @@ def test_importing_takes_the_standard_library_alone_and_little_of_it() -> None:
     tops = {name.partition(".")[0] for name in imported}
     assert tops - {"sqlhttp"} <= set(sys.stdlib_module_names)
     assert not imported & {"sqlhttp._scan", "sqlhttp._reads", "sqlhttp._async", "sqlhttp.errors"}
-    heavy = {"asyncio", "ssl", "http", "email", "urllib", "dataclasses", "inspect", "logging", "decimal", "datetime"}
+    heavy = {
+        "random",
+        "asyncio",
+        "ssl",
+        "http",
+        "email",
+        "urllib",
+        "dataclasses",
+        "inspect",
+        "logging",
+        "decimal",
+        "datetime",
+    }
     assert not tops & heavy
+
+
+def test_a_request_to_a_host_of_plain_letters_needs_no_international_names() -> None:
+    program = (
+        "import sqlhttp\n"
+        "try: sqlhttp.neon('postgres://u:p@db', endpoint='http://localhost:1/sql')('SELECT 1')\n"
+        "except sqlhttp.ConnectFailed: pass"
+    )
+    assert not modules_after(program) & {"encodings.idna", "stringprep", "unicodedata"}
 
 
 def test_types_are_imported_when_their_first_value_arrives() -> None:

@@ -6,7 +6,6 @@ again only if it does nothing but read, or has an Idempotency-Key.
 """
 
 from collections.abc import Callable, Generator
-from random import random
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -51,11 +50,13 @@ def attempts(
     deadline: float | None,
     is_possible: Callable[[], bool] = lambda: True,
     clock: Callable[[], float] = monotonic,
-    chance: Callable[[], float] = random,
+    chance: Callable[[], float] | None = None,
 ) -> Steps:
     """Ask for attempts until `read` accepts what one of them brought; `read` takes that and the number of attempts.
 
     `is_repeatable` is asked only when the outcome of an attempt is unknown, `is_possible` before every further attempt.
+
+    `chance` gives numbers from 0 to 1.
 
     Raises:
         NeonDbError: the last attempt's; `attempts` says how many there were.
@@ -82,11 +83,15 @@ def _pause(
     elapsed: float,
     *,
     is_repeatable: Callable[[], bool],
-    chance: Callable[[], float],
+    chance: Callable[[], float] | None,
 ) -> float | None:
     """Seconds until the next attempt; None when there is none."""
     if retry is None or number >= retry.attempts or not may_retry(error, is_repeatable=is_repeatable):
         return None
+    if chance is None:
+        from random import random  # a twentieth of the package's own import, which few programs ever need
+
+        chance = random
     # Full jitter: callers that were refused together do not come back together.
     pause = chance() * min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0**number)
     if error.retry_after is not None:

@@ -9,7 +9,7 @@ import os
 import socket
 import threading
 from time import monotonic, time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlhttp import _errors as errors
 from sqlhttp._endpoint import Endpoint, Origin
@@ -273,9 +273,11 @@ def connected(origin: Origin, context: "SSLContext | None", deadline: float | No
     where = f"{origin.host}:{origin.port}"
     if left <= 0:
         raise errors.ConnectTimeout(f"no time was left to connect to {where}")
+    # For a host that is text, Python imports its tables of international names, also where there is nothing to look up.
+    host: Any = origin.host.encode() if origin.host.isascii() else origin.host
     plain = None
     try:
-        plain = socket.create_connection((origin.host, origin.port), timeout=left)
+        plain = socket.create_connection((host, origin.port), timeout=left)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if context is None:
             return plain

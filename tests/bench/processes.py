@@ -19,11 +19,15 @@ _STOP_TIMEOUT = 10.0  # seconds until SIGTERM is followed by SIGKILL
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """The caller's environment without settings of the gateway, so that defaults are what is measured."""
+    """The caller's environment without settings of the gateway, so that defaults are what is measured.
+
+    Byte code is kept, as that of an installed package is: to compile at each start would be most of an import.
+    """
+    others = ("DATABASE_URL", "PYTHONDONTWRITEBYTECODE")
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.upper().startswith(("SQLHTTP_", "PG")) and name != "DATABASE_URL"
+        if not name.upper().startswith(("SQLHTTP_", "PG")) and name not in others
     }
     return kept | changes
 
