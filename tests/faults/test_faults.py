@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.faults.cancels import keys_of_survivors, race
 from tests.faults.killing import kill_again_and_again
 from tests.faults.ledger import Ledger
 from tests.faults.run import present, run
@@ -43,8 +44,17 @@ def test_secrets_are_in_no_log(world: World) -> None:
     assert "Traceback" not in log
 
 
+def test_late_cancel_meets_nobody_else(world: World) -> None:
+    told = asyncio.run(race(world, seed=SEED, seconds=4))
+    assert told.faults == []
+    assert told.hit
+    assert told.sent > told.hit
+    assert told.undisturbed > 20
+
+
 def test_nothing_is_lost_or_left_behind_when_workers_are_killed_and_stopped() -> None:
     with made(workers=2) as world:
+        assert asyncio.run(keys_of_survivors(world)) == []
         report = asyncio.run(run(world, seed=SEED, episodes=10**9, seconds=8, troubles=OF_WORKERS))
         assert report.faults == [], _unforeseen(world)
         assert sum(report.troubles.values()) > 1
