@@ -214,6 +214,12 @@ class TargetUnavailable(GatewayError):
     status, sqlstate, kind, retryable = 500, "08001", "backend", True
 
 
+class FilesExhausted(GatewayError):
+    """The gateway's process may open no more files, and so no connection to Postgres. Nothing was run."""
+
+    status, sqlstate, kind, retryable = 503, "53000", "gateway", True
+
+
 class BookmarkLost(GatewayError):
     """What the bookmark stands for was lost in a failover, and every server has older data than the program has seen.
 

@@ -4,47 +4,127 @@ import argparse
 import asyncio
 import secrets
 import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
 
+from tests.faults import clocks, resources
 from tests.faults import world as world_of
-from tests.faults.killing import kill_again_and_again
+from tests.faults.cancels import Race, keys_of_survivors, race
+from tests.faults.killing import Killing, kill_again_and_again
 from tests.faults.ledger import Ledger
 from tests.faults.probes import Measured, probe
 from tests.faults.run import Report, present, run
+from tests.faults.world import World
+
+WORKERS = 2
+_SHARES = {"mixture": 0.5, "workers": 0.3, "kills": 0.1, "cancels": 0.1}
+"""Of the seconds; what is no mixture takes as long as it takes, some 90 s."""
+
+
+@dataclass(slots=True)
+class Shortage:
+    """What came of letting a gateway run short of something, or of moving its clock."""
+
+    what: str
+    faults: list[str]
+
+
+@dataclass(slots=True)
+class Whole:
+    """Everything that was done."""
+
+    mixture: Report
+    workers: Report
+    killing: Killing
+    race: Race
+    measured: list[Measured]
+    shortages: list[Shortage] = field(default_factory=list)
+    logs: list[str] = field(default_factory=list)
+
+    @property
+    def faults(self) -> list[str]:
+        """All that was found."""
+        found = self.mixture.faults + self.workers.faults + self.race.faults
+        found += [f"{shortage.what}: {fault}" for shortage in self.shortages for fault in shortage.faults]
+        if self.killing.unanswered:
+            found.append(f"{self.killing.unanswered} writes with keys were never answered")
+        return found + self.logs
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="the same seed, the same mixture")
     parser.add_argument("--seconds", type=float, default=600.0, help="how long (600)")
-    parser.add_argument("--episodes", type=int, default=10**9, help="most episodes")
+    parser.add_argument("--episodes", type=int, default=10**9, help="most episodes of each mixture")
     arguments = parser.parse_args()
-    seed, seconds = arguments.seed, arguments.seconds
+    whole = _do(seed=arguments.seed, seconds=arguments.seconds, episodes=arguments.episodes)
+    print("\n".join(_lines(whole)))
+    return 1 if whole.faults else 0
+
+
+def _do(*, seed: int, seconds: float, episodes: int) -> Whole:
     with world_of.made() as world:
-        report = asyncio.run(run(world, seed=seed, episodes=arguments.episodes, seconds=seconds * 0.8))
+        mixture = asyncio.run(run(world, seed=seed, episodes=episodes, seconds=seconds * _SHARES["mixture"]))
         world.ledger = Ledger()
-        killing = asyncio.run(kill_again_and_again(world, seed=seed, seconds=seconds * 0.2))
-        report.faults += world.ledger.faults(asyncio.run(present(world, "kill-%")))
-        if killing.unanswered:
-            report.faults.append(f"{killing.unanswered} writes with keys were never answered")
+        killing = asyncio.run(kill_again_and_again(world, seed=seed, seconds=seconds * _SHARES["kills"]))
+        mixture.faults += world.ledger.faults(asyncio.run(present(world, "kill-%")))
+        raced = asyncio.run(race(world, seed=seed, seconds=seconds * _SHARES["cancels"]))
         measured = asyncio.run(probe(world))
-        world.process.stop()
-        log = world.process.output
+        growth = mixture.figures["memory after, MiB"] / mixture.figures["memory when warm, MiB"]
+        measured.append(Measured("memory at the end against warm", growth, 1.05))
+        shortages = [
+            Shortage("log on a full disk", resources.log_on_a_full_disk(world)),
+            Shortage("log that nobody reads", resources.log_that_nobody_reads(world)),
+            Shortage("descriptors", resources.files(world)),
+        ]
+        logs = _said(world)
+    with world_of.made(workers=WORKERS) as world:
+        shortages.append(Shortage("cancel keys while a worker is replaced", asyncio.run(keys_of_survivors(world))))
+        workers = asyncio.run(run(world, seed=seed, episodes=episodes, seconds=seconds * _SHARES["workers"]))
+        logs += _said(world)
+    with world_of.made(workers=WORKERS) as world:
+        shortages.append(Shortage("memory", resources.memory(world)))
+    if clocks.is_possible():
+        with tempfile.TemporaryDirectory() as folder:
+            offset = Path(folder, "offset")
+            with world_of.made(settings=clocks.environment(offset)) as world:
+                shortages.append(Shortage("wall clock a day forward and back", asyncio.run(clocks.jump(world, offset))))
+                logs += _said(world)
+    return Whole(mixture, workers, killing, raced, measured, shortages, logs)
+
+
+def _said(world: World) -> list[str]:
+    """What the world's gateway should not have logged. It is stopped."""
+    world.process.stop()
+    log, found = world.process.output, []
     if world_of.CANARY in log:
-        report.faults.append("a secret in the log")
+        found.append("a secret in the log")
     if "Traceback" in log:
-        report.faults.append("a traceback in the log")
-        sys.stderr.write(log[log.index("Traceback") - 1000 :][:9000])
-    print(table(report))
-    print(f"\n{killing.kills} gateways killed, {killing.interrupted} writes interrupted, {killing.writes} answered")
-    print()
-    growth = report.figures["memory after, MiB"] / report.figures["memory when warm, MiB"]
-    for row in (*measured, Measured("memory at the end against warm", growth, 1.05)):
-        print(f"  {row.what:<42}{row.worst:>8.3f}  at most {row.limit:g}{'' if row.is_kept else '   MISSED'}")
-    return 1 if report.faults else 0
+        found.append("a traceback in the log")
+        sys.stderr.write(log[max(0, log.index("Traceback") - 1000) :][:9000])
+    return found
+
+
+def _lines(whole: Whole) -> list[str]:
+    """The report for people."""
+    killing, raced = whole.killing, whole.race
+    lines = [*table(whole.mixture), "", f"{WORKERS} workers:", *table(whole.workers), ""]
+    lines.append(
+        f"{killing.kills} gateways killed, {killing.interrupted} writes interrupted, {killing.writes} answered"
+    )
+    lines.append(f"{raced.sent} cancels, {raced.hit} seen to hit, {raced.undisturbed} statements of bystanders")
+    lines.append("")
+    for row in whole.measured:
+        lines.append(f"  {row.what:<42}{row.worst:>8.3f}  at most {row.limit:g}{'' if row.is_kept else '   MISSED'}")
+    lines += [f"  {each.what:<42}{'as it should be' if not each.faults else 'FAULTS':>15}" for each in whole.shortages]
+    lines += ["", f"{len(whole.faults)} faults found"]
+    lines += [f"  {fault}" for fault in whole.faults[:50]]
+    return lines
 
 
 def table(report: Report) -> str:
-    """The report for people."""
+    """One mixture, for people."""
     lines = [f"seed {report.seed}, {report.episodes} episodes in {report.seconds:.0f} s", ""]
     for (name, outcome), count in sorted(report.outcomes.items()):
         lines.append(f"  {name:<14}{outcome:<20}{count:>8}")
@@ -52,8 +132,6 @@ def table(report: Report) -> str:
     lines += [f"  {name:<24}{count:>8}" for name, count in sorted(report.troubles.items())]
     lines.append("")
     lines += [f"  {name:<24}{figure:>8.4g}" for name, figure in report.figures.items()]
-    lines += ["", f"{len(report.faults)} faults found"]
-    lines += [f"  {fault}" for fault in report.faults[:50]]
     return "\n".join(lines)
 
 

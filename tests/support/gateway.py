@@ -158,7 +158,8 @@ class GatewayProcess:
         """The exit status, once it has ended by itself."""
         output, _ = self._process.communicate(timeout=timeout)
         # All of it, however often it is asked for.
-        self._output = output or b"" if self._log is None else self._log.read_bytes()
+        if self._log is None or self._log.is_file():  # else a device, which has no end
+            self._output = output or b"" if self._log is None else self._log.read_bytes()
         return self._process.returncode
 
     @property

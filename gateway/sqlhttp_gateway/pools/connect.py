@@ -4,6 +4,8 @@ Every exception of asyncpg and of the network that opening can raise is translat
 """
 
 import asyncio
+import errno
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,6 +15,7 @@ import asyncpg
 from sqlhttp_gateway.errors import (
     ConnectRefused,
     DatabaseMissing,
+    FilesExhausted,
     GatewayError,
     PasswordFailed,
     TargetOverloaded,
@@ -34,6 +37,7 @@ _FIELDS = {
     "L": "server_source_line",
     "R": "server_source_function",
 }
+_NO_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 _PASSWORD_CODES = frozenset({"28P01", "28000"})
 _DATABASE_CODES = frozenset({"3D000", "42501", "55000"})
 _BUSY_CODES = frozenset({"53300", "57P03", "57P01", "57P02", "53400"})
@@ -55,6 +59,7 @@ async def connect(
         TargetOverloaded: Postgres has no connection left, or starts or stops just now.
         ConnectRefused: Postgres refused for another reason.
         TargetUnavailable: Postgres was not reached within `connect_timeout`.
+        FilesExhausted: this process may open no more files.
     """
     target = upstream.target
     timeout = upstream.pool.connect_timeout
@@ -77,6 +82,12 @@ async def connect(
         ) from None
     # ValueError: a host name that is none, or an answer in which asyncpg cannot find what it looks for.
     except (OSError, EOFError, ValueError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        if getattr(error, "errno", None) in _NO_FILES:  # which is not the server's doing
+            raise FilesExhausted(
+                f"target {target.name}: no connection to Postgres can be opened: {os.strerror(errno.EMFILE)}",
+                hint="Raise the limit on open files (ulimit -n, LimitNOFILE=), one for each program and connection.",
+                retry_after=1,
+            ) from None
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise TargetUnavailable(f"target {target.name}: cannot connect to Postgres: {reason}", retry_after=1) from None
     if connection._transport.is_closing():  # since the last answer; nobody would be told of its end any more

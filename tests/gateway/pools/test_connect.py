@@ -1,6 +1,7 @@
 """What goes wrong when a connection is opened, and what the caller is told."""
 
 import asyncio
+import errno
 import inspect
 import socket
 import ssl
@@ -15,6 +16,7 @@ import pytest
 from sqlhttp_gateway.errors import (
     ConnectRefused,
     DatabaseMissing,
+    FilesExhausted,
     GatewayError,
     PasswordFailed,
     TargetOverloaded,
@@ -79,6 +81,20 @@ async def test_server_that_cannot_look_for_the_gateway_is_asked_once_and_used_al
         )
         backend.abort()
     assert asked == [True, False, False]
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+async def test_want_of_files_is_not_taken_for_the_servers_absence(
+    database: Database, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """It would open the breaker, and nobody would look for the cause here."""
+
+    async def none_left(**wanted: Any) -> Any:
+        raise OSError(number, "")
+
+    monkeypatch.setattr(connect_module, "open_connection", none_left)
+    with pytest.raises(FilesExhausted, match="Too many open files"):
+        await opened(database)
 
 
 # ── a key for pg_session_jwt ─────────────────────────────────────────────────────────────────────────────────────────
