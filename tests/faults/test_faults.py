@@ -24,7 +24,7 @@ def world() -> Iterator[World]:
 def test_nothing_is_lost_doubled_mixed_up_or_left_behind_whatever_happens(world: World) -> None:
     report = asyncio.run(run(world, seed=SEED, episodes=10**9, seconds=8))
     assert report.faults == [], _unforeseen(world)
-    assert sum(count for (_, outcome), count in report.outcomes.items() if outcome == "ok") > 50
+    assert sum(count for (_, outcome), count in report.outcomes.items() if outcome == "ok") > 10
     assert report.troubles
 
 
