@@ -115,7 +115,7 @@ async def read_own(caller: Caller) -> Outcome:
     sql = neon_async(caller.url, endpoint=caller.world.gateway.sql, retry=None, timeout=TIMEOUT)
     strange = caller.world.ledger.strange
     try:
-        [row] = await sql(
+        rows = await sql(
             "SELECT $1::text AS mine, current_setting('app.tag', true) AS tag,"
             " to_regclass('pg_temp.secret')::text AS temp,"
             " (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid())::int AS locks",
@@ -124,10 +124,10 @@ async def read_own(caller: Caller) -> Outcome:
     except NeonDbError as error:
         caller.look_at(error)
         return "unknown" if error.may_have_run else "refused"
-    if row["mine"] != caller.tag:
-        strange.append(f"{caller.tag} got {row['mine']}")
-    if row["tag"] or row["temp"] or row["locks"]:
-        strange.append(f"{caller.tag} found {row}")
+    if [row.get("mine") for row in rows] != [caller.tag]:
+        strange.append(f"{caller.tag} got {rows}")
+    elif rows[0]["tag"] or rows[0]["temp"] or rows[0]["locks"]:
+        strange.append(f"{caller.tag} found {rows[0]}")
     return "ok"
 
 
