@@ -94,6 +94,7 @@ CHECKS: dict[str, Check] = {
     "order": _probe(probes.order),
     "abort": _probe(probes.abort),
     "cancels": _probe(probes.cancels),
+    "cut answers": _probe(probes.cut_answers),
     "recovery": _probe(probes.recovery),
 }
 
@@ -154,13 +155,13 @@ def main() -> int:
     for check in sorted({breakage.check for breakage in chosen}):
         found = unbroken(check)
         failed += bool(found)
-        print(f"{'nothing broken':<62}{check:<10}{'; '.join(found) or 'nothing found':<40}", flush=True)
+        print(f"{'nothing broken':<62}{check:<13}{'; '.join(found) or 'nothing found':<40}", flush=True)
     print()
     for breakage in chosen:
         seen = look(breakage, patience=arguments.patience)
         failed += not seen.finding
         what = seen.finding or f"NOT SEEN; found were {list(seen.others)[:5]}"
-        print(f"{breakage.name:<62}{breakage.check:<10}{seen.after:6.1f} s  {what[:100]}", flush=True)
+        print(f"{breakage.name:<62}{breakage.check:<13}{seen.after:6.1f} s  {what[:100]}", flush=True)
     print(f"\n{len(chosen)} breakages, {failed} not as they should be")
     return 1 if failed else 0
 

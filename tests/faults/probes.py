@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ import httpx
 from sqlhttp import NeonDbError, neon_async
 from sqlhttp_gateway.wire.frontend import encode_query
 from tests.faults.world import MAX_WAITING, POOL, WAIT_TIMEOUT, World
+from tests.support.bad_network import Fault, Kind, Way
 from tests.support.program import Program
 from tests.support.sockets import begin
 from tests.support.wire_program import connected, logged_in
@@ -47,6 +49,7 @@ async def probe(world: World) -> list[Measured]:
         await order(world),
         await abort(world),
         await cancels(world),
+        await cut_answers(world),
         await recovery(world),
     ]
 
@@ -140,6 +143,44 @@ async def cancels(world: World) -> Measured:
     stop.set()
     await asyncio.gather(*tasks)
     return Measured("statements cancelled by somebody else's cancel", len(met), 0)
+
+
+async def cut_answers(world: World) -> Measured:
+    """How many writes are there twice, of those whose answer was cut on its way to the gateway, at any byte.
+
+    Each connection to Postgres ends in the middle of what Postgres says, behind its log-in.
+    """
+    luck = Random(2)
+    stop = asyncio.Event()
+    numbers = itertools.count()
+    cut = 0
+
+    async def write() -> None:
+        nonlocal cut
+        sql = _client(world)
+        while not stop.is_set():
+            try:
+                await sql("INSERT INTO written (tag) VALUES ($1)", f"cut-{next(numbers)}")
+            except NeonDbError as error:
+                cut += error.may_have_run
+
+    world.network.plan = lambda number: Fault(Kind.RESET, Way.TO_CLIENT, luck.randrange(900, 2500))
+    world.network.cut_all()
+    try:
+        writing = [asyncio.create_task(write()) for _ in range(6)]
+        await asyncio.sleep(3)
+        stop.set()
+        await asyncio.gather(*writing)
+    finally:
+        world.network.plan = lambda number: Fault()
+        world.network.cut_all()
+    connection = await world.cluster.maintenance.connect()
+    counts = await connection.fetch("SELECT count(*) FROM written WHERE tag LIKE 'cut-%' GROUP BY tag")
+    await connection.execute("DELETE FROM written WHERE tag LIKE 'cut-%'")
+    await connection.close()
+    twice = sum(count > 1 for [count] in counts)
+    assert cut or twice, "no answer was cut"
+    return Measured("writes there twice whose answer was cut", twice, 0)
 
 
 async def recovery(world: World) -> Measured:

@@ -118,7 +118,7 @@ class Tokens:
             role=_role(parts.claims, issuer, role),
             subject=subject if isinstance(subject, str) else "",
             expires_at=expires_at,
-            claims=orjson.dumps(parts.claims),
+            claims=bytes(memoryview(orjson.dumps(parts.claims))),  # what orjson makes keeps a buffer of 4 KiB
         )
 
     # ── inside ──

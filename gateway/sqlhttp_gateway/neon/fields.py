@@ -67,7 +67,7 @@ def _describe(body: bytes) -> Description:
 
 def described(fields: tuple[Field, ...]) -> Description:
     """The columns in every form."""
-    json = orjson.dumps([_neon(field) for field in fields])
+    json = bytes(memoryview(orjson.dumps([_neon(field) for field in fields])))  # what orjson makes keeps 4 KiB
     return Description(
         fields=fields,
         json=json,

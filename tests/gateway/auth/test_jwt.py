@@ -1,6 +1,7 @@
 """Tokens, true and forged: what passes, and the words that each failed check gets."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -58,6 +59,19 @@ async def test_longer_rsa_hashes_pass_where_the_key_does_not_say_otherwise(algor
     keys = KeySet("mine", lambda: json.dumps({"keys": [public]}).encode())
     text = sign(algorithm, key, {"alg": algorithm, "kid": "RS256"}, {"sub": "ann"})
     assert (await verified(text, issuer(keys=keys))).subject == "ann"
+
+
+async def test_token_that_passed_keeps_no_more_memory_than_it_needs() -> None:
+    """Thousands are remembered."""
+    texts = [token({"sub": "ann", "jti": number}) for number in range(100)]
+    await verified(texts[0])
+    tracemalloc.start()
+    try:
+        kept = [await verified(text) for text in texts]
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size / len(kept) < 4000
 
 
 async def test_shared_secret_passes_without_a_key_id() -> None:

@@ -1,5 +1,7 @@
 """RowDescription as values and as Neon's JSON."""
 
+import tracemalloc
+
 import pytest
 
 from sqlhttp_gateway.errors import RemoteProtocolError, ResultUnreadable
@@ -41,6 +43,18 @@ def test_the_seven_keys_in_neons_order() -> None:
         '{"name":"größe","dataTypeID":1700,"tableID":4000000000,"columnID":-2,"dataTypeSize":-1,'
         '"dataTypeModifier":655366,"format":"text"}]'
     )
+
+
+def test_columns_that_are_remembered_take_no_more_memory_than_they_need() -> None:
+    bodies = [description(f"c{number}") for number in range(100)]
+    describe(description("c"))
+    tracemalloc.start()
+    try:
+        kept = [describe(body) for body in bodies]
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size / len(kept) < 3000
 
 
 def test_no_columns() -> None:
