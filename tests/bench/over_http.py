@@ -108,8 +108,7 @@ class Kept:
 
     async def open(self, order: dict[str, Any]) -> dict[str, Any]:
         """So many connections in place of those there were, each with its first request behind it."""
-        while self._callers:
-            self._callers.pop().close()
+        self.close()
         loop = asyncio.get_running_loop()
         requests = itertools.cycle(request.encode("latin-1") for request in order["requests"])
         tally = Tally(order["seconds"], 0)
@@ -118,6 +117,11 @@ class Kept:
             self._callers.append(caller)
             await caller.begin(Tally(order["seconds"], 1))
         return tally.summary()
+
+    def close(self) -> None:
+        """Close them all."""
+        while self._callers:
+            self._callers.pop().close()
 
     async def ask(self, order: dict[str, Any]) -> dict[str, Any]:
         """All of them ask."""

@@ -46,6 +46,8 @@ _FRESH_64 = Run("fresh, PgBouncer", "key", 64)
 _IMPORTS = Run("import: sqlhttp and what it needs", "one", 1)
 _CALL = Run("call: sqlhttp", "key", 1)
 _WIRE = Run("wire, direct", "key", 1)
+_OPEN_64 = Run("gateway, open", "key", 64)
+_OPEN_1000 = Run("gateway, open", "key", 1000)
 _HIT = Run("with the cache", "hit", 64)
 _CONSTANT_HIT = Run("constant", "hit", 64)
 _KEPT = Run("kept connections", "key", 1000)
@@ -95,6 +97,10 @@ RATIOS = (
     Ratio("batch of 5, one after another", "BEGIN, five, COMMIT by asyncpg alone", P50, None,
           Run("gateway, kept", "batch", 1), Run("asyncpg kept", "batch", 1)),
     Ratio("lookup by key, 1,000 keep-alive", "the same over 64", RATE, 0.9,
+          _OPEN_1000, _OPEN_64),
+    Ratio("lookup by key, 1,000 keep-alive", "the same over 64", SERVER_CPU, None,
+          _OPEN_1000, _OPEN_64),
+    Ratio("lookup by key, 1,000, opening them included", "the same over 64", RATE, None,
           _KEY_1000, _KEY_64),
     Ratio("a worker that had 1,000 keep-alive, at most", "", MEMORY, 60,
           _KEPT, _KEPT),

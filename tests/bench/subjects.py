@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from tests.bench import client, doors, memory
-from tests.bench.loads import WRK, wrk
+from tests.bench.loads import WRK, encode_request, wrk
 from tests.bench.measure import Run, Sample, family_cpu_seconds
 from tests.bench.stage import Stage
 from tests.bench.workloads import WORKLOADS, Workload
@@ -21,6 +21,7 @@ _MOST_FRESH = 400
 """Connections that one run may open to Postgres or PgBouncer; each costs a process or a log-in."""
 _MOST_SOCKETS = 4_000
 """TCP connections that one run may open; a closed one keeps its port for a minute."""
+_OPENING = 20.0  # seconds
 _MANY = 500
 """From so many connections on a run is made longer: opening them takes a part of it."""
 
@@ -64,6 +65,17 @@ def _by_loader(stage: Stage, workload: Workload, connections: int, seconds: floa
     return stage.loader.http(
         stage.server("gateway"), workload.neon_bodies, headers, connections=connections, seconds=seconds
     )
+
+
+def _open_before(stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
+    """The same over connections that are open, and have asked once, before anything is measured."""
+    gateway, loader = stage.server("gateway"), stage.loader
+    request = encode_request(workload.neon_bodies[0], stage.headers | dict(workload.headers))
+    loader.open(gateway, request, connections=connections, seconds=_OPENING)
+    try:
+        return loader.ask(gateway, seconds=seconds)
+    finally:
+        loader.open(gateway, request, connections=0, seconds=_OPENING)
 
 
 def _new_connections(stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
@@ -114,6 +126,7 @@ SUBJECTS: dict[str, Subject] = {
     "asyncpg in C": partial(_served, "asyncpg"),
     # Asked by the loader, one process for all of these.
     "gateway, kept": _by_loader,
+    "gateway, open": _open_before,
     "gateway, new TCP": _new_connections,
     "asyncpg pool": partial(_direct, "pool"),
     "asyncpg kept": partial(_direct, "single"),
