@@ -208,24 +208,26 @@ class Quick:
 class Errand:
     """One request on its way: to a connection, to Postgres and back. Also its own turn in the line of the gate."""
 
-    # Made for every request: what nearly always stays as it is stands in the class, which takes a third of the time.
-    _cancelled = False
-    _told: GatewayError | bool | None = None
-    """What came of standing in line: False as long as it stands there, True with the permit, or why it has none.
-    None before and after."""
-    _deadline = 0.0
-    """When it may wait for a connection no longer, in the gate's time."""
-    _coming: Any = None
-    """What opens a connection under the permit, or waits for one: a coroutine that is stepped by hand."""
-    _turn: asyncio.Future[Any] | None = None
-    """What that waits for."""
-    _lease: Lease | None = None
-    _leased = 0.0
-    """When it had the lease."""
-    _ran = 0.0
-    """When the statement was over."""
-    _array_mode = False
-    _started: Started | None = None
+    # In slots: with defaults in the class each would get a dictionary, as soon as more is set than in the first few.
+    __slots__ = (
+        "_array_mode",
+        "_asker",
+        "_began",
+        "_bytes_in",
+        "_caller",
+        "_cancelled",
+        "_coming",
+        "_deadline",
+        "_lease",
+        "_leased",
+        "_quick",
+        "_ran",
+        "_receiver",
+        "_started",
+        "_statement",
+        "_told",
+        "_turn",
+    )
 
     def __init__(
         self,
@@ -244,6 +246,19 @@ class Errand:
         self._receiver: Receiver | None = receiver
         self._bytes_in = bytes_in
         self._began = began
+        self._cancelled = False
+        self._told: GatewayError | bool | None = None
+        """What came of standing in line: False as long as it stands there, True with the permit, or why it has none.
+        None before and after."""
+        self._coming: Any = None
+        """What opens a connection under the permit, or waits for one: a coroutine that is stepped by hand."""
+        self._turn: asyncio.Future[Any] | None = None
+        """What that waits for."""
+        self._lease: Lease | None = None
+        self._started: Started | None = None
+        self._ran = 0.0
+        """When the statement was over; `_leased` is when it had the lease, `_deadline` when it may wait for that no
+        longer, in the gate's time."""
 
     def begin(self) -> None:
         """Take a connection, or stand in line for one."""
