@@ -28,6 +28,7 @@ from sqlhttp_gateway.certificate import TLS_GOODBYE, TLS_TIMEOUT
 from sqlhttp_gateway.endpoints.lane import http_protocol
 from sqlhttp_gateway.endpoints.proxied import Claims, ProxiedServer, claiming
 from sqlhttp_gateway.endpoints.upgrade import TunnelProtocol
+from sqlhttp_gateway.memory import Memory
 from sqlhttp_gateway.observe.logs import configure_logging
 from sqlhttp_gateway.observe.reporter import Place
 from sqlhttp_gateway.settings import Settings
@@ -36,6 +37,8 @@ from sqlhttp_gateway.sockets import Sockets
 _GC_YOUNG = 10_000
 """Objects after which the garbage collector looks at the new ones; with Python's own 700 it does so several times while
 one large result is encoded, and finds nothing, since a request leaves no cycles."""
+_MEMORY_TICKS = 100
+"""Ten seconds of ticks."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 RELOAD_SIGNAL = signal.SIGHUP
 _LINGER = 0.5
@@ -78,6 +81,7 @@ class GatewayServer(uvicorn.Server):
         self._late: set[asyncio.Task[Any]] = set()
         """Connections that were there when their port closed, and are being taken."""
         self._parent = os.getppid()
+        self._memory: Memory | None = None
 
     @property
     def scheme(self) -> str:
@@ -130,6 +134,7 @@ class GatewayServer(uvicorn.Server):
         if gc.get_threshold()[0] == _GC_YOUNG:  # this process is ours
             gc.collect()
             gc.freeze()  # what is there now stays, so that no collection need look at it again
+            self._memory = Memory()
         self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -154,6 +159,8 @@ class GatewayServer(uvicorn.Server):
             self._wants_reload = False
             await self._gateway.reload(self._read)
             configure_logging(self._gateway.settings.log)
+        if self._memory is not None and not counter % _MEMORY_TICKS:
+            self._memory.look()
         return os.getppid() != self._parent or await super().on_tick(counter)
 
     # ── inside ──

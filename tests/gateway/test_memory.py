@@ -1,0 +1,69 @@
+"""When memory is given back, and that it is."""
+
+import platform
+
+import pytest
+
+from sqlhttp_gateway.memory import GROWN, Memory, resident_bytes
+
+MIB = 1024 * 1024
+
+
+class Process:
+    """So large, and so often asked to give back what it does not need."""
+
+    def __init__(self, size: int, *, needed: int = 0) -> None:
+        self.size = size
+        self.needed = needed
+        self.asked = 0
+        self.memory = Memory(lambda: self.size, self.give_back)
+        self.memory.look()
+
+    def give_back(self) -> None:
+        self.asked += 1
+        self.size = min(self.size, self.needed)
+
+    def grows_to(self, size: int) -> int:
+        """How often it has been asked once that was looked at."""
+        self.size = size
+        self.memory.look()
+        return self.asked
+
+
+def test_a_process_that_has_hardly_grown_is_left_alone() -> None:
+    process = Process(60 * MIB)
+    assert process.grows_to(60 * MIB + GROWN - 1) == 0
+    assert process.grows_to(60 * MIB) == 0
+
+
+def test_one_that_has_grown_gives_back_what_it_does_not_need() -> None:
+    process = Process(60 * MIB, needed=62 * MIB)
+    assert process.grows_to(80 * MIB) == 1
+    assert process.size == 62 * MIB
+    assert process.grows_to(62 * MIB + GROWN) == 2
+
+
+def test_one_that_needs_all_of_it_is_not_asked_again_until_it_has_grown_further() -> None:
+    process = Process(60 * MIB, needed=500 * MIB)
+    assert process.grows_to(100 * MIB) == 1
+    assert process.grows_to(100 * MIB) == 1
+    assert process.grows_to(100 * MIB + GROWN) == 2
+
+
+def test_growth_is_counted_from_the_least() -> None:
+    process = Process(60 * MIB, needed=40 * MIB)
+    assert process.grows_to(40 * MIB) == 0
+    assert process.grows_to(40 * MIB + GROWN) == 1
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep nothing, or have no such call")
+def test_what_was_freed_below_something_in_use_really_goes_back() -> None:
+    memory = Memory()
+    memory.look()
+    blocks = [bytes([number % 256]) * 8_000 for number in range(4_000)]
+    last = blocks.pop()
+    full = resident_bytes()
+    blocks.clear()
+    memory.look()
+    assert resident_bytes() < full - 20 * MIB
+    assert len(last) == 8_000
