@@ -46,16 +46,22 @@ class Asked:
 class Cut:
     """Gives a connection what comes for it in other pieces: up to these places, once the answer to a scrub is there."""
 
-    def __init__(self, lease: Lease, *cuts: int) -> None:
+    def __init__(self, lease: Lease, *cuts: int, status: bytes = b"I") -> None:
+        """What comes says at its end that this is the transaction's status."""
+        self._status = status
         self._backend = lease.backend
         self._cuts = cuts
         self._data = b""
         lease.backend._transport.set_protocol(self)  # type: ignore[arg-type]
 
+    def heal(self) -> None:
+        """From now on give everything as it comes."""
+        self._backend._transport.set_protocol(self._backend)
+
     def data_received(self, data: bytes) -> None:
         self._data += data
         if self._data.endswith(CLEAN_REPLIES):
-            whole, self._data = self._data, b""
+            whole, self._data = self._data[:-1] + self._status, b""
             for begin, end in itertools.pairwise([0, *(cut % len(whole) for cut in self._cuts), len(whole)]):
                 self._backend.data_received(whole[begin:end])
 
@@ -136,6 +142,21 @@ async def test_nothing_of_one_statement_is_there_for_the_next(
             assert values(await asked.outcome()) == [(clean,)]
             asked.lease.release()
         assert lending.pool.idle == 1
+
+
+@pytest.mark.parametrize("cuts", [(), (-len(CLEAN_REPLIES[0]),), (9,)])
+async def test_scrub_that_is_not_confirmed_is_followed_by_a_deep_one(database: Database, cuts: tuple[int, ...]) -> None:
+    async with foreseen(database, "SELECT 1") as lending:
+        lease = await lending.lease()
+        cut = Cut(lease, *cuts, status=b"T")
+        asked = Asked(lease, Statement("SELECT 1"))
+        assert values(await asked.outcome()) == [(b"1",)]
+        cut.heal()
+        lease.release()
+        assert lending.pool.idle == 0
+        await lending.settled()
+        assert lending.pool.idle == 1
+        assert lease.backend.statements.prepared("SELECT 1") is None
 
 
 async def test_error_is_told_and_the_connection_kept(database: Database) -> None:
