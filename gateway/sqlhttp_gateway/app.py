@@ -388,6 +388,8 @@ class Gateway:
         add(reconfigure=lambda new: access.reconfigure(new.admin.allow_from))
         add(stop=controls.stop)
         add(start=siblings.start, stop=siblings.stop)
+        if self._place is not None and self._place.before() is not None:
+            add(start=controls.take_over)
         add(start=listener.start, stop=listener.stop, reconfigure=lambda new: listener.reconfigure(new.listen))
         add(stop=self.drain_tunnels, reconfigure=lambda new: tunnels.reconfigure(new.tunnel))
         add(stop=self.begin_drain)

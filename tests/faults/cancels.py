@@ -82,7 +82,7 @@ async def _cancel_by_wire(world: World, luck: Random, told: Race, until: float) 
             answer = await program.ask("SELECT pg_sleep($1::float8)", length)
             await cancelling
             told.hit += answer.code == _CANCELLED
-            if answer.status != "I" or answer.code not in ("", _CANCELLED):
+            if answer.status != "I" or answer.code not in ("", _CANCELLED, _FULL):
                 told.faults.append(f"one who cancels was told {answer.error or answer.status}")
                 return
 

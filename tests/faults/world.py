@@ -4,7 +4,6 @@ The bound on connections is small, so that callers are in each other's way. Noth
 """
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from tests.faults.ledger import Ledger
 from tests.support.bad_network import BadNetwork, bad_network
 from tests.support.cluster import Cluster, Database, running_cluster
 from tests.support.gateway import Gateway, GatewayProcess, free_port
+from tests.support.processes import children, open_files, resident
 
 POOL = 5
 TOTAL = 8
@@ -72,36 +72,11 @@ class World:
 
     def descriptors(self) -> int:
         """Open files of the processes that serve."""
-        return sum(_open_files(pid) for pid in self.serving)
+        return sum(open_files(pid) for pid in self.serving)
 
     def memory(self) -> int:
         """Bytes of memory that the processes that serve hold."""
-        return sum(_resident(pid) for pid in self.serving)
-
-
-def children(pid: int) -> list[int]:
-    """The processes that one has made and that have not ended."""
-    made = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [child for child in map(int, made) if _resident(child)]
-
-
-def _open_files(pid: int) -> int:
-    try:
-        return len(os.listdir(f"/proc/{pid}/fd"))
-    except OSError:
-        return 0
-
-
-def _resident(pid: int) -> int:
-    """0 when it has ended, be it that its parent has not looked yet."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0
-    for line in status.splitlines():
-        if line.startswith("VmRSS"):
-            return int(line.split()[1]) * 1024
-    return 0
+        return sum(resident(pid) for pid in self.serving)
 
 
 def environment(database_url: str) -> dict[str, str]:

@@ -1,6 +1,8 @@
 """What an operator can do from the console, with two workers: it reaches both, wherever it was said."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 
@@ -10,6 +12,7 @@ from sqlhttp_gateway.settings import load_settings
 from sqlhttp_gateway.wire.frontend import encode_query
 from tests.support.cluster import Cluster, Database
 from tests.support.gateway import Gateway, GatewayProcess, free_port
+from tests.support.processes import children
 from tests.support.wire_program import SocketPipe, WireProgram, logged_in, startup
 
 ASLEEP = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
@@ -74,6 +77,27 @@ async def test_pause_waits_for_every_transaction_and_holds_every_worker(two: Two
         assert await tunnels[1].value("SELECT 1") == "1"
     for each in programs:
         await each.__aexit__(None, None, None)
+
+
+async def test_database_stays_paused_when_a_worker_is_killed_and_replaced(two: TwoWorkers, database: Database) -> None:
+    async with await operator(two.console) as console:
+        assert (await console.query(f"PAUSE {database.name}")).commands == ["PAUSE"]
+    victim = children(two.process.pid)[0]
+    os.kill(victim, signal.SIGKILL)
+    async with asyncio.timeout(30):
+        while len(set(children(two.process.pid)) - {victim}) < 2:  # noqa: ASYNC110 - a parent tells nobody
+            await asyncio.sleep(0.02)
+    programs = [asyncio.ensure_future(_ask(two, database)) for _ in range(8)]  # to either worker
+    done, _ = await asyncio.wait(programs, timeout=2.0)
+    assert not done, "the new worker does not know"
+    async with await operator(two.console) as console:
+        assert (await console.query(f"RESUME {database.name}")).commands == ["RESUME"]
+    assert await asyncio.gather(*programs) == ["1"] * 8
+
+
+async def _ask(two: TwoWorkers, database: Database) -> str | None:
+    async with logged_in(two.gateway, database) as program:
+        return await program.value("SELECT 1")
 
 
 async def test_programs_of_every_worker_are_counted(two: TwoWorkers, database: Database) -> None:

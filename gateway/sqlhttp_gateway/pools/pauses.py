@@ -18,6 +18,11 @@ class Pauses:
         """Whether `database` is paused, by itself or with all others."""
         return self._all or database in self._databases
 
+    @property
+    def begun(self) -> list[str | None]:
+        """What `begin` was told of and `end` was not."""
+        return [*([None] if self._all else []), *sorted(self._databases)]
+
     def begin(self, database: str | None) -> None:
         """Pause a database; None: all, those that nobody has used yet included."""
         if database is None:

@@ -147,6 +147,11 @@ class PoolRegistry:
         """Whether whoever wants a connection to `database` has to wait."""
         return self._pauses.cover(database)
 
+    @property
+    def paused(self) -> list[str | None]:
+        """The databases that are paused; None among them stands for all."""
+        return self._pauses.begun
+
     async def pause(self, database: str | None) -> None:
         """Let requests for a database, or with None for all, wait; return when no connection to it is left.
 

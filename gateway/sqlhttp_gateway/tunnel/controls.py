@@ -24,8 +24,13 @@ class Controls:
         self._report = report
         self._pausing: set[asyncio.Task[None]] = set()
         siblings.on("pause", self._begin_pause)
+        siblings.on("arrived", self._tell_newcomer)
         siblings.on("resume", lambda database: registry.resume(database or None))
         siblings.on("reconnect", lambda database: registry.reconnect(database or None))
+
+    def take_over(self) -> None:
+        """This worker has taken the place of another: what that one knew to be paused, the others know, too."""
+        self._siblings.tell_all("arrived", str(self._siblings.number))
 
     async def pause(self, database: str | None) -> None:
         """Let all requests wait; return when no connection to the database is left. Cancelled, it resumes."""
@@ -59,6 +64,10 @@ class Controls:
             os.kill(os.getpid(), signal.SIGHUP)
         else:
             raise UnsupportedStatement("this gateway does not read its settings again", hint="Start it anew.")
+
+    def _tell_newcomer(self, number: str) -> None:
+        for database in self._registry.paused:
+            self._siblings.tell(int(number), "pause", database or "")
 
     def _begin_pause(self, database: str) -> None:
         task = asyncio.get_running_loop().create_task(self._registry.pause(database or None))

@@ -23,3 +23,13 @@ def test_all_are_paused_until_all_are_resumed() -> None:
     pauses.begin("a")
     pauses.end(None)
     assert not pauses.cover("a")
+
+
+def test_what_is_paused_can_be_told() -> None:
+    pauses = Pauses()
+    assert pauses.begun == []
+    for each in ("b", None, "a"):
+        pauses.begin(each)
+    assert pauses.begun == [None, "a", "b"]
+    pauses.end("b")
+    assert pauses.begun == [None, "a"]

@@ -17,22 +17,22 @@ from tests.support.reports import pool, report
 class Registry:
     def __init__(self) -> None:
         self.did: list[tuple[str, str | None]] = []
-        self.paused = False
+        self.paused: list[str | None] = []
 
     async def pause(self, database: str | None) -> None:
         self.did.append(("pause", database))
-        self.paused = True
+        self.paused.append(database)
 
     def resume(self, database: str | None) -> bool:
         self.did.append(("resume", database))
-        was_paused, self.paused = self.paused, False
+        was_paused, self.paused = bool(self.paused), []
         return was_paused
 
     def reconnect(self, database: str | None) -> None:
         self.did.append(("reconnect", database))
 
     def is_paused(self, database: str) -> bool:
-        return self.paused
+        return bool(self.paused)
 
 
 class TwoWorkers(Siblings):
@@ -46,6 +46,9 @@ class TwoWorkers(Siblings):
 
     def tell_all(self, kind: str, *words: str) -> None:
         self.told.append((kind, *words))
+
+    def tell(self, number: int, kind: str, *words: str) -> None:
+        self.told.append((str(number), kind, *words))
 
     def hear(self, kind: str, *words: str) -> None:
         self._handlers[kind](*words)
@@ -102,6 +105,19 @@ async def test_what_another_worker_was_asked_is_done_here_too() -> None:
     siblings.hear("reconnect", "app")
     assert registry.did == [("pause", None), ("resume", "app"), ("reconnect", "app")]
     await it.stop()
+
+
+async def test_worker_that_takes_anothers_place_learns_what_is_paused() -> None:
+    siblings = TwoWorkers()
+    it, registry = some(siblings)
+    it.take_over()
+    assert siblings.told == [("arrived", "0")]
+    siblings.told.clear()
+    siblings.hear("arrived", "1")
+    assert siblings.told == [], "nothing is"
+    registry.paused = [None, "app"]
+    siblings.hear("arrived", "1")
+    assert siblings.told == [("1", "pause", ""), ("1", "pause", "app")]
 
 
 async def test_reload_is_refused_where_nothing_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
