@@ -109,7 +109,7 @@ def _said(world: World) -> list[str]:
 def _lines(whole: Whole) -> list[str]:
     """The report for people."""
     killing, raced = whole.killing, whole.race
-    lines = [*table(whole.mixture), "", f"{WORKERS} workers:", *table(whole.workers), ""]
+    lines = [table(whole.mixture), "", f"{WORKERS} workers:", table(whole.workers), ""]
     lines.append(
         f"{killing.kills} gateways killed, {killing.interrupted} writes interrupted, {killing.writes} answered"
     )
