@@ -22,7 +22,7 @@ from sqlhttp_gateway.wire.control import control_of
 from sqlhttp_gateway.wire.effects import effects_of
 from sqlhttp_gateway.wire.exchange import Exchange
 from sqlhttp_gateway.wire.handshake import Handshake, Password, Proven, StartTls
-from sqlhttp_gateway.wire.pipeline import Failed, Listen, Pipeline
+from sqlhttp_gateway.wire.pipeline import Failed, Greeted, Greeting, Listen, Pipeline
 from sqlhttp_gateway.wire.prepared import Sources
 from sqlhttp_gateway.wire.proxy_header import decode_proxy_header
 from sqlhttp_gateway.wire.session import BackendSession
@@ -85,6 +85,9 @@ def pipeline(data: bytes) -> None:
     tunnel = Pipeline(
         {"a.b": "1"} if kind[0] & 2 else {}, Sources(), max_message=1000, is_fenced=is_fenced, shares_listen=kind[0] < 8
     )
+    is_greeted = bool(kind[0] & 4)
+    if is_greeted:
+        tunnel.greet(Greeting({"DateStyle": "ISO"}, {"DateStyle": "ISO"}))
     has_backend, is_over = False, False
     with suppress(GatewayError):
         for step, piece in _steps(data):
@@ -101,10 +104,11 @@ def pipeline(data: bytes) -> None:
                 case 6 if has_backend and tunnel.may_release:
                     has_backend = False
                     tunnel.detach()
-                case 7 if tunnel.needs_backend and not has_backend:
+                case 7 if tunnel.needs_backend and not has_backend and is_greeted:  # before, it would be ended
                     tunnel.decline(WaitTimeout("no connection"))
             while (event := tunnel.next_event()) is not None:
                 is_over |= isinstance(event, Failed)
+                is_greeted |= isinstance(event, Greeted)
                 if isinstance(event, Listen):
                     tunnel.listening(event.channels)
             tunnel.to_frontend()
