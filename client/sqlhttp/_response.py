@@ -178,7 +178,11 @@ def error_of(reply: Reply, queries: tuple[str | None, ...] = ()) -> errors.NeonD
         text = body if isinstance(body, str) else reply.body[:500].decode("utf-8", "replace")
         message = f"HTTP status {reply.status}: {text}".rstrip(": ")
     error = _class(reply.status, fields.get("code", ""), message)(message, **fields)
-    error.may_have_run = _may_have_run(reply.status, fields.get("code", ""), message, batch=len(queries) > 1)
+    ran = reply.headers.get("sqlhttp-ran")  # our gateway knows; of Neon's answers it has to be concluded
+    if ran is not None:
+        error.may_have_run = ran != "no"
+    else:
+        error.may_have_run = _may_have_run(reply.status, fields.get("code", ""), message, batch=len(queries) > 1)
     error.retry_after = _retry_after(reply.headers.get("retry-after"))
     if len(queries) == 1:
         error.query = queries[0]

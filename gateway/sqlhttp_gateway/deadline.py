@@ -56,8 +56,9 @@ class Deadline:
         self._cancelling = task.cancelling()
         self._has_passed = False
         self._connecting_since: float | None = None
-        self._timer: asyncio.TimerHandle | None = task.get_loop().call_later(seconds, self._pass)
-        self._when = self._timer.when()
+        loop = task.get_loop()
+        self._when = loop.time() + seconds  # uvloop's handle of less than half a millisecond does not know it
+        self._timer: asyncio.Handle | None = loop.call_later(seconds, self._pass)
 
     def watching(self, password: Callable[[], bytes]) -> Callable[[], bytes]:
         """The same password, whose being asked for says that a connection is opened now."""

@@ -5,11 +5,20 @@ metrics and logs, `retryable` whether the same request may succeed later without
 numbers a reader needs and never a password, a connection string or a parameter. Turning an error into bytes is the
 work of `neon.response` and `wire.backend`.
 
-`may_have_run` says whether the statement may have taken effect although this error is the answer: a batch that is
-refused never has, a connection lost in the middle of a COMMIT may have.
+`ran` says whether the statement has taken effect although this error is the answer: a request that is refused never
+has, one whose connection was lost may have. Callers over HTTP are told in `Sqlhttp-HasRun`.
 """
 
+from enum import StrEnum
 from typing import ClassVar
+
+
+class HasRun(StrEnum):
+    """Whether what was asked has taken effect, as far as the gateway knows."""
+
+    NO = "no"
+    MAYBE = "maybe"
+    YES = "yes"
 
 
 class GatewayError(Exception):
@@ -19,7 +28,8 @@ class GatewayError(Exception):
     sqlstate: ClassVar[str] = "XX000"
     kind: ClassVar[str] = "gateway"
     retryable: ClassVar[bool] = False
-    may_have_run: ClassVar[bool] = False
+    ran: HasRun = HasRun.NO
+    """Of the class, unless more is known of the one error."""
 
     def __init__(self, message: str, *, hint: str | None = None, retry_after: int | None = None) -> None:
         super().__init__(message)
@@ -27,6 +37,11 @@ class GatewayError(Exception):
         self.hint = hint
         self.retry_after = retry_after
         """Whole seconds after which another try makes sense; sent as `Retry-After`."""
+
+    @property
+    def may_have_run(self) -> bool:
+        """Whether another try could do it twice."""
+        return self.ran is not HasRun.NO
 
 
 # ── what the program sent ────────────────────────────────────────────────────────────────────────────────────────────
@@ -78,20 +93,20 @@ class DeadlineExceeded(GatewayError):
     """The request was not over within `Sqlhttp-Timeout` or `request.deadline`, and was cancelled while it ran."""
 
     status, sqlstate, kind = 504, "57014", "limit"
-    may_have_run = True  # a statement can have committed before the cancel reached it
+    ran = HasRun.MAYBE  # a statement can have committed before the cancel reached it
 
 
 class DeadlineBeforeRun(DeadlineExceeded):
     """The same, while it had no connection yet: nothing was run."""
 
-    sqlstate, retryable, may_have_run = "53300", True, False
+    sqlstate, retryable, ran = "53300", True, HasRun.NO
 
 
 class ResponseTooLarge(GatewayError):
     """The rows have more bytes than `response.max_bytes`; the statement was cancelled."""
 
     status, sqlstate, kind = 507, "54000", "limit"
-    may_have_run = True  # a single statement with RETURNING can have committed before its rows were read
+    ran = HasRun.MAYBE  # a single statement with RETURNING can have committed before its rows were read
 
 
 class StatementTooComplex(GatewayError):
@@ -104,6 +119,7 @@ class UnsupportedStatement(GatewayError):
     """The statement needs a conversation that one request cannot hold, such as COPY FROM STDIN."""
 
     status, sqlstate, kind = 400, "0A000", "client"
+    ran = HasRun.MAYBE  # what COPY … TO STDOUT runs can be done before the cancel reaches it
 
 
 # ── who is asking ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -251,17 +267,18 @@ class ConnectionBroken(GatewayError):
     """The connection to Postgres was lost while the statement ran."""
 
     status, sqlstate, kind = 400, "08006", "backend"
-    may_have_run = True
+    ran = HasRun.MAYBE
 
 
 class StatementTimeout(GatewayError):
     """The gateway's own clock ended a statement that Postgres had not ended at `statement.timeout`."""
 
     status, sqlstate, kind = 400, "57014", "limit"
+    ran = HasRun.MAYBE  # Postgres may be done with it and its word on the way
 
 
 class RequestCancelled(GatewayError):
-    """The program went away or the gateway stops; the statement was cancelled."""
+    """The program had its statement cancelled while that waited for a connection."""
 
     status, sqlstate, kind = 400, "57014", "client"
 
@@ -288,6 +305,7 @@ class SendTimeout(GatewayError):
     """A program did not read its answers for `tunnel.send_timeout`."""
 
     status, sqlstate, kind = 400, "08006", "client"
+    ran = HasRun.MAYBE
 
 
 class PinsExhausted(GatewayError):
@@ -321,7 +339,7 @@ class KeyUnanswered(GatewayError):
     """A request with this Idempotency-Key ended its own transaction, so that its answer was not kept."""
 
     status, sqlstate, kind = 409, "40003", "client"
-    may_have_run = True
+    ran = HasRun.MAYBE
 
 
 class IdempotencyUnavailable(GatewayError):
@@ -346,18 +364,25 @@ class ResultUnreadable(GatewayError):
     """Postgres's answer cannot be expressed in JSON, for instance text that is not UTF-8."""
 
     status, sqlstate, kind = 500, "22021", "gateway"
-    may_have_run = True
+    ran = HasRun.YES
 
 
 class RemoteProtocolError(GatewayError):
     """The peer broke the Postgres protocol."""
 
     status, sqlstate, kind = 500, "08P01", "backend"
-    may_have_run = True
+    ran = HasRun.MAYBE
+
+
+_UNSURE = ("08", "40003", "57P01", "57P02", "57P04")
+"""SQLSTATEs of a server that ends the connection, whatever it was at, or says itself that it does not know.
+
+A COMMIT that waits for a standby has taken effect by then.
+"""
 
 
 class PostgresError(GatewayError):
-    """An ErrorResponse, passed on whole.
+    """An ErrorResponse, passed on whole. Postgres undoes what fails, but for what CALL or DO committed on the way.
 
     `fields` are the protocol's one-letter codes with their text, as in "Error and Notice Message Fields" of the
     Postgres manual: S severity, C code, M message, D detail, H hint, P position, …
@@ -368,6 +393,8 @@ class PostgresError(GatewayError):
     def __init__(self, fields: dict[str, str]) -> None:
         super().__init__(fields.get("M", ""), hint=fields.get("H"))
         self.fields = fields
+        if self.code.startswith(_UNSURE):
+            self.ran = HasRun.MAYBE
 
     @property
     def code(self) -> str:
@@ -379,6 +406,10 @@ class ConnectRefused(PostgresError):
     """Postgres refused the log-in for a reason other than the password, such as too many clients."""
 
     status = 500
+
+    def __init__(self, fields: dict[str, str]) -> None:
+        super().__init__(fields)
+        self.ran = HasRun.NO
 
 
 class TargetOverloaded(ConnectRefused):

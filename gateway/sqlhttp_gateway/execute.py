@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import NamedTuple
 
-from sqlhttp_gateway.errors import ClaimsFailed, ConnectionBroken, GatewayError, PostgresError, ResponseTooLarge
+from sqlhttp_gateway.errors import ClaimsFailed, ConnectionBroken, GatewayError, HasRun, PostgresError, ResponseTooLarge
 from sqlhttp_gateway.model import Allowance, Batch, Options, Prologue, Result, Statement, TransactionOptions
 from sqlhttp_gateway.neon.arriving import READINGS
 from sqlhttp_gateway.pools.lease import Lease
@@ -372,10 +372,12 @@ def with_outcome(exchange: Exchange, lease: Lease, limits: Limits, *, in_transac
             )
     if isinstance(error, ResponseTooLarge) and in_transaction:
         if exchange.results and exchange.results[-1].tag == b"COMMIT" and exchange.status == IDLE:
-            fate = "it was committed before it could be stopped"
+            fate, ran = "it was committed before it could be stopped", HasRun.YES
         elif exchange.status:
-            fate = "it was rolled back"
+            fate, ran = "it was rolled back", HasRun.NO
         else:
-            fate = "whether it was committed is unknown"
-        return ResponseTooLarge(f"{error.message}; of the transaction: {fate}")
+            fate, ran = "whether it was committed is unknown", HasRun.MAYBE
+        told = ResponseTooLarge(f"{error.message}; of the transaction: {fate}")
+        told.ran = ran
+        return told
     return error

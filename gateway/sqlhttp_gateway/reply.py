@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from sqlhttp_gateway.deadline import Due
 from sqlhttp_gateway.errors import GatewayError
-from sqlhttp_gateway.neon.headers import JSON_HEADERS
+from sqlhttp_gateway.neon.headers import JSON_HEADERS, RAN
 from sqlhttp_gateway.neon.response import encode_error
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -31,9 +31,9 @@ class Reply(NamedTuple):
 
 def error_reply(error: GatewayError, request_id: str) -> Reply:
     """An error as HTTP tells it."""
-    headers: Headers = JSON_HEADERS
+    headers: Headers = (*JSON_HEADERS, (RAN, error.ran.encode()))
     if error.retry_after is not None:
-        headers = (*JSON_HEADERS, (b"retry-after", b"%d" % error.retry_after))
+        headers = (*headers, (b"retry-after", b"%d" % error.retry_after))
     return Reply(error.status, headers, request_id, encode_error(error))
 
 

@@ -9,7 +9,7 @@ from math import inf
 from time import perf_counter
 
 from sqlhttp_gateway.deadline import Deadline, Due
-from sqlhttp_gateway.errors import DeadlineBeforeRun, DeadlineExceeded, GatewayError, PostgresError
+from sqlhttp_gateway.errors import DeadlineBeforeRun, DeadlineExceeded, GatewayError, HasRun, PostgresError
 from sqlhttp_gateway.events import Answered, Audited, Bug, Observer, Slow
 from sqlhttp_gateway.model import Batch, Statement
 from sqlhttp_gateway.neon.timing import encode_server_timing
@@ -111,6 +111,7 @@ class Story:
         """It ended with what nobody foresaw, whose text could hold anything and does not leave the house."""
         observe(Bug(self.request_id, error))
         fault = GatewayError(f"internal error; the gateway's log has more under the request id {self.request_id}")
+        fault.ran = HasRun.MAYBE
         self.outcome, self.sqlstate, self.message = "bug", fault.sqlstate, fault.message
         return error_reply(fault, self.request_id)
 

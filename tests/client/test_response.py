@@ -185,3 +185,12 @@ def test_errors_are_raised() -> None:
         single(failed(400, POSTGRES), Shape())
     with pytest.raises(NeonDbError):
         batch(failed(400, POSTGRES), [])
+
+
+@pytest.mark.parametrize(("ran", "may"), [("no", False), ("maybe", True), ("yes", True)])
+@pytest.mark.parametrize("status", [400, 500, 503, 507])
+def test_a_server_that_says_whether_it_ran_is_believed(status: int, ran: str, may: bool) -> None:
+    body = {"message": "m", "code": "57014"}
+    reply = failed(status, body)
+    error = error_of(reply._replace(headers={"sqlhttp-ran": ran}), ("a", "b"))
+    assert error.may_have_run is may

@@ -5,9 +5,10 @@ import re
 from collections.abc import AsyncIterator
 
 import pytest
+import uvloop
 
 from sqlhttp_gateway.deadline import Deadline, deadline_for
-from sqlhttp_gateway.errors import BadRequest, DeadlineBeforeRun, DeadlineExceeded
+from sqlhttp_gateway.errors import BadRequest, DeadlineBeforeRun, DeadlineExceeded, HasRun
 from sqlhttp_gateway.events import Cancelled
 from sqlhttp_gateway.pools import connect as connect_module
 from sqlhttp_gateway.story import CLOSED_REQUEST, Story, Telling
@@ -187,5 +188,18 @@ async def test_deadline_in_the_tick_of_the_end_leaves_the_task_as_it_was() -> No
 
 
 def test_what_was_run_and_what_was_not_are_told_apart() -> None:
-    assert (DeadlineExceeded.status, DeadlineExceeded.may_have_run) == (504, True)
-    assert (DeadlineBeforeRun.status, DeadlineBeforeRun.may_have_run, DeadlineBeforeRun.retryable) == (504, False, True)
+    assert (DeadlineExceeded.status, DeadlineExceeded.ran) == (504, HasRun.MAYBE)
+    assert (DeadlineBeforeRun.status, DeadlineBeforeRun.ran, DeadlineBeforeRun.retryable) == (504, HasRun.NO, True)
+
+
+def test_a_deadline_of_less_than_the_loops_clock_can_tell_is_one_all_the_same() -> None:
+    """uvloop has no timer for so short a time."""
+
+    async def run() -> None:
+        deadline = deadline_for(b"0.000001", 0.0)
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.sleep(5)
+        assert deadline.has_ended()
+        deadline.drop()
+
+    uvloop.run(run())

@@ -9,7 +9,7 @@ import pytest
 
 import sqlhttp_gateway
 from sqlhttp_gateway import errors
-from sqlhttp_gateway.errors import ConfigurationError, GatewayError, PostgresError, TargetOverloaded
+from sqlhttp_gateway.errors import ConfigurationError, GatewayError, HasRun, PostgresError, TargetOverloaded
 
 TREE = [
     kind
@@ -42,7 +42,7 @@ def test_every_error_says_its_situation_in_a_sentence(kind: type[GatewayError]) 
 @pytest.mark.parametrize("kind", TREE, ids=name)
 def test_what_may_have_run_is_never_called_retryable(kind: type[GatewayError]) -> None:
     """A program that tries again by itself would do it twice."""
-    assert not (kind.retryable and kind.may_have_run)
+    assert not (kind.retryable and kind.ran is not HasRun.NO)
 
 
 @pytest.mark.parametrize("kind", TREE, ids=name)

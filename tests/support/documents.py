@@ -108,13 +108,13 @@ def headers_table() -> str:
 
 def errors_table() -> str:
     """Every error that the gateway itself has, by the word that metrics and logs use, in the order of the file."""
-    rows = ["| reason | status | SQLSTATE | again? | when |", "| --- | --- | --- | --- | --- |"]
+    rows = ["| reason | status | SQLSTATE | ran? | again? | when |", "| --- | --- | --- | --- | --- | --- |"]
     for each in vars(errors).values():
         if isinstance(each, type) and issubclass(each, errors.GatewayError) and each is not errors.GatewayError:
             sqlstate = "Postgres's" if issubclass(each, errors.PostgresError) else f"`{each.sqlstate}`"
             again = "yes" if each.retryable else ""
             when = " ".join((each.__doc__ or "").split("\n\n")[0].split())
-            rows.append(f"| `{snake(each.__name__)}` | {each.status} | {sqlstate} | {again} | {when} |")
+            rows.append(f"| `{snake(each.__name__)}` | {each.status} | {sqlstate} | {each.ran} | {again} | {when} |")
     return "\n".join(rows)
 
 

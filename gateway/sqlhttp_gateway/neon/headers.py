@@ -24,6 +24,7 @@ TIMEOUT = b"sqlhttp-timeout"
 READ_ONLY = b"sqlhttp-read-only"
 IDEMPOTENCY_KEY = b"idempotency-key"
 REQUEST_ID = b"neon-request-id"
+RAN = b"sqlhttp-ran"
 
 _TRUE = b"true"
 _SECONDS = re.compile(rb"[0-9]{1,6}(?:\.[0-9]{1,9})?")
@@ -135,6 +136,7 @@ RESPONSE_HEADERS: dict[str, str] = {
     "Server-Timing": "Milliseconds of queue, connect, execute and encode, once there was a connection.",
     "Sqlhttp-Bookmark": "How far a target of several servers had come by then; to be sent with later requests.",
     "Sqlhttp-Served-By": "Which server of a target that has several.",
+    "Sqlhttp-Ran": "With an error: whether what was asked has taken effect all the same: no, maybe or yes.",
     "Retry-After": "Seconds after which the same request may succeed; with 429 and 503.",
     "Idempotent-Replayed": "true: the answer was given before, to the same Idempotency-Key; nothing was run.",
     "Cache-Status": "What the result cache did with the request, as RFC 9211 says it; none where it was not asked.",

@@ -1,13 +1,15 @@
 """Carries requests out: on a lease of their access, within its limits, and with a word to the cache of what changed."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
 from sqlhttp_gateway.cache.policy import Question
-from sqlhttp_gateway.errors import GatewayError, ResponseTooLarge, StatementTimeout
+from sqlhttp_gateway.errors import GatewayError, HasRun, PostgresError, ResponseTooLarge, StatementTimeout
 from sqlhttp_gateway.events import Observer
 from sqlhttp_gateway.execute import Limits, execute
+from sqlhttp_gateway.idempotency.keys import ends_transaction
 from sqlhttp_gateway.model import Allowance, ArrayType, Batch, Options, Result, Statement
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.positions import Positions
@@ -20,6 +22,8 @@ from sqlhttp_gateway.sql.attempts import Attempts
 from sqlhttp_gateway.sql.changes import Changes
 from sqlhttp_gateway.sql.replies import array_types, reply_with
 from sqlhttp_gateway.story import Story
+
+_PROCEDURE = re.compile(r"(?:\s|--[^\n]*\n|/\*[^*]*\*/)*+(?:call|do)\b", re.IGNORECASE)
 
 
 class Ran(NamedTuple):
@@ -118,6 +122,8 @@ class Carrier:
 
     def failed(self, access: Access, request: Statement | Batch, error: BaseException) -> None:
         """A request has not got to its end; something of it may have stayed all the same."""
+        if isinstance(error, PostgresError) and error.ran is HasRun.NO and _commits_itself(request):
+            error.ran = HasRun.MAYBE
         if self._changes is not None:
             self._changes.failed(access.caller, request, error)
 
@@ -140,6 +146,13 @@ class Carrier:
             return Ran(results, await array_types(lease, results, options))
 
         return await self._attempts.on_lease(access, story, work)
+
+
+def _commits_itself(request: Statement | Batch) -> bool:
+    """Whether a part of it can stay although another fails: CALL and DO alone may commit, and a batch that says so."""
+    if isinstance(request, Batch):
+        return ends_transaction(request)
+    return _PROCEDURE.match(request.text) is not None
 
 
 def _commented(request: Statement | Batch, comment: str) -> Statement | Batch:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from sqlhttp_gateway.auth.authenticate import Caller
 from sqlhttp_gateway.cache.stamps import Place
 from sqlhttp_gateway.cached import CachedAnswers, RunReading, scope_of
-from sqlhttp_gateway.errors import GatewayError, PostgresError, RequestCancelled, StatementTimeout
+from sqlhttp_gateway.errors import GatewayError, PostgresError
 from sqlhttp_gateway.model import Batch, Result, Statement
 from sqlhttp_gateway.reads.verdict import NOTHING, UNKNOWN, Verdict, has_plan
 
@@ -130,5 +130,5 @@ def _may_have_changed(request: Statement | Batch, error: BaseException) -> bool:
         statements = request.statements if isinstance(request, Batch) else (request,)
         return not all(has_plan(statement.text) for statement in statements)
     if isinstance(error, GatewayError):
-        return error.may_have_run or isinstance(error, StatementTimeout | RequestCancelled)
+        return error.may_have_run
     return True

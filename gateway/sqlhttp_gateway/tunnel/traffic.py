@@ -103,7 +103,8 @@ class Traffic:
         self._observe = observe
         self._loop = asyncio.get_running_loop()
         self._clocks = Clocks(settings, self._loop.time())
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = 0.0  # uvloop's handle of less than half a millisecond does not know it
         self._inbox: list[bytes] = []
         self._inbox_size = 0
         self._fed = 0
@@ -646,11 +647,11 @@ class Traffic:
     def _set_timer(self) -> None:
         """One timer, which is only ever moved forward: when it comes too early it is set anew."""
         when = self._clocks.deadline()
-        if when is None or (self._timer is not None and self._timer.when() <= when):
+        if when is None or (self._timer is not None and self._timer_at <= when):
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(when, self._look_at_clocks)
+        self._timer, self._timer_at = self._loop.call_at(when, self._look_at_clocks), when
 
     def _look_at_clocks(self) -> None:
         self._timer = None
