@@ -19,7 +19,7 @@ def test_every_header_that_is_read_or_sent_is_explained() -> None:
     assert read | batch | {TRACEPARENT, headers.IDEMPOTENCY_KEY, headers.READ_ONLY, BOOKMARK} <= lower(
         headers.REQUEST_HEADERS
     )
-    said = {headers.REQUEST_ID, headers.IS_REPLAYED[0], SERVER_TIMING, b"retry-after", BOOKMARK, SERVED_BY}
+    said = {headers.REQUEST_ID, headers.IS_REPLAYED[0], SERVER_TIMING, b"retry-after", BOOKMARK, SERVED_BY, headers.RAN}
     said |= {caching.CACHE_STATUS, caching.AGE}
     assert lower(headers.RESPONSE_HEADERS) == said | batch
 

@@ -404,6 +404,7 @@ class Gateway:
                     if cached is not None
                     else None,
                     admins=self._admins(),
+                    peers=self.peers,
                 ),
             }
 

@@ -12,13 +12,24 @@ from typing import Any
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from sqlhttp_gateway.auth.authenticate import Authenticator, Caller
 from sqlhttp_gateway.cache.invalidation import Invalidations
+from sqlhttp_gateway.endpoints.peers import Peers
+from sqlhttp_gateway.endpoints.sql import refuse_doubles
 from sqlhttp_gateway.errors import BadRequest, GatewayError, RequestTooLarge, ScopeRefused
 from sqlhttp_gateway.neon.caching import checked_tags
 from sqlhttp_gateway.neon.dsn import dsn_from_header
-from sqlhttp_gateway.neon.headers import AUTHORIZATION, CONNECTION_STRING, CORS_PREFLIGHT, HOST, JSON_HEADERS, ORIGIN
+from sqlhttp_gateway.neon.headers import (
+    AUTHORIZATION,
+    CONNECTION_STRING,
+    CORS_PREFLIGHT,
+    HOST,
+    JSON_HEADERS,
+    ORIGIN,
+    RAN,
+)
 from sqlhttp_gateway.neon.response import encode_error
 from sqlhttp_gateway.reply import new_request_id
 
@@ -33,20 +44,30 @@ class Invalidate:
     """Who may end what."""
 
     def __init__(
-        self, authenticator: Authenticator, invalidations: Invalidations | None, *, admins: Collection[tuple[str, str]]
+        self,
+        authenticator: Authenticator,
+        invalidations: Invalidations | None,
+        *,
+        admins: Collection[tuple[str, str]],
+        peers: Peers,
     ) -> None:
         """`admins` are (target, role). Without `invalidations` there is no cache, and nothing to end."""
         self._authenticator = authenticator
         self._invalidations = invalidations
         self._admins = admins
+        self._peers = peers
 
-    async def run(self, headers: dict[bytes, bytes], body: bytes, *, peer: str) -> None:
+    async def run(self, scope: Scope, body: bytes) -> None:
         """End what the request names; when this returns, nobody is given any of it.
 
         Raises:
             GatewayError: the credentials or the body are not good.
         """
-        caller = await self._caller(headers)
+        refuse_doubles(scope["headers"])
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        peer = self._peers.of_scope(scope)
+        self._peers.admit(peer)
+        caller = await self._caller(headers, peer)
         if caller.grant is not None:
             origin = headers.get(ORIGIN)
             caller.grant.admit(peer=peer, origin=None if origin is None else origin.decode("latin-1"))
@@ -68,7 +89,7 @@ class Invalidate:
                 place, tenant=tenant, tags=wanted.get("tags", ()), relations=wanted.get("relations", ())
             )
 
-    async def _caller(self, headers: dict[bytes, bytes]) -> Caller:
+    async def _caller(self, headers: dict[bytes, bytes], peer: str) -> Caller:
         connection_string, authorization = headers.get(CONNECTION_STRING, b""), headers.get(AUTHORIZATION)
         host = headers.get(HOST, b"") if self._authenticator.heeds_host else b""
         caller = self._authenticator.recall(connection_string, authorization, host)
@@ -77,7 +98,7 @@ class Invalidate:
         dsn = None
         if connection_string or authorization is None:
             dsn = dsn_from_header(connection_string or None)
-        return await self._authenticator.authenticate(dsn, connection_string, authorization, host)
+        return await self._authenticator.authenticate(dsn, connection_string, authorization, host, peer=peer)
 
 
 def _wanted(body: bytes) -> dict[str, Any]:
@@ -114,10 +135,10 @@ async def invalidate(request: Request) -> Response:
                 body += chunk
                 if len(body) > _MAX_BODY:
                     raise RequestTooLarge(f"request is too large (max is {_MAX_BODY} bytes)")
-        peer = request.client.host if request.client is not None else ""
-        await asked.run(dict(request.scope["headers"]), body, peer=peer)
+        await asked.run(request.scope, body)
     except TimeoutError:
         return Response(status_code=408, headers=sent)
     except GatewayError as error:
+        sent[RAN.decode()] = error.ran
         return Response(encode_error(error), status_code=error.status, headers=sent)
     return Response(status_code=204, headers=sent)

@@ -71,7 +71,7 @@ class SqlEndpoint:
         task = watch.begin()
         try:
             if is_doubtful:
-                _refuse_doubles(scope["headers"])
+                refuse_doubles(scope["headers"])
                 headers |= joined(scope["headers"], self._peers.header)
             body = await self._body(headers, receive)
             if body is None:
@@ -170,7 +170,7 @@ class SqlEndpoint:
         return reply
 
 
-def _refuse_doubles(headers: Iterable[tuple[bytes, bytes]]) -> None:
+def refuse_doubles(headers: Iterable[tuple[bytes, bytes]]) -> None:
     """Whatever stands before the gateway may have looked at the first of two, and the gateway would take the last.
 
     Raises:

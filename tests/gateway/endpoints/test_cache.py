@@ -115,3 +115,32 @@ async def test_page_may_ask_and_read_what_became_of_it(app: RunningApp) -> None:
 async def test_without_a_cache_there_is_nothing_to_end(database: Database) -> None:
     async with running_app(database, cache={"max_bytes": 0}) as app:
         assert (await end(app, {"all": True})).status == 204
+
+
+@pytest.mark.parametrize(
+    ("peer", "told", "status"),
+    [
+        ("203.0.113.5", "", 400),
+        ("192.0.2.7", "", 204),
+        ("203.0.113.5", "192.0.2.7", 400),
+        ("127.0.0.1", "192.0.2.7", 204),
+        ("127.0.0.1", "203.0.113.5", 400),
+    ],
+)
+async def test_who_may_not_come_in_may_not_end_answers_either(
+    database: Database, peer: str, told: str, status: int
+) -> None:
+    """By the address of the connection, or by what a trusted proxy tells."""
+    listen = {"allow_from": ["192.0.2.0/24"], "trusted_proxies": ["127.0.0.0/8"]}
+    given = {"neon-connection-string": database.url, "x-forwarded-for": told}
+    pairs = [(name.encode(), value.encode()) for name, value in given.items() if value]
+    async with running_app(database, listen=listen) as app:
+        call = Call(piece(b'{"all": true}'), path="/cache/invalidate", headers=pairs)
+        call.scope["client"] = (peer, 1234)
+        assert (await app.send(call)).status == status
+
+
+async def test_credentials_that_come_twice_end_nothing(app: RunningApp) -> None:
+    pairs = [(b"neon-connection-string", app.database.url.encode())] * 2
+    call = await app.send(Call(piece(b'{"all": true}'), path="/cache/invalidate", headers=pairs))
+    assert (call.status, json.loads(call.body)["message"]) == (400, "the header neon-connection-string came twice")
