@@ -64,10 +64,12 @@ async def waits(world: World) -> Measured:
 async def overflow(world: World) -> Measured:
     """How long the one too many waits for its refusal."""
     async with _full(world):
-        queue = [asyncio.create_task(_refused(world)) for _ in range(MAX_WAITING)]
+        program = Program(None, world.gateway.sql, world.database.url)  # type: ignore[arg-type]
+        queue = [await begin(program, {"query": "SELECT 1"}) for _ in range(MAX_WAITING)]
         await _until_waiting(world, MAX_WAITING)
         times = [await _refused(world) for _ in range(5)]
-        await asyncio.gather(*queue)
+        for request in queue:
+            await request.hang_up()
     return Measured("refusal with a full queue", sorted(times)[2], 0.01)
 
 
@@ -164,7 +166,7 @@ async def cut_answers(world: World) -> Measured:
             except NeonDbError as error:
                 cut += error.may_have_run
 
-    world.network.plan = lambda number: Fault(Kind.RESET, Way.TO_CLIENT, luck.randrange(900, 2500))
+    world.network.plan = lambda number: Fault(Kind.RESET, Way.TO_CLIENT, luck.randrange(1500, 3500))
     world.network.cut_all()
     try:
         writing = [asyncio.create_task(write()) for _ in range(6)]
