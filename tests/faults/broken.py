@@ -160,8 +160,8 @@ def main() -> int:
     for breakage in chosen:
         seen = look(breakage, patience=arguments.patience)
         failed += not seen.finding
-        what = seen.finding or f"NOT SEEN; found were {list(seen.others)[:5]}"
-        print(f"{breakage.name:<62}{breakage.check:<13}{seen.after:6.1f} s  {what[:100]}", flush=True)
+        what = seen.finding[:100].split("\n")[0] or f"NOT SEEN; found were {list(seen.others)[:5]}"
+        print(f"{breakage.name:<62}{breakage.check:<13}{seen.after:6.1f} s  {what}", flush=True)
     print(f"\n{len(chosen)} breakages, {failed} not as they should be")
     return 1 if failed else 0
 

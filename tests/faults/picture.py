@@ -43,8 +43,11 @@ def draw(samples: Sequence[Sample], moments: Sequence[Moment], path: Path, *, ti
     held.plot(minutes, [sample.threads for sample in samples], color=_INK["second"], label="threads")
     held.set_ylabel("open")
 
-    postgres.plot(minutes, _known(samples, "backends"), color=_INK["main"], lw=0.8, label="backends")
-    postgres.plot(minutes, _known(samples, "leased"), color=_INK["third"], lw=0.6, alpha=0.8, label="permits in use")
+    for name, colour, label in (("backends", _INK["main"], "backends"), ("leased", _INK["third"], "permits in use")):
+        figures = _known(samples, name)
+        postgres.plot(minutes, figures, ".", color=colour, ms=1, alpha=0.4)
+        postgres.plot(minutes, _smooth(figures), color=colour, lw=1.2, label=label)
+    postgres.set_ylim(bottom=0)
     postgres.set_ylabel("connections")
 
     calm = quiet(samples, moments)
@@ -68,20 +71,12 @@ def draw(samples: Sequence[Sample], moments: Sequence[Moment], path: Path, *, ti
     rate.set_ylabel("a second")
 
     kinds = sorted({kind for sample in samples for kind in sample.errors})
-    for number, kind in enumerate(kinds):
+    for kind in kinds:
         counts = [sample.errors.get(kind, 0) for sample in samples]
-        shown = [(at, count) for at, count in zip(minutes, counts, strict=True) if count]
-        errors.plot(
-            [at for at, _ in shown],
-            [count for _, count in shown],
-            ".",
-            color=f"C{number}",
-            ms=3,
-            label=f"{kind}: {sum(counts)}",
-        )
+        errors.plot(minutes, _summed(counts), lw=1.0, label=f"{kind}: {sum(counts)}")
     errors.set_yscale("symlog", linthresh=1)
     errors.set_ylim(bottom=0)
-    errors.set_ylabel("errors a second")
+    errors.set_ylabel(f"errors in {_WINDOW} s")
 
     _mark(troubles, moments)
     troubles.set_xlabel("minutes")
@@ -110,6 +105,11 @@ def _mark(axis: Any, moments: Sequence[Moment]) -> None:
 def _known(samples: Sequence[Sample], name: str) -> list[float]:
     """A figure of each, with gaps where it is not known."""
     return [float("nan") if (found := getattr(sample, name)) is None else float(found) for sample in samples]
+
+
+def _summed(counts: Sequence[int]) -> list[int]:
+    """Of those up to each."""
+    return [sum(counts[max(0, place + 1 - _WINDOW) : place + 1]) for place in range(len(counts))]
 
 
 def _smooth(values: Sequence[float]) -> list[float]:

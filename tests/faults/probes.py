@@ -23,6 +23,9 @@ from tests.support.wire_program import connected, logged_in
 
 _SLEEP = "SELECT pg_sleep(30)"
 _FAR = 30.0
+_CUT = 20
+_CUTTING_FOR = 10.0
+"""So many answers are cut, or as many as there are in so many seconds."""
 _LINE = 25
 """Requests that wait, one behind the other."""
 _CANCELLED = "57014"
@@ -170,7 +173,9 @@ async def cut_answers(world: World) -> Measured:
     world.network.cut_all()
     try:
         writing = [asyncio.create_task(write()) for _ in range(6)]
-        await asyncio.sleep(3)
+        until = time.monotonic() + _CUTTING_FOR
+        while cut < _CUT and time.monotonic() < until:  # noqa: ASYNC110 - until enough callers were told
+            await asyncio.sleep(0.05)
         stop.set()
         await asyncio.gather(*writing)
     finally:
