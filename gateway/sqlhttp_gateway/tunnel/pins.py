@@ -1,5 +1,6 @@
 """How many connections of each pool stay with one program, so that the others keep a share."""
 
+from sqlhttp_gateway.errors import PinsExhausted
 from sqlhttp_gateway.pools.pool import Pool
 
 
@@ -22,12 +23,20 @@ class Pins:
         """How many are."""
         return self._pinned.get(pool, 0)
 
-    def try_enter(self, pool: Pool) -> bool:
-        """Pin one more, unless that would be too many."""
+    def enter(self, pool: Pool) -> None:
+        """Pin one more.
+
+        Raises:
+            PinsExhausted: that would be too many.
+        """
         if self.pinned(pool) >= self.limit(pool):
-            return False
+            raise PinsExhausted(
+                f"{self.limit(pool)} connections of database {pool.key.database}, role {pool.key.role} already stay "
+                "with one program each (tunnel.max_pinned)",
+                hint="Use what ends with its transaction (SET LOCAL, pg_advisory_xact_lock, ON COMMIT DROP), "
+                "or raise tunnel.max_pinned.",
+            )
         self._pinned[pool] = self.pinned(pool) + 1
-        return True
 
     def leave(self, pool: Pool) -> None:
         """One fewer."""

@@ -1,28 +1,23 @@
 """A logged-in program's messages, moved to and from the backends it borrows, until one side ends it.
 
-`wire.pipeline` decides what goes where and when a backend is needed; here backends are leased and given back, buffers
-are bounded, and a program that vanishes leaves nothing behind. Which time limit runs is for `clocks` to say.
+`wire.pipeline` decides what goes where and when a backend is needed, `borrowing` gets it; here it is used and given
+back, buffers are bounded, and a program that vanishes leaves nothing behind. Which time limit runs, `clocks` says.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 
 from sqlhttp_gateway.errors import (
     BadRequest,
     GatewayError,
-    PinsExhausted,
     RemoteProtocolError,
-    RequestCancelled,
     SendTimeout,
     ShuttingDown,
 )
 from sqlhttp_gateway.events import Observer, TunnelPinned
-from sqlhttp_gateway.limits import Quotas
-from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.lease import Lease
-from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.settings import TunnelSettings
+from sqlhttp_gateway.tunnel.borrowing import Borrowing
 from sqlhttp_gateway.tunnel.changes import Changes
 from sqlhttp_gateway.tunnel.clocks import Clocks
 from sqlhttp_gateway.tunnel.granted import Granted
@@ -31,12 +26,10 @@ from sqlhttp_gateway.tunnel.listeners import Listeners
 from sqlhttp_gateway.tunnel.login import LoggedIn
 from sqlhttp_gateway.tunnel.outbox import Outbox
 from sqlhttp_gateway.tunnel.pins import Pins
-from sqlhttp_gateway.tunnel.servers import Servers
 from sqlhttp_gateway.tunnel.stream import Stream, StreamMisused
 from sqlhttp_gateway.tunnel.trail import Trail
 from sqlhttp_gateway.wire.backend import encode_error_response
 from sqlhttp_gateway.wire.effects import Pin
-from sqlhttp_gateway.wire.fence import MakePrologue
 from sqlhttp_gateway.wire.pipeline import (
     MAX_MESSAGE,
     Failed,
@@ -69,8 +62,7 @@ class Traffic:
         logged_in: LoggedIn,
         pipeline: Pipeline,
         *,
-        registry: PoolRegistry,
-        quotas: Quotas,
+        borrowing: Borrowing,
         pins: Pins,
         listeners: Listeners,
         greetings: Greetings,
@@ -79,16 +71,11 @@ class Traffic:
         granted: Granted | None = None,
         changes: Changes | None = None,
         trail: Trail | None = None,
-        servers: Servers | None = None,
     ) -> None:
-        """`granted` is what a program has that showed a key or a token, `servers` the choice where there are any."""
+        """`granted` is what a program has that showed a key or a token."""
         self._stream = stream
-        self._password = logged_in.password
-        self._pool = logged_in.caller.pool
-        self._caller = logged_in.caller
-        self._quotas = quotas
         self._pipeline = pipeline
-        self._registry = registry
+        self._borrowing = borrowing
         self._pins = pins
         self._listeners = listeners
         self._greetings = greetings
@@ -96,9 +83,6 @@ class Traffic:
         self._granted = granted
         self._changes = changes
         self._trail = trail
-        self._servers = servers
-        self._prologues: Callable[[Backend], MakePrologue] | None = None
-        """What makes a granted program's transactions begin as they must, on any backend."""
         self._settings = settings
         self._observe = observe
         self._loop = asyncio.get_running_loop()
@@ -127,10 +111,6 @@ class Traffic:
         self._is_lingering = False
         """It keeps a backend that it does not use, and gives it back as soon as somebody wants it."""
         self._last_words = b""
-        self._leasing: asyncio.Task[Lease] | None = None
-        """Waits in line for a backend."""
-        self._is_interrupted = False
-        """The program does not want the backend any more that it waits for."""
         self._cancelling: asyncio.Task[None] | None = None
         self._is_in_doubt = False
         """A signal may still be on its way to the backend."""
@@ -152,7 +132,7 @@ class Traffic:
         """Move messages until the end; why it ended, or None for an orderly goodbye or a program that just left."""
         watching = self._loop.create_task(self._watch(self._granted)) if self._granted is not None else None
         try:
-            if (greeting := self._greetings.find(self._pool.key, self._parameters)) is not None:
+            if (greeting := self._greetings.find(self._borrowing.pool.key, self._parameters)) is not None:
                 self._pipeline.greet(greeting)
                 self._flush()
             if self._rest:
@@ -168,7 +148,11 @@ class Traffic:
             self._outbox.close()
             if self._timer is not None:
                 self._timer.cancel()
-            tasks = [task for task in (self._leasing, self._listening, self._draining, watching) if task is not None]
+            tasks = [
+                task
+                for task in (self._borrowing.waiting, self._listening, self._draining, watching)
+                if task is not None
+            ]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -191,9 +175,8 @@ class Traffic:
 
     def cancel(self) -> None:
         """The program wants what runs, or waits to run, to be cancelled. Harmless when nothing does."""
-        if self._leasing is not None:
-            self._is_interrupted = True
-            self._leasing.cancel()
+        if self._borrowing.waiting is not None:
+            self._borrowing.interrupt()
         elif self._lease is not None and self._pipeline.is_busy and self._cancelling is None:
             self._cancelling = self._loop.create_task(self._cancel(self._lease))
 
@@ -298,7 +281,7 @@ class Traffic:
             return False
         if lease is None:
             if pipeline.needs_backend:
-                return self._leasing is None and self._borrow()
+                return self._borrowing.waiting is None and self._borrow()
         elif pipeline.may_release:
             if self._cancelling is not None:
                 return False  # its signal could meet the next user: its end calls again
@@ -375,9 +358,9 @@ class Traffic:
                 case Unpinned() if not pipeline.pins:
                     self._unpin()
                 case Greeted():
-                    self._greetings.keep(self._pool.key, self._parameters, event.greeting)
+                    self._greetings.keep(self._borrowing.pool.key, self._parameters, event.greeting)
                 case Outdated():
-                    self._greetings.forget(self._pool.key)
+                    self._greetings.forget(self._borrowing.pool.key)
                 case Listen():
                     self._listening = self._loop.create_task(self._listen(event.channels))
                 case Unlisten():
@@ -393,7 +376,7 @@ class Traffic:
 
     async def _listen(self, channels: tuple[bytes, ...]) -> None:
         try:
-            await self._listeners.listen(self, channels, pool=self._pool, password=self._password)
+            await self._listeners.listen(self, channels, pool=self._borrowing.pool, password=self._borrowing.secret())
         except GatewayError:
             self._listeners.unlisten(self, channels)
             self._pipeline.listen_alone()
@@ -403,81 +386,53 @@ class Traffic:
         self._advance()
 
     def _pin(self, pin: Pin) -> None:
-        self._observe(TunnelPinned(str(self._pool.key), pin))
-        self._is_pinned = self._pins.try_enter(self._pool)
-        if not self._is_pinned:
-            self._fail(
-                PinsExhausted(
-                    f"{self._pins.limit(self._pool)} connections of database {self._pool.key.database}, role "
-                    f"{self._pool.key.role} already stay with one program each (tunnel.max_pinned)",
-                    hint="Use what ends with its transaction (SET LOCAL, pg_advisory_xact_lock, ON COMMIT DROP), "
-                    "or raise tunnel.max_pinned.",
-                )
-            )
+        pool = self._borrowing.pool
+        self._observe(TunnelPinned(str(pool.key), pin))
+        try:
+            self._pins.enter(pool)
+        except GatewayError as error:
+            self._fail(error)
+        else:
+            self._is_pinned = True
 
     def _unpin(self) -> None:
         if self._is_pinned:
             self._is_pinned = False
-            self._pins.leave(self._pool)
-
-    def _secret(self) -> bytes:
-        return self._password
+            self._pins.leave(self._borrowing.pool)
 
     async def _watch(self, granted: Granted) -> None:
         self._farewell = await granted.watch()
         self._advance()
 
     def _explained(self, error: GatewayError) -> GatewayError:
-        return self._granted.explained(error, self._pool) if self._granted is not None else error
+        return self._granted.explained(error, self._borrowing.pool) if self._granted is not None else error
 
     # ── backends ──
 
     def _borrow(self) -> bool:
         """Get a backend at once, or begin to wait in line for one."""
-        if self._servers is not None:
-            try:
-                self._pool = self._servers.pool()
-            except GatewayError as error:
-                self._decline(error)
-                return True
-        is_free = self._granted is None and self._caller.allowance is None
-        lease = self._registry.try_lease(self._pool) if is_free else None
+        try:
+            lease = self._borrowing.at_once()
+        except GatewayError as error:
+            self._decline(error)
+            return True
         if lease is None:
-            self._is_interrupted = False
-            self._leasing = self._loop.create_task(self._get())
-            self._leasing.add_done_callback(self._end_wait)
+            self._borrowing.wait(self._end_wait)
             return False
         self._use(lease)
         return True
 
-    async def _get(self) -> Lease:
-        """A backend, within the limits of the program's tenant; with a grant also how its transactions begin there."""
-        tenant = ""
-        if self._granted is not None:
-            self._prologues = await self._granted.ready(self._pool)
-            tenant = self._granted.grant.tenant
-        caller = self._caller
-        if caller.allowance is not None:
-            quota = self._quotas.admit(caller.tenant, caller.allowance)
-            return await quota.lease(self._pool, self._secret)
-        lease = self._registry.try_lease(self._pool)
-        return lease or await self._registry.lease(self._pool, self._secret, tenant=tenant)
-
-    def _end_wait(self, leasing: "asyncio.Task[Lease]") -> None:
+    def _end_wait(self, found: Lease | BaseException) -> None:
         """There is a backend, or there will be none."""
-        self._leasing = None
-        if leasing.cancelled():
-            if self._is_interrupted:
-                self._decline(RequestCancelled("canceling statement due to user request"))
-        elif (error := leasing.exception()) is None:
-            if self._over.done():
-                leasing.result().release()
-                return
-            self._use(leasing.result())
-        elif isinstance(error, GatewayError):
-            self._decline(error)
+        if isinstance(found, GatewayError):
+            self._decline(found)
+        elif isinstance(found, BaseException):
+            self._crash(found)
+        elif self._over.done():
+            found.release()
+            return
         else:
-            self._crash(error)
+            self._use(found)
         self._advance()
 
     def _decline(self, error: GatewayError) -> None:
@@ -492,13 +447,12 @@ class Traffic:
             self._flush()
 
     def _use(self, lease: Lease) -> None:
-        self._pool = lease.pool  # another object than before, if nobody had needed it for long
+        self._borrowing.pool = lease.pool  # another object than before, if nobody had needed it for long
         self._lease = lease
         lease.lend(self, self._lose)
         if self._outbox.is_full:
             self._hold_backend()
-        prologues = self._prologues
-        self._pipeline.attach(lease.backend.tunnels, prologues(lease.backend) if prologues is not None else None)
+        self._pipeline.attach(lease.backend.tunnels, self._borrowing.make_prologue(lease.backend))
         if not self._is_pinned and self._pipeline.pins:
             self._pin(min(self._pipeline.pins))
         self._flush()
@@ -528,18 +482,19 @@ class Traffic:
     def _linger(self, lease: Lease) -> bool:
         """Keep the backend for the next transaction, as long as nobody else wants it; False if somebody does."""
         seconds = self._settings.linger
-        if self._caller.allowance is not None:
+        pool = lease.pool
+        if not self._borrowing.may_linger:
             return False  # others of its tenant may want its permit, who do not wait in the pool's line
-        if not seconds or self._farewell is not None or self._is_in_doubt or not self._pool.may_linger(lease.backend):
+        if not seconds or self._farewell is not None or self._is_in_doubt or not pool.may_linger(lease.backend):
             return False
         self._is_lingering = True
-        self._pool.lingering.enter(self, seconds)
+        pool.lingering.enter(self, seconds)
         return True
 
     def _stay(self) -> None:
         """The next transaction begins on the same backend."""
         self._is_lingering = False
-        self._pool.lingering.leave(self)
+        self._borrowing.pool.lingering.leave(self)
 
     def _part(self) -> None:
         """The backend that it lingers on is not what it was: nobody is to have it."""

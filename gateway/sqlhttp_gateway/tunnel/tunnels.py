@@ -14,6 +14,7 @@ from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.reply import new_request_id
 from sqlhttp_gateway.settings import TunnelSettings
 from sqlhttp_gateway.siblings import Siblings
+from sqlhttp_gateway.tunnel.borrowing import Borrowing
 from sqlhttp_gateway.tunnel.changes import Changes, Tell
 from sqlhttp_gateway.tunnel.console import DATABASE, Client, Console, Sources
 from sqlhttp_gateway.tunnel.granted import Granted
@@ -251,8 +252,9 @@ class Tunnels:
                 stream,
                 logged_in,
                 pipeline,
-                registry=self._registry,
-                quotas=self._quotas,
+                borrowing=Borrowing(
+                    logged_in, registry=self._registry, quotas=self._quotas, granted=granted, servers=servers
+                ),
                 pins=self._pins,
                 listeners=self._listeners,
                 greetings=self._greetings,
@@ -263,7 +265,6 @@ class Tunnels:
                 settings=self._settings,
                 observe=self._observe,
                 granted=granted,
-                servers=servers,
             )
             if self._is_draining:
                 traffic.drain()

@@ -12,6 +12,7 @@ from sqlhttp_gateway.errors import ConnectionBroken, GatewayError, SendTimeout, 
 from sqlhttp_gateway.events import Event, TunnelPinned
 from sqlhttp_gateway.limits import Quotas
 from sqlhttp_gateway.settings import TunnelSettings
+from sqlhttp_gateway.tunnel.borrowing import Borrowing
 from sqlhttp_gateway.tunnel.greetings import Greetings
 from sqlhttp_gateway.tunnel.listeners import Listeners
 from sqlhttp_gateway.tunnel.login import LoggedIn
@@ -54,12 +55,16 @@ class Scene:
         self.registry = FakeRegistry()
         self.events: list[Event] = []
         caller: Any = SimpleNamespace(pool=self.registry.pool, grant=None, allowance=None)
+        logged_in = LoggedIn(caller, Startup("ada", "app", {}), b"sesam", GREETING, rest, renew=_never)
         self.traffic = Traffic(
             self.stream,
-            LoggedIn(caller, Startup("ada", "app", {}), b"sesam", GREETING, rest, renew=_never),
+            logged_in,
             Pipeline(parameters or {}, Sources(), key_data=b"<key>", pins=pins),
-            registry=self.registry,  # type: ignore[arg-type]
-            quotas=Quotas(self.registry),  # type: ignore[arg-type]
+            borrowing=Borrowing(
+                logged_in,
+                registry=self.registry,  # type: ignore[arg-type]
+                quotas=Quotas(self.registry),  # type: ignore[arg-type]
+            ),
             pins=Pins(max_pinned),
             listeners=Listeners(self.registry),  # type: ignore[arg-type]
             greetings=Greetings(),

@@ -1,0 +1,113 @@
+"""How a program gets its backends."""
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sqlhttp_gateway.errors import RequestCancelled, TargetUnavailable, WaitTimeout
+from sqlhttp_gateway.limits import Quotas
+from sqlhttp_gateway.model import Allowance
+from sqlhttp_gateway.pools.lease import Lease
+from sqlhttp_gateway.tunnel.borrowing import Borrowing
+from sqlhttp_gateway.tunnel.login import LoggedIn
+from sqlhttp_gateway.wire.startup import Startup
+from tests.support.lending import FakeRegistry
+
+
+class Scene:
+    def __init__(self, *, allowance: Allowance | None = None, **more: Any) -> None:
+        self.registry: Any = FakeRegistry()
+        caller: Any = SimpleNamespace(pool=self.registry.pool, grant=None, allowance=allowance, tenant="t")
+        logged_in = LoggedIn(caller, Startup("ada", "app", {}), b"sesam", b"", b"", renew=_never)
+        self.borrowing = Borrowing(logged_in, registry=self.registry, quotas=Quotas(self.registry), **more)
+        self.found: list[Lease | BaseException] = []
+
+    def wait(self) -> None:
+        self.borrowing.wait(self.found.append)
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(5):
+            while not condition():  # noqa: ASYNC110 - nobody tells the test
+                await asyncio.sleep(0)
+
+
+async def _never() -> bytes:
+    raise AssertionError
+
+
+async def test_backend_that_is_free_is_had_at_once() -> None:
+    scene = Scene()
+    assert scene.borrowing.at_once() is None
+    lease = scene.registry.add()
+    assert scene.borrowing.at_once() is lease
+
+
+async def test_backend_that_is_waited_for_is_told() -> None:
+    scene = Scene()
+    scene.wait()
+    await scene.until(lambda: scene.registry.waiting)
+    lease = scene.registry.add()
+    await scene.until(lambda: scene.found)
+    assert scene.found == [lease]
+    assert scene.borrowing.waiting is None
+
+
+async def test_why_there_is_none_is_told() -> None:
+    scene = Scene()
+    scene.wait()
+    await scene.until(lambda: scene.registry.waiting)
+    scene.registry.refuse(WaitTimeout("no connection within 5 s"))
+    await scene.until(lambda: scene.found)
+    assert [type(each) for each in scene.found] == [WaitTimeout]
+
+
+async def test_program_that_cancels_its_statement_waits_no_longer() -> None:
+    scene = Scene()
+    scene.borrowing.interrupt()
+    scene.wait()
+    await scene.until(lambda: scene.registry.waiting)
+    scene.borrowing.interrupt()
+    await scene.until(lambda: scene.found)
+    assert [type(each) for each in scene.found] == [RequestCancelled]
+
+
+async def test_end_of_the_program_ends_the_waiting_and_tells_nobody() -> None:
+    scene = Scene()
+    scene.wait()
+    waiting = scene.borrowing.waiting
+    assert waiting is not None
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    await asyncio.sleep(0)
+    assert (scene.found, scene.borrowing.waiting) == ([], None)
+
+
+async def test_whoever_has_limits_takes_nothing_at_once_and_keeps_nothing() -> None:
+    scene = Scene(allowance=Allowance(max_concurrent=1))
+    scene.registry.add()
+    assert scene.borrowing.at_once() is None
+    assert not scene.borrowing.may_linger
+    assert Scene().borrowing.may_linger
+
+
+async def test_pool_is_chosen_anew_for_every_backend() -> None:
+    pools: list[Any] = ["first", "second"]
+
+    class Servers:
+        def pool(self) -> Any:
+            if not pools:
+                raise TargetUnavailable("no standby can be used now")
+            return pools.pop(0)
+
+    scene = Scene(servers=Servers())
+    scene.registry.add()
+    scene.borrowing.at_once()
+    chosen: list[Any] = [scene.borrowing.pool]
+    scene.borrowing.at_once()
+    chosen.append(scene.borrowing.pool)
+    assert chosen == ["first", "second"]
+    with pytest.raises(TargetUnavailable):
+        scene.borrowing.at_once()
