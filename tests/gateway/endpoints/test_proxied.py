@@ -83,3 +83,23 @@ async def test_closed_it_takes_nobody() -> None:
         server.close()
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection(host, port)
+
+
+async def test_a_connection_that_is_said_to_be_readable_and_is_not_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Linux may say so: "BUGS" in select(2)."""
+    wait, early = ProxiedServer._readable, [True, True]
+
+    async def readable(server: ProxiedServer, connection: socket.socket) -> None:
+        if not early or not early.pop():
+            await wait(server, connection)
+
+    monkeypatch.setattr(ProxiedServer, "_readable", readable)
+    async with served() as (server, taken), asyncio.timeout(10):
+        _, writer = await connect(server)
+        while early:  # noqa: ASYNC110 - the server tells nobody how often it has looked
+            await asyncio.sleep(0)
+        writer.write(HEADER + b"hello")
+        assert await taken.get() == ("203.0.113.9", b"hello")
+        writer.close()
