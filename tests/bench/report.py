@@ -37,7 +37,9 @@ def ratio_table(ratios: Sequence[Ratio], samples: Samples, missing: Mapping[str,
         sign = "≥" if ratio.quantity.better == "more" else "≤"
         target = "" if ratio.target is None else f"{sign} {ratio.target:g}"
         if not values:
-            why = missing.get(ratio.ours.subject) or missing.get(ratio.theirs.subject) or "not measured"
+            failed = errors(ratio, samples)
+            why = missing.get(ratio.ours.subject) or missing.get(ratio.theirs.subject)
+            why = why or (f"{failed} errors" if failed else "not measured")
             lines.append((ratio.what, ratio.against, ratio.quantity.name, target, "", "", "", why, "", ""))
             continue
         quantity = ratio.quantity
