@@ -1,7 +1,6 @@
 """A plain statement in one write and one read leaves as clean a connection as any, whatever becomes of it."""
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,6 +15,7 @@ from sqlhttp_gateway.pools.scrub import CLEAN_REPLIES, LOOK_EVERY
 from sqlhttp_gateway.pools.single import Single
 from sqlhttp_gateway.wire.rows import rows_of
 from tests.support.cluster import Database
+from tests.support.cut_answers import Cut
 from tests.support.leases import Leases, leases, until
 
 WIDE = Limits(10_000_000, 60.0)
@@ -41,32 +41,6 @@ class Asked:
         exchange = self.single.exchange
         assert exchange is not None
         return exchange.error or exchange.results[0]
-
-
-class Cut:
-    """Gives a connection what comes for it in other pieces: up to these places, once the answer to a scrub is there."""
-
-    def __init__(self, lease: Lease, *cuts: int, status: bytes = b"I") -> None:
-        """What comes says at its end that this is the transaction's status."""
-        self._status = status
-        self._backend = lease.backend
-        self._cuts = cuts
-        self._data = b""
-        lease.backend._transport.set_protocol(self)  # type: ignore[arg-type]
-
-    def heal(self) -> None:
-        """From now on give everything as it comes."""
-        self._backend._transport.set_protocol(self._backend)
-
-    def data_received(self, data: bytes) -> None:
-        self._data += data
-        if self._data.endswith(CLEAN_REPLIES):
-            whole, self._data = self._data[:-1] + self._status, b""
-            for begin, end in itertools.pairwise([0, *(cut % len(whole) for cut in self._cuts), len(whole)]):
-                self._backend.data_received(whole[begin:end])
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._backend, name)
 
 
 @asynccontextmanager
@@ -99,7 +73,7 @@ def values(result: Result | GatewayError) -> list[tuple[bytes | None, ...]]:
 async def test_connection_is_free_the_moment_the_answer_is_here(database: Database) -> None:
     async with foreseen(database, "SELECT 1") as lending:
         lease = await lending.lease()
-        Cut(lease)
+        Cut(lease.backend)
         asked = Asked(lease, Statement("SELECT 1"))
         assert values(await asked.outcome()) == [(b"1",)]
         lease.release()
@@ -112,7 +86,7 @@ async def test_answer_in_pieces_is_read_all_the_same(database: Database, cuts: t
     text = "SELECT n, 'x' FROM generate_series(1, 3) AS n"
     async with foreseen(database, text) as lending:
         lease = await lending.lease()
-        Cut(lease, *cuts)
+        Cut(lease.backend, *cuts)
         asked = Asked(lease, Statement(text))
         assert values(await asked.outcome()) == [(b"1", b"x"), (b"2", b"x"), (b"3", b"x")]
         lease.release()
@@ -148,7 +122,7 @@ async def test_nothing_of_one_statement_is_there_for_the_next(
 async def test_scrub_that_is_not_confirmed_is_followed_by_a_deep_one(database: Database, cuts: tuple[int, ...]) -> None:
     async with foreseen(database, "SELECT 1") as lending:
         lease = await lending.lease()
-        cut = Cut(lease, *cuts, status=b"T")
+        cut = Cut(lease.backend, *cuts, status=b"T")
         asked = Asked(lease, Statement("SELECT 1"))
         assert values(await asked.outcome()) == [(b"1",)]
         cut.heal()
@@ -225,7 +199,7 @@ async def test_now_and_then_the_scrub_looks_for_what_a_function_has_prepared(dat
     async with foreseen(database, "SELECT 1") as lending:
         for _ in range(2 * LOOK_EVERY):
             lease = await lending.lease()
-            Cut(lease)
+            Cut(lease.backend)
             asked = Asked(lease, Statement("SELECT 1"))
             assert values(await asked.outcome()) == [(b"1",)]
             lease.release()
