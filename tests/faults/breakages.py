@@ -109,7 +109,7 @@ def _transactions_stay() -> None:
     scrub.Scrub.is_clean = property(lambda self: True)  # type: ignore[assignment]
 
 
-@_breakage("what is left of an answer goes to the next caller", check="mixture", sign=r" got |hung|not over in")
+@_breakage("what is left of an answer goes to the next caller", check="answers", sign="somebody else's")
 def _late_answers() -> None:
     settle = Lease._settle
 

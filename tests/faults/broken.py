@@ -94,6 +94,7 @@ CHECKS: dict[str, Check] = {
     "order": _probe(probes.order),
     "abort": _probe(probes.abort),
     "cancels": _probe(probes.cancels),
+    "answers": _probe(probes.answers),
     "cut answers": _probe(probes.cut_answers),
     "recovery": _probe(probes.recovery),
 }

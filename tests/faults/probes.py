@@ -12,6 +12,7 @@ from typing import Any
 
 import asyncpg
 import httpx
+from websockets.exceptions import WebSocketException
 
 from sqlhttp import NeonDbError, neon_async
 from sqlhttp_gateway.wire.frontend import encode_query
@@ -52,6 +53,7 @@ async def probe(world: World) -> list[Measured]:
         await order(world),
         await abort(world),
         await cancels(world),
+        await answers(world),
         await cut_answers(world),
         await recovery(world),
     ]
@@ -109,45 +111,65 @@ async def abort(world: World) -> Measured:
 
 
 async def cancels(world: World) -> Measured:
-    """How many statements were cancelled by somebody else's cancel, of those that came right behind one.
+    """How many statements were cancelled by somebody else's cancel, of those that came right behind one."""
+    cancelled, _ = await _behind_others(world)
+    return Measured("statements cancelled by somebody else's cancel", cancelled, 0)
+
+
+async def answers(world: World) -> Measured:
+    """How many statements got an answer that was meant for somebody who has gone."""
+    _, foreign = await _behind_others(world)
+    return Measured("answers that were somebody else's", foreign, 0)
+
+
+async def _behind_others(world: World) -> tuple[int, int]:
+    """Statements behind those of others: how many were cancelled, and how many got an answer to something else.
 
     Programs go away, and programs cancel, at about the moment when what they asked for is over by itself.
     """
     stop = asyncio.Event()
-    met: list[str] = []
+    cancelled = foreign = 0
     luck = Random(1)
 
     async def go_away() -> None:
         program = Program(None, world.gateway.sql, world.database.url)  # type: ignore[arg-type]
         while not stop.is_set():
-            request = await begin(program, {"query": "SELECT pg_sleep(0.02)"})
+            request = await begin(program, {"query": "SELECT 'gone' AS mine, pg_sleep(0.02)::text"})
             await asyncio.sleep(0.04 * luck.random())
             await request.hang_up()
 
     async def cancel() -> None:
-        async with logged_in(world.gateway, world.database) as program:
-            while not stop.is_set():
-                await program.send(encode_query(b"SELECT pg_sleep(0.02)"))
-                await asyncio.sleep(0.04 * luck.random())
-                async with connected(world.gateway, world.database) as canceller:
-                    await canceller.send(program.cancel_request())
-                    await canceller.ended()
-                await program.answer()
+        nonlocal foreign
+        try:
+            async with logged_in(world.gateway, world.database) as program:
+                while not stop.is_set():
+                    await program.send(encode_query(b"SELECT pg_sleep(0.02)"))
+                    await asyncio.sleep(0.04 * luck.random())
+                    async with connected(world.gateway, world.database) as canceller:
+                        await canceller.send(program.cancel_request())
+                        await canceller.ended()
+                    await program.answer()
+        except WebSocketException:  # the gateway ends a tunnel whose backend says what nobody asked
+            foreign += 1
 
     async def suffer() -> None:
+        nonlocal cancelled, foreign
         sql = _client(world)
-        while not stop.is_set():
+        for number in itertools.count():
+            if stop.is_set():
+                return
             try:
-                await sql("SELECT pg_sleep(0.01)")
+                rows = await sql("SELECT $1::text AS mine, pg_sleep(0.01)::text", str(number))
             except NeonDbError as error:
-                if error.code == _CANCELLED:
-                    met.append(str(error))
+                cancelled += error.code == _CANCELLED
+                continue
+            foreign += [row.get("mine") for row in rows] != [str(number)]
 
     tasks = [asyncio.create_task(work()) for work in (go_away, go_away, go_away, cancel, suffer, suffer, suffer)]
     await asyncio.sleep(3)
     stop.set()
     await asyncio.gather(*tasks)
-    return Measured("statements cancelled by somebody else's cancel", len(met), 0)
+    return cancelled, foreign
 
 
 async def cut_answers(world: World) -> Measured:

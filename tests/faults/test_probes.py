@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.probes import abort, cancels, cut_answers, order
+from tests.faults.probes import abort, answers, cancels, cut_answers, order
 from tests.faults.world import World, made
 
 
@@ -21,6 +21,10 @@ def test_requests_begin_in_the_order_in_which_they_came(world: World) -> None:
 
 def test_cancel_never_meets_what_comes_behind_it(world: World) -> None:
     assert asyncio.run(cancels(world)).worst == 0
+
+
+def test_answer_to_who_has_gone_is_nobody_elses(world: World) -> None:
+    assert asyncio.run(answers(world)).worst == 0
 
 
 def test_write_whose_answer_is_lost_is_not_made_again(world: World) -> None:
