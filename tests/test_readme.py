@@ -78,8 +78,28 @@ def test_the_recipes_are_those_that_dev_prints() -> None:
     )
 
 
-@pytest.mark.parametrize("document", ["README.md", "gateway/README.md", "client/README.md", ".github/CONTRIBUTING.md"])
+DOCUMENTS = (
+    "README.md",
+    "gateway/README.md",
+    "deploy/README.md",
+    "client/README.md",
+    "tests/bench/README.md",
+    ".github/CONTRIBUTING.md",
+    ".github/SECURITY.md",
+)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_between_documents_lead_somewhere(document: str) -> None:
     path = ROOT / document
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
-        assert (path.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", path.read_text()):
+        found = path.parent / target if target else path
+        assert found.exists(), target
+        if anchor:
+            assert anchor in anchors(found), f"{target}#{anchor}"
+
+
+def anchors(document: Path) -> set[str]:
+    """What GitHub makes of the headings of a document."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -1,4 +1,4 @@
-"""The guide "Moving from Prisma Accelerate": its lines run as they stand in gateway/README.md."""
+"""The guide "Moving from Prisma Accelerate": its lines run as they stand in deploy/README.md."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from tests.support.cluster import Database
 from tests.support.gateway import Gateway
 
 HERE = Path(__file__).parent
-README = (HERE.parents[1] / "gateway" / "README.md").read_text()
+README = (HERE.parents[1] / "deploy" / "README.md").read_text()
 _, _, GUIDE = README.partition("### Moving from Prisma Accelerate")
 BLOCKS = re.findall(r"^```js\n(.*?)^```", GUIDE.partition("\n## ")[0], re.MULTILINE | re.DOTALL)
 WATCH = """
