@@ -114,7 +114,7 @@ class LaneProtocol(GuardedProtocol):
             self._idle_timer.cancel()
             self._idle_timer = None
         if self._running is not None:
-            self.loop.call_later(CANCEL_AFTER, self._running.cancel)
+            self.loop.call_later(CANCEL_AFTER, self._cancel)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -265,6 +265,14 @@ class LaneProtocol(GuardedProtocol):
             return
         self.transport.write(kept_bytes(request_id, hit))
         self._answered()
+
+    def _cancel(self) -> None:
+        """The program has left, and its request runs still."""
+        running = self._running
+        if running is not None:
+            running.cancel()
+            if not isinstance(running, asyncio.Task):
+                self._end()  # a task does so itself; of an errand that was cancelled nobody hears any more
 
     def _end(self) -> None:
         running, self._running = self._running, None

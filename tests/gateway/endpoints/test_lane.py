@@ -22,6 +22,7 @@ from sqlhttp_gateway.reply import Reply
 from sqlhttp_gateway.serve import GatewayServer
 from sqlhttp_gateway.settings import RequestSettings, load_settings
 from sqlhttp_gateway.sockets import bind_all
+from tests.support.leases import until
 
 ID = "11111111-2222-4333-a444-555555555555"
 MAX = 200_000
@@ -68,6 +69,24 @@ class App:
         if endpoint is None:
             endpoint = SqlEndpoint(self.service, RequestSettings(max_bytes=MAX), lambda event: None)  # type: ignore[arg-type]
         await endpoint(scope, receive, send)
+
+
+class Endless:
+    """A quick way, and the one request on it, which goes on until it is cancelled."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.cancelled = asyncio.Event()
+
+    def asker(self, headers: Mapping[bytes, bytes]) -> "Endless":
+        return self
+
+    def begin(self, asker: object, body: bytes, receiver: object) -> "Endless":
+        self.begun.set()
+        return self
+
+    def cancel(self, msg: str | None = None) -> None:
+        self.cancelled.set()
 
 
 class Served:
@@ -387,6 +406,22 @@ async def test_shutdown_lets_a_request_finish_and_closes_behind_it() -> None:
         assert b"connection: close\r\n" in answer
         assert answer.endswith(b'{"echo":"wait"}')
         assert not served.server.server_state.tasks
+
+
+async def test_shutdown_waits_for_no_request_whose_program_has_left() -> None:
+    async with serving(timeout_graceful_shutdown=2 * DEADLINE) as served:
+        assert served.app.lane is not None
+        served.app.lane.quick = endless = Endless()  # type: ignore[assignment]
+        connection = await served.connect()
+        await connection.ask(post(b"plain"))
+        connection.writer.write(post(b"quick"))
+        async with asyncio.timeout(DEADLINE):
+            await endless.begun.wait()
+            ending = asyncio.ensure_future(served.server.shutdown())
+            await until(lambda: bool(served.server.server_state.tasks))
+            connection.writer.transport.abort()
+            await endless.cancelled.wait()
+            await ending
 
 
 async def test_request_that_outlasts_the_grace_is_cancelled() -> None:
