@@ -22,8 +22,11 @@ def fields(kind: type) -> dict[str, object]:
 
 def made(kind: type) -> Event:
     """One of this kind, every field at the plainest value of its type."""
-    plain = {str: "x", int: 1, float: 0.5, bool: True, tuple[str, ...]: ("SELECT 1",), tuple[int, ...]: (1,)}
-    given = {name: plain[declared] for name, declared in fields(kind).items()}  # type: ignore[index]
+    plain: dict[object, object] = {
+        **{str: "x", int: 1, float: 0.5, bool: True, BaseException: ValueError("x")},
+        **{tuple[str, ...]: ("SELECT 1",), tuple[int, ...]: (1,)},
+    }
+    given = {name: plain[declared] for name, declared in fields(kind).items()}
     if "traceparent" in given:
         given["traceparent"] = f"00-{1:032x}-{1:016x}-01"
     event: Event = kind(**given)

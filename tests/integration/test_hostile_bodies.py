@@ -123,8 +123,11 @@ def test_what_is_too_large_for_a_type_is_told_with_its_beginning(program: Progra
 def test_others_are_answered_meanwhile(program: Program, gateway: Gateway) -> None:
     """The longest time for which one such body keeps the gateway from everybody else: bounded by the body's size."""
     with _waits(gateway) as waits:
-        for body, _ in REFUSED.values():
-            program.post(body)
+        for _ in range(10):
+            for body, _ in REFUSED.values():
+                program.post(body)
+            if len(waits) > 10:
+                break
     assert len(waits) > 10
     assert max(waits) < LONGEST / 2
 
