@@ -27,6 +27,8 @@ _SLICE = 16_384
 _GOODBYE = 1.0
 """Seconds in which whoever is refused may read why; what comes from them meanwhile is thrown away."""
 _UPGRADING = frozenset({b"connection", b"upgrade", b"http2-settings"})
+_ENDING = frozenset({b"close", b"keep-alive"})
+"""What `Connection` says of the connection's end, which counts beside an Upgrade, too."""
 
 
 class HeadLimits(NamedTuple):
@@ -212,12 +214,18 @@ class GuardedProtocol(HttpToolsProtocol):
                     self._is_upgraded = True
                     self.handle_websocket_upgrade()
                     return
-                # RFC 9110, 7.8: a server may ignore it. What has been read of the request is read again without.
+                # RFC 9110, 7.8: a server may ignore it. What has been read of the request is read again without, by
+                # another parser: this one reads nothing more behind a request that was to end the connection.
                 data = self._head_without_upgrade() + data[upgrade.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
 
     def _head_without_upgrade(self) -> bytes:
         lines = [b"%b: %b\r\n" % each for each in self.headers if each[0] not in _UPGRADING]
-        return b"%b %b HTTP/1.1\r\n%b\r\n" % (self.parser.get_method(), self.url, b"".join(lines))
+        said = b",".join([value for name, value in self.headers if name == b"connection"]).lower().split(b",")
+        lines += [b"connection: %b\r\n" % each.strip() for each in said if each.strip() in _ENDING]
+        version = self.parser.get_http_version().encode()
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (self.parser.get_method(), self.url, version, b"".join(lines))
 
     def _check_head(self) -> None:
         """Raise what is wrong with a whole head."""

@@ -251,6 +251,23 @@ async def test_the_body_behind_an_upgrade_is_a_body_however_late_it_comes() -> N
         assert [body for _, body, _ in served.app.service.asked] == [SMUGGLED]
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        HEAD + b"Connection: close, Upgrade\r\n",
+        HEAD + b"Connection: Upgrade\r\nConnection: Close\r\n",
+        b"POST /sql HTTP/1.0\r\nConnection: Upgrade\r\n",
+    ],
+)
+async def test_a_connection_that_shall_end_does_so_beside_an_upgrade_that_is_passed_over(head: bytes) -> None:
+    async with guarded() as served:
+        connection = await served.connect()
+        connection.writer.write(head + b"Upgrade: h2c\r\nContent-Length: 2\r\n\r\nab")
+        answer = await connection.rest()
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.endswith(b'{"echo":"ab"}')
+
+
 async def test_headers_behind_a_body_are_no_headers() -> None:
     """A proxy that has judged the head may pass trailers on unread."""
     async with guarded() as served:
