@@ -74,7 +74,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """The request that is being answered; those behind it stand in `pipeline`."""
         self._upgrade_unwanted = False
         self._is_upgraded = False
-        self._ahead: list[bytes] = []
+        self._ahead = bytearray()
         """What came while enough requests stood in line."""
         self._refusal: Reply | None = None
         """What to say once the answers before it are sent; nothing is read any more."""
@@ -107,13 +107,13 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._refusal is not None:
             return
         if self._ahead:
-            self._ahead.append(data)
+            self._ahead += data
             self.flow.pause_reading()
             return
         self._unset_keepalive_if_required()
         for begin in range(0, len(data), _SLICE):
             if self.pipeline and begin:
-                self._ahead.append(data[begin:])
+                self._ahead += data[begin:]
                 self.flow.pause_reading()
                 break
             self._read(data[begin : begin + _SLICE] if len(data) > _SLICE else data)
@@ -185,7 +185,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _go_on(self) -> None:
         """With what came ahead."""
-        data = b"".join(self._ahead)
+        data = bytes(self._ahead)
         self._ahead.clear()
         if data and not self.transport.is_closing():
             self.flow.resume_reading()

@@ -16,6 +16,8 @@ _MOST_BYTES = 8192
 _MOST_DIGITS = 10
 _MOST_LENGTHS = 64
 """Lengths of requests for which a head is kept with its digits, so that one look is enough."""
+_MOST_KEPT = 16_384
+"""Bytes that it takes then, at most: whoever sends a head has proven nothing yet, and may have many connections."""
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})(?=\r\n)", re.IGNORECASE)
 _UNUSUAL = frozenset(
     {b"connection", b"expect", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"http2-settings"}
@@ -56,7 +58,8 @@ class Head:
             or int(digits) != len(request) - len(whole)
         ):
             return None
-        if len(self._wholes) >= _MOST_LENGTHS:
+        kept = len(self._wholes)
+        if kept >= _MOST_LENGTHS or (kept + 1) * len(whole) > _MOST_KEPT:
             self._wholes.clear()
         if not digits.startswith(b"0") or digits == b"0":
             self._wholes[len(request)] = whole

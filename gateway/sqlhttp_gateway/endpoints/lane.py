@@ -94,8 +94,8 @@ class LaneProtocol(GuardedProtocol):
                 return
             self._is_clear = False
         elif self._running is not None or self._ahead:
-            self._ahead.append(data)
-            if sum(map(len, self._ahead)) > HIGH_WATER_LIMIT:
+            self._ahead += data
+            if len(self._ahead) > HIGH_WATER_LIMIT:
                 self.flow.pause_reading()
             return
         looks_plain = self._endpoint is not None and self._is_between and data.startswith(_START)

@@ -115,3 +115,13 @@ def test_number_of_lengths_that_a_head_is_kept_with_is_bounded() -> None:
     for size in range(1000):
         assert head.body_of(whole(b"x" * size)) is not None
     assert len(head._wholes) <= 64
+
+
+def test_large_head_is_kept_with_few_lengths() -> None:
+    lines = [*LINES, (b"X", b"x" * 7900)]
+    head = Heads().remember(*request(*lines), None)
+    assert head is not None
+    for size in range(1000, 2000):
+        lines[1] = (b"Content-Length", b"%d" % size)
+        assert head.body_of(request(*lines, body=b"x" * size)[0]) is not None
+        assert sum(map(len, head._wholes.values())) <= 20_000
