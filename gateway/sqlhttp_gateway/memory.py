@@ -6,6 +6,7 @@ libraries do so by themselves or not at all, and other systems than Linux have n
 and by whom, is not known here.
 """
 
+import contextlib
 import ctypes
 import os
 from collections.abc import Callable
@@ -37,12 +38,16 @@ class Memory:
         """Have what is not needed given back, if the process has grown since it was smallest."""
         if self._resident is None or self._give_back is None:
             return
-        now = self._resident()
+        with contextlib.suppress(OSError):  # no file can be opened just now, /proc's neither: it serves on all the same
+            self._look(self._resident, self._give_back)
+
+    def _look(self, resident: Callable[[], int], give_back: Callable[[], object]) -> None:
+        now = resident()
         if self._least is None or now < self._least:
             self._least = now
         elif now >= self._least + GROWN:
-            self._give_back()
-            self._least = self._resident()  # what is left is in use
+            give_back()
+            self._least = resident()  # what is left is in use
 
 
 def resident_bytes() -> int:

@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+from errno import EMFILE
 
 import pytest
 
@@ -43,6 +44,15 @@ def test_one_that_has_grown_gives_back_what_it_does_not_need() -> None:
     assert process.grows_to(80 * MIB) == 1
     assert process.size == 62 * MIB
     assert process.grows_to(62 * MIB + GROWN) == 2
+
+
+def test_a_process_that_can_open_no_file_goes_on() -> None:
+    def resident() -> int:
+        raise OSError(EMFILE, "Too many open files")
+
+    asked: list[None] = []
+    Memory(resident, lambda: asked.append(None)).look()
+    assert asked == []
 
 
 def test_one_that_needs_all_of_it_is_not_asked_again_until_it_has_grown_further() -> None:
