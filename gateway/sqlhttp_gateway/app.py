@@ -208,7 +208,8 @@ class Gateway:
             settings = in_effect(self._settings, wanted)
             targets = Targets(settings)
             loaded = await asyncio.to_thread(load, settings.listen) if self.certificate is not None else None
-        except ConfigurationError as error:
+        # Where no file or thread is to be had just now, whoever serves goes on, too.
+        except (ConfigurationError, OSError, RuntimeError) as error:
             observe(Reloaded(faults=tuple(str(error).splitlines())))
             return
         found = changes(self._settings, wanted)

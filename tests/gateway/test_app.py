@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from errno import EMFILE
 from typing import Any
 
 import pytest
@@ -11,8 +12,8 @@ from starlette.types import Message
 
 from sqlhttp_gateway.app import Gateway, create_app
 from sqlhttp_gateway.errors import ConfigurationError
-from sqlhttp_gateway.events import Answered, Event
-from sqlhttp_gateway.settings import load_settings
+from sqlhttp_gateway.events import Answered, Event, Reloaded
+from sqlhttp_gateway.settings import Settings, load_settings
 
 AWAY = "postgres://ada:hunter2@127.0.0.1:1/app"
 """Nobody is at this port."""
@@ -160,6 +161,19 @@ async def test_one_application_may_live_twice() -> None:
     for _ in range(2):
         async with running() as app:
             assert (await app.get("/livez"))[0] == 200
+
+
+@pytest.mark.parametrize("fault", [OSError(EMFILE, "Too many open files"), RuntimeError("can't start new thread")])
+async def test_reload_for_which_nothing_is_to_be_had_leaves_all_as_it_was(fault: Exception) -> None:
+    def read() -> Settings:
+        raise fault
+
+    events: list[Event] = []
+    async with running(observe=events.append) as app:
+        settings = app.gateway.settings
+        await app.gateway.reload(read)
+        assert app.gateway.settings is settings
+        assert [event for event in events if isinstance(event, Reloaded)] == [Reloaded(faults=(str(fault),))]
 
 
 def test_drain_before_the_lifespan_does_no_harm() -> None:
