@@ -86,7 +86,10 @@ class Certificate:
         while True:
             await asyncio.sleep(self._settings.tls_refresh or _LOOK_AT_SETTINGS)
             if self._settings.tls_refresh:
-                await asyncio.to_thread(self.look)
+                try:
+                    await asyncio.to_thread(self.look)
+                except RuntimeError as error:  # no thread is to be had; the next look may have one
+                    self._observe(CertificateLoaded(self.expires_at, fault=str(error)))
 
     def _choose(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
         """Called in every handshake, whether the program names a server or not."""

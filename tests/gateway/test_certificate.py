@@ -1,7 +1,9 @@
 """The certificate: taken as a whole or not at all, and by connections that come after."""
 
+import asyncio
 import os
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,31 @@ def test_files_that_do_not_fit_together_change_nothing_and_are_told_once(tmp_pat
     authority.issue()
     certificate.look()
     assert served(certificate, authority) != first
+
+
+async def test_a_look_for_which_no_thread_is_to_be_had_is_told_and_the_next_one_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority, told = Authority(tmp_path), asyncio.Queue[Event]()
+    files = authority.issue()
+    looks = iter([RuntimeError("can't start new thread")])
+
+    async def to_thread(look: Callable[[], None]) -> None:
+        if (error := next(looks, None)) is not None:
+            raise error
+        look()
+
+    monkeypatch.setattr(asyncio, "to_thread", to_thread)
+    certificate = Certificate(settings(files).model_copy(update={"tls_refresh": 0.001}), told.put_nowait)
+    authority.issue(days=60)
+    certificate.start()
+    faults = [await asyncio.wait_for(told.get(), 10) for _ in range(3)]
+    await certificate.stop()
+    assert [event.fault for event in faults if isinstance(event, CertificateLoaded)] == [
+        "",
+        "can't start new thread",
+        "",
+    ]
 
 
 def test_a_change_behind_a_link_is_seen(tmp_path: Path) -> None:
