@@ -8,8 +8,10 @@ import asyncio
 import hashlib
 import secrets
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 from typing import NamedTuple
 
 from sqlhttp_gateway.auth.allowances import Allowances
@@ -45,7 +47,9 @@ from sqlhttp_gateway.pools.targets import Targets, Upstream
 from sqlhttp_gateway.settings import AuthSettings, LimitsSettings
 
 _MAX_KNOWN = 10_000
-"""Callers that are remembered at once, some 400 bytes each."""
+"""Callers that are remembered at once, some 2 KiB each where they came with a token."""
+_LOOKED_AT = 2
+"""How many of those remembered longest are looked at for each that comes: so they go as fast as they came."""
 
 
 class Caller(NamedTuple):
@@ -98,7 +102,7 @@ class Authenticator:
         self._targets = targets
         self._registry = registry
         self._passwords = passwords
-        self._known: dict[bytes, Caller] = {}
+        self._known = OrderedDict[bytes, Caller]()
         self.on_forget: Callable[[], None] = _nobody
         """Told when keys or tokens have to be looked at again, for callers that stay connected."""
         self.generation = 0
@@ -181,9 +185,7 @@ class Authenticator:
             assert dsn is not None
             caller = await self._with_password(dsn, host, peer)
         if connection_string is not None:
-            if len(self._known) >= _MAX_KNOWN:
-                self._known.clear()
-            self._known[self._digest(connection_string, authorization, host)] = caller
+            self._remember(self._digest(connection_string, authorization, host), caller)
         return caller
 
     async def authenticate_password(self, dsn: Dsn, *, peer: str, origin: str | None = None) -> Caller:
@@ -344,6 +346,17 @@ class Authenticator:
         pool = self._registry.pool(key, upstream)
         allowance = self._allowances.of(role, grant.allowance)
         return Caller(key.target, database, role, pool, self._loop.time() + belief, grant, allowance)
+
+    def _remember(self, digest: bytes, caller: Caller) -> None:
+        """Those that cannot be recalled any more make room, and if it is still too little, the oldest."""
+        known, now = self._known, self._loop.time()
+        known.pop(digest, None)
+        for oldest in list(islice(known, _LOOKED_AT)):
+            if now >= known[oldest].proven_until:
+                del known[oldest]
+        if len(known) >= _MAX_KNOWN:
+            known.popitem(last=False)
+        known[digest] = caller
 
     def _digest(self, connection_string: bytes, authorization: bytes | None, host: bytes) -> bytes:
         if host:

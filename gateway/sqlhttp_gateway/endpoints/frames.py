@@ -30,6 +30,10 @@ class Frame(NamedTuple):
     raw: bytes
     content: bytes | None
 
+    def __repr__(self) -> str:
+        """Without what a program sends, which may be its password."""
+        return f"Frame({len(self.raw)} bytes)"
+
 
 def encode(data: bytes) -> bytes:
     """`data` as one binary message of a server."""

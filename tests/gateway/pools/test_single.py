@@ -115,6 +115,7 @@ async def test_nothing_of_one_statement_is_there_for_the_next(
             asked = Asked(await lending.lease(), Statement(look))
             assert values(await asked.outcome()) == [(clean,)]
             asked.lease.release()
+            await lending.settled()
         assert lending.pool.idle == 1
 
 
