@@ -45,6 +45,8 @@ _STREAMS = re.compile(
     r"(?:\s|--[^\n]*\n|/\*[^*]*\*/)*+copy\b.*\b(?:from\s+stdin|to\s+stdout)\b", re.IGNORECASE | re.DOTALL
 )
 _QUERY_CANCELED = "57014"
+_CLOCK_STEP = 0.002
+"""Seconds by which two readings of the loop's clock, which has whole milliseconds, may say less than went by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +368,7 @@ def with_outcome(exchange: Exchange, lease: Lease, limits: Limits, *, in_transac
     assert error is not None
     if isinstance(error, PostgresError) and error.code == _QUERY_CANCELED and limits.statement_timeout:
         pool, timeout = lease.pool, limits.statement_timeout
-        if pool.loop.time() - pool.leased[lease.backend] >= timeout:
+        if pool.loop.time() - pool.leased[lease.backend] >= timeout - _CLOCK_STEP:
             return PostgresError(
                 {"H": f"The limit is the gateway's: statement.timeout is {timeout:g} s."} | error.fields
             )
