@@ -19,24 +19,25 @@ import orjson
 from sqlhttp_gateway.errors import GatewayError, ResultUnreadable
 from sqlhttp_gateway.model import ReadRows
 from sqlhttp_gateway.neon.fields import describe
-from sqlhttp_gateway.neon.rows import converted, encode_rows
+from sqlhttp_gateway.neon.rows import (
+    LENGTH_BYTES,
+    NULL_FIELD,
+    NULL_GUISE,
+    NULL_LENGTH,
+    ROW_BYTES,
+    WIDE,
+    converted,
+    encode_rows,
+)
 from sqlhttp_gateway.neon.values import Converter
-
-_WIDE = 64
-"""A pattern for more columns takes milliseconds to compile, so such rows are kept until all of them are there."""
 
 _PIECE = 1 << 16
 """Bytes of rows taken at a time. The texts of a chunk of 256 KiB take a megabyte, which the system would give and
 take back each time: 600 page faults in place of 100 for 10,000 rows of 8 columns, a tenth of all their CPU."""
 
-_NULL_LENGTH = b"\xff\xff\xff\xff"
-_NULL_FIELD = b"\0\0\0\1\xff"
-_NULL_GUISE = "\xff"
 _NULL = re.compile(b'"\xff"')
 _FIRST_TAG = ord("A")
 """The first byte of a length is always less, since no message of Postgres is as large as 1 GB."""
-_ROW_BYTES = 7  # tag, length, count of columns
-_LENGTH_BYTES = 4
 
 _Texts = Sequence[tuple[str, ...]]
 
@@ -79,7 +80,7 @@ class ArrivingRows:
         """How many rows `data` begins with, and how many bytes they are; one at its end may be left."""
         # Looking for one byte is so much faster than for four that it pays to ask first; and to cut and join is nearly
         # twice as fast as to replace, which looks twice.
-        guised = _NULL_FIELD.join(data.split(_NULL_LENGTH)) if 0xFF in data else data
+        guised = NULL_FIELD.join(data.split(NULL_LENGTH)) if 0xFF in data else data
         found: list[tuple[str, ...]] = self._findall(guised.decode("latin-1"), 1)
         # There is at least one, since `data` has more than its first byte.
         following = self._following(found.pop(), guised)
@@ -92,7 +93,7 @@ class ArrivingRows:
             return 0, 0
         encoded, nulls = taken
         # Where a database has no encoding, a text can be the one byte that guises NULL.
-        if guised is not data and nulls != len(guised) - len(data) - guised.count(_NULL_FIELD, following):
+        if guised is not data and nulls != len(guised) - len(data) - guised.count(NULL_FIELD, following):
             return 0, 0
         # In front of a message of 16 MB there is no NUL that would have ended the last text: its length stands there.
         if data[following - nulls] < _FIRST_TAG:
@@ -140,17 +141,17 @@ class ArrivingRows:
             return 0
         texts = "".join(last[-self._columns :])
         # One more than its bytes, since what would be the next tag is perhaps its own.
-        return len(guised) - 1 - _ROW_BYTES - self._columns * _LENGTH_BYTES - len(texts)
+        return len(guised) - 1 - ROW_BYTES - self._columns * LENGTH_BYTES - len(texts)
 
     def _encode(self, found: _Texts, *, has_nulls: bool) -> tuple[bytes, int] | None:
         """The JSON array of the rows, and how many NULLs they have; None where the walker has to find the fault."""
         rows: Sequence[Any] = found
         is_plain = self._converters is None and self._array_mode
         # Elsewhere not every NULL comes out as its guise: converters know it, and of equal names one value counts.
-        nulls = 0 if is_plain or not has_nulls else "".join(chain.from_iterable(found)).count(_NULL_GUISE)
+        nulls = 0 if is_plain or not has_nulls else "".join(chain.from_iterable(found)).count(NULL_GUISE)
         if self._converters is not None:
             try:
-                rows = converted(rows, self._converters, null=_NULL_GUISE)
+                rows = converted(rows, self._converters, null=NULL_GUISE)
             except ResultUnreadable:
                 return None
         if not self._array_mode:
@@ -170,7 +171,7 @@ class ArrivingRows:
         return encoded, nulls
 
 
-@lru_cache(maxsize=_WIDE)
+@lru_cache(maxsize=WIDE)
 def _pattern(columns: int) -> re.Pattern[str]:
     """One row, from after its tag up to and including the next message's tag; or else all that is left, as the last of
     the texts. Of one column there is a NUL in front of the text.
@@ -186,7 +187,8 @@ def _reading(*, array_mode: bool, raw_text: bool) -> ReadRows:
     def begin(description: bytes) -> ArrivingRows | None:
         described = describe(description)
         names = described.names
-        if not 0 < len(names) <= _WIDE or (not raw_text and described.converters is None):
+        # Compiling a pattern for more takes milliseconds, so wider rows are kept until all of them are there.
+        if not 0 < len(names) <= WIDE or (not raw_text and described.converters is None):
             return None
         return ArrivingRows(names, None if raw_text else described.converters, array_mode=array_mode)
 

@@ -20,18 +20,24 @@ import orjson
 from sqlhttp_gateway.errors import RemoteProtocolError, ResultUnreadable
 from sqlhttp_gateway.neon.values import Converter
 
-_NULL_LENGTH = b"\xff\xff\xff\xff"
-_NULL_FIELD = b"\0\0\0\1\xff"
-_NULL_GUISE = "\xff"
-_NULL_JSON = orjson.dumps(_NULL_GUISE)
+NULL_LENGTH = b"\xff\xff\xff\xff"
+"""What stands in a NULL's place."""
+NULL_FIELD = b"\0\0\0\1\xff"
+"""What stands there in guise."""
+NULL_GUISE = "\xff"
+"""Its text, then."""
+_NULL_JSON = orjson.dumps(NULL_GUISE)
 
 _DATA_ROW = ord("D")
-_ROW_BYTES = 7  # tag, length, count of columns
-_LENGTH_BYTES = 4
+ROW_BYTES = 7
+"""Tag, length, count of columns."""
+LENGTH_BYTES = 4
+"""Of each field's length."""
 
-_WIDE = 64
+WIDE = 64
+"""Columns up to which a pattern is quickly compiled."""
 _MANY = 50
-"""A pattern for more columns than _WIDE takes milliseconds to compile, so it has to serve this many rows at least."""
+"""A pattern for more columns than WIDE takes milliseconds to compile, so it has to serve this many rows at least."""
 
 _PIECE = 1 << 18
 """Bytes of rows taken at a time. It bounds the memory that texts need beside their JSON, and since Python can switch
@@ -61,7 +67,7 @@ def encode_rows(
     if not row_count and not rows:
         return b"[]"
     columns = len(names)
-    if columns and (columns <= _WIDE or row_count >= _MANY):
+    if columns and (columns <= WIDE or row_count >= _MANY):
         encoded = _encode_by_pattern(rows, row_count, names, converters, array_mode=array_mode)
         if encoded is not None:
             return encoded
@@ -78,7 +84,7 @@ def encode_row(row: bytes, names: Sequence[str], *, array_mode: bool) -> bytes |
     so, and a row without the byte 0xFF has no NULL.
     """
     columns = len(names)
-    if not 0 < columns <= _WIDE or 0xFF in row:
+    if not 0 < columns <= WIDE or 0xFF in row:
         return None
     found = _row_pattern(columns).fullmatch(row.decode("latin-1"))
     if found is None:
@@ -129,11 +135,11 @@ def walk_rows(rows: bytes, row_count: int, *, columns: int) -> list[tuple[str | 
             following = position + 1 + int.from_bytes(rows[position + 1 : position + 5])
             if rows[position] != _DATA_ROW or int.from_bytes(rows[position + 5 : position + 7]) != columns:
                 raise RemoteProtocolError(f"a row is no DataRow of {columns} columns")
-            position += _ROW_BYTES
+            position += ROW_BYTES
             row: list[str | None] = []
             for _ in range(columns):
                 length = int.from_bytes(rows[position : position + 4], signed=True)
-                position += _LENGTH_BYTES
+                position += LENGTH_BYTES
                 if length == -1:
                     row.append(None)
                     continue
@@ -204,7 +210,7 @@ def _find_rows(piece: bytes, columns: int, *, is_last: bool) -> tuple[Sequence[R
     With `is_last` they are all of it. No rows at all where they do not add up to that.
     """
     # Looking for one byte is so much faster than for four that it pays to ask first.
-    guised = piece.replace(_NULL_LENGTH, _NULL_FIELD) if 0xFF in piece else piece
+    guised = piece.replace(NULL_LENGTH, NULL_FIELD) if 0xFF in piece else piece
     found: Sequence[Row] = _pattern(columns).findall(guised.decode("latin-1") + "D", 1)
     if columns == 1:
         found = list(zip(found, strict=True))  # findall gives bare texts where there is one group
@@ -213,13 +219,13 @@ def _find_rows(piece: bytes, columns: int, *, is_last: bool) -> tuple[Sequence[R
     # findall passes over what it cannot match: only texts that make up all of the bytes prove that it did not. Where a
     # database has no encoding a text can have a byte 0xFF and pass for NULL, hence the second count.
     texts = "".join(chain.from_iterable(found))
-    nulls = 0 if guised is piece else texts.count(_NULL_GUISE)
-    length = len(texts) + len(found) * (_ROW_BYTES + columns * _LENGTH_BYTES) - nulls
+    nulls = 0 if guised is piece else texts.count(NULL_GUISE)
+    length = len(texts) + len(found) * (ROW_BYTES + columns * LENGTH_BYTES) - nulls
     if is_last:
         adds_up = length == len(piece) and nulls == len(guised) - length
     else:
         # The next row begins where these end. A row larger than the piece is for the walker.
-        adds_up = length > 0 and piece[length] == _DATA_ROW and nulls == piece.count(_NULL_LENGTH, 0, length)
+        adds_up = length > 0 and piece[length] == _DATA_ROW and nulls == piece.count(NULL_LENGTH, 0, length)
     return (found, length, nulls) if adds_up else ((), 0, 0)
 
 
@@ -232,7 +238,7 @@ def _encode_found(
     array_mode: bool,
 ) -> bytes | None:
     if converters is not None:
-        found = converted(found, converters, null=_NULL_GUISE)
+        found = converted(found, converters, null=NULL_GUISE)
     if not array_mode:
         found = [dict(zip(names, row)) for row in found]  # noqa: B905  the pattern has counted the columns
     encoded = orjson.dumps(found)

@@ -7,7 +7,7 @@ Whoever gives a permit back may give something along, which is then the next one
 
 import asyncio
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sqlhttp_gateway.errors import GatewayError, QueueFull, ShuttingDown, WaitTimeout
 from sqlhttp_gateway.pools.line import Line, Place, Turn
@@ -142,7 +142,7 @@ class Gate(Generic[T]):
             return await turn
         except asyncio.CancelledError:
             self.give_up(turn)
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
+            if is_fulfilled(turn):
                 given = turn.result()  # the permit arrived in the tick of the cancellation
                 if given is None or self._take_back is None:
                     self.leave()
@@ -199,7 +199,7 @@ class Gate(Generic[T]):
         self._free += permits - self._permits
         self._permits = permits
         self._max_waiting = max_waiting
-        self._pass_on()
+        self._serve()
 
     def pause(self) -> None:
         """Serve nobody until `resume`. Permits that are held stay valid."""
@@ -217,7 +217,7 @@ class Gate(Generic[T]):
         self._admits = not self._stopped
         places = self._places.items()
         self._postpone({turn: place.since + place.timeout + self._stood_still for turn, place in places})
-        self._pass_on()
+        self._serve()
 
     def stop(self) -> None:
         """Refuse all who wait and all who come; permits that are held stay valid."""
@@ -233,7 +233,7 @@ class Gate(Generic[T]):
 
     # ── inside ──
 
-    def _pass_on(self) -> None:
+    def _serve(self) -> None:
         """Give what is free to those whose turn it is."""
         while self._free > 0 and self._places and self._paused_at is None:
             turn = self._line.next()
@@ -320,6 +320,11 @@ class Gate(Generic[T]):
                 retry_after=1,
             )
         )
+
+
+def is_fulfilled(turn: "asyncio.Future[Any]") -> bool:
+    """Whether it was told what it waited for, which then is somebody's to look after, though the waiter may be gone."""
+    return turn.done() and not turn.cancelled() and turn.exception() is None
 
 
 _new = tuple.__new__

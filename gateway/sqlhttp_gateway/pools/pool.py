@@ -20,7 +20,7 @@ from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.breaker import Breaker
 from sqlhttp_gateway.pools.budget import Budget, Claim
 from sqlhttp_gateway.pools.deadlines import Deadlines
-from sqlhttp_gateway.pools.gate import Gate
+from sqlhttp_gateway.pools.gate import Gate, is_fulfilled
 from sqlhttp_gateway.pools.line import Line, Place, Turn
 from sqlhttp_gateway.pools.lingering import Lingering
 from sqlhttp_gateway.pools.opener import CLOSE_TIMEOUT, Opener, Password
@@ -454,7 +454,7 @@ class Pool:
         try:
             backend: Backend | None = await turn
         except BaseException:
-            if _is_fulfilled(turn) and turn.result() is not None:
+            if is_fulfilled(turn) and turn.result() is not None:
                 self.release(turn.result())  # it came in the tick of the cancellation; it takes the permit along
             else:
                 self.gate.leave()
@@ -498,7 +498,7 @@ class Pool:
                 raise
             return None
         except asyncio.CancelledError:
-            if _is_fulfilled(turn) and turn.result() is None:
+            if is_fulfilled(turn) and turn.result() is None:
                 self._budget.give_back(self.key)  # the unit came in the tick of the cancellation
             raise
         finally:
@@ -589,10 +589,6 @@ def _fulfil(turn: asyncio.Future[Any]) -> None:
     """Nothing came."""
     if not turn.done():
         turn.set_result(None)
-
-
-def _is_fulfilled(turn: asyncio.Future[Any]) -> bool:
-    return turn.done() and not turn.cancelled() and turn.exception() is None
 
 
 def _shutting_down() -> ShuttingDown:

@@ -8,7 +8,7 @@ from sqlhttp_gateway.errors import ResultUnreadable
 from sqlhttp_gateway.neon import arriving as module
 from sqlhttp_gateway.neon.arriving import READINGS, ArrivingRows
 from sqlhttp_gateway.neon.fields import describe
-from sqlhttp_gateway.neon.rows import encode_rows_walking
+from sqlhttp_gateway.neon.rows import WIDE, encode_rows_walking
 from tests.support.rows import data_row, description
 
 Values = Sequence[Sequence[bytes | None]]
@@ -198,8 +198,8 @@ def test_no_rows_are_an_empty_array() -> None:
 
 def test_rows_that_are_better_kept_are_not_begun() -> None:
     assert READINGS[True, True](description()) is None
-    assert READINGS[True, True](description(*["a"] * (module._WIDE + 1))) is None
-    assert READINGS[True, True](description(*["a"] * module._WIDE)) is not None
+    assert READINGS[True, True](description(*["a"] * (WIDE + 1))) is None
+    assert READINGS[True, True](description(*["a"] * WIDE)) is not None
     # A type that is not built in: its array, if it is one, is known to the catalog alone.
     assert READINGS[True, False](description(("a", 99_999))) is None
     assert READINGS[True, True](description(("a", 99_999))) is not None
