@@ -51,9 +51,8 @@ def _run(settings: Settings, sockets: Sockets, folder: Path) -> int:
         _say("Starting a private Postgres …")
         with PrivatePostgres(folder, PASSWORD) as postgres:
             _ensure_database(postgres)
-            database_url = postgres.url(DATABASE)
-            about = f"Data and Postgres's log are in {_short(folder)}; Postgres itself is at {database_url}."
-            settings = settings.model_copy(update={"database_url": SecretStr(database_url)})
+            about = f"Data and Postgres's log are in {_short(folder)}; Postgres itself is at {postgres.url(DATABASE)}."
+            settings = settings.model_copy(update={"database_url": SecretStr(postgres.shortest_url(DATABASE))})
             return _serve(settings, sockets, banner(url, DSN, about), postgres)
     except KeyboardInterrupt:
         return 0

@@ -28,6 +28,9 @@ from urllib.parse import quote
 MAJOR = 18
 START_TIMEOUT = 60.0  # seconds; recovery after a crash is part of a start
 STOP_TIMEOUT = 15.0  # seconds for a fast shutdown, whose checkpoint may have much to write
+_LONGEST_PATH = 103
+"""Bytes of a Unix socket's path on the system that takes the fewest: macOS; Linux takes four more."""
+_LONGEST_NAME = len("/.s.PGSQL.65535")
 
 
 class PostgresFailed(Exception):
@@ -77,7 +80,7 @@ class Account:
 
 
 class PrivatePostgres:
-    """One cluster in `folder`, listening on 127.0.0.1 only; its superuser is `postgres`.
+    """One cluster in `folder`, listening on 127.0.0.1, and on a Unix socket in `folder`; its superuser is `postgres`.
 
     The port is a free one, and the same one again at a second `start` if it is still free by then. `options` are
     settings of postgresql.conf; with fsync off the folder is also made without waiting for the disk.
@@ -106,9 +109,26 @@ class PrivatePostgres:
         """The postmaster, while it runs."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
+    @property
+    def socket_folder(self) -> Path | None:
+        """Where its Unix socket is, as libpq's `host`; None where the path is longer than a socket's may be."""
+        folder = self._folder.resolve() / "socket"
+        return folder if len(os.fsencode(folder)) + _LONGEST_NAME <= _LONGEST_PATH else None
+
     def url(self, database: str) -> str:
-        """The superuser's connection string."""
-        return f"postgres://postgres:{quote(self._password, safe='')}@127.0.0.1:{self.port}/{quote(database, safe='')}"
+        """The superuser's connection string, for whatever runs on this machine."""
+        return f"postgres://{self._who}@127.0.0.1:{self.port}/{quote(database, safe='')}"
+
+    def shortest_url(self, database: str) -> str:
+        """The same by the Unix socket, which costs both ends less, where there is one."""
+        folder = self.socket_folder
+        if folder is None:
+            return self.url(database)
+        return f"postgres://{self._who}@/{quote(database, safe='')}?host={quote(str(folder))}&port={self.port}"
+
+    @property
+    def _who(self) -> str:
+        return f"postgres:{quote(self._password, safe='')}"
 
     def __enter__(self) -> Self:
         self.start()
@@ -233,11 +253,23 @@ class PrivatePostgres:
         if lock.exists():
             lock.write_text(f"{os.getpid()}\n{rest}")
 
+    def _socket_directory(self) -> "_Directory | None":
+        """The folder of the Unix socket, emptied: a lock file there may name what is another process now."""
+        folder = self.socket_folder
+        if folder is None:
+            return None
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self._account.own(folder)
+        for left in folder.glob(".s.PGSQL.*"):
+            left.unlink()
+        return self._cleanup.enter_context(_handed_over(folder))
+
     def _launch(self) -> None:
         directory = self._cleanup.enter_context(_handed_over(self.data))
+        sockets = self._socket_directory()
         deadline = time.monotonic() + START_TIMEOUT
         self.port = self.port or _free_port()
-        while not self._try_launch(directory, deadline):
+        while not self._try_launch(directory, sockets, deadline=deadline):
             text = self.log.read_text(errors="replace")
             passing = "Address already in use" in text or "pre-existing shared memory block" in text
             if not passing or time.monotonic() > deadline:
@@ -245,16 +277,17 @@ class PrivatePostgres:
             time.sleep(0.1)
             self.port = _free_port()
 
-    def _try_launch(self, directory: "_Directory", deadline: float) -> bool:
+    def _try_launch(self, directory: "_Directory", sockets: "_Directory | None", *, deadline: float) -> bool:
         options = {
-            **{"listen_addresses": "127.0.0.1", "port": str(self.port), "unix_socket_directories": ""},
+            **{"listen_addresses": "127.0.0.1", "port": str(self.port)},
+            "unix_socket_directories": sockets.path if sockets is not None else "",
             **self._options,
         }
         arguments = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [str(self._programs / "postgres"), "-D", directory.path, *arguments],
-                **self._child(directory),
+                **self._child(directory, *([sockets] if sockets is not None else [])),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -275,9 +308,10 @@ class PrivatePostgres:
             return False
         return len(lines) > 7 and lines[0] == str(self.pid) and lines[7].strip() in ("ready", "standby")
 
-    def _child(self, directory: "_Directory") -> dict[str, Any]:
+    def _child(self, *directories: "_Directory") -> dict[str, Any]:
         """Its own session, so that a Ctrl-C at the terminal reaches the owner alone, who ends Postgres last."""
-        settings = {"cwd": "/", "start_new_session": True, "pass_fds": directory.descriptors}
+        handed = [number for each in directories for number in each.descriptors]
+        settings = {"cwd": "/", "start_new_session": True, "pass_fds": handed}
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_"))}
         return settings | self._account.switch | {"env": environment | {"LC_ALL": "C"}}
 

@@ -68,6 +68,15 @@ def test_the_data_are_there_at_the_next_start(folder: Path) -> None:
         assert process.stop() == 0
 
 
+def test_the_gateway_asks_by_the_socket_and_others_by_the_address_that_is_printed(folder: Path) -> None:
+    with running(folder) as (process, url):
+        assert rows(url, "SELECT inet_server_addr() AS address") == [{"address": None}]
+        port = int((folder / ".sqlhttp" / "postgres" / "postmaster.pid").read_text().split("\n")[3])
+        others = Database("127.0.0.1", port, "main")
+        assert others.psql("SELECT inet_server_addr()") == "127.0.0.1\n"
+    assert f"Postgres itself is at {others.url}." in process.output
+
+
 def test_the_password_is_checked(folder: Path) -> None:
     with running(folder) as (_, url):
         with pytest.raises(HTTPError) as refused:

@@ -14,7 +14,7 @@ import pytest
 
 from sqlhttp_gateway import embedded
 from sqlhttp_gateway.embedded import Account, PostgresFailed, PrivatePostgres
-from tests.support.cluster import FAST
+from tests.support.cluster import FAST, copy_data
 
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
 
@@ -60,10 +60,47 @@ async def test_the_password_is_checked(folder: Path) -> None:
         )
 
 
-async def test_it_listens_on_the_loopback_address_alone(folder: Path) -> None:
+async def test_it_listens_on_the_loopback_address_and_on_a_socket_in_its_folder(folder: Path) -> None:
     with private(folder) as server:
         assert await value(server, "SHOW listen_addresses") == "127.0.0.1"
+        assert server.socket_folder == folder / "socket"
+        assert (folder / "socket" / f".s.PGSQL.{server.port}").is_socket()
+
+
+async def test_its_shortest_way_is_the_socket_and_asks_for_the_password_too(folder: Path) -> None:
+    with private(folder) as server:
+        url = server.shortest_url("postgres")
+        connection = await asyncpg.connect(url)
+        try:
+            assert await connection.fetchval("SELECT inet_server_addr()") is None
+        finally:
+            await connection.close()
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await asyncpg.connect(url.replace("secret", "guess"))
+
+
+async def test_where_the_path_of_a_socket_would_be_too_long_there_is_none(folder: Path, tmp_path: Path) -> None:
+    home = tmp_path / ("long" * 30)
+    home.mkdir()
+    copy_data(folder / "postgres", home / "postgres")
+    with private(home) as server:
+        assert server.socket_folder is None
+        assert server.shortest_url("postgres") == server.url("postgres")
         assert await value(server, "SHOW unix_socket_directories") == ""
+
+
+def test_what_a_killed_postgres_left_beside_its_socket_stops_no_start(folder: Path) -> None:
+    (folder / "socket").mkdir(exist_ok=True)
+    server = private(folder)
+    with server:
+        port = server.port
+    # The number is that of a process of its own account by now: Postgres would take it for a server on this socket.
+    with subprocess.Popen(["sleep", "60"], **Account.for_folder(server.data).switch) as another:
+        (folder / "socket" / f".s.PGSQL.{port}.lock").write_text(f"{another.pid}\n")
+        with server:
+            assert server.port == port
+            assert (folder / "socket" / f".s.PGSQL.{port}").is_socket()
+        another.kill()
 
 
 async def test_data_survives_a_stop_and_a_second_start_takes_the_same_port(folder: Path) -> None:

@@ -53,6 +53,7 @@ class Database:
     """Where one database is and as whom to go there. `str()` is its connection string."""
 
     host: str
+    """A name or an address, or the folder of a Unix socket."""
     port: int
     name: str
     role: str = "postgres"
@@ -61,6 +62,8 @@ class Database:
     @property
     def url(self) -> str:
         who = f"{quote(self.role, safe='')}:{quote(self.password, safe='')}"
+        if self.host.startswith("/"):
+            return f"postgres://{who}@/{quote(self.name, safe='')}?host={quote(self.host)}&port={self.port}"
         return f"postgres://{who}@{self.host}:{self.port}/{quote(self.name, safe='')}"
 
     def __str__(self) -> str:
@@ -110,6 +113,13 @@ class Cluster:
         return self._server.port
 
     @property
+    def socket_folder(self) -> Path:
+        """Where its Unix socket is, for whoever runs on this machine, under any account."""
+        folder = self._server.socket_folder
+        assert folder is not None, "the folder of temporary files has too long a path"
+        return folder
+
+    @property
     def pid(self) -> int:
         """The postmaster."""
         pid = self._server.pid
@@ -131,6 +141,10 @@ class Cluster:
 
     def database(self, name: str) -> Database:
         return Database(self.host, self.port, name)
+
+    def by_socket(self, database: Database) -> Database:
+        """The same database, asked by the Unix socket."""
+        return replace(database, host=str(self.socket_folder))
 
     async def create_database(self) -> Database:
         """An empty database under a name that nobody had."""
@@ -192,6 +206,7 @@ class Cluster:
 def running_cluster(options: Mapping[str, str] | None = None) -> Iterator[Cluster]:
     """A cluster for the length of the block; `options` go over those that make it fast."""
     with tempfile.TemporaryDirectory(prefix="sqlhttp-test-") as folder:
+        Path(folder).chmod(0o711)  # to the socket, which is the one thing in there that others may use
         copy_data(initial_data(), Path(folder, "postgres"))
         server = PrivatePostgres(Path(folder), PASSWORD, options=FAST | dict(options or {}))
         server.start()
