@@ -7,6 +7,7 @@ nothing else any more.
 
 import asyncio
 import contextlib
+import math
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import asyncpg
 from asyncpg import connect_utils
 
 from sqlhttp_gateway.errors import ConnectionBroken, GatewayError, RemoteProtocolError
+from sqlhttp_gateway.pools.cancelling import CancelRequests
 from sqlhttp_gateway.pools.session_jwt import SessionKey
 from sqlhttp_gateway.pools.statements import Statements
 from sqlhttp_gateway.wire.exchange import ERROR_RESPONSE
@@ -43,6 +45,8 @@ _REPORTED = (
 """Parameters that Postgres reports by itself, of all versions; asyncpg has them but does not list them."""
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 """Seconds and counts after which a server that vanished without a word is known to be gone."""
+_ASK_AGAIN = 1.0
+"""Seconds that a process has to end before it is asked to cancel what it does; twice as many before the next time."""
 _CUT_TIMEOUT = 1.0
 """Seconds in which a server whose connection was cut can be asked to stop what it ran there."""
 
@@ -226,35 +230,39 @@ class Backend(asyncio.Protocol):
     async def close(self, timeout: float) -> None:
         """Say goodbye and wait until the server has closed, so that its process no longer counts.
 
-        A process that is busy reads no goodbye. It is waited for, and every `timeout` seconds it is asked again to
-        cancel what it does; only when the server cannot be reached any more is the socket dropped. One that waits for
-        the rest of a message, or of a COPY, takes the goodbye for a part of it: what it understands is the end of the
-        stream, which TLS cannot tell without closing both ways.
+        A process that is busy reads no goodbye. It is waited for, and asked again and again to cancel what it does;
+        only when the server could not be reached for `timeout` seconds is the socket dropped. One that waits for the
+        rest of a message, or of a COPY, takes the goodbye for a part of it: what it understands is the end of the
+        stream, which TLS cannot tell without closing both ways, and does when these seconds have passed twice.
         """
         self.closing = True
         if self._lost.done():
             if self._was_busy:
                 # A network that cuts does not tell the server, whose process would go on to its statement's end.
-                with contextlib.suppress(OSError):  # a TimeoutError among them
-                    async with asyncio.timeout(_CUT_TIMEOUT):
-                        await self.request_cancel()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_CUT_TIMEOUT), CancelRequests(self.request_cancel) as requests:
+                        await requests.deliver()
             return
         self._transport.write(TERMINATE)
         can_end = self._transport.can_write_eof()
         if can_end:
             self._transport.write_eof()
         self._transport.resume_reading()
-        was_told = False
-        while not (await asyncio.wait([self._lost], timeout=timeout))[0]:
+        loop = asyncio.get_running_loop()
+        pause = min(_ASK_AGAIN, timeout)
+        open_until = loop.time() + (math.inf if can_end else 2 * timeout)
+        reached_at = loop.time()
+        while not (await asyncio.wait([self._lost], timeout=pause))[0]:
             try:
                 async with asyncio.timeout(timeout):
                     await self.request_cancel()
             except OSError:  # a TimeoutError among them
                 pass
             else:
-                if can_end or not was_told:
-                    was_told = True
-                    continue
+                reached_at = loop.time()
+            pause = min(2 * pause, timeout)
+            if loop.time() < min(reached_at + timeout, open_until):
+                continue
             self.abort()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1):

@@ -12,6 +12,7 @@ from sqlhttp_gateway.errors import GatewayError, PostgresError, StatementTimeout
 from sqlhttp_gateway.events import Cancelled, Leaked
 from sqlhttp_gateway.pools import scrub
 from sqlhttp_gateway.pools.backend import Backend, Done, Reader, Whole
+from sqlhttp_gateway.pools.cancelling import CancelRequests, pauses
 from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.wire.exchange import IDLE, Exchange
 from sqlhttp_gateway.wire.frontend import SYNC, encode_copy_fail
@@ -20,6 +21,11 @@ UNKNOWN = 0
 """Stands for a transaction status that may be any: what comes next begins with ROLLBACK."""
 _GRACE = 0.25
 """Seconds that Postgres's own statement_timeout has, to answer before the gateway's clock does."""
+
+
+_DROPPED_AFTER = 0.5
+"""Seconds after which a connection that is given up is closed, whether a cancel has come through or not: its end is one
+more way to tell Postgres, where that looks (see `client_check`)."""
 
 
 class Lease:
@@ -219,12 +225,16 @@ class Lease:
         """Have Postgres cancel what the reader's program runs. Once this says True, a signal that found nothing to
         cancel will find nothing later either; after False it may be on its way still.
         """
-        try:
-            async with asyncio.timeout(self._pool.cancel_timeout):
-                await self.backend.request_cancel()
-        except OSError:  # a TimeoutError among them
-            return False
-        return True
+        is_settled = False
+        with contextlib.suppress(TimeoutError):
+            async with (
+                asyncio.timeout(self._pool.cancel_timeout),
+                CancelRequests(self.backend.request_cancel) as requests,
+            ):
+                await requests.deliver()
+                await requests.settle()
+                is_settled = True
+        return is_settled
 
     def drop(self, reason: str) -> None:
         """Give up a connection on which something may still run; it is cancelled and closed."""
@@ -417,24 +427,30 @@ class Lease:
     async def _cancel(self) -> None:
         finished = self._finished
         assert finished is not None
-        delivered = False
-        try:
-            async with asyncio.timeout(self._pool.cancel_timeout):
-                # The signal is sent when this returns, so nothing can arrive later than the scrub that follows.
-                await self.backend.request_cancel()
-                delivered = True
-                while self._is_running:
-                    await asyncio.wait({self._finished or finished})
-        except OSError:  # a TimeoutError among them
-            pass
-        confirmed = delivered and not self._is_running and not self.backend.is_lost
+        is_settled = False
+        with contextlib.suppress(TimeoutError):
+            async with (
+                asyncio.timeout(self._pool.cancel_timeout),
+                CancelRequests(self.backend.request_cancel) as requests,
+            ):
+                for pause in pauses():
+                    requests.make()
+                    await asyncio.wait({self._finished or finished}, timeout=pause)
+                    if not self._is_running or requests.are_in_vain:
+                        break
+                # The signals are sent when this returns, so nothing can arrive later than the scrub that follows.
+                await requests.settle()
+                is_settled = True
+        confirmed = is_settled and not self._is_running and not self.backend.is_lost
         self._pool.observe(Cancelled(str(self._pool.key), confirmed=confirmed))
         if not confirmed:
             # The statement may still run, or the signal may still be on its way to whoever uses the connection then.
             self.backend.abandon()
 
     async def _cancel_and_discard(self, reason: str) -> None:
-        await self.request_cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DROPPED_AFTER), CancelRequests(self.backend.request_cancel) as requests:
+                await requests.deliver()
         self._pool.discard(self.backend, reason)
 
     async def _recover(self) -> None:

@@ -11,6 +11,7 @@ from sqlhttp_gateway.events import Cancelled, Closed, Leaked, Opened
 from sqlhttp_gateway.execute import Limits
 from sqlhttp_gateway.pools import lease as lease_module
 from sqlhttp_gateway.pools import scrub
+from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.wire.exchange import Exchange
 from sqlhttp_gateway.wire.frontend import encode_query
@@ -243,6 +244,55 @@ async def test_cancel_that_may_still_be_on_its_way_meets_nobody(
         lease.release()
         assert await lending.value(PID) != str(before)
         assert lending.told(Cancelled) == [Cancelled(str(lending.pool.key), confirmed=False)]
+
+
+async def test_cancel_that_is_lost_or_comes_too_early_is_followed_by_another(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lost without a word, refused, or passed on before Postgres has begun: the statement ends within a second, and
+    the connection is kept where nothing can be on its way any more.
+    """
+    async with leases(database, pool=ONE) as lending:
+        request = type((await lending.lease()).backend).request_cancel
+    for what in ("refused", "found nothing", "lost"):
+        asked = 0
+
+        async def fail_first(backend: Backend, what: str = what) -> None:
+            nonlocal asked
+            asked += 1
+            if asked > 1:
+                await request(backend)
+            elif what == "refused":
+                raise ConnectionRefusedError
+            elif what == "lost":
+                await asyncio.get_running_loop().create_future()
+
+        async with leases(database, pool=ONE, statement={"cancel_timeout": 2}) as lending:
+            before = await lending.value(PID)
+            monkeypatch.setattr(Backend, "request_cancel", fail_first)
+            began = asyncio.get_running_loop().time()
+            await cancelled_while_it_runs(lending, "SELECT pg_sleep(60)")
+            assert asyncio.get_running_loop().time() - began < 1.0, what
+            assert asked == 2, what
+            assert (await lending.value(PID) == before) is (what != "lost")
+            assert [event.confirmed for event in lending.told(Cancelled)] == [what != "lost"]
+
+
+async def test_connection_that_is_dropped_ends_its_statement_although_no_cancel_comes_through(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(backend: Backend) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    async with leases(database, pool=ONE) as lending:
+        lease = await lending.lease()
+        task = asyncio.create_task(run(lease, "SELECT pg_sleep(60)"))
+        async with watching(database) as watch:
+            await watch.until(1, SLEEPING)
+            monkeypatch.setattr(Backend, "request_cancel", lost)
+            lease.drop("abandoned")
+            await watch.until(0, SLEEPING)  # Postgres has seen the end of the connection
+        await asyncio.wait({task})
 
 
 async def test_statement_that_swallows_the_cancel_keeps_its_permit_until_it_is_gone(database: Database) -> None:

@@ -1,0 +1,112 @@
+"""Requests to cancel: made again, and followed to their end. Time is moved by hand."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from sqlhttp_gateway.pools.cancelling import CancelRequests, pauses
+from tests.support.clock import LoopClock, fake_time, turns
+
+
+class Server:
+    """Gets the requests; the test answers each, refuses it, or does neither."""
+
+    def __init__(self) -> None:
+        self.asked: list[asyncio.Future[None]] = []
+        self.refuses = False
+
+    async def request(self) -> None:
+        answer = asyncio.get_running_loop().create_future()
+        self.asked.append(answer)
+        if self.refuses:
+            raise ConnectionRefusedError
+        await answer
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+async def clock() -> AsyncIterator[LoopClock]:
+    with fake_time() as clock:
+        yield clock
+
+
+async def pass_by(clock: LoopClock, seconds: float) -> None:
+    """Let time pass in small steps, and everything that becomes due happen."""
+    for _ in range(round(seconds / 0.05)):
+        clock.advance(0.05)
+        await turns()
+
+
+def test_the_first_four_come_within_the_second_in_which_a_statement_is_to_end() -> None:
+    each = pauses()
+    assert sum(next(each) for _ in range(3)) == pytest.approx(1.0)
+    assert [next(each) for _ in range(3)] == [1.0] * 3
+
+
+async def test_one_that_is_not_answered_is_followed_by_another(server: Server, clock: LoopClock) -> None:
+    async with CancelRequests(server.request) as requests:
+        delivering = asyncio.ensure_future(requests.deliver())
+        await turns()
+        assert len(server.asked) == 1
+        await pass_by(clock, 0.25)
+        assert len(server.asked) == 2
+        await pass_by(clock, 0.3)
+        assert len(server.asked) == 3
+        assert not delivering.done()
+        server.asked[1].set_result(None)
+        await delivering
+
+
+async def test_one_that_is_answered_is_followed_by_none(server: Server, clock: LoopClock) -> None:
+    async with CancelRequests(server.request) as requests:
+        delivering = asyncio.ensure_future(requests.deliver())
+        await turns()
+        server.asked[0].set_result(None)
+        await delivering
+        await requests.settle()
+        await pass_by(clock, 5.0)
+    assert len(server.asked) == 1
+
+
+async def test_they_are_settled_when_the_last_that_is_on_its_way_has_come(server: Server) -> None:
+    async with CancelRequests(server.request) as requests:
+        for _ in range(3):
+            requests.make()
+        settling = asyncio.ensure_future(requests.settle())
+        await turns()
+        for number in (1, 2):
+            server.asked[number].set_result(None)
+            await turns()
+            assert not settling.done()
+        server.asked[0].set_exception(ConnectionResetError())
+        await settling
+
+
+async def test_those_that_cannot_be_sent_are_repeated_and_in_vain_after_a_second(
+    server: Server, clock: LoopClock
+) -> None:
+    server.refuses = True
+    async with CancelRequests(server.request) as requests:
+        delivering = asyncio.ensure_future(requests.deliver())
+        await pass_by(clock, 0.9)
+        assert (len(server.asked), requests.are_in_vain) == (3, False)
+        await pass_by(clock, 0.4)
+        assert (len(server.asked), requests.are_in_vain) == (4, True)
+        server.refuses = False
+        await pass_by(clock, 1.0)
+        assert not requests.are_in_vain, "one is on its way"
+        server.asked[-1].set_result(None)
+        await delivering
+        assert not requests.are_in_vain
+
+
+async def test_what_is_on_its_way_at_the_end_is_dropped(server: Server) -> None:
+    async with CancelRequests(server.request) as requests:
+        requests.make()
+        await turns()
+    assert server.asked[0].cancelled()
