@@ -7,8 +7,10 @@ from typing import Any
 from sqlhttp_gateway.neon.caching import AGE, CACHE_STATUS
 from sqlhttp_gateway.neon.headers import JSON_HEADERS
 from sqlhttp_gateway.pools.pool import Pool
-from sqlhttp_gateway.quick import Asker, Quick
+from sqlhttp_gateway.quick import Quick
 from sqlhttp_gateway.reply import Reply
+from sqlhttp_gateway.sql.asker import Asker
+from sqlhttp_gateway.sql.errand import Errands
 from sqlhttp_gateway.sql.hits import Hit
 from tests.support.running_app import RunningApp
 
@@ -34,8 +36,13 @@ class Asking:
         self.asker: Asker = found
 
     @property
+    def errands(self) -> Errands:
+        """What its requests go by."""
+        return self.quick._errands
+
+    @property
     def pool(self) -> Pool:
-        [pool] = self.quick.registry.pools
+        [pool] = self.errands.registry.pools
         return pool
 
     async def of_service(self, body: object) -> Reply:

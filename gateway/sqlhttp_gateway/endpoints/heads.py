@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from weakref import WeakValueDictionary
 
 from sqlhttp_gateway.neon.headers import ORIGIN
-from sqlhttp_gateway.quick import Asker, Quick
+from sqlhttp_gateway.quick import Quick
+from sqlhttp_gateway.sql.asker import Asker
 
 _END = b"\r\n\r\n"
 _MOST_BYTES = 8192

@@ -25,8 +25,8 @@ from sqlhttp_gateway.errors import GatewayError
 from sqlhttp_gateway.events import unobserved
 from sqlhttp_gateway.neon.caching import AGE, CACHE_STATUS
 from sqlhttp_gateway.neon.headers import JSON_HEADERS
-from sqlhttp_gateway.quick import Errand
 from sqlhttp_gateway.reply import Reply
+from sqlhttp_gateway.sql.errand import Errand
 from sqlhttp_gateway.sql.hits import Hit
 
 CANCEL_AFTER = 0.02

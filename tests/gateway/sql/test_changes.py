@@ -71,8 +71,8 @@ async def test_answer_that_was_fetched_while_a_change_failed_is_kept(asking: Ask
 async def test_change_whose_program_left_ends_answers_also_later_since_it_may_commit_before_the_cancel(
     asking: Asking,
 ) -> None:
-    assert asking.quick.changes is not None
-    asking.quick.changes._settle_after = SETTLES
+    assert asking.errands.changes is not None
+    asking.errands.changes._settle_after = SETTLES
     async with watching(asking.app.database) as watch:
         await hold_row(watch)
         errand, _ = asking.begin(WRITE)
