@@ -25,7 +25,7 @@ from starlette.types import ASGIApp
 from sqlhttp_gateway.app import create_app
 from sqlhttp_gateway.cache.stamps import Stamps
 from sqlhttp_gateway.certificate import TLS_GOODBYE, TLS_TIMEOUT
-from sqlhttp_gateway.endpoints.lane import http_protocol
+from sqlhttp_gateway.endpoints.http_class import http_options, tell_of_less
 from sqlhttp_gateway.endpoints.proxied import Claims, ProxiedServer, claiming
 from sqlhttp_gateway.endpoints.upgrade import TunnelProtocol
 from sqlhttp_gateway.memory import Memory
@@ -117,6 +117,7 @@ class GatewayServer(uvicorn.Server):
         """Listen on all that there is, and say so."""
         await super().startup([])
         self._admin.load()
+        tell_of_less(self.config.http)
         certificate = self._gateway.certificate
         tls = certificate.context if certificate is not None and self._https else None
         for bound, config, context in (
@@ -258,7 +259,7 @@ def _config(application: ASGIApp, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         application,
         interface="asgi3",  # uvicorn cannot see it of a method
-        http=http_protocol(),
+        **http_options(settings),
         loop="uvloop",
         ws=TunnelProtocol,
         ws_max_size=settings.tunnel.max_message_bytes,
@@ -272,5 +273,4 @@ def _config(application: ASGIApp, settings: Settings) -> uvicorn.Config:
         proxy_headers=False,  # whom to believe in X-Forwarded-For is said in listen.trusted_proxies
         workers=1,  # or uvicorn would read WEB_CONCURRENCY
         backlog=listen.backlog,
-        timeout_keep_alive=math.ceil(listen.keep_alive),
     )

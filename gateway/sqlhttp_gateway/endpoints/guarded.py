@@ -7,17 +7,17 @@ asks for. Whatever is refused closes its connection, for where the next request 
 """
 
 import asyncio
-from typing import Any, NamedTuple
+from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from sqlhttp_gateway.endpoints.head_rules import HeadLimits, ReadHead, check_head, head_too_large
 from sqlhttp_gateway.endpoints.single_write import reply_bytes
-from sqlhttp_gateway.errors import BadRequest, GatewayError, HeadTooLarge, RequestTooLarge, RequestTooSlow
+from sqlhttp_gateway.endpoints.sql import SqlEndpoint
+from sqlhttp_gateway.errors import BadRequest, GatewayError, RequestTooLarge, RequestTooSlow
 from sqlhttp_gateway.reply import Reply, error_reply, new_request_id
 
-MOST_HEADERS = 200
-"""Headers of one request; Apache takes 100, Node 2,000."""
 _FRAMING = 8
 """Bytes of framing that chunks may have for each byte of the body: the smallest chunk has five around its one."""
 _READ_AHEAD = 8
@@ -31,16 +31,21 @@ _ENDING = frozenset({b"close", b"keep-alive"})
 """What `Connection` says of the connection's end, which counts beside an Upgrade, too."""
 
 
-class HeadLimits(NamedTuple):
-    """What the head of a request may be. The defaults are for where no settings say so: at the admin address."""
-
-    timeout: float = 10.0
-    """Seconds, as `request.head_timeout`."""
-    max_bytes: int = 32_768
-    """As `request.max_head_bytes`."""
-
-
 _DEFAULTS = HeadLimits()
+
+
+_NEEDED = frozenset(
+    {"app", "cycle", "flow", "headers", "loop", "parser", "pipeline", "timeout_keep_alive_task", "transport"}
+)
+"""What the guard uses of uvicorn's protocol, set by its constructor."""
+_EXTENDED = frozenset(
+    {
+        *("_should_upgrade", "_start_asgi_task", "_unset_keepalive_if_required"),
+        *("handle_websocket_upgrade", "on_body", "on_header", "on_headers_complete", "on_message_begin"),
+        *("on_message_complete", "on_response_complete"),
+    }
+)
+"""Its methods that the guard calls or goes before, beside asyncio's."""
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -52,6 +57,7 @@ class GuardedProtocol(HttpToolsProtocol):
         "_ahead",
         "_arrival",
         "_current",
+        "_endpoint",
         "_has_head",
         "_is_between",
         "_is_upgraded",
@@ -62,6 +68,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._endpoint: SqlEndpoint | None = getattr(self.app, "lane", None)
+        """Knows the settings; None at the admin address."""
         self._is_between = True
         """The parser has seen all of a request and nothing of the next."""
         self._has_head = False
@@ -82,11 +90,18 @@ class GuardedProtocol(HttpToolsProtocol):
     @property
     def limits(self) -> HeadLimits:
         """Those that hold now."""
-        return _DEFAULTS
+        return self._endpoint.head_limits if self._endpoint is not None else _DEFAULTS
 
     def refused(self, error: GatewayError) -> Reply:
-        """What to say of a request that nobody was asked to answer."""
-        return error_reply(error, new_request_id())
+        """What to say of a request that nobody was asked to answer; where somebody listens it is told of."""
+        return self._endpoint.refusal(error) if self._endpoint is not None else error_reply(error, new_request_id())
+
+    @classmethod
+    def knows_uvicorn(cls) -> bool:
+        """Whether the uvicorn that is installed is as this class takes it to be."""
+        return set(HttpToolsProtocol.__init__.__code__.co_names) >= _NEEDED and all(
+            hasattr(HttpToolsProtocol, name) for name in _EXTENDED
+        )
 
     # ── asyncio.Protocol ──
 
@@ -128,7 +143,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._refuse(error)
             return
         if not self._is_between and self._spare < 0:
-            self._refuse(self._framing_too_large() if self._has_head else self._head_too_large())
+            self._refuse(self._framing_too_large() if self._has_head else head_too_large(self.limits))
         elif self._is_looked_after():
             self._wait_no_more()
         else:
@@ -147,7 +162,9 @@ class GuardedProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._check_head()
+        check_head(
+            ReadHead(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers), self.limits
+        )
         self._spare = self.limits.max_bytes
         if self.parser.should_upgrade() and not self._should_upgrade():
             self._upgrade_unwanted = True  # `_feed` begins anew without it
@@ -226,37 +243,6 @@ class GuardedProtocol(HttpToolsProtocol):
         lines += [b"connection: %b\r\n" % each.strip() for each in said if each.strip() in _ENDING]
         version = self.parser.get_http_version().encode()
         return b"%b %b HTTP/%b\r\n%b\r\n" % (self.parser.get_method(), self.url, version, b"".join(lines))
-
-    def _check_head(self) -> None:
-        """Raise what is wrong with a whole head."""
-        headers, version = self.headers, self.parser.get_http_version()
-        size = len(self.url) + sum([len(name) + len(value) + 4 for name, value in headers])
-        if size > self.limits.max_bytes:
-            raise self._head_too_large()
-        if len(headers) > MOST_HEADERS:
-            raise HeadTooLarge(f"the request has {len(headers)} headers (max is {MOST_HEADERS})")
-        if version not in ("1.1", "1.0"):
-            raise BadRequest(f"the version of HTTP is {version}, and must be 1.1 or 1.0")
-        if self.parser.get_method() == b"CONNECT":
-            raise BadRequest("the gateway is no proxy: CONNECT is not possible")
-        hosts = [value for name, value in headers if name == b"host"]
-        if len(hosts) > 1:
-            raise BadRequest("the header host came twice")
-        if version == "1.1" and not hosts:  # RFC 9112, 3.2
-            raise BadRequest("the header host is missing")
-        if not self.url.startswith((b"/", b"*")) and hosts:
-            asked, named = httptools.parse_url(self.url).host or b"", httptools.parse_url(b"http://" + hosts[0]).host
-            if asked.lower() != (named or b"").lower():
-                raise BadRequest("the request's target names another host than the header host")
-        for name, value in headers:
-            if name == b"transfer-encoding" and (value.strip().lower() != b"chunked" or version == "1.0"):
-                # RFC 9112, 6.1: what was applied before would have to be undone, which the gateway does for none.
-                raise BadRequest("transfer-encoding must be chunked and nothing else, in HTTP/1.1")
-
-    def _head_too_large(self) -> HeadTooLarge:
-        return HeadTooLarge(
-            f"the head of the request is too large (max is {self.limits.max_bytes} bytes, request.max_head_bytes)"
-        )
 
     def _framing_too_large(self) -> RequestTooLarge:
         return RequestTooLarge(

@@ -20,6 +20,8 @@ _MOST_LENGTHS = 64
 _MOST_KEPT = 16_384
 """Bytes that it takes then, at most: whoever sends a head has proven nothing yet, and may have many connections."""
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})(?=\r\n)", re.IGNORECASE)
+_NEVER = b"\0"
+"""What no request begins with."""
 _UNUSUAL = frozenset(
     {b"connection", b"expect", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"http2-settings"}
 )
@@ -40,6 +42,11 @@ class Head:
         """Whoever sends it, if its requests may be quick."""
         self._wholes: dict[int, bytes] = {}
         """This head with its digits, by the bytes of the whole request, which only one number of digits' worth fits."""
+
+    def end(self) -> None:
+        """Be that of no request any more."""
+        self.before = _NEVER
+        self._wholes.clear()
 
     def body_of(self, request: bytes) -> bytes | None:
         """The body of a request that has this head and came whole, with nothing behind it; None: it is another one."""
@@ -75,6 +82,12 @@ class Heads:
 
     def __len__(self) -> int:
         return len(self._heads)
+
+    def forget(self) -> None:
+        """Have the next request of every connection judged again: what a head may be has changed."""
+        for head in list(self._heads.values()):
+            head.end()
+        self._heads.clear()
 
     def remember(self, request: bytes, headers: Sequence[tuple[bytes, bytes]], quick: Quick | None) -> Head | None:
         """The head of one whole plain request; None if there is any doubt that the next one like it means the same.

@@ -16,12 +16,10 @@ from typing import Any
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from sqlhttp_gateway.endpoints.guarded import GuardedProtocol, HeadLimits
+from sqlhttp_gateway.endpoints.guarded import GuardedProtocol
 from sqlhttp_gateway.endpoints.heads import Head
 from sqlhttp_gateway.endpoints.sending import LEAST_BYTES, Sending
 from sqlhttp_gateway.endpoints.single_write import kept_bytes, plain_bytes, reply_bytes
-from sqlhttp_gateway.endpoints.sql import SqlEndpoint
-from sqlhttp_gateway.errors import GatewayError
 from sqlhttp_gateway.events import unobserved
 from sqlhttp_gateway.neon.caching import AGE, CACHE_STATUS
 from sqlhttp_gateway.neon.headers import JSON_HEADERS
@@ -36,10 +34,8 @@ SEND_TIMEOUT = 30.0
 """Seconds, as `request.send_timeout`, where no settings say so: at the admin address."""
 
 _START = b"POST /sql HTTP/1.1\r\n"
-_NEEDED = frozenset(
-    {"app", "client", "cycle", "flow", "headers", "loop", "parser", "pipeline", "server_state", "tasks", "transport"}
-)
-"""What the lane uses of uvicorn's protocol, all of it set by its constructor."""
+_NEEDED = frozenset({"access_log", "client", "scheme", "scope", "server_state", "tasks", "timeout_keep_alive"})
+"""What the lane uses of uvicorn's protocol beside what the guard does, all of it set by its constructor."""
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +46,6 @@ class LaneProtocol(GuardedProtocol):
     # In slots, since with more than thirty attributes in its dictionary a connection takes 2 KiB more.
     __slots__ = (
         "_body",
-        "_endpoint",
         "_head",
         "_idle_since",
         "_idle_timer",
@@ -62,8 +57,8 @@ class LaneProtocol(GuardedProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # An application without an endpoint for the lane is served by uvicorn alone.
-        self._endpoint: SqlEndpoint | None = None if self.access_log else getattr(self.app, "lane", None)
+        if self.access_log:
+            self._endpoint = None  # as an application without one: served by uvicorn alone
         self._head: Head | None = None
         self._is_clear = False
         """Nothing is under way, neither here nor in uvicorn, and a head is known."""
@@ -152,15 +147,6 @@ class LaneProtocol(GuardedProtocol):
 
     # ── what strangers may ──
 
-    @property
-    def limits(self) -> HeadLimits:
-        """Those of the settings."""
-        return self._endpoint.head_limits if self._endpoint is not None else super().limits
-
-    def refused(self, error: GatewayError) -> Reply:
-        """The same, and it is told of."""
-        return self._endpoint.refusal(error) if self._endpoint is not None else super().refused(error)
-
     def _is_late(self) -> None:
         if self._running is None:
             super()._is_late()
@@ -188,6 +174,11 @@ class LaneProtocol(GuardedProtocol):
         else:
             self._is_last = True
             self._running_tasks.add(self._running)
+
+    @classmethod
+    def knows_uvicorn(cls) -> bool:
+        """The same for what the lane needs beside."""
+        return super().knows_uvicorn() and set(HttpToolsProtocol.__init__.__code__.co_names) >= _NEEDED
 
     # ── one request ──
 
@@ -310,9 +301,3 @@ class LaneProtocol(GuardedProtocol):
             self._idle_timer = self.loop.call_later(left, self._look_idle)
         else:
             self.timeout_keep_alive_handler()
-
-
-def http_protocol() -> type[asyncio.Protocol] | str:
-    """What to give uvicorn as its `http`: the lane where uvicorn is as this file knows it, else uvicorn's own."""
-    names = set(HttpToolsProtocol.__init__.__code__.co_names)
-    return LaneProtocol if names >= _NEEDED else "httptools"

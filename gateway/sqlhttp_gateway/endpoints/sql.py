@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from sqlhttp_gateway.endpoints.guarded import HeadLimits
+from sqlhttp_gateway.endpoints.head_rules import HeadLimits
 from sqlhttp_gateway.endpoints.heads import Heads
 from sqlhttp_gateway.endpoints.peers import Peers, joined
 from sqlhttp_gateway.endpoints.single_write import send_reply
@@ -44,14 +44,18 @@ class SqlEndpoint:
         self._peers = peers or Peers(ListenSettings())
         self.observe = observe
         self._watch = Watch(settings.read_timeout)
+        self.head_limits = HeadLimits()
+        """What a request's head may be."""
         self.reconfigure(settings)
 
     def reconfigure(self, settings: RequestSettings) -> None:
         """Read by these settings from the next request on."""
         self.max_bytes = settings.max_bytes
         """The largest body that is read."""
-        self.head_limits = HeadLimits(settings.head_timeout, settings.max_head_bytes)
-        """What a request's head may be."""
+        limits = HeadLimits(settings.head_timeout, settings.max_head_bytes)
+        if limits.max_bytes < self.head_limits.max_bytes:
+            self.heads.forget()
+        self.head_limits = limits
         self.send_timeout = settings.send_timeout
         """Seconds in which a program has to take a part of its answer."""
         self._read_timeout = self._watch.read_timeout = settings.read_timeout

@@ -11,11 +11,15 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from sqlhttp_gateway.endpoints.guarded import MOST_HEADERS, GuardedProtocol, HeadLimits
+from sqlhttp_gateway.endpoints import guarded as guard
+from sqlhttp_gateway.endpoints.guarded import GuardedProtocol
+from sqlhttp_gateway.endpoints.head_rules import MOST_HEADERS, HeadLimits
 from sqlhttp_gateway.endpoints.lane import LaneProtocol
+from sqlhttp_gateway.events import Answered, Event
 from sqlhttp_gateway.settings import RequestSettings
-from tests.gateway.endpoints.test_lane import MAX, Connection, Served, post, serving
+from tests.gateway.endpoints.test_lane import MAX, Connection, Served, post, serving, setting
 
 HEAD = b"POST /sql HTTP/1.1\r\nHost: gateway\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -364,6 +368,23 @@ async def test_a_head_at_its_limits_is_taken() -> None:
         assert (await everything(connection)).startswith(b"HTTP/1.1 431 ")
 
 
+async def test_a_lowered_limit_holds_for_heads_that_the_lane_knows() -> None:
+    async with guarded() as served:
+        connections = [await served.connect() for _ in range(2)]
+        large = post(b"a", b"X-Long: %b" % (b"x" * 4000))
+        for connection, request in zip(connections, (large, post(b"a")), strict=True):
+            for _ in range(2):
+                assert (await connection.ask(request)).startswith(b"HTTP/1.1 200 ")
+        assert served.app.by_asgi == 2
+        assert served.app.lane is not None
+        served.app.lane.reconfigure(RequestSettings(max_bytes=MAX, max_head_bytes=4000))
+        connections[0].writer.write(large)
+        assert (await everything(connections[0])).startswith(b"HTTP/1.1 431 ")
+        for _ in range(3):
+            assert (await connections[1].ask(post(b"a"))).startswith(b"HTTP/1.1 200 ")
+        assert served.app.by_asgi == 3, "the small one was judged once more, and is the lane's again"
+
+
 async def test_a_path_without_end_is_refused() -> None:
     async with guarded() as served:
         connection = await served.connect()
@@ -484,6 +505,31 @@ def test_the_lane_is_guarded() -> None:
     assert issubclass(LaneProtocol, GuardedProtocol)
 
 
-def test_where_no_settings_say_so_the_limits_are_the_settings_defaults() -> None:
-    settings = RequestSettings()
-    assert (settings.head_timeout, settings.max_head_bytes) == LIMITS
+# ── without the lane ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_without_the_lane_the_settings_limits_hold_and_refusals_are_told_of() -> None:
+    async with serving(http=GuardedProtocol) as served:
+        assert served.app.lane is not None
+        told: list[Event] = []
+        served.app.lane.observe = told.append
+        served.app.lane.reconfigure(RequestSettings(max_head_bytes=200))
+        connection = await served.connect()
+        assert (await connection.ask(post(b"a"))).startswith(b"HTTP/1.1 200 ")
+        connection.writer.write(post(b"a", b"X-Long: %b" % (b"x" * 200)))
+        answer = await everything(connection)
+        assert answer.startswith(b"HTTP/1.1 431 ")
+        assert b"max is 200 bytes" in answer
+        assert [each.reason for each in told if isinstance(each, Answered)] == ["HeadTooLarge"]
+
+
+@pytest.mark.parametrize("lost", sorted(guard._NEEDED))
+def test_a_uvicorn_without_one_of_the_attributes_is_not_known(lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HttpToolsProtocol, "__init__", setting(guard._NEEDED - {lost}))
+    assert not GuardedProtocol.knows_uvicorn()
+
+
+@pytest.mark.parametrize("lost", sorted(guard._EXTENDED))
+def test_a_uvicorn_without_one_of_the_methods_is_not_known(lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(HttpToolsProtocol, lost)
+    assert not GuardedProtocol.knows_uvicorn()

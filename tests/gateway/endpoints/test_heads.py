@@ -41,6 +41,20 @@ def test_head_is_forgotten_with_the_last_of_its_connections() -> None:
     assert len(heads) == 0, "it holds a connection string"
 
 
+def test_forgotten_head_is_that_of_no_request_and_the_next_one_like_it_is_another() -> None:
+    heads = Heads()
+    sent, headers = request(*LINES)
+    head = heads.remember(sent, headers, None)
+    assert head is not None
+    assert head.body_of(sent) == b"{}"
+    heads.forget()
+    assert (head.body_of(sent), len(heads)) == (None, 0)
+    again = heads.remember(sent, headers, None)
+    assert again is not None
+    assert again is not head
+    assert again.body_of(sent) == b"{}"
+
+
 @pytest.mark.parametrize(
     "lines",
     [
