@@ -7,6 +7,7 @@ Postgres confirmed, or it is closed. The holder does not wait for either.
 import asyncio
 import contextlib
 from collections.abc import Callable
+from functools import partial
 
 from sqlhttp_gateway.errors import GatewayError, PostgresError, StatementTimeout
 from sqlhttp_gateway.events import Cancelled, Leaked
@@ -148,8 +149,7 @@ class Lease:
     def start_whole(self, frames: bytes, whole: Whole, *, timeout: float) -> None:
         """`start` for what probably comes in one piece, with the answer to the scrub that `frames` end in.
 
-        `whole` reads that and says so by `ended_whole`, or `await_scrub` when only that is missing; else it has the
-        lease `read_on`. The backend is quiet and open.
+        `whole` reads that and says so by `ended_whole`; else it has the lease `read_on`. The backend is quiet and open.
         """
         self._whole = whole
         self._has_run = True
@@ -164,25 +164,16 @@ class Lease:
         self._is_clean = True
         self._pool.overdue.drop(self)
 
-    def await_scrub(self) -> None:
-        """All but the answer to the scrub has come."""
-        self._whole = None
-        self._pool.overdue.drop(self)
-        self._scrub = following = scrub.Scrub()
-        self._scrubs_owed += 1
-        self.backend.expect((following, self._scrubbed))
-
-    def read_on(self, exchange: Exchange, then: Callable[[], None]) -> None:
-        """What `start_whole` has sent is read in two parts, by an exchange and by a scrub; `then` is as for `start`."""
+    def read_on(self, exchange: scrub.ScrubbedExchange, then: Callable[[], None]) -> None:
+        """What `start_whole` has sent is read by an exchange; `then` is as for `start`."""
         self._whole = None
         self._then = then
         self._exchange = exchange
         self._finished = self._pool.loop.create_future()
         self._ended = False
-        self._feeds_copy = True
-        self._scrub = following = scrub.Scrub()
-        self._scrubs_owed += 1
-        self.backend.expect((self, self._end), (following, self._scrubbed))
+        self._feeds_copy = False  # the statement is none that asks for it
+        self._scrub = None
+        self.backend.expect((self, partial(self._end_scrubbed, exchange)))
 
     def looks(self) -> bool:
         """Whether the next scrub has to look for a PREPARE inside a function; to be asked once for each."""
@@ -352,6 +343,12 @@ class Lease:
             then, self._then = self._then, None
             self._pool.overdue.drop(self)
             then()
+
+    def _end_scrubbed(self, exchange: scrub.ScrubbedExchange, error: GatewayError | None) -> None:
+        """The same for an exchange with its scrub inside. Where the statement failed, the scrub is still to be sent."""
+        self._is_clean = error is None and exchange.is_clean and self._cancelling is None
+        self._is_deep = exchange.is_scrub_lost
+        self._end(error)
 
     def _scrub_frames(self) -> bytes:
         backend = self.backend

@@ -12,10 +12,11 @@ from sqlhttp_gateway.wire.exchange import COMMAND_COMPLETE, DATA_ROW, answer_siz
 
 _INT32_AT = Struct("!i").unpack_from
 
-READY_IDLE = b"Z\0\0\0\x05I"
 _NO_ROWS = b"2\0\0\0\x04n\0\0\0\x04"
 _SHORTEST_ROW = 6
 _MOST_FORESEEN = 2048
+_ROWS = (b"SELECT", b"INSERT", b"UPDATE", b"DELETE", b"MERGE")
+"""Commands that neither open nor end a transaction, need none of their own, and take no stream."""
 
 
 class Foreseen:
@@ -42,9 +43,10 @@ class Foreseen:
     def after(cls, result: Result) -> "Foreseen | None":
         """What to expect of the same statement after this; None for an answer that is not worth keeping in mind."""
         description, tag = result.description, result.tag
-        if tag is None or (description is not None and len(description) > _MOST_FORESEEN):
+        command = b"" if tag is None else tag.partition(b" ")[0]
+        if command not in _ROWS or (description is not None and len(description) > _MOST_FORESEEN):
             return None
-        return cls(description, tag.partition(b" ")[0])
+        return cls(description, command)
 
     def is_as(self, result: Result) -> bool:
         """Whether this was made after such a result."""

@@ -2,8 +2,10 @@
 
 import pytest
 
+from sqlhttp_gateway.errors import ConnectionBroken, PostgresError, ResponseTooLarge
 from sqlhttp_gateway.pools import scrub
-from sqlhttp_gateway.pools.scrub import CLEAN_REPLIES, Scrub, needs_deep_scrub
+from sqlhttp_gateway.pools.scrub import CLEAN_REPLIES, Scrub, ScrubbedExchange, needs_deep_scrub
+from tests.support.rows import data_row, description
 
 READY = b"Z\0\0\0\x05I"
 CLEAN, CLEAN_AFTER_A_LOOK = CLEAN_REPLIES
@@ -81,3 +83,95 @@ def test_what_may_have_touched_prepared_statements_needs_the_deep_scrub(tag: byt
 def test_anything_else_does_not(tag: bytes | None) -> None:
     assert not needs_deep_scrub(tag)
     assert not needs_deep_scrub(None)
+
+
+# ── behind a single statement, in one Sync ──
+
+ANSWER = b"2\0\0\0\x04" + b"T" + (len(description("a")) + 4).to_bytes(4) + description("a") + data_row([b"1"])
+DONE = b"C\0\0\0\x0dSELECT 1\0"
+BEHIND, BEHIND_A_LOOK = (scrub.BEHIND_ONE[1], scrub.BEHIND_ONE_LOOKING[1])
+COMMITTED = BEHIND.removesuffix(CLEAN)
+
+
+def error(text: bytes = b"canceling statement", code: bytes = b"57014") -> bytes:
+    body = b"SERROR\0VERROR\0C%b\0M%b\0\0" % (code, text)
+    return b"E" + (len(body) + 4).to_bytes(4) + body
+
+
+def read(data: bytes, *, step: int = 0, max_bytes: int = 0) -> ScrubbedExchange:
+    """What was read of it, in pieces of `step` bytes."""
+    exchange = ScrubbedExchange(max_bytes=max_bytes)
+    step = step or len(data)
+    for at in range(0, len(data), step):
+        rest = exchange.receive(data[at : at + step])
+        assert (rest is None) == (at + step < len(data))
+    return exchange
+
+
+@pytest.mark.parametrize("behind", [BEHIND, BEHIND_A_LOOK])
+@pytest.mark.parametrize("step", [0, 1, 7, 50])
+def test_statement_and_scrub_are_told_apart_in_whatever_pieces(behind: bytes, step: int) -> None:
+    exchange = read(ANSWER + DONE + behind, step=step)
+    assert [result.tag for result in exchange.results] == [b"SELECT 1"]
+    assert exchange.error is None
+    assert exchange.is_clean
+
+
+def test_setting_that_comes_back_is_no_surprise() -> None:
+    status = b"S\0\0\0\x11TimeZone\0UTC\0"
+    exchange = read(ANSWER + DONE + COMMITTED + status + CLEAN)
+    assert exchange.is_clean
+    assert exchange.parameters == [b"TimeZone\0UTC\0"]
+
+
+def test_error_of_the_statement_leaves_the_scrub_undone() -> None:
+    exchange = read(b"2\0\0\0\x04" + error() + READY)
+    assert isinstance(exchange.error, PostgresError)
+    assert not exchange.is_clean
+    assert not exchange.is_scrub_lost, "it only has to be sent"
+
+
+def test_error_of_the_commit_is_the_statements() -> None:
+    exchange = read(ANSWER + DONE + COMMITTED[: -len(b"C\0\0\0\x0bCOMMIT\0")] + error(b"deferred", b"23503") + READY)
+    assert isinstance(exchange.error, PostgresError)
+    assert exchange.error.code == "23503"
+    assert not exchange.is_committed
+    assert not exchange.is_clean
+
+
+@pytest.mark.parametrize("left", range(1, len(scrub.LIGHT)))
+def test_error_behind_the_commit_is_the_scrubs(left: int) -> None:
+    messages = CLEAN.split(b"2\0\0\0\x04")[:-left]
+    exchange = read(ANSWER + DONE + COMMITTED + b"2\0\0\0\x04".join(messages) + error() + READY)
+    assert exchange.error is None
+    assert len(exchange.results) == 1
+    assert exchange.is_scrub_lost
+    assert not exchange.is_clean
+
+
+def test_connection_that_breaks_behind_the_commit_takes_nothing_from_the_answer() -> None:
+    exchange = ScrubbedExchange()
+    assert exchange.receive(ANSWER + DONE + COMMITTED) is None
+    exchange.refuse(ConnectionBroken("gone"))
+    assert exchange.error is None
+    assert not exchange.is_clean
+    exchange = ScrubbedExchange()
+    assert exchange.receive(ANSWER + DONE) is None
+    exchange.refuse(ConnectionBroken("gone"))
+    assert exchange.error is not None, "whether it was committed is not known"
+
+
+def test_statement_that_somebody_prepared_is_found_behind_a_single_one_too() -> None:
+    found = BEHIND_A_LOOK.replace(b"\0\0\0\x01f", b"\0\0\0\x01t")
+    assert not read(ANSWER + DONE + found).is_clean
+    assert read(ANSWER + DONE + found).is_scrub_lost
+
+
+def test_scrub_does_not_count_as_a_part_of_the_answer() -> None:
+    size = read(ANSWER + DONE + READY).bytes_received
+    assert read(ANSWER + DONE + BEHIND, max_bytes=size).error is None
+    assert isinstance(read(ANSWER + DONE + BEHIND, max_bytes=size - 1).error, ResponseTooLarge)
+
+
+def test_open_transaction_is_not_clean() -> None:
+    assert not read(ANSWER + DONE + BEHIND[:-1] + b"T").is_clean

@@ -205,3 +205,117 @@ async def test_now_and_then_the_scrub_looks_for_what_a_function_has_prepared(dat
             assert values(await asked.outcome()) == [(b"1",)]
             lease.release()
             assert lending.pool.idle == 1, "the answer to a scrub that looks is as usual"
+
+
+# ── the scrub in the statement's own Sync ──
+
+DEFERRED = """
+CREATE TABLE t (n int);
+CREATE TABLE seen (setting text, zone text);
+CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF NEW.n < 0 THEN RAISE EXCEPTION 'not below zero' USING ERRCODE = 'check_violation'; END IF;
+    INSERT INTO seen VALUES (current_setting('a.b', true), current_setting('TimeZone'));
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER later AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION look();
+CREATE TABLE given (n int);
+INSERT INTO given VALUES (1);
+"""
+WITH_A_TRIGGER = """
+    INSERT INTO t SELECT n FROM given
+    WHERE set_config('a.b', 'mine', false) = 'mine' AND set_config('TimeZone', 'Asia/Tokyo', false) <> ''
+"""
+
+
+async def test_deferred_trigger_finds_the_session_as_its_statement_left_it(database: Database) -> None:
+    database.psql(DEFERRED)
+    async with foreseen(database, WITH_A_TRIGGER) as lending:
+        asked = Asked(await lending.lease(), Statement(WITH_A_TRIGGER))
+        result = await asked.outcome()
+        assert isinstance(result, Result)
+        assert result.tag == b"INSERT 0 1"
+        asked.lease.release()
+        assert lending.pool.idle == 1, "the scrub has come with the answer"
+        assert await lending.value("SELECT count(*) FROM seen WHERE setting = 'mine' AND zone = 'Asia/Tokyo'") == "3"
+        assert await lending.value("SELECT current_setting('a.b', true)") == ""
+
+
+async def test_what_a_deferred_constraint_refuses_is_the_statements_own_error(database: Database) -> None:
+    database.psql(DEFERRED)
+    async with foreseen(database, WITH_A_TRIGGER) as lending:
+        database.psql("UPDATE given SET n = -1")
+        asked = Asked(await lending.lease(), Statement(WITH_A_TRIGGER))
+        error = await asked.outcome()
+        assert isinstance(error, PostgresError)
+        assert (error.code, error.message) == ("23514", "not below zero")
+        asked.lease.release()
+        assert lending.pool.idle == 0, "the scrub was skipped with it"
+        await lending.settled()
+        assert lending.pool.idle == 1
+        assert await lending.value("SELECT count(*) FROM t") == "2"
+        assert await lending.value("SELECT current_setting('a.b', true)") == ""
+
+
+async def test_what_an_error_leaves_behind_is_scrubbed_before_the_next(database: Database) -> None:
+    text = "SELECT pg_advisory_lock(n)::text, 1 / n FROM given"
+    look = "SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory'"
+    database.psql(DEFERRED)
+    async with foreseen(database, text, look) as lending:
+        database.psql("UPDATE given SET n = 0")
+        asked = Asked(await lending.lease(), Statement(text))
+        assert isinstance(await asked.outcome(), PostgresError)
+        assert database.psql(look) == "1\n", "a lock of the session outlives the transaction"
+        asked.lease.release()
+        asked = Asked(await lending.lease(), Statement(look))
+        assert values(await asked.outcome()) == [(b"0",)]
+        asked.lease.release()
+
+
+@pytest.mark.parametrize(
+    "parameter", ["default_transaction_read_only", "default_transaction_isolation", "statement_timeout"]
+)
+async def test_how_transactions_begin_is_not_the_last_callers_choice(database: Database, parameter: str) -> None:
+    value = {"default_transaction_read_only": "on", "default_transaction_isolation": "serializable"}
+    dirt = f"SELECT set_config('{parameter}', '{value.get(parameter, '1')}', false)"
+    look = f"SELECT current_setting('{parameter.replace('default_', '')}') || left(pg_sleep(0.01)::text, 0)"
+    async with foreseen(database, dirt) as lending:
+        clean = await lending.value(look)
+        for _ in range(3):
+            asked = Asked(await lending.lease(), Statement(dirt))
+            assert isinstance(await asked.outcome(), Result)
+            asked.lease.release()
+            assert await lending.value(look) == clean
+
+
+async def test_function_that_drops_all_prepared_statements_is_answered(database: Database) -> None:
+    database.psql(f"""{DEFERRED} CREATE FUNCTION forget() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
+        IF EXISTS (SELECT FROM given WHERE n < 0) THEN EXECUTE 'DEALLOCATE ALL'; END IF; RETURN 7; END $$""")
+    async with foreseen(database, "SELECT forget()") as lending:
+        database.psql("UPDATE given SET n = -1")
+        asked = Asked(await lending.lease(), Statement("SELECT forget()"))
+        assert values(await asked.outcome()) == [(b"7",)]
+        asked.lease.release()
+        await lending.settled()
+        assert asked.lease.backend.statements.prepared("SELECT forget()") is None, "it was cleaned deeply"
+        assert await lending.value("SELECT 1") == "1"
+
+
+async def test_statement_that_cannot_share_a_transaction_is_not_made_to(database: Database) -> None:
+    async with leases(database, pool={"max_size": 1}) as lending:
+        for text in (
+            "SHOW work_mem",
+            "BEGIN",
+            "COMMIT",
+            "VACUUM",
+            "EXPLAIN SELECT 1",
+            "LOCK TABLE pg_class",
+            "LISTEN a",
+        ):
+            for _ in range(3):
+                lease = await lending.lease()
+                over = asyncio.Event()
+                started = start_plain(lease, Statement(text), over.set, array_mode=True, limits=WIDE)
+                assert not isinstance(started, Single), text
+                await over.wait()
+                lease.release()
+                await lending.settled()

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sqlhttp_gateway.model import Result
 from sqlhttp_gateway.wire.exchange import Exchange
-from sqlhttp_gateway.wire.foreseen import READY_IDLE, Foreseen
+from sqlhttp_gateway.wire.foreseen import Foreseen
 from tests.support.rows import data_row, description
 
 
@@ -14,6 +14,7 @@ def message(tag: bytes, body: bytes = b"") -> bytes:
     return tag + (len(body) + 4).to_bytes(4) + body
 
 
+READY_IDLE = b"Z\0\0\0\x05I"
 BOUND = b"2\0\0\0\x04"
 NO_DATA = b"n\0\0\0\x04"
 SELECT_2 = b"C\0\0\0\x0dSELECT 2\0"
