@@ -1,6 +1,6 @@
 """What a gateway consists of while it runs: started in one order, stopped in reverse, told of new settings together.
 
-Who they are and what they need of each other is `app`'s to say.
+Who they are and what they need of each other is `assembly`'s to say.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable

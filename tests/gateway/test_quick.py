@@ -203,7 +203,7 @@ async def test_caller_with_limits_is_left_to_the_service(database: Database) -> 
 
 def counted(app: RunningApp) -> dict[str, Any]:
     """What is counted for the one database, of durations only how many."""
-    [counts] = app.app._metrics.counts().databases.values()
+    [counts] = app.app._standing.metrics.counts().databases.values()
     plain = {each.name: getattr(counts, each.name) for each in fields(counts)}
     plain["prepared or not"] = plain.pop("parsed") + plain.pop("reused")
     return {name: sum(value.counts) if isinstance(value, Histogram) else value for name, value in plain.items()}

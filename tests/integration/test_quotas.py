@@ -158,7 +158,7 @@ async def test_storm_of_cancellations_loses_no_permit(database: Database) -> Non
             await asyncio.wait(tasks)
         await until(lambda: not any(pool.gate.in_use or pool.gate.waiting for pool in here.app.pools))
         assert [await here.status(0), await here.status(1)] == [200, 200]
-        tenant = here.app.app._tunnels._quotas._known[f"key:{here.keys[0].id}"]  # type: ignore[union-attr]
+        tenant = here.app.assembly._quotas._known[f"key:{here.keys[0].id}"]
         assert tenant._gate.in_use == 0
         assert tenant._waiting == 0
 

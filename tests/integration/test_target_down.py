@@ -121,8 +121,7 @@ async def test_swap_behind_a_pause_fails_no_request_and_no_tunnel_s_transaction(
         tasks += [asyncio.create_task(load.tunnel()) for _ in range(3)]
         try:
             await reached(lambda: len(load.answers) > 100 and len(load.tunnels) > 10)
-            assert app.app._tunnels is not None
-            registry = app.app._tunnels._registry
+            registry = app.assembly._registry
             async with asyncio.timeout(10):
                 await registry.pause(None)
             assert registry.connections == 0

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlhttp_gateway.app import Gateway, create_app
+from sqlhttp_gateway.assembly import Assembly
 from sqlhttp_gateway.events import Answered, Event
 from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.settings import load_settings
@@ -53,10 +54,15 @@ class RunningApp:
                 await listening
 
     @property
+    def assembly(self) -> Assembly:
+        """What the application consists of."""
+        assert self.app._assembly is not None
+        return self.app._assembly
+
+    @property
     def pools(self) -> list[Pool]:
         """The pools that the application has made."""
-        assert self.app._tunnels is not None
-        return self.app._tunnels._registry.pools
+        return self.assembly._registry.pools
 
     def answered(self) -> list[Answered]:
         """The requests that are over, in order."""

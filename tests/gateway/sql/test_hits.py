@@ -117,7 +117,7 @@ async def test_another_role_does_not_get_it(app: RunningApp, database: Database,
 
 def counted(app: RunningApp) -> dict[str, Any]:
     """What is counted, of durations only how many."""
-    counts = app.app._metrics.counts()
+    counts = app.app._standing.metrics.counts()
     [series] = counts.databases.values()
     found = {each.name: getattr(series, each.name) for each in fields(series)} | {"cache": counts.cache}
     assert counts.cache_saved_seconds > 0
