@@ -26,12 +26,12 @@ from tests.bench.processes import ROOT
 from tests.bench.report import as_json, ratio_table, sample_table
 from tests.bench.rounds import Rounds
 from tests.bench.rows import RATIOS, runs
-from tests.bench.stage import Stage, running_stage
+from tests.bench.stage import By, Stage, add_by, running_stage
 from tests.bench.subjects import bodies_for, measure
 from tests.bench.workloads import WORKLOADS
 from tests.support.other_servers import OTHERS
 
-ROUNDS, SECONDS, QUICK_SECONDS = 5, 1.0, 0.5
+ROUNDS, SECONDS, QUICK_SECONDS = 5, 1.0, 2.0
 QUICK_LIMIT = 150.0
 """Seconds after which --quick begins no run any more; with a run's own limit and the end of all servers it then stays
 below five minutes whatever hangs."""
@@ -45,7 +45,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=int(os.environ.get("ROUNDS") or 0), help="default 5, quick 1")
     parser.add_argument("--seconds", type=float, help="length of one run; wrk rounds it up to whole seconds")
     parser.add_argument("--quick", action="store_true", default=os.environ.get("SHORT", "") not in ("", "0"),
-                        help="only the ratios that have a target, about a minute; also SHORT=1")  # fmt: skip
+                        help="only the ratios that have a target, two minutes; also SHORT=1")  # fmt: skip
+    add_by(parser)
     parser.add_argument("--limit", type=float, help="seconds after which no run is begun; 3600, quick 150")
     parser.add_argument("--only", default="", metavar="TEXT", help="runs whose subject, workload, connections have it")
     parser.add_argument("--list", action="store_true", help="say which runs there are, and make none")
@@ -61,13 +62,15 @@ def main() -> int:
     """The exit status: 0 whatever the figures are, 1 when something could not be measured that should be, 130 when
     interrupted."""
     given = arguments()
-    wanted = [run for run in runs(quick=given.quick) if given.only in str(run)]
+    in_both_ways = given.by is By.UNIX and not given.quick
+    wanted = [run for run in runs(quick=given.quick, in_both_ways=in_both_ways) if given.only in str(run)]
     if given.list:
         print(*wanted, sep="\n")
         return 0
     began = time.monotonic()
     with _ending_on_signals():
-        with running_stage({run.subject for run in wanted} & OTHERS.keys()) as stage:
+        others = {run.subject for run in wanted} & OTHERS.keys()
+        with running_stage(given.by, others, in_both_ways=in_both_ways) as stage:
             status = _bench(given, wanted, stage)
         print(f"{time.monotonic() - began:.0f} s in all")
     return status
@@ -79,6 +82,8 @@ def _bench(given: argparse.Namespace, wanted: list[Run], stage: Stage) -> int:
         print(f"{part}: " + ", ".join(f"{name} {value}" for name, value in about[part].items()))
     pool = about["settings"]["gateway"]["pool"]
     print(f"settings: the gateway's defaults, a pool of {pool['max_size']}; Postgres without fsync")
+    also = ", and by TCP where a row says so" if "gateway, by TCP" in stage.servers else ""
+    print(f"Postgres is asked by {given.by.told}{also}")
     told = f"{'wrk' if WRK else 'own loader'}; {len(wanted)} runs of {given.seconds:g} s, {given.rounds} round(s)"
     print(f"load: {told}, load average {machine.load_average():.1f}", flush=True)
     _check_and_warm_up(stage)
@@ -129,7 +134,7 @@ def _keep(given: argparse.Namespace, samples: dict[Run, list[Sample]], told: dic
 
 def _check_and_warm_up(stage: Stage) -> None:
     """Every server answers every workload, with as many rows as it should; then a moment of load on each."""
-    for name in ("gateway", "plain", "asyncpg"):
+    for name in stage.servers.keys() & {"gateway", "plain", "asyncpg", "gateway, by TCP", "plain, by TCP"}:
         for workload in WORKLOADS.values():
             if not workload.statement:
                 continue

@@ -32,7 +32,7 @@ def pgbench(way: str, stage: Stage, workload: Workload, connections: int, second
     if PGBENCH is None:
         raise Unavailable("pgbench is not installed")
     gateway = stage.server("gateway")
-    urls = {"direct": lambda: stage.database.url, "door": lambda: stage.door.url, "pooler": lambda: stage.pooler}
+    urls = {"direct": lambda: stage.local.url, "door": lambda: stage.door.url, "pooler": lambda: stage.pooler}
     url = urls[way]()
     if way == "pooler" and workload.name == "prepared":
         url += "_session"
@@ -59,7 +59,7 @@ def round_trips(how: str, stage: Stage, workload: Workload, connections: int, se
     gateway = stage.server("gateway")
     [argument, *_] = [*map(str, workload.arguments[0]), ""]
     variables = environment(
-        BENCH_URL=stage.database.url,
+        BENCH_URL=stage.local.url if how == "direct" else stage.database.url,
         BENCH_PORT=str(gateway.port),
         BENCH_DOOR=str(stage.door.port),
         BENCH_STATEMENT=workload.statement,

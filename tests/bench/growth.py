@@ -20,7 +20,7 @@ from tests.bench.axes import AXES, Axis, Point, Site
 from tests.bench.growth_plot import draw
 from tests.bench.measure import Unavailable, highest_mib
 from tests.bench.processes import ROOT
-from tests.bench.stage import Ground, running_ground, serving
+from tests.bench.stage import Ground, add_by, running_ground, serving
 
 SLACK = 1.2
 """A step is worse than linear when its cost grows by more than its size to this power, which leaves room for noise."""
@@ -87,12 +87,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="runs of which the best counts")
     parser.add_argument("--only", default="", metavar="TEXT", help="axes whose name has it")
     parser.add_argument("--results", type=Path, default=ROOT / "bench-results", help="folder for JSON and PNG")
+    add_by(parser)
     given = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     measured: list[tuple[Axis, Sequence[Point]]] = []
-    with running_ground() as ground:
+    print(f"Postgres is asked by {given.by.told}")
+    with running_ground(given.by) as ground:
         for axis in AXES:
             if given.only in axis.name:
                 points = [measure(axis, ground, size, given) for size in axis.sizes]
@@ -121,7 +123,7 @@ def measure(axis: Axis, ground: Ground, size: int, given: argparse.Namespace) ->
     """
     if axis.prepare:
         ground.database.psql(axis.prepare.format(size=size, most=max(axis.sizes)))
-    with serving("gateway", ground.database, **axis.settings) as gateway:
+    with serving("gateway", ground.local, **axis.settings) as gateway:
         site = Site(ground, gateway)
         site.load([b'{"query":"SELECT 0","params":[]}'], connections=4, seconds=_WARM_UP)
         runs = [axis.measure(site, size, given.seconds) for _ in range(given.rounds)]

@@ -42,6 +42,7 @@ def describe(stage: Stage) -> dict[str, Any]:
         "settings": {
             "gateway": Settings.model_construct().model_dump(mode="json", exclude={"database_url"}),
             "postgres": FAST | POSTGRES,
+            "postgres is asked by": stage.by.value,
         },
     }
 

@@ -14,7 +14,7 @@ _TIMEOUT = 60.0  # seconds
 
 def kept(stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
     """Keep-alive connections that ask; `memory` is the most MiB that the gateway held resident meanwhile."""
-    with serving("gateway", stage.database) as gateway:
+    with serving("gateway", stage.local) as gateway:
         bodies = workload.neon_bodies
         sample = stage.loader.http(gateway, bodies, stage.headers, connections=connections, seconds=seconds)
         most = highest_mib(gateway.pid)
@@ -23,7 +23,7 @@ def kept(stage: Stage, workload: Workload, connections: int, seconds: float) -> 
 
 def idle(stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
     """WebSockets with a statement each behind them; `memory` is the MiB by which all of them together let it grow."""
-    with serving("gateway", stage.database) as gateway:
+    with serving("gateway", stage.local) as gateway:
         _open(stage, gateway, _FIRST)
         before = resident_mib(gateway.pid)
         after = _open(stage, gateway, connections)

@@ -14,7 +14,7 @@ import sys
 import time
 from struct import pack, unpack_from
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from sqlhttp_gateway.wire.frontend import EXECUTE, SYNC, encode_bind, encode_parse
 from sqlhttp_gateway.wire.scram import MECHANISM, Client
@@ -36,11 +36,16 @@ class Way(Protocol):
 
 
 class Plain:
-    """A TCP connection."""
+    """A TCP connection, or with a folder for a host one by the Unix socket in it."""
 
     def __init__(self, host: str, port: int) -> None:
-        self.socket = socket.create_connection((host, port), timeout=30)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if host.startswith("/"):
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.settimeout(30)
+            self.socket.connect(f"{host}/.s.PGSQL.{port}")
+        else:
+            self.socket = socket.create_connection((host, port), timeout=30)
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
@@ -145,10 +150,11 @@ def connected(how: str) -> Session:
     url = os.environ["BENCH_URL"]
     if how == "websocket":
         return Session(WebSocket("127.0.0.1", int(os.environ["BENCH_PORT"])), url)
+    if how == "tcp":
+        return Session(Plain("127.0.0.1", int(os.environ["BENCH_DOOR"])), url)
     where = urlsplit(url)
-    assert where.hostname is not None
-    assert where.port is not None
-    return Session(Plain(where.hostname, where.port if how == "direct" else int(os.environ["BENCH_DOOR"])), url)
+    among = {name: values[0] for name, values in parse_qs(where.query).items()}
+    return Session(Plain(where.hostname or among["host"], where.port or int(among["port"])), url)
 
 
 def ask_for(seconds: float, how: str) -> None:

@@ -48,6 +48,10 @@ def _server_cpu(sample: Sample) -> float | None:
     return sample.server_cpu
 
 
+def _postgres_cpu(sample: Sample) -> float | None:
+    return sample.postgres_cpu
+
+
 def _client_cpu(sample: Sample) -> float | None:
     return sample.client_cpu
 
@@ -66,6 +70,7 @@ def _memory_of_each(sample: Sample) -> float | None:
 
 RATE = Quantity("requests/s", "x", "more", _quotient, "/s", _rate, _rate)
 SERVER_CPU = Quantity("server CPU", "x", "less", _quotient, "µs", _server_cpu, _server_cpu)
+POSTGRES_CPU = Quantity("Postgres's CPU", "x", "less", _quotient, "µs", _postgres_cpu, _postgres_cpu)
 CLIENT_CPU = Quantity("client CPU", "x", "less", _quotient, "µs", _client_cpu, _client_cpu)
 CPU_OF_EACH = Quantity("CPU of each", "x", "less", _quotient, "µs", _server_cpu, _client_cpu)
 P50 = Quantity("p50", "x", "less", _quotient, "µs", _p50, _p50)

@@ -15,6 +15,7 @@ from tests.bench.quantities import (
     MEMORY,
     MEMORY_OF_EACH,
     P50,
+    POSTGRES_CPU,
     RATE,
     SERVER_CPU,
     Quantity,
@@ -52,6 +53,9 @@ _HIT = Run("with the cache", "hit", 64)
 _CONSTANT_HIT = Run("constant", "hit", 64)
 _KEPT = Run("kept connections", "key", 1000)
 _IDLE = Run("idle WebSockets", "one", 1000)
+_KEYS_64 = Run("gateway", "keys", 64)
+_TCP_64 = Run("gateway, by TCP", "key", 64)
+_TCP_KEYS_64 = Run("gateway, by TCP", "keys", 64)
 
 
 def _door(way: str, protocol: str, clients: int = 10) -> Run:
@@ -63,7 +67,7 @@ RATIOS = (
     Ratio("lookup by key, 64 keep-alive", "Starlette answering a constant", RATE, 0.85,
           _KEY_64, _CONSTANT_64),
     Ratio("lookup by random keys, 64 keep-alive", "Starlette answering a constant", RATE, 0.65,
-          Run("gateway", "keys", 64), Run("constant", "keys", 64)),
+          _KEYS_64, Run("constant", "keys", 64)),
     Ratio("lookup by key, 64 keep-alive", "Starlette answering a constant", SERVER_CPU, 1.2,
           _KEY_64, _CONSTANT_64),
     Ratio("lookup by key, 64 keep-alive", "the plain way", RATE, 2.9,
@@ -72,6 +76,16 @@ RATIOS = (
           Run("gateway, kept", "key", 64), _FRESH_64),
     Ratio("lookup by key, 64, new TCP each", "fresh connections, PgBouncer, SCRAM", RATE, 14,
           Run("gateway, new TCP", "key", 64), _FRESH_64),
+    *(Ratio("lookup by key, 64 keep-alive, by the socket", "the same by TCP", quantity, None,
+            _KEY_64, _TCP_64) for quantity in (RATE, SERVER_CPU, POSTGRES_CPU)),
+    *(Ratio("lookup by key, 64 keep-alive, by TCP", "Starlette answering a constant", quantity, None,
+            _TCP_64, _CONSTANT_64) for quantity in (RATE, SERVER_CPU)),
+    Ratio("lookup by random keys, 64 keep-alive, by TCP", "Starlette answering a constant", RATE, None,
+          _TCP_KEYS_64, Run("constant", "keys", 64)),
+    Ratio("lookup by key, 64 keep-alive, by TCP", "the plain way by TCP", RATE, None,
+          _TCP_64, Run("plain, by TCP", "key", 64)),
+    Ratio("lookup by key, one after another, by TCP", "a kept asyncpg connection by TCP", ADDED_P50, None,
+          Run("gateway, kept, by TCP", "key", 1), Run("asyncpg kept, by TCP", "key", 1)),
     Ratio("lookup by key, 16 keep-alive", "fresh connections, Postgres, SCRAM", RATE, None,
           Run("gateway, kept", "key", 16), Run("fresh", "key", 16)),
     Ratio("lookup by key, one after another", "a kept asyncpg connection", ADDED_P50, 150,
@@ -157,6 +171,8 @@ RATIOS = (
 )
 # fmt: on
 
+BY_TCP = ", by TCP"
+"""How the subjects end that ask by TCP where everything else asks by the socket."""
 CONNECTIONS = (1, 16, 64, 256)
 GRID_WORKLOADS = ("one", "key", "rows", "batch")
 GRID_SUBJECTS = ("gateway", "constant", "plain", "asyncpg pool")
@@ -173,7 +189,9 @@ def _grid() -> list[Run]:
     return [*grid, Run("constant", "key", 1000), *(Run("fresh", workload, 1) for workload in GRID_WORKLOADS)]
 
 
-def runs(*, quick: bool) -> list[Run]:
-    """Every run there is to make, once, neighbours of a ratio next to each other."""
+def runs(*, quick: bool, in_both_ways: bool) -> list[Run]:
+    """Every run there is to make, once, neighbours of a ratio next to each other; `in_both_ways` with those by TCP
+    beside those by the socket."""
     compared = [run for ratio in RATIOS if ratio.target or not quick for run in (ratio.ours, ratio.theirs)]
-    return list(dict.fromkeys(compared if quick else [*compared, *_grid()]))
+    wanted = compared if quick else [*compared, *_grid()]
+    return [run for run in dict.fromkeys(wanted) if in_both_ways or not run.subject.endswith(BY_TCP)]

@@ -1,6 +1,12 @@
-"""All that runs during a bench: a private Postgres with its table, the gateway, its peers, PgBouncer, the loader."""
+"""All that runs during a bench: a private Postgres with its table, the gateway, its peers, PgBouncer, the loader.
 
+Whatever stands on one machine asks Postgres in one and the same way: by its Unix socket, as one would have it there, or
+by TCP. No figure of ours by the one is ever set against a peer's by the other.
+"""
+
+import argparse
 import asyncio
+import os
 import shutil
 import subprocess
 import tempfile
@@ -9,6 +15,7 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +28,26 @@ from tests.support.gateway import free_port
 from tests.support.other_servers import command, is_installed
 from tests.support.pgbouncer import PROGRAM, pgbouncer
 
+
+class By(StrEnum):
+    """How Postgres is asked."""
+
+    UNIX = "unix"
+    TCP = "tcp"
+
+    @property
+    def told(self) -> str:
+        return "its Unix socket" if self is By.UNIX else "TCP over loopback"
+
+
+def add_by(parser: argparse.ArgumentParser) -> None:
+    """The option `--by`, or SOCKET in the environment, where make puts it."""
+    default = By(os.environ.get("SOCKET") or By.UNIX)
+    parser.add_argument(
+        "--by", type=By, choices=list(By), default=default, help="how Postgres is asked; also SOCKET=tcp"
+    )
+
+
 PGBENCH = shutil.which("pgbench")
 POSTGRES = {"max_connections": "300", "shared_buffers": "128MB"}
 
@@ -30,7 +57,11 @@ class Stage:
     """Where everything is. `postgres` is the postmaster; `pooler_url` is None when PgBouncer is not installed."""
 
     postgres: int
+    by: By
     database: Database
+    """As a program names it that is elsewhere: by TCP."""
+    local: Database
+    """The same as everything on this machine asks it, which is `by`."""
     servers: dict[str, Process]
     door: Database
     """The database by way of the gateway's TCP door."""
@@ -83,16 +114,19 @@ class Ground:
     postgres: int
     """The postmaster."""
     database: Database
+    """As a program names it that is elsewhere: by TCP."""
+    local: Database
+    """The same as everything on this machine asks it."""
     loader: Loader
 
 
 @contextmanager
-def running_ground() -> Iterator[Ground]:
+def running_ground(by: By) -> Iterator[Ground]:
     """Both for the length of the block."""
     with running_cluster(POSTGRES) as cluster, Loader() as loader:
         database = asyncio.run(cluster.create_database())
         asyncio.run(_fill(database))
-        yield Ground(cluster.pid, database, loader)
+        yield Ground(cluster.pid, database, cluster.by_socket(database) if by is By.UNIX else database, loader)
 
 
 Command = Callable[[int], Sequence[str]]
@@ -116,29 +150,30 @@ def serving(name: str, database: Database, command: Command = gateway_itself, **
 
 
 @contextmanager
-def running_stage(others: Iterable[str] = ()) -> Iterator[Stage]:
+def running_stage(by: By, others: Iterable[str] = (), *, in_both_ways: bool) -> Iterator[Stage]:
     """Everything for the length of the block; ended in reverse order, whatever ends the block.
 
-    `others` are the ASGI servers that are not the gateway's own, as far as they are installed.
+    `others` are the ASGI servers that are not the gateway's own, as far as they are installed. `in_both_ways` adds the
+    gateway and the plain way a second time, asking by TCP.
     """
     with ExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="sqlhttp-bench-")))
-        ground = running.enter_context(running_ground())
-        database = ground.database
+        ground = running.enter_context(running_ground(by))
+        database, local = ground.database, ground.local
         if PGBENCH is not None:
             subprocess.run([PGBENCH, "-i", "-q", database.url], check=True, capture_output=True, timeout=60)
         servers: dict[str, Process] = {}
         door = replace(database, host="127.0.0.1", port=free_port())
 
-        def serve(name: str, command: Command = gateway_itself, **settings: str) -> None:
-            servers[name] = running.enter_context(serving(name, database, command, **settings))
+        def serve(name: str, command: Command = gateway_itself, asked: Database = local, **settings: str) -> None:
+            servers[name] = running.enter_context(serving(name, asked, command, **settings))
 
         def peer(*arguments: str) -> Command:
             return lambda port: python("tests.bench.peers", *arguments, "--port", str(port))
 
         serve("gateway", SQLHTTP_LISTEN__POSTGRES=str(door.port))
-        pooler_url = running.enter_context(pgbouncer(database, size=10)).url if PROGRAM is not None else None
-        stage = Stage(ground.postgres, database, servers, door, ground.loader, pooler_url)
+        pooler_url = running.enter_context(pgbouncer(local, size=10)).url if PROGRAM is not None else None
+        stage = Stage(ground.postgres, by, database, local, servers, door, ground.loader, pooler_url)
         body = Path(folder, "answer.json")
         body.write_bytes(stage.ask("gateway", WORKLOADS["key"].neon_bodies[0]))
         serve("constant", peer("constant", "--body", str(body)))
@@ -146,6 +181,9 @@ def running_stage(others: Iterable[str] = ()) -> Iterator[Stage]:
         serve("asyncpg", peer("asyncpg"))
         serve("with the cache")  # the one that keeps no answer is not slowed by those who do
         serve("two workers", SQLHTTP_LISTEN__WORKERS="2")
+        if in_both_ways:
+            serve("gateway, by TCP", asked=database)
+            serve("plain, by TCP", peer("plain"), asked=database)
         for other in others:
             if is_installed(other):
                 serve(other, partial(command, other))

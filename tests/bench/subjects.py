@@ -22,6 +22,10 @@ _MOST_FRESH = 400
 _MOST_SOCKETS = 4_000
 """TCP connections that one run may open; a closed one keeps its port for a minute."""
 _OPENING = 20.0  # seconds
+_WARM_UP = 0.3
+"""Seconds of load that are not counted, before each run of a server: other servers have had the caches meanwhile, a
+first run opens connections to Postgres and prepares statements there, and the first request of each connection costs
+the gateway some 0.3 ms, which in a short run on a busy machine is a tenth of all."""
 _MANY = 500
 """From so many connections on a run is made longer: opening them takes a part of it."""
 
@@ -46,25 +50,25 @@ def _served(name: str, stage: Stage, workload: Workload, connections: int, secon
     At its end wrk drops what is under way. Where that is much beside what was answered, the loader is asked, which
     waits, or the run is made longer.
     """
-    bodies = bodies_for(name, workload)
+    server, bodies = stage.server(name), bodies_for(name, workload)
     headers = stage.headers | dict(workload.headers)
+    stage.loader.http(server, bodies, headers, connections=min(connections, 64), seconds=_WARM_UP)
     load = wrk if WRK and not workload.is_slow else stage.loader.http
     if connections >= _MANY:
         seconds *= 3
-    return load(stage.server(name), bodies, headers, connections=connections, seconds=seconds)
+    return load(server, bodies, headers, connections=connections, seconds=seconds)
 
 
 def bodies_for(server: str, workload: Workload) -> list[bytes]:
     """What this server is sent for a workload."""
-    return workload.plain_bodies if server == "plain" else workload.neon_bodies
+    return workload.plain_bodies if server.partition(",")[0] == "plain" else workload.neon_bodies
 
 
-def _by_loader(stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
+def _by_loader(name: str, stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
     """The gateway asked by the process that also asks asyncpg, so that what the asking costs is the same."""
-    headers = stage.headers | dict(workload.headers)
-    return stage.loader.http(
-        stage.server("gateway"), workload.neon_bodies, headers, connections=connections, seconds=seconds
-    )
+    server, bodies, headers = stage.server(name), workload.neon_bodies, stage.headers | dict(workload.headers)
+    stage.loader.http(server, bodies, headers, connections=connections, seconds=_WARM_UP)
+    return stage.loader.http(server, bodies, headers, connections=connections, seconds=seconds)
 
 
 def _open_before(stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
@@ -92,11 +96,14 @@ def _new_connections(stage: Stage, workload: Workload, connections: int, seconds
     )
 
 
-def _direct(how: str, stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
-    """asyncpg in the loader's process."""
+def _direct(
+    how: str, stage: Stage, workload: Workload, connections: int, seconds: float, *, by_tcp: bool = False
+) -> Sample:
+    """asyncpg in the loader's process; `by_tcp` however everybody else asks."""
+    local = stage.database if by_tcp else stage.local
     return stage.loader.direct(
         how,
-        url=stage.pooler if how == "pooler" else stage.database.url,
+        url=stage.pooler if how == "pooler" else local.url,
         connections=connections,
         seconds=seconds,
         most=_MOST_FRESH if how in ("fresh", "pooler") else 1_000_000,
@@ -125,7 +132,7 @@ SUBJECTS: dict[str, Subject] = {
     **{f"constant, {name}": partial(_served, f"constant, {name}") for name in OTHERS},
     "asyncpg in C": partial(_served, "asyncpg"),
     # Asked by the loader, one process for all of these.
-    "gateway, kept": _by_loader,
+    "gateway, kept": partial(_by_loader, "gateway"),
     "gateway, open": _open_before,
     "gateway, new TCP": _new_connections,
     "asyncpg pool": partial(_direct, "pool"),
@@ -140,6 +147,11 @@ SUBJECTS: dict[str, Subject] = {
     "wire, direct": partial(doors.round_trips, "direct"),
     "wire, TCP door": partial(doors.round_trips, "tcp"),
     "wire, WebSocket": partial(doors.round_trips, "websocket"),
+    # The same once more, asking by TCP while all of the above ask by the socket.
+    "gateway, by TCP": partial(_served, "gateway, by TCP"),
+    "plain, by TCP": partial(_served, "plain, by TCP"),
+    "gateway, kept, by TCP": partial(_by_loader, "gateway, by TCP"),
+    "asyncpg kept, by TCP": partial(_direct, "single", by_tcp=True),
     # Gateways of their own.
     "kept connections": memory.kept,
     "idle WebSockets": memory.idle,

@@ -22,7 +22,7 @@ from tests.bench.machine import load_average
 from tests.bench.measure import Sample, family_cpu_seconds, family_mib
 from tests.bench.processes import Process
 from tests.bench.report import aligned
-from tests.bench.stage import Ground, running_ground, serving
+from tests.bench.stage import Ground, add_by, running_ground, serving
 from tests.bench.workloads import WORKLOADS, neon_headers
 
 ROUNDS, SECONDS = 3, 1.0
@@ -94,10 +94,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.workers", description="How many workers, and where.")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="length of one run")
+    add_by(parser)
     given = parser.parse_args()
     wanted = placements(os.sched_getaffinity(0))
     found: dict[Placement, list[Seen]] = {placement: [] for placement in wanted}
-    with running_ground() as ground:
+    print(f"Postgres is asked by {given.by.told}")
+    with running_ground(given.by) as ground:
         for number in range(given.rounds):
             for placement in wanted[::-1] if number % 2 else wanted:
                 found[placement].append(_seen(ground, placement, given.seconds))
@@ -113,7 +115,7 @@ def _seen(ground: Ground, placement: Placement, seconds: float) -> Seen:
     workers = {"SQLHTTP_LISTEN__WORKERS": str(placement.workers)}
     with ExitStack() as running:
         with on_cores(placement.gateway):
-            gateway = running.enter_context(serving("gateway", ground.database, **workers))
+            gateway = running.enter_context(serving("gateway", ground.local, **workers))
         running.enter_context(on_cores(placement.others))
         requests = load(gateway, WORKLOADS["key"].neon_bodies, headers, connections=64, seconds=1.0).requests
         samples = {}
