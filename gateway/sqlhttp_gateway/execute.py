@@ -7,7 +7,7 @@ stayed.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from sqlhttp_gateway.model import Allowance, Batch, Options, Prologue, Result, S
 from sqlhttp_gateway.neon.arriving import READINGS
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.positions import Positions
-from sqlhttp_gateway.pools.scrub import INSIDE, ROLLBACK
+from sqlhttp_gateway.pools.scrub import INSIDE, ROLLBACK, ScrubbedExchange
 from sqlhttp_gateway.pools.single import Single
 from sqlhttp_gateway.pools.statements import Prepared
 from sqlhttp_gateway.wire.exchange import IDLE, Exchange, copy_refused
@@ -102,7 +102,12 @@ def is_plain(request: Statement) -> bool:
 
     `start_plain` may run it, where nothing is to run in front of it and no pooler is in between.
     """
-    return _PLAIN.match(request.text) is not None
+    return is_plain_text(request.text)
+
+
+def is_plain_text(text: str) -> bool:
+    """The same of its text."""
+    return _PLAIN.match(text) is not None
 
 
 class NothingRan(Exception):
@@ -208,10 +213,11 @@ async def _attempt(
     if scrubs_inside:
         lease.was_scrubbed()
     if exchange.error is not None:
-        refused = _refused_to_bind(exchange, cached)
+        refused = refused_to_bind(exchange, cached)
         if refused is not None:
             statements.drop(texts[refused].text)
-            _recognize_stale(exchange, ahead)
+            if isinstance(exchange.error, PostgresError) and may_be_stale(exchange, ahead):
+                exchange.error = _StaleStatement(exchange.error.fields)
         elif prologue is not None and len(exchange.results) < ahead and isinstance(exchange.error, PostgresError):
             exchange.error = ClaimsFailed(f"the claims could not be set: {exchange.error.message}")
     elif ahead:
@@ -290,7 +296,7 @@ def plain_result(lease: Lease, statement: Statement, started: Started, limits: L
     if prepared is None:
         if exchange.parsed:
             statements.add(text, name)
-    elif _refused_to_bind(exchange, [True]) is not None:
+    elif refused_to_bind(exchange, [True]) is not None:
         statements.drop(text)
         return None
     if exchange.fatal_first:
@@ -321,13 +327,16 @@ def beginning(transaction: TransactionOptions, prologue: Prologue | None) -> tup
 
 
 def _holds_commit(request: Statement | Batch, options: Options) -> bool:
+    if not isinstance(request, Batch) or options.transaction.read_only:
+        return False
+    return holds_commit([statement.text for statement in request.statements])
+
+
+def holds_commit(texts: Collection[str]) -> bool:
     """Whether COMMIT has to wait until all results are here, which costs a round trip.
 
     A batch that wrote something must not be committed when its answer turns out to be too large to give.
     """
-    if not isinstance(request, Batch) or options.transaction.read_only:
-        return False
-    texts = [statement.text for statement in request.statements]
     return not all(map(_READS.match, texts)) and not all(map(_is_rowless, texts))
 
 
@@ -335,7 +344,7 @@ def _is_rowless(text: str) -> bool:
     return _ROWLESS.match(text) is not None and _RETURNING.search(text) is None
 
 
-def _refused_to_bind(exchange: Exchange, cached: list[bool]) -> int | None:
+def refused_to_bind(exchange: Exchange, cached: Sequence[bool]) -> int | None:
     """Which of the statements that were prepared before could not be bound, if that is what went wrong."""
     error, step = exchange.error, exchange.bound
     if not isinstance(error, PostgresError) or len(exchange.results) != step or step >= len(cached) or not cached[step]:
@@ -343,19 +352,26 @@ def _refused_to_bind(exchange: Exchange, cached: list[bool]) -> int | None:
     return step if error.code.startswith(_STALE_CODES) and error.code != _NO_PRIVILEGE else None
 
 
-def _recognize_stale(exchange: Exchange, ahead: int) -> None:
-    """Mark the error if another try is worth it and does no harm: all before it is rolled back with the transaction."""
+def may_be_stale(exchange: Exchange, ahead: int) -> bool:
+    """Whether another try is worth it and does no harm: all before it is rolled back with the transaction. `ahead` are
+    the gateway's own statements.
+    """
     error, before = exchange.error, exchange.results
     assert isinstance(error, PostgresError)
     if any(result.tag is not None and result.tag.startswith(_ENDS_TRANSACTION) for result in before):
-        return
+        return False
     # A bad parameter is nearly always the caller's own: for that, what ran before it is not run twice.
-    if len(before) <= ahead or not error.code.startswith(_BAD_PARAMETER):
-        exchange.error = _StaleStatement(error.fields)
+    return len(before) <= ahead or not error.code.startswith(_BAD_PARAMETER)
 
 
 def _is_array_mode(statement: Statement, options: Options) -> bool:
     return options.array_mode if statement.array_mode is None else statement.array_mode
+
+
+def _is_committed(exchange: Exchange) -> bool:
+    if isinstance(exchange, ScrubbedExchange):
+        return exchange.is_committed
+    return bool(exchange.results) and exchange.results[-1].tag == b"COMMIT" and exchange.status == IDLE
 
 
 def with_outcome(exchange: Exchange, lease: Lease, limits: Limits, *, in_transaction: bool) -> GatewayError:
@@ -373,7 +389,7 @@ def with_outcome(exchange: Exchange, lease: Lease, limits: Limits, *, in_transac
                 {"H": f"The limit is the gateway's: statement.timeout is {timeout:g} s."} | error.fields
             )
     if isinstance(error, ResponseTooLarge) and in_transaction:
-        if exchange.results and exchange.results[-1].tag == b"COMMIT" and exchange.status == IDLE:
+        if _is_committed(exchange):
             fate, ran = "it was committed before it could be stopped", HasRun.YES
         elif exchange.status:
             fate, ran = "it was rolled back", HasRun.NO

@@ -13,7 +13,8 @@ from typing import Protocol
 
 from sqlhttp_gateway.auth.authenticate import Authenticator, Caller
 from sqlhttp_gateway.events import Observer
-from sqlhttp_gateway.execute import Limits
+from sqlhttp_gateway.execute import Limits, is_plain_text
+from sqlhttp_gateway.model import Batch, Statement
 from sqlhttp_gateway.neon.bodies import Bodies
 from sqlhttp_gateway.observe.tally import Tally
 from sqlhttp_gateway.pools.registry import PoolRegistry
@@ -22,7 +23,7 @@ from sqlhttp_gateway.sql.asker import Asker
 from sqlhttp_gateway.sql.changes import Changes
 from sqlhttp_gateway.sql.errand import Errand, Errands, Receiver
 from sqlhttp_gateway.sql.hits import Hit, Hits
-from sqlhttp_gateway.sql.plain import is_plain_caller, is_plain_text, options_beside_cache, plain_statement
+from sqlhttp_gateway.sql.plain import is_plain_caller, options_beside_cache, plain_request
 from sqlhttp_gateway.story import Telling
 
 
@@ -100,18 +101,19 @@ class Quick:
         if caller is None:
             return None
         began = perf_counter()
-        statement = self._bodies.read(body)
-        if statement is None:
+        request: Statement | Batch | None = self._bodies.read(body)
+        if request is None:
             if b"cache" in body:
                 return None  # it may ask for a kept answer
-            statement = plain_statement(body)
-            if statement is None:
+            request = plain_request(body)
+            if request is None:
                 return None
-            self._bodies.remember(body, statement.text)
+            if isinstance(request, Statement):
+                self._bodies.remember(body, request.text)
         changes = self._changes
-        if changes is not None and changes.used[0] and changes.must_note(caller, statement):
+        if changes is not None and changes.used[0] and changes.must_note(caller, request):
             return None
-        errand = Errand(self._errands, asker, caller, statement, receiver, len(body), began)
+        errand = Errand(self._errands, asker, caller, request, receiver, len(body), began)
         errand.begin()
         return errand
 

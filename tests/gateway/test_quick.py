@@ -67,6 +67,38 @@ PLAIN: Mapping[str, object] = {
 }
 
 
+BATCHES: Mapping[str, list[dict[str, object]]] = {
+    "one": [one("SELECT * FROM t WHERE id = $1", 7)],
+    "several": [one("SELECT * FROM t WHERE id = $1", number) for number in range(5)],
+    "of all kinds": [one("VALUES (1), (2)"), one("SELECT FROM t"), one("TABLE t"), one("SELECT NULL AS a")],
+    "larger than one read": [one("SELECT id, repeat('x', 900) FROM t ORDER BY id")] * 2,
+    "mixed shapes": [one("SELECT 1 AS a", arrayMode=True), one("SELECT 1 AS a", arrayMode=False), one("SELECT 1 AS a")],
+    "written": [one("UPDATE t SET name = name WHERE id < 10"), one("INSERT INTO t SELECT 1 WHERE false")],
+    "fails at its end": [one("SELECT 1"), one("SELECT 1 / (id - 1) FROM t ORDER BY id")],
+    "fails at once": [one("SELECT FROM WHERE"), one("SELECT 1")],
+    "twice what is there": [one("INSERT INTO t VALUES (200, 'x')"), one("INSERT INTO t VALUES (1, 'x')")],
+    "a setting": [one("SELECT set_config('work_mem', '1MB', false)"), one("SELECT current_setting('work_mem')")],
+    "a setting of the transaction": [one("SELECT set_config('a.b', 'c', true)"), one("SELECT current_setting('a.b')")],
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+async def test_quick_batch_is_that_of_the_service(asking: Asking, name: str) -> None:
+    body = {"queries": BATCHES[name]}
+    by_service = await asking.of_service(body)
+    events = asking.app.events
+    for _ in range(3):
+        reply = await asking.of_quick(body)
+        assert isinstance(reply, Reply), reply
+        assert (reply.status, reply.headers, reply.body) == (by_service.status, by_service.headers, by_service.body)
+        assert events[-1].request_id == reply.request_id  # type: ignore[union-attr]
+        first, last = asking.app.answered()[-2:]
+        assert told(last) == told(first)
+        await until(lambda: not asking.pool.gate.in_use and not asking.pool.returning)
+    assert await asking.app.post(one("SELECT current_setting('work_mem')")) != "1MB"
+    assert b'"0"' in (await asking.of_service(one("SELECT count(*) FROM t WHERE id = 200"))).body
+
+
 @pytest.mark.parametrize("name", PLAIN)
 async def test_quick_reply_and_story_are_those_of_the_service(asking: Asking, name: str) -> None:
     body = PLAIN[name]
@@ -151,7 +183,10 @@ async def test_statement_that_runs_too_long_is_cancelled(asking: Asking) -> None
 @pytest.mark.parametrize(
     "body",
     [
-        {"queries": [one("SELECT 1")]},
+        {"queries": []},
+        {"queries": [one("SELECT 1"), one("SET work_mem = '1MB'")]},
+        {"queries": [one("SELECT 1"), one("DELETE FROM t")]},
+        {"queries": [one("DELETE FROM t RETURNING id")]},
         one("BEGIN"),
         one("SET work_mem = '1MB'"),
         one("/* a comment */ SELECT 1"),

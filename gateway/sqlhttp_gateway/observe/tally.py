@@ -1,4 +1,4 @@
-"""Plain requests that went well, noted one by one and counted many at a time.
+"""Plain requests and batches that went well, noted one by one and counted many at a time.
 
 They are by far the most, and where nobody logs, traces or audits each of them, to be counted is all that becomes of
 them. A line in a list takes 0.2 µs; an event that all observers look at takes 5.
@@ -13,13 +13,14 @@ MOST = 128
 
 
 class Tally:
-    """Those of one database. Each was one statement, which was run."""
+    """Those of one database. Each was one statement, or one batch, which was run."""
 
-    __slots__ = ("_noted", "_series")
+    __slots__ = ("_batches", "_noted", "_series")
 
     def __init__(self, series: DatabaseCounts) -> None:
         self._series = series
         self._noted: list[tuple[float, float, float, int, int, int, int]] = []
+        self._batches: list[tuple[float, float, float, Sequence[int], int, int, int, int]] = []
 
     def note(
         self, seconds: float, waited: float, executed: float, rows: int, parsed: int, bytes_in: int, bytes_out: int
@@ -30,8 +31,26 @@ class Tally:
         if len(noted) >= MOST:
             self.settle()
 
+    def note_batch(
+        self,
+        seconds: float,
+        waited: float,
+        executed: float,
+        row_counts: Sequence[int],
+        parsed: int,
+        reused: int,
+        bytes_in: int,
+        bytes_out: int,
+    ) -> None:
+        """One more batch, with the rows of each statement, and how many were parsed and how many found prepared."""
+        batches = self._batches
+        batches.append((seconds, waited, executed, row_counts, parsed, reused, bytes_in, bytes_out))
+        if len(batches) >= MOST:
+            self.settle()
+
     def settle(self) -> None:
         """Count what was noted: to be called before anybody looks at the numbers."""
+        self._settle_batches()
         noted, series = self._noted, self._series
         if not noted:
             return
@@ -46,6 +65,21 @@ class Tally:
         series.rows += sum(rows)
         series.parsed += sum(parsed)
         series.reused += requests - sum(parsed)
+
+    def _settle_batches(self) -> None:
+        batches, series = self._batches, self._series
+        if not batches:
+            return
+        seconds, waited, executed, row_counts, parsed, reused, bytes_in, bytes_out = zip(*batches, strict=True)
+        series.executed += len(batches)
+        batches.clear()
+        _count(series, seconds, bytes_in, bytes_out)
+        series.wait_seconds.observe_all(waited)
+        series.transaction_seconds.observe_all(executed)
+        series.statements += sum(map(len, row_counts))
+        series.rows += sum(map(sum, row_counts))
+        series.parsed += sum(parsed)
+        series.reused += sum(reused)
 
 
 class HitTally:

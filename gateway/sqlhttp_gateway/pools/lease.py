@@ -137,16 +137,25 @@ class Lease:
                 self._pool.overdue.drop(self)
 
     def start(
-        self, frames: bytes, exchange: Exchange, then: Callable[[], None], *, timeout: float, scrub_behind: bool
+        self,
+        frames: bytes,
+        exchange: Exchange,
+        then: Callable[[], None],
+        *,
+        timeout: float,
+        scrub_behind: bool,
+        statements: int = 1,
     ) -> None:
-        """`run` for a single statement whose holder does not wait: `then` is called when the exchange has ended.
+        """`run` for plain statements whose holder does not wait: `then` is called when the exchange has ended.
 
         It must not raise. It is not called any more once the lease was released.
         """
         self._then = then
+        if statements != 1:
+            self._statements = statements
         self._begin(frames, exchange, timeout, scrub_behind=scrub_behind, feeds_copy=True)
 
-    def start_whole(self, frames: bytes, whole: Whole, *, timeout: float) -> None:
+    def start_whole(self, frames: bytes, whole: Whole, *, timeout: float, statements: int = 1) -> None:
         """`start` for what probably comes in one piece, with the answer to the scrub that `frames` end in.
 
         `whole` reads that and says so by `ended_whole`; else it has the lease `read_on`. The backend is quiet and open.
@@ -154,6 +163,8 @@ class Lease:
         self._whole = whole
         self._has_run = True
         self._is_clean = False
+        if statements != 1:
+            self._statements = statements
         if timeout:
             self._set_timeout(timeout)
         self.backend.send_whole(frames, whole)

@@ -11,11 +11,12 @@ not seen before, and now and then. The deep scrub makes every text unseen.
 
 DISCARD ALL is a statement of its own since it may not run inside a transaction block.
 
-Behind a single statement BEGIN and COMMIT stand in place of a Sync. An executed COMMIT ends the transaction there and
-then, deferred constraints and all, and what follows begins another; BEGIN before it, which makes a block of the
-transaction that the pipeline has open, keeps Postgres from warning that there is none. So statement and scrub share one
-Sync, and Postgres answers both in one send: each ReadyForQuery is a send of its own, which costs Postgres 5 to 10 us of
-20 to 30 and us a read. A statement that fails takes the scrub with it: Postgres skips everything up to the Sync.
+Behind a single statement BEGIN and COMMIT stand in place of a Sync, behind a batch its COMMIT. An executed COMMIT ends
+the transaction there and then, deferred constraints and all, and what follows begins another; BEGIN before it, which
+makes a block of the transaction that the pipeline has open, keeps Postgres from warning that there is none. So a
+request and its scrub share one Sync, and Postgres answers both in one send: each ReadyForQuery is a send of its own,
+which costs Postgres 5 to 10 us of 20 to 30 and us a read. A statement that fails takes the scrub with it: Postgres
+skips everything up to the Sync.
 """
 
 from sqlhttp_gateway.errors import GatewayError
@@ -75,13 +76,27 @@ CLEAN_REPLIES = (
 )
 """What RUN_LIGHT and RUN_LOOKING get when there was nothing to undo that Postgres reports; anything else is read whole.
 """
-# Unnamed, as a function that runs DEALLOCATE ALL must not fail of it: parsing the two takes Postgres 1 us.
-_COMMIT_ONE = b"".join(encode_parse(b"", text) + encode_bind(b"", ()) + EXECUTE for text in (b"BEGIN", b"COMMIT"))
-_COMMITTED = b"1\0\0\0\x042\0\0\0\x04C\0\0\0\x0aBEGIN\0" + b"1\0\0\0\x042\0\0\0\x04C\0\0\0\x0bCOMMIT\0"
-BEHIND_ONE = DESCRIBE_AND_EXECUTE + _COMMIT_ONE + RUN_LIGHT, _COMMITTED + CLEAN_REPLIES[0]
-BEHIND_ONE_LOOKING = DESCRIBE_AND_EXECUTE + _COMMIT_ONE + RUN_LOOKING, _COMMITTED + CLEAN_REPLIES[1]
+
+
+def _unnamed(text: bytes, tag: bytes) -> tuple[bytes, bytes]:
+    """What executes a text as the unnamed statement, and what answers it.
+
+    Unnamed, as a function that runs DEALLOCATE ALL must not fail of it: parsing it takes Postgres half a microsecond.
+    """
+    answer = b"1\0\0\0\x042\0\0\0\x04C\0\0\0%c%b\0" % (len(tag) + 5, tag)
+    return encode_parse(b"", text) + encode_bind(b"", ()) + EXECUTE, answer
+
+
+_BEGIN, _BEGUN = _unnamed(b"BEGIN", b"BEGIN")
+COMMIT, _COMMITTED = _unnamed(b"COMMIT", b"COMMIT")
+BEHIND_ONE = DESCRIBE_AND_EXECUTE + _BEGIN + COMMIT + RUN_LIGHT, _BEGUN + _COMMITTED + CLEAN_REPLIES[0]
+BEHIND_ONE_LOOKING = DESCRIBE_AND_EXECUTE + _BEGIN + COMMIT + RUN_LOOKING, _BEGUN + _COMMITTED + CLEAN_REPLIES[1]
 """What follows the Bind of a single statement, the scrub included, and what then follows its CommandComplete."""
-_BEHIND = 2 + len(LIGHT)
+START, STARTED = _unnamed(b"START TRANSACTION", b"START TRANSACTION")
+"""What begins a batch, and its answer."""
+BEHIND_SEVERAL = COMMIT + RUN_LIGHT, _COMMITTED + CLEAN_REPLIES[0]
+BEHIND_SEVERAL_LOOKING = COMMIT + RUN_LOOKING, _COMMITTED + CLEAN_REPLIES[1]
+"""What follows the last statement of a batch, and then its CommandComplete."""
 
 _DEEP_TAGS = (b"PREPARE", b"DEALLOCATE", b"DISCARD", b"DO", b"CALL", b"LOAD")
 
@@ -117,31 +132,39 @@ class Scrub:
 
 
 class ScrubbedExchange(Exchange):
-    """Reads what a single statement and BEHIND_ONE are answered: one result or error, and what became of the scrub."""
+    """Reads what statements with their COMMIT and their scrub are answered: results or an error, and what became of the
+    scrub."""
 
     is_committed = False
     """The statement has succeeded for good; nothing that comes later is an error of its holder's."""
     is_scrub_lost = False
     """A statement of the scrub failed, or somebody's PREPARE is left."""
-    _done_behind = 0
+    _scrubbed = 0
+    """Statements of the scrub that are done."""
+
+    def __init__(self, *, max_bytes: int = 0, count_names: bool = False, results: int = 1) -> None:
+        """`results` are those in front of BEHIND_ONE or BEHIND_SEVERAL, a START included."""
+        super().__init__(max_bytes=max_bytes, count_names=count_names)
+        self._awaited = results
 
     @property
     def is_clean(self) -> bool:
         """The whole scrub has run, and the connection is as any."""
-        return self._done_behind == _BEHIND and not self.is_scrub_lost and self.status == IDLE
+        return self._scrubbed == len(LIGHT) and not self.is_scrub_lost and self.status == IDLE
 
     def refuse(self, error: GatewayError) -> None:
         if not self.is_committed:
             super().refuse(error)
 
     def _take(self, tag: int, data: bytes, start: int, end: int) -> None:
-        if not self.results or tag == PARAMETER_STATUS:
+        if len(self.results) < self._awaited or tag == PARAMETER_STATUS:
             super()._take(tag, data, start, end)
-            if self.results:
+            if len(self.results) == self._awaited:
                 self._max_bytes = 0  # what is ours has no limit
         elif tag == COMMAND_COMPLETE:
-            self._done_behind += 1
-            if data[start : end - 1] == b"COMMIT":
+            if self.is_committed:
+                self._scrubbed += 1
+            elif data[start : end - 1] == b"COMMIT":
                 self.is_committed = True
             # The only row with a value is the one that says whether something is prepared.
             if b"".join(self._rows).endswith(b"t"):

@@ -44,11 +44,16 @@ class Changes:
         """Whether it matters here what the caller's statements change."""
         return bool(self.used[0]) and self._cache.is_kept((caller.target, caller.database))
 
-    def must_note(self, caller: Caller, statement: Statement) -> bool:
-        """Whether it matters here what the statement changes, unless it is known to change nothing."""
+    def must_note(self, caller: Caller, request: Statement | Batch) -> bool:
+        """Whether it matters here what the request changes, unless it is known to change nothing."""
         if not self.concern(caller):
             return False
-        verdict = self._cached.recall(scope_of(caller), statement)
+        if isinstance(request, Batch):
+            # As in `_end`: behind a setting a statement may not be the one that is known.
+            if any(_SETTING.search(each.text) for each in request.statements):
+                return True
+            return any(self.must_note(caller, each) for each in request.statements)
+        verdict = self._cached.recall(scope_of(caller), request)
         return verdict is None or verdict.writes != NOTHING
 
     async def ran(self, caller: Caller, request: Statement | Batch, results: list[Result], run: RunReading) -> None:
@@ -62,9 +67,9 @@ class Changes:
             self.end_everything((caller.target, caller.database))
             raise
 
-    def ran_unnoted(self, caller: Caller, statement: Statement) -> None:
-        """A statement has run that did not have to be noted when it began."""
-        if self.must_note(caller, statement):
+    def ran_unnoted(self, caller: Caller, request: Statement | Batch) -> None:
+        """A request has run that did not have to be noted when it began."""
+        if self.must_note(caller, request):
             self.end_everything((caller.target, caller.database))
 
     def failed(self, caller: Caller, request: Statement | Batch, error: BaseException) -> None:

@@ -1,21 +1,23 @@
-"""One plain statement on its way: to a connection, to Postgres and back, each step called by what it waited for.
+"""A plain statement, or batch, on its way: to a connection, to Postgres and back, each step called by what it awaited.
 
 No task runs it, so that nothing here may raise: whoever calls is not to blame. Which requests may go this way is not
 known here; `quick` says it.
 """
 
 import asyncio
+from collections.abc import Sequence
 from math import inf
 from time import perf_counter
 from typing import Any, Protocol
 
 from sqlhttp_gateway.auth.authenticate import Caller, password_of
+from sqlhttp_gateway.batches import Begun, batch_results, start_batch
 from sqlhttp_gateway.errors import GatewayError, PasswordFailed
 from sqlhttp_gateway.events import Event, Observer
 from sqlhttp_gateway.execute import Limits, Started, plain_result, start_plain
-from sqlhttp_gateway.model import Result, Statement
+from sqlhttp_gateway.model import Batch, Statement
 from sqlhttp_gateway.neon.headers import JSON_HEADERS
-from sqlhttp_gateway.neon.response import encode_result
+from sqlhttp_gateway.neon.response import encode_batch, encode_result
 from sqlhttp_gateway.neon.timing import encode_plain_timing
 from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.connect import password_failed
@@ -61,7 +63,9 @@ class Errand:
     # In slots: with defaults in the class each would get a dictionary, as soon as more is set than in the first few.
     __slots__ = (
         "_array_mode",
+        "_asked",
         "_asker",
+        "_batch",
         "_began",
         "_bytes_in",
         "_caller",
@@ -74,7 +78,6 @@ class Errand:
         "_ran",
         "_receiver",
         "_started",
-        "_statement",
         "_told",
         "_turn",
     )
@@ -84,7 +87,7 @@ class Errand:
         errands: Errands,
         asker: Asker,
         caller: Caller,
-        statement: Statement,
+        asked: Statement | Batch,
         receiver: Receiver,
         bytes_in: int,
         began: float,
@@ -92,7 +95,7 @@ class Errand:
         self._errands = errands
         self._asker = asker
         self._caller = caller
-        self._statement = statement
+        self._asked = asked
         self._receiver: Receiver | None = receiver
         self._bytes_in = bytes_in
         self._began = began
@@ -106,6 +109,8 @@ class Errand:
         """What that waits for."""
         self._lease: Lease | None = None
         self._started: Started | None = None
+        self._batch: Begun | None = None
+        """What of a batch stands in the place of that."""
         self._ran = 0.0
         """When the statement was over; `_leased` is when it had the lease, `_deadline` when it may wait for that no
         longer, in the gate's time."""
@@ -213,25 +218,29 @@ class Errand:
         if lease.backend.closing or self._cancelled:
             self._give_up()
             return
-        asked = self._statement.array_mode
-        self._array_mode = array_mode = self._asker.options.array_mode if asked is None else asked
+        statement, limits = self._asked, self._errands.limits
         try:
-            self._started = start_plain(
-                lease, self._statement, self._ended, array_mode=array_mode, limits=self._errands.limits
-            )
+            if isinstance(statement, Statement):
+                asked = statement.array_mode
+                self._array_mode = array_mode = self._asker.options.array_mode if asked is None else asked
+                self._started = start_plain(lease, statement, self._ended, array_mode=array_mode, limits=limits)
+            else:
+                modes = self._array_modes(statement)
+                self._batch = start_batch(lease, statement, self._batch_ended, array_modes=modes, limits=limits)
         except Exception as error:
             self._errands.loop.call_soon(self._failed, error)  # since nothing is delivered within `begin`
 
     def _ended(self) -> None:
         """The exchange is over. Nothing is raised here: it would reach the connection, which is not to blame."""
-        lease, errands = self._lease, self._errands
+        lease, errands, statement = self._lease, self._errands, self._asked
         assert lease is not None
+        assert isinstance(statement, Statement)
         if self._started is None:  # the connection broke in the moment of the write
             errands.loop.call_soon(self._give_up)
             return
         try:
             try:
-                result = plain_result(lease, self._statement, self._started, errands.limits)
+                result = plain_result(lease, statement, self._started, errands.limits)
             finally:
                 self._ran = perf_counter()
                 lease.release()
@@ -239,9 +248,40 @@ class Errand:
                 self._hand_over()
                 return
             body = encode_result(result, self._asker.options, array_mode=self._array_mode, array_types=NO_TYPES)
-            self._succeeded(lease, result, body)
+            self._succeeded(lease, (result.row_count,), body)
         except Exception as error:
             self._failed(error)
+
+    def _batch_ended(self) -> None:
+        """The same of a batch."""
+        lease, errands, batch = self._lease, self._errands, self._asked
+        assert lease is not None
+        assert isinstance(batch, Batch)
+        if self._batch is None:
+            errands.loop.call_soon(self._give_up)
+            return
+        try:
+            try:
+                results = batch_results(lease, batch, self._batch, errands.limits)
+            finally:
+                self._ran = perf_counter()
+                lease.release()
+            if results is None:
+                self._hand_over()
+                return
+            options = self._asker.options
+            encoded = [
+                encode_result(result, options, array_mode=array_mode, array_types=NO_TYPES)
+                for result, array_mode in zip(results, self._array_modes(batch), strict=True)
+            ]
+            self._succeeded(lease, [result.row_count for result in results], encode_batch(encoded))
+        except Exception as error:
+            self._failed(error)
+
+    def _array_modes(self, batch: Batch) -> list[bool]:
+        """What holds for each of its statements."""
+        usual = self._asker.options.array_mode
+        return [usual if each.array_mode is None else each.array_mode for each in batch.statements]
 
     def _give_up(self) -> None:
         """Nothing ran."""
@@ -254,7 +294,7 @@ class Errand:
 
     # ── the end, which is one of these four ──
 
-    def _succeeded(self, lease: Lease, result: Result, body: bytes) -> None:
+    def _succeeded(self, lease: Lease, row_counts: Sequence[int], body: bytes) -> None:
         receiver = self._receiver
         if receiver is None:
             return
@@ -262,17 +302,21 @@ class Errand:
         began, leased, ran = self._began, self._leased, self._ran
         changes = errands.changes
         if changes is not None and changes.used[0]:  # a fetch may have begun while the statement ran
-            changes.ran_unnoted(self._caller, self._statement)
+            changes.ran_unnoted(self._caller, self._asked)
         waited, executed, now = leased - began, ran - leased, perf_counter()
         if tally is None or executed >= errands.slow or lease.connected:
             story = self._story()
             story.encoded = now - ran
-            story.succeeded((result.row_count,))
+            story.succeeded(row_counts)
             self._conclude(story, Reply(200, JSON_HEADERS, story.request_id, body))
             return
         request_id = new_request_id()
         timing = encode_plain_timing(waited, executed, now - ran) if errands.telling.server_timing else b""
-        tally.note(now - began, waited, executed, result.row_count, lease.parsed, self._bytes_in, len(body))
+        if self._batch is None:
+            tally.note(now - began, waited, executed, row_counts[0], lease.parsed, self._bytes_in, len(body))
+        else:
+            parsed, reused = lease.parsed, lease.reused
+            tally.note_batch(now - began, waited, executed, row_counts, parsed, reused, self._bytes_in, len(body))
         self._receiver = None
         receiver.deliver_plain(request_id, timing, body)
 
@@ -331,13 +375,13 @@ class Errand:
             self._lease.release()
             changes = self._errands.changes
             if changes is not None:
-                changes.failed(self._caller, self._statement, error)
+                changes.failed(self._caller, self._asked, error)
 
     def _story(self) -> Story:
         """What is told of it, up to now."""
         story = Story(self._errands.telling, traceparent=None, bytes_in=self._bytes_in, began=self._began)
         caller, lease = self._caller, self._lease
-        story.asked = self._statement
+        story.asked = self._asked
         story.target, story.database, story.role = caller.target, caller.database, caller.role
         story.is_proven = True
         if lease is not None:

@@ -1,4 +1,4 @@
-"""Which requests are plain: those for which `service` would do nothing but run one statement on a connection.
+"""Which requests are plain: those for which `service` would do nothing but run statements on a connection.
 
 Here alone is said what makes a request more than that, head, caller and body apart, so that `quick` need not know.
 """
@@ -6,9 +6,10 @@ Here alone is said what makes a request more than that, head, caller and body ap
 from collections.abc import Mapping
 
 from sqlhttp_gateway.auth.authenticate import Caller
+from sqlhttp_gateway.batches import is_plain_batch
 from sqlhttp_gateway.errors import GatewayError
 from sqlhttp_gateway.execute import is_plain
-from sqlhttp_gateway.model import Options, Statement
+from sqlhttp_gateway.model import Batch, Options, Statement
 from sqlhttp_gateway.neon.caching import CACHE_CONTROL, CACHE_TAGS
 from sqlhttp_gateway.neon.headers import (
     CONNECTION_STRING,
@@ -54,15 +55,14 @@ def is_plain_caller(caller: Caller) -> bool:
     return caller.grant is None and caller.allowance is None and not upstream.is_pooler and upstream.group is None
 
 
-def is_plain_text(text: str) -> bool:
-    """Whether a statement ends as a whole or not at all."""
-    return is_plain(Statement(text))
-
-
-def plain_statement(body: bytes) -> Statement | None:
-    """The one statement of a body that can be read, and that ends as a whole or not at all."""
+def plain_request(body: bytes) -> Statement | Batch | None:
+    """What a body asks for that can be read: one statement that ends as a whole or not at all, or several of them in a
+    transaction that need not be looked at before its end.
+    """
     try:
         request = decode_request(body)
     except GatewayError:
         return None
-    return request if isinstance(request, Statement) and is_plain(request) else None
+    if isinstance(request, Statement):
+        return request if is_plain(request) else None
+    return request if is_plain_batch(request) else None

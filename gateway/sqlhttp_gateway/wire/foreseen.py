@@ -83,5 +83,32 @@ class Foreseen:
         tag = data[position + 5 : -1 - len(end)]
         return _new(Result, (self._description, data[begin:position], count, tag, None))
 
+    def read_part(self, data: bytes, start: int, *, count_names: bool) -> tuple[Result, int, int] | None:
+        """The same for an answer that begins at `start`, and behind which others may stand: the result, where in `data`
+        the answer ends, and what it counts by the rules of `Exchange`. None: it is another one, or not all of it.
+        """
+        if not data.startswith(self._before, start):
+            return None
+        begin = position = start + self._begin
+        count = 0
+        try:
+            while data[position] == DATA_ROW:
+                length: int = _INT32_AT(data, position + 1)[0]
+                if length < _SHORTEST_ROW:
+                    return None
+                position += 1 + length
+                count += 1
+            end = position + 1 + _INT32_AT(data, position + 1)[0]
+        except (IndexError, StructError):
+            return None
+        if data[position] != COMMAND_COMPLETE or not data.startswith(self._command, position + 5) or end > len(data):
+            return None
+        size = position - begin + self._size + count * self._overheads[count_names]
+        return (
+            _new(Result, (self._description, data[begin:position], count, data[position + 5 : end - 1], None)),
+            end,
+            size,
+        )
+
 
 _new = tuple.__new__

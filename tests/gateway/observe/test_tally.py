@@ -41,6 +41,35 @@ def test_noted_requests_are_counted_as_told_ones() -> None:
         assert getattr(by_telling, name) == getattr(by_noting, name), name
 
 
+def test_noted_batches_are_counted_as_told_ones() -> None:
+    told, noted = Metrics(10), Metrics(10)
+    for number in range(1, 2 * tally.MOST + 5):
+        seconds = 0.001 * number
+        event = answered(
+            seconds=seconds,
+            waited=0.25,
+            executed=seconds,
+            statements=3,
+            is_batch=True,
+            rows=6,
+            parsed=number % 4,
+            reused=3 - number % 4,
+            bytes_in=number,
+            bytes_out=2 * number,
+        )
+        told(event)
+        series = noted.tally(event.target, event.database)
+        series.note_batch(seconds, 0.25, seconds, [1, 2, 3], event.parsed, event.reused, number, 2 * number)
+        if number % 3 == 0:
+            told(answered())
+            note(noted, answered())
+    [by_telling], [by_noting] = told.counts().databases.values(), noted.counts().databases.values()
+    for name in ("request_seconds", "wait_seconds", "query_seconds", "transaction_seconds"):
+        assert getattr(by_telling, name).counts == getattr(by_noting, name).counts, name
+    for name in ("outcomes", "statements", "executed", "parsed", "reused", "rows", "bytes_in", "bytes_out"):
+        assert getattr(by_telling, name) == getattr(by_noting, name), name
+
+
 def test_what_was_noted_is_seen_at_every_look_and_once() -> None:
     metrics = Metrics(10)
     for number in range(1, 4):

@@ -7,9 +7,9 @@ from typing import Any, cast
 import pytest
 
 from sqlhttp_gateway.auth.authenticate import Caller
-from sqlhttp_gateway.model import Allowance, Statement
+from sqlhttp_gateway.model import Allowance, Batch, Statement
 from sqlhttp_gateway.neon.headers import REQUEST_HEADERS
-from sqlhttp_gateway.sql.plain import PLAIN_HEADERS, is_plain_caller, plain_options, plain_statement
+from sqlhttp_gateway.sql.plain import PLAIN_HEADERS, is_plain_caller, plain_options, plain_request
 
 PLAIN = {b"neon-connection-string": b"postgres://a@b/c", b"neon-raw-text-output": b"true"}
 
@@ -51,7 +51,8 @@ def test_caller_is_plain_where_nothing_bounds_it(name: str, caller: Caller, is_p
     assert is_plain_caller(caller) is is_plain
 
 
-def test_body_is_plain_with_one_statement_that_ends_as_a_whole() -> None:
-    assert plain_statement(b'{"query":"SELECT 1"}') == Statement("SELECT 1")
-    for body in (b"{", b'{"queries":[{"query":"SELECT 1"}]}', b'{"query":"CALL p()"}', b'{"query":"COMMIT"}', b"{}"):
-        assert plain_statement(body) is None, body
+def test_body_is_plain_with_statements_that_end_as_a_whole() -> None:
+    assert plain_request(b'{"query":"SELECT 1"}') == Statement("SELECT 1")
+    assert plain_request(b'{"queries":[{"query":"SELECT 1"}]}') == Batch((Statement("SELECT 1"),))
+    for body in (b"{", b'{"queries":[{"query":"CALL p()"}]}', b'{"query":"CALL p()"}', b'{"query":"COMMIT"}', b"{}"):
+        assert plain_request(body) is None, body

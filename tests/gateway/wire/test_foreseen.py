@@ -107,6 +107,52 @@ def test_whatever_is_said_of_spoiled_bytes_is_what_the_exchange_says(noise: byte
         assert exchange.results == [read]
 
 
+def parts(foreseen: list[Foreseen], data: bytes, *, count_names: bool = False) -> list[tuple[Result, int, int]] | None:
+    """What all of them read, one behind the other."""
+    found: list[tuple[Result, int, int]] = []
+    for each in foreseen:
+        part = each.read_part(data, found[-1][1] if found else 0, count_names=count_names)
+        if part is None:
+            return None
+        found.append(part)
+    return found
+
+
+@pytest.mark.parametrize("count_names", [False, True])
+def test_answers_behind_one_another_are_what_the_exchange_reads_of_all(count_names: bool) -> None:
+    foreseen = [foreseen_after(answer) for answer in FORESEEABLE.values()]
+    answers = b"".join(FORESEEABLE.values())
+    judge = walked(answers, count_names=count_names)
+    found = parts(foreseen, answers + END, count_names=count_names)
+    assert found is not None
+    assert [result for result, _, _ in found] == judge.results
+    assert found[-1][1] == len(answers)
+    assert sum(size for _, _, size in found) == judge.bytes_received
+    for cut in range(len(answers)):
+        assert parts(foreseen, answers[:cut]) is None
+
+
+@pytest.mark.parametrize("name", SURPRISES)
+def test_surprise_among_answers_is_not_read(name: str) -> None:
+    before, spoiled = FORESEEABLE["rows"], SURPRISES[name]
+    foreseen = foreseen_after(before)
+    found = parts([foreseen, foreseen], before + spoiled + END)
+    # What stands behind a whole answer is for whoever reads on.
+    assert found is None or spoiled.startswith(before)
+
+
+@given(st.binary(max_size=40), st.integers(0, 300))
+def test_whatever_is_said_of_spoiled_answers_is_what_the_exchange_says(noise: bytes, at: int) -> None:
+    names = ("rows", "no columns", "rows")
+    answer = bytearray(b"".join(FORESEEABLE[name] for name in names) + END)
+    answer[at : at + len(noise)] = noise
+    found = parts([foreseen_after(FORESEEABLE[name]) for name in names], bytes(answer))
+    if found is not None and answer[found[-1][1] :] == END:
+        exchange = Exchange()
+        assert exchange.receive(bytes(answer)) == BEHIND
+        assert exchange.results == [result for result, _, _ in found]
+
+
 def test_description_is_kept_and_not_made_again() -> None:
     result = walked(FORESEEABLE["rows"]).results[0]
     foreseen = Foreseen.after(result)
