@@ -6,9 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from starlette.applications import Starlette
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
@@ -42,7 +41,7 @@ SQL_PATH = "/sql"
 
 
 class Gateway:
-    """The ASGI application: `/sql` straight to its endpoint, everything else through Starlette."""
+    """The ASGI application: `/sql` straight to its endpoint, everything else through Starlette's router."""
 
     def __init__(self, standing: Standing) -> None:
         self._standing = standing
@@ -59,10 +58,8 @@ class Gateway:
         programs = [Route(INVALIDATE_PATH, invalidate, methods=["POST", "OPTIONS"])]
         admin = standing.settings.admin
         has_own_address = admin.port is not None or admin.unix_socket is not None
-        self._starlette = _starlette(
-            programs + (probes if has_own_address else probes + inside), lifespan=self._lifespan
-        )
-        self._admin = _starlette(probes + inside)
+        self._router = _router_of(programs + (probes if has_own_address else probes + inside), lifespan=self._lifespan)
+        self._admin = _router_of(probes + inside)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan" and not self._origins.admits(scope):
@@ -75,7 +72,7 @@ class Gateway:
             assert self._tunnel is not None, "the lifespan has not begun"
             await self._tunnel(scope, receive, send)
         else:
-            await self._starlette(scope, receive, send)
+            await self._router(scope, receive, send)
 
     async def admin(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI application of the admin address."""
@@ -148,7 +145,7 @@ class Gateway:
         observe(Reloaded(live=found.live, restart=found.restart))
 
     @asynccontextmanager
-    async def _lifespan(self, app: Starlette) -> AsyncIterator[dict[str, Any]]:
+    async def _lifespan(self, app: Router) -> AsyncIterator[dict[str, Any]]:
         self._assembly = assembly = Assembly(self._standing, grace_left=self._grace_left)
         self._sql, self._tunnel = assembly.sql, assembly.tunnel
         self._owners = assembly.owners()
@@ -156,11 +153,9 @@ class Gateway:
             yield assembly.state
 
 
-def _starlette(routes: list[Route], *, lifespan: Any = None) -> Starlette:
-    made = Starlette(routes=routes, lifespan=lifespan)
-    made.router.redirect_slashes = False
-    made.router.default = _unsupported
-    return made
+def _router_of(routes: list[Route], *, lifespan: Any = None) -> Router:
+    # Without Starlette's application around it: what that adds are pages for exceptions, which are uvicorn's to answer.
+    return Router(routes, redirect_slashes=False, default=_unsupported, lifespan=lifespan)
 
 
 def create_app(

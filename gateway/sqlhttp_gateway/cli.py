@@ -13,6 +13,7 @@ from sqlhttp_gateway.cache.arguments import add_cache_parser
 from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.idempotency.arguments import add_parser
 from sqlhttp_gateway.settings import Settings, load_settings
+from sqlhttp_gateway.uvicorn_alone import load_uvicorn
 
 DESCRIPTION = """\
 Postgres over HTTP, behind a bounded pool of connections: a self-hosted server for
@@ -66,6 +67,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _dev(settings: Settings, folder: Path) -> int:
     # Only dev needs what the `embedded` extra brings.
+    load_uvicorn()
     from sqlhttp_gateway.dev import dev
     from sqlhttp_gateway.embedded import PostgresFailed
 
@@ -77,6 +79,7 @@ def _dev(settings: Settings, folder: Path) -> int:
 
 
 def _serve(settings: Settings, read: Callable[[], Settings]) -> int:
+    load_uvicorn()
     from sqlhttp_gateway.workers import serve
 
     if settings.database_url is None:

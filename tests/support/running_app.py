@@ -75,5 +75,5 @@ async def running_app(database: Database, *, is_heard: bool = True, **sections: 
     settings = load_settings(**{"database_url": database.url, "drain": {"grace": 5}, **sections})
     events: list[Event] = []
     app = create_app(settings, observe=events.append if is_heard else None)
-    async with app._starlette.router.lifespan_context(app._starlette) as state:
+    async with app._router.lifespan_context(app._router) as state:
         yield RunningApp(app, database, events, state or {})

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import orjson
 
@@ -216,14 +214,20 @@ class NotFetched(OSError):
 
 
 def fetch_url(url: str, *, timeout: float = 5.0) -> Fetch:
-    """Fetches over HTTP, with a bound on time and size, and never from anywhere but `url`."""
-    opener = build_opener(_NoRedirect)
+    """Fetches over HTTP, with a bound on time and size, and never from anywhere but `url`: an issuer's keys are where
+    the settings say, and a redirect could lead to a server inside."""
+    from urllib.error import HTTPError
+    from urllib.request import Request
+
+    from sqlhttp_gateway.no_redirect import opener
+
+    one_place = opener()
     request = Request(url, headers={"Accept": "application/json", "User-Agent": "sqlhttp"})
 
     def fetch() -> bytes:
         deadline = time.monotonic() + timeout
         try:
-            with opener.open(request, timeout=timeout) as response:
+            with one_place.open(request, timeout=timeout) as response:
                 if response.status != 200:
                     raise NotFetched(f"status {response.status}")
                 parts, size = [], 0
@@ -253,10 +257,3 @@ def read_file(path: Path) -> Fetch:
         return data
 
     return fetch
-
-
-class _NoRedirect(HTTPRedirectHandler):
-    """An issuer's keys are where the settings say; a redirect could lead to a server inside."""
-
-    def redirect_request(self, *_: object) -> None:
-        return None

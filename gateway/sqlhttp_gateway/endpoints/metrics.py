@@ -7,8 +7,6 @@ from starlette.responses import Response
 
 from sqlhttp_gateway.endpoints.access import Access
 from sqlhttp_gateway.observe.build import build_version
-from sqlhttp_gateway.observe.families import Families, exposition, put_report
-from sqlhttp_gateway.observe.pgbouncer import put_pgbouncer
 from sqlhttp_gateway.observe.report import Report
 from sqlhttp_gateway.observe.reporter import Reporter
 from sqlhttp_gateway.settings import MetricsSettings
@@ -30,10 +28,16 @@ class Scrape:
         return await asyncio.to_thread(self._text, report, accept)
 
     def _text(self, report: Report, accept: str) -> tuple[bytes, str]:
+        # Prometheus's library takes a megabyte, which a gateway that nobody scrapes need not have. The first scrape
+        # waits for it, in its thread, and no request does.
+        from sqlhttp_gateway.observe.families import Families, exposition, put_report
+
         families = Families()
         max_labels = self._settings.max_labels
         put_report(families, report, version=self._version, max_labels=max_labels)
         if self._settings.pgbouncer:
+            from sqlhttp_gateway.observe.pgbouncer import put_pgbouncer
+
             put_pgbouncer(families, report, version=self._version, max_labels=max_labels)
         return exposition(families, accept)
 

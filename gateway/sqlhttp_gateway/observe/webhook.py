@@ -14,8 +14,6 @@ import time
 from collections.abc import Callable
 from hashlib import sha256
 from http.client import HTTPException
-from urllib.error import HTTPError
-from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import orjson
 
@@ -117,7 +115,12 @@ class Webhook:
 
 def post_to(url: str, secret: bytes | None) -> Post:
     """Posts to `url`; redirects are not followed, since a signed body is for one receiver."""
-    opener = build_opener(_NoRedirect)
+    from urllib.error import HTTPError
+    from urllib.request import Request
+
+    from sqlhttp_gateway.no_redirect import opener
+
+    one_place = opener()
 
     def post(body: bytes) -> int:
         headers = {"Content-Type": "application/json", "User-Agent": "sqlhttp"}
@@ -125,15 +128,10 @@ def post_to(url: str, secret: bytes | None) -> Post:
             headers[SIGNATURE] = signature(body, secret, now=int(time.time()))
         request = Request(url, body, headers, method="POST")
         try:
-            with opener.open(request, timeout=TIMEOUT) as response:
+            with one_place.open(request, timeout=TIMEOUT) as response:
                 return int(response.status)
         except HTTPError as error:
             error.close()
             return error.code
 
     return post
-
-
-class _NoRedirect(HTTPRedirectHandler):
-    def redirect_request(self, *_: object) -> None:
-        return None
