@@ -24,7 +24,7 @@ from sqlhttp_gateway.endpoints.sql import SqlEndpoint
 from sqlhttp_gateway.endpoints.status import Status
 from sqlhttp_gateway.endpoints.tunnel import TunnelEndpoint
 from sqlhttp_gateway.events import Evicted
-from sqlhttp_gateway.execute import Limits
+from sqlhttp_gateway.execute.limits import Limits
 from sqlhttp_gateway.idempotency.store import KeyStore
 from sqlhttp_gateway.limits import Quotas
 from sqlhttp_gateway.observe.activity import Activity

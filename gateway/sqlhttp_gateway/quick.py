@@ -13,7 +13,8 @@ from typing import Protocol
 
 from sqlhttp_gateway.auth.authenticate import Authenticator, Caller
 from sqlhttp_gateway.events import Observer
-from sqlhttp_gateway.execute import Limits, is_plain_text
+from sqlhttp_gateway.execute.limits import Limits
+from sqlhttp_gateway.execute.texts import is_plain_text
 from sqlhttp_gateway.model import Batch, Statement
 from sqlhttp_gateway.neon.bodies import Bodies
 from sqlhttp_gateway.observe.tally import Tally

@@ -13,7 +13,7 @@ from sqlhttp_gateway.auth.authenticate import Authenticator, Caller
 from sqlhttp_gateway.deadline import Deadline, deadline_for
 from sqlhttp_gateway.errors import GatewayError
 from sqlhttp_gateway.events import Observer
-from sqlhttp_gateway.execute import Limits
+from sqlhttp_gateway.execute.limits import Limits
 from sqlhttp_gateway.limits import Quota, Quotas
 from sqlhttp_gateway.model import Batch, Statement
 from sqlhttp_gateway.neon.dsn import dsn_from_header

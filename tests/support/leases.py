@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlhttp_gateway.errors import GatewayError
 from sqlhttp_gateway.events import Event
-from sqlhttp_gateway.execute import Limits, execute
+from sqlhttp_gateway.execute.limits import Limits
+from sqlhttp_gateway.execute.run import execute
 from sqlhttp_gateway.model import Batch, Options, PoolKey, Result, Statement
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.pool import Pool

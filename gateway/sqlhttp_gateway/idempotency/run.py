@@ -17,7 +17,9 @@ from sqlhttp_gateway.errors import (
     PostgresError,
     UnsupportedStatement,
 )
-from sqlhttp_gateway.execute import Limits, NothingRan, beginning, refuse_streams, with_outcome
+from sqlhttp_gateway.execute.limits import Limits
+from sqlhttp_gateway.execute.outcome import NothingRan, with_outcome
+from sqlhttp_gateway.execute.texts import beginning, refuse_streams
 from sqlhttp_gateway.idempotency import table
 from sqlhttp_gateway.idempotency.keys import ends_transaction
 from sqlhttp_gateway.model import Batch, Options, Prologue, Result, Statement, TransactionOptions

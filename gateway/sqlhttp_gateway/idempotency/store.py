@@ -12,7 +12,8 @@ from sqlhttp_gateway.errors import (
     PostgresError,
     ResponseTooLarge,
 )
-from sqlhttp_gateway.execute import Limits, execute
+from sqlhttp_gateway.execute.limits import Limits
+from sqlhttp_gateway.execute.run import execute
 from sqlhttp_gateway.idempotency import table
 from sqlhttp_gateway.idempotency.keys import Key, key_from_header, known
 from sqlhttp_gateway.model import Batch, Options, Statement

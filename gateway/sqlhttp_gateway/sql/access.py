@@ -7,7 +7,7 @@ from sqlhttp_gateway.auth.authenticate import Caller, password_of
 from sqlhttp_gateway.auth.claims import Claims, MakePrologue, read_only
 from sqlhttp_gateway.auth.grant import Grant
 from sqlhttp_gateway.errors import GatewayError, TargetMisconfigured
-from sqlhttp_gateway.execute import Limits
+from sqlhttp_gateway.execute.limits import Limits
 from sqlhttp_gateway.limits import Quota
 from sqlhttp_gateway.model import Batch, Options, Statement
 from sqlhttp_gateway.pools.backend import Backend

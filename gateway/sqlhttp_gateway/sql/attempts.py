@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from sqlhttp_gateway.auth.claims import Claims
 from sqlhttp_gateway.errors import ClaimsFailed, GatewayError, PasswordFailed, PostgresError
-from sqlhttp_gateway.execute import NothingRan
+from sqlhttp_gateway.execute.outcome import NothingRan
 from sqlhttp_gateway.idempotency.run import Answered
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.pool import Pool

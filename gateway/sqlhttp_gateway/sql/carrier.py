@@ -8,7 +8,8 @@ from typing import NamedTuple
 from sqlhttp_gateway.cache.policy import Question
 from sqlhttp_gateway.errors import GatewayError, HasRun, PostgresError, ResponseTooLarge, StatementTimeout
 from sqlhttp_gateway.events import Observer
-from sqlhttp_gateway.execute import Limits, execute
+from sqlhttp_gateway.execute.limits import Limits
+from sqlhttp_gateway.execute.run import execute
 from sqlhttp_gateway.idempotency.keys import ends_transaction
 from sqlhttp_gateway.model import Allowance, ArrayType, Batch, Options, Result, Statement
 from sqlhttp_gateway.pools.lease import Lease

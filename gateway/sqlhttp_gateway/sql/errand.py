@@ -11,10 +11,11 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from sqlhttp_gateway.auth.authenticate import Caller, password_of
-from sqlhttp_gateway.batches import Begun, batch_results, start_batch
 from sqlhttp_gateway.errors import GatewayError, PasswordFailed
 from sqlhttp_gateway.events import Event, Observer
-from sqlhttp_gateway.execute import Limits, Started, plain_result, start_plain
+from sqlhttp_gateway.execute.limits import Limits
+from sqlhttp_gateway.execute.plain import Started, plain_result, start_plain
+from sqlhttp_gateway.execute.plain_batch import Begun, batch_results, start_batch
 from sqlhttp_gateway.model import Batch, Statement
 from sqlhttp_gateway.neon.headers import JSON_HEADERS
 from sqlhttp_gateway.neon.response import encode_batch, encode_result

@@ -6,9 +6,9 @@ Here alone is said what makes a request more than that, head, caller and body ap
 from collections.abc import Mapping
 
 from sqlhttp_gateway.auth.authenticate import Caller
-from sqlhttp_gateway.batches import is_plain_batch
 from sqlhttp_gateway.errors import GatewayError
-from sqlhttp_gateway.execute import is_plain
+from sqlhttp_gateway.execute.plain_batch import is_plain_batch
+from sqlhttp_gateway.execute.texts import is_plain
 from sqlhttp_gateway.model import Batch, Options, Statement
 from sqlhttp_gateway.neon.caching import CACHE_CONTROL, CACHE_TAGS
 from sqlhttp_gateway.neon.headers import (

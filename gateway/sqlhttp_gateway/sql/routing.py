@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from sqlhttp_gateway.cached import READING
 from sqlhttp_gateway.errors import GatewayError
-from sqlhttp_gateway.execute import is_plain
+from sqlhttp_gateway.execute.texts import is_plain
 from sqlhttp_gateway.model import Batch, Bookmark, IsolationLevel, Options, Result, Statement
 from sqlhttp_gateway.neon.bookmark import BOOKMARK, decode_bookmark
 from sqlhttp_gateway.pools.probe import Probes

@@ -8,7 +8,7 @@ import pytest
 
 from sqlhttp_gateway.errors import ConnectionBroken, PostgresError, ResponseTooLarge, StatementTimeout
 from sqlhttp_gateway.events import Cancelled, Closed, Leaked, Opened
-from sqlhttp_gateway.execute import Limits
+from sqlhttp_gateway.execute.limits import Limits
 from sqlhttp_gateway.pools import lease as lease_module
 from sqlhttp_gateway.pools import scrub
 from sqlhttp_gateway.pools.backend import Backend

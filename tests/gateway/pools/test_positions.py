@@ -3,7 +3,8 @@
 import pytest
 
 from sqlhttp_gateway.errors import PostgresError
-from sqlhttp_gateway.execute import Limits, execute
+from sqlhttp_gateway.execute.limits import Limits
+from sqlhttp_gateway.execute.run import execute
 from sqlhttp_gateway.model import Batch, Prologue, Statement
 from sqlhttp_gateway.pools.positions import REPLAYED, WRITTEN, Positions
 from sqlhttp_gateway.wire.lsn import lsn_from_text

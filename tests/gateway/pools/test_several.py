@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from sqlhttp_gateway.batches import batch_results, start_batch
 from sqlhttp_gateway.errors import ConnectionBroken, GatewayError, HasRun, PostgresError, StatementTimeout
-from sqlhttp_gateway.execute import Limits
+from sqlhttp_gateway.execute.limits import Limits
+from sqlhttp_gateway.execute.plain_batch import batch_results, start_batch
 from sqlhttp_gateway.model import Batch, Result, Statement
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.scrub import CLEAN_REPLIES, LOOK_EVERY

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from sqlhttp_gateway.errors import ConnectionBroken, GatewayError, PostgresError, StatementTimeout
-from sqlhttp_gateway.execute import Limits, plain_result, start_plain
+from sqlhttp_gateway.execute.limits import Limits
+from sqlhttp_gateway.execute.plain import plain_result, start_plain
 from sqlhttp_gateway.model import Result, Statement
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.scrub import CLEAN_REPLIES, LOOK_EVERY

@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from sqlhttp_gateway.errors import PostgresError
-from sqlhttp_gateway.execute import Limits, execute
+from sqlhttp_gateway.execute.limits import Limits
+from sqlhttp_gateway.execute.run import execute
 from sqlhttp_gateway.model import Batch, Options, Result, Statement, TransactionOptions
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.reads.verdict import NOTHING, UNKNOWN, Verdict

@@ -7,7 +7,7 @@ import pytest
 
 from sqlhttp_gateway.auth.authenticate import Caller
 from sqlhttp_gateway.errors import PasswordFailed, TargetMisconfigured
-from sqlhttp_gateway.execute import Limits
+from sqlhttp_gateway.execute.limits import Limits
 from sqlhttp_gateway.model import Allowance, Batch, Options, PoolKey, Statement, TransactionOptions
 from sqlhttp_gateway.sql.access import Access, Ways, reads_only
 

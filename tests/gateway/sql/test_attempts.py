@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sqlhttp_gateway.errors import ConnectionBroken, PostgresError
-from sqlhttp_gateway.execute import NothingRan
+from sqlhttp_gateway.execute.outcome import NothingRan
 from sqlhttp_gateway.sql import carrier
 from sqlhttp_gateway.sql.attempts import ATTEMPTS
 from tests.support.cluster import Database

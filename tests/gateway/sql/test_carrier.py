@@ -7,7 +7,7 @@ import pytest
 
 from sqlhttp_gateway.errors import PostgresError, ResponseTooLarge, StatementTimeout
 from sqlhttp_gateway.events import unobserved
-from sqlhttp_gateway.execute import Limits
+from sqlhttp_gateway.execute.limits import Limits
 from sqlhttp_gateway.model import Allowance, Options, Statement
 from sqlhttp_gateway.sql.carrier import Carrier
 from sqlhttp_gateway.story import Story, Telling

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from sqlhttp_gateway.batches import Begun, batch_results, is_plain_batch, start_batch
-from sqlhttp_gateway.execute import Limits
+from sqlhttp_gateway.execute.limits import Limits
+from sqlhttp_gateway.execute.plain_batch import Begun, batch_results, is_plain_batch, start_batch
 from sqlhttp_gateway.model import Batch, Result, Statement
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.several import Several

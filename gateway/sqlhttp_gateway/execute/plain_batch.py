@@ -7,14 +7,9 @@ of which COMMIT has to be held back is not for here, nor one that begins in a wa
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from sqlhttp_gateway.execute import (
-    Limits,
-    holds_commit,
-    is_plain_text,
-    may_be_stale,
-    refused_to_bind,
-    with_outcome,
-)
+from sqlhttp_gateway.execute.limits import Limits
+from sqlhttp_gateway.execute.outcome import may_be_stale, refused_to_bind, with_outcome
+from sqlhttp_gateway.execute.texts import holds_commit, is_plain_text
 from sqlhttp_gateway.model import Batch, Result
 from sqlhttp_gateway.neon.arriving import READINGS
 from sqlhttp_gateway.pools.lease import Lease
