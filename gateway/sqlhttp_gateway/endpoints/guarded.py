@@ -12,7 +12,9 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from sqlhttp_gateway.endpoints import lean
 from sqlhttp_gateway.endpoints.head_rules import HeadLimits, ReadHead, check_head, head_too_large
+from sqlhttp_gateway.endpoints.lean import Flow, Line, shared
 from sqlhttp_gateway.endpoints.single_write import reply_bytes
 from sqlhttp_gateway.endpoints.sql import SqlEndpoint
 from sqlhttp_gateway.errors import BadRequest, GatewayError, RequestTooLarge, RequestTooSlow
@@ -68,6 +70,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.pipeline = Line()  # type: ignore[assignment]  # a deque's methods, as far as they are called
         self._endpoint: SqlEndpoint | None = getattr(self.app, "lane", None)
         """Knows the settings; None at the admin address."""
         self._is_between = True
@@ -99,14 +102,18 @@ class GuardedProtocol(HttpToolsProtocol):
     @classmethod
     def knows_uvicorn(cls) -> bool:
         """Whether the uvicorn that is installed is as this class takes it to be."""
-        return set(HttpToolsProtocol.__init__.__code__.co_names) >= _NEEDED and all(
-            hasattr(HttpToolsProtocol, name) for name in _EXTENDED
+        return (
+            lean.knows_uvicorn()
+            and set(HttpToolsProtocol.__init__.__code__.co_names) >= _NEEDED
+            and all(hasattr(HttpToolsProtocol, name) for name in _EXTENDED)
         )
 
     # ── asyncio.Protocol ──
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
+        self.flow = Flow(transport)  # type: ignore[assignment]  # not one of uvicorn's, but all that it has
+        self.server = shared(self.server)
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
