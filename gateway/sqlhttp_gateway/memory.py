@@ -1,9 +1,9 @@
 """Memory that large answers needed goes back to the system once they are sent.
 
 glibc keeps what was freed below anything that is still in use: after sixteen answers of 1.4 MB at once a process stayed
-some 15 MiB larger for ever. It gives that back when told to (`malloc_trim`), which takes a millisecond; other C
-libraries do so by themselves or not at all, and other systems than Linux have no place to look. What is in use,
-and by whom, is not known here.
+some 15 MiB larger for ever. It gives that back when told to (`malloc_trim`), which takes a millisecond, and a tenth of
+a second where hundreds of MiB are in use; other C libraries do so by themselves or not at all, and other systems than
+Linux have no place to look. What is in use, and by whom, is not known here.
 """
 
 import contextlib
@@ -13,7 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 GROWN = 4 * 1024 * 1024
-"""Bytes more than the least that was seen since, from which on it is worth to ask for some back."""
+"""Bytes more than the least that was seen, from which on it is worth to ask for some back."""
+_LITTLE = GROWN // 4
+"""Less than this given back: what there is now may be needed."""
+_TRIES = 6
+"""So often in a row little has to come back, after one, two, four … looks, until it is taken as needed. A single try
+may come while a large answer is on its way, and what that leaves would be kept for ever."""
 
 _STATM = Path("/proc/self/statm")
 _RESIDENT = 1  # the second field of proc(5)'s statm, in pages
@@ -33,6 +38,10 @@ class Memory:
         self._resident = resident
         self._give_back = _malloc_trim() if give_back is None else give_back
         self._least: int | None = None
+        self._in_vain = 0
+        """Tries in a row that gave little back."""
+        self._pause = 0
+        """Looks until the next try."""
 
     def look(self) -> None:
         """Have what is not needed given back, if the process has grown since it was smallest."""
@@ -45,9 +54,22 @@ class Memory:
         now = resident()
         if self._least is None or now < self._least:
             self._least = now
-        elif now >= self._least + GROWN:
+        if now < self._least + GROWN:
+            self._in_vain = self._pause = 0
+        elif self._pause:
+            self._pause -= 1
+        else:
             give_back()
-            self._least = resident()  # what is left is in use
+            self._judge(resident(), before=now)
+
+    def _judge(self, left: int, *, before: int) -> None:
+        if before - left >= _LITTLE:
+            self._in_vain = 0
+            return
+        self._in_vain += 1
+        self._pause = 2 ** (self._in_vain - 1) - 1
+        if self._in_vain == _TRIES:
+            self._least, self._in_vain, self._pause = left, 0, 0  # what is left is in use
 
 
 def resident_bytes() -> int:

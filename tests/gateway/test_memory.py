@@ -43,7 +43,8 @@ def test_one_that_has_grown_gives_back_what_it_does_not_need() -> None:
     process = Process(60 * MIB, needed=62 * MIB)
     assert process.grows_to(80 * MIB) == 1
     assert process.size == 62 * MIB
-    assert process.grows_to(62 * MIB + GROWN) == 2
+    assert process.grows_to(62 * MIB) == 1
+    assert process.grows_to(60 * MIB + GROWN) == 2
 
 
 def test_a_process_that_can_open_no_file_goes_on() -> None:
@@ -55,11 +56,29 @@ def test_a_process_that_can_open_no_file_goes_on() -> None:
     assert asked == []
 
 
-def test_one_that_needs_all_of_it_is_not_asked_again_until_it_has_grown_further() -> None:
+def test_one_that_needed_it_when_it_was_asked_is_asked_again_soon() -> None:
+    process = Process(60 * MIB, needed=90 * MIB)  # a large answer is on its way
+    assert process.grows_to(90 * MIB) == 1
+    process.needed = 61 * MIB
+    assert process.grows_to(90 * MIB) == 2
+    assert process.size == 61 * MIB
+
+
+def test_one_that_goes_on_to_need_all_of_it_is_asked_ever_more_rarely_and_then_not_until_it_has_grown_further() -> None:
     process = Process(60 * MIB, needed=500 * MIB)
-    assert process.grows_to(100 * MIB) == 1
-    assert process.grows_to(100 * MIB) == 1
-    assert process.grows_to(100 * MIB + GROWN) == 2
+    asked = [process.grows_to(100 * MIB) for _ in range(100)]
+    tries = [look for look in range(100) if asked[look] > (asked[look - 1] if look else 0)]
+    assert tries == [0, 1, 3, 7, 15, 31]
+    assert process.grows_to(100 * MIB + GROWN - 1) == 6
+    assert process.grows_to(100 * MIB + GROWN) == 7
+
+
+def test_one_that_comes_down_by_itself_and_grows_anew_is_asked_at_once() -> None:
+    process = Process(60 * MIB, needed=500 * MIB)
+    for _ in range(5):
+        process.grows_to(100 * MIB)
+    asked = process.grows_to(61 * MIB)
+    assert process.grows_to(100 * MIB) == asked + 1
 
 
 def test_growth_is_counted_from_the_least() -> None:
