@@ -172,7 +172,23 @@ class Target:
 
     name: str
     host: str
+    """A name, an address, or the folder of a Unix socket, which begins with a slash as in libpq."""
     port: int
+
+    @property
+    def is_socket(self) -> bool:
+        """It is asked by a Unix socket, and so runs on this machine."""
+        return self.host.startswith("/")
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words."""
+        return place(self.host, self.port)
+
+
+def place(host: str, port: int) -> str:
+    """`host:port`, or the path of the Unix socket in the folder that `host` is, named as Postgres names it."""
+    return f"{host.rstrip('/')}/.s.PGSQL.{port}" if host.startswith("/") else f"{host}:{port}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 SERVICES = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]
 GATEWAY = SERVICES["gateway"]
 ENVIRONMENT: dict[str, str] = GATEWAY["environment"]
+BY_SOCKET = yaml.safe_load((ROOT / "deploy" / "compose.socket.yaml").read_text())
 
 
 def settings() -> Settings:
@@ -59,3 +60,21 @@ def test_no_password_is_in_the_file() -> None:
 def test_gateway_has_time_to_end_in_order() -> None:
     drain = settings().drain
     assert float(GATEWAY["stop_grace_period"].removesuffix("s")) > drain.notice + drain.grace
+
+
+# ── compose.socket.yaml, over it ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_socket_s_folder_is_one_volume_of_both_and_the_gateway_goes_there() -> None:
+    services = BY_SOCKET["services"]
+    assert services.keys() == SERVICES.keys()
+    dsn = dsn_from_url(services["gateway"]["environment"]["DATABASE_URL"].replace("${POSTGRES_PASSWORD}", "word"))
+    [volume] = BY_SOCKET["volumes"]
+    assert services["postgres"]["volumes"] == [f"{volume}:{dsn.host}"]
+    assert services["gateway"]["volumes"] == [f"{volume}:{dsn.host}:ro"]
+    assert dsn.host.startswith("/")
+    assert services["gateway"]["environment"].keys() <= ENVIRONMENT.keys()
+
+
+def test_the_socket_asks_for_passwords_as_the_address_does() -> None:
+    assert "--auth-local=scram-sha-256" in BY_SOCKET["services"]["postgres"]["environment"]["POSTGRES_INITDB_ARGS"]

@@ -77,6 +77,14 @@ def test_password_of_a_connection_string_is_never_shown(shown: str) -> None:
     assert "ada@db.example:5432/app" in shown
 
 
+def test_a_place_is_told_as_postgres_tells_it() -> None:
+    assert Target("default", "db", 5433).place == "db:5433"
+    for folder in ("/var/run/postgresql", "/var/run/postgresql/"):
+        target = Target("default", folder, 5433)
+        assert target.is_socket
+        assert target.place == "/var/run/postgresql/.s.PGSQL.5433"
+
+
 def test_pools_are_apart_by_target_database_and_role() -> None:
     keys = {PoolKey(target, database, role) for target, database, role in product(["a", "b"], ["a", "b"], ["a", "b"])}
     assert len(keys) == 8

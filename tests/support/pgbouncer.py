@@ -23,7 +23,7 @@ _SETTINGS = """
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {listen_port}
-unix_socket_dir =
+unix_socket_dir = {folder}
 auth_type = scram-sha-256
 auth_file = {folder}/users
 pool_mode = transaction
@@ -35,8 +35,8 @@ log_disconnections = 0
 
 
 @contextmanager
-def pgbouncer(database: Database, *, size: int) -> Iterator[Database]:
-    """`database` as it is reached through a PgBouncer with `size` server connections.
+def pgbouncer(database: Database, *, size: int, by_socket: bool = False) -> Iterator[Database]:
+    """`database` as it is reached through a PgBouncer with `size` server connections, by TCP or by its Unix socket.
 
     Under its name with `_session` behind, it is lent for the session.
     """
@@ -66,7 +66,7 @@ def pgbouncer(database: Database, *, size: int) -> Iterator[Database]:
         )
         try:
             _wait_until_it_answers(before)
-            yield before
+            yield replace(before, host=name) if by_socket else before
         finally:
             running.terminate()
             running.wait(_START_TIMEOUT)

@@ -5,7 +5,7 @@ from ipaddress import ip_address
 
 from sqlhttp_gateway.check.facts import WELL_KNOWN, Facts
 from sqlhttp_gateway.check.finding import Finding, Level
-from sqlhttp_gateway.model import Dsn
+from sqlhttp_gateway.model import Dsn, place
 from sqlhttp_gateway.pools.targets import SslChoice
 
 OLDEST_WITH_FIXES = 140000
@@ -16,9 +16,10 @@ _LAG_WARNING = 30.0
 
 def judge_target(facts: Facts, *, dsn: Dsn, ssl: SslChoice, is_pooler: bool, is_default: bool) -> list[Finding]:
     """All findings about one target; `is_pooler` is what its connection string says of it."""
-    where = f"{facts.target} ({facts.host}:{facts.port})"
+    where = f"{facts.target} ({place(facts.host, facts.port)})"
     if facts.error:
-        return [Finding("reachable", Level.ERROR, f"{where}: {facts.error}", _remedy_for(facts.error))]
+        remedy = _remedy_for(facts.error, is_socket=facts.host.startswith("/"))
+        return [Finding("reachable", Level.ERROR, f"{where}: {facts.error}", remedy)]
     milliseconds = round(facts.connect_seconds * 1000)
     return [
         Finding("reachable", Level.OK, f"{where}: connected as {facts.role} in {milliseconds} ms."),
@@ -41,11 +42,20 @@ def is_loopback(host: str) -> bool:
         return host in {"", "localhost"} or host.startswith("/")
 
 
-def _remedy_for(error: str) -> str:
+def _remedy_for(error: str, *, is_socket: bool) -> str:
     if "startup parameter" in error:
         return "This looks like PgBouncer: add pgbouncer=true to the connection string."
     if "password" in error:
         return "Correct role and password in the connection string."
+    if "Peer authentication failed" in error:
+        return "Let the line of pg_hba.conf that begins with local say scram-sha-256, not peer."
+    if is_socket and "Permission denied" in error:
+        return "Let the gateway's account into the socket's folder, and see unix_socket_permissions and _group."
+    if is_socket:
+        return (
+            "See that Postgres runs, that its port and unix_socket_directories lead to this path, "
+            "and, of containers, that both have the folder mounted."
+        )
     return "See that host and port are right, that Postgres runs, and that no firewall is in between."
 
 
@@ -170,7 +180,8 @@ def _passwords(facts: Facts, dsn: Dsn) -> Iterator[Finding]:
 
 
 def _trust(facts: Facts) -> Finding:
-    text = "Postgres lets the gateway in with any password (trust or the like in pg_hba.conf)."
+    way = "trust or peer" if facts.host.startswith("/") else "trust or the like"
+    text = f"Postgres lets the gateway in with any password ({way} in pg_hba.conf)."
     if facts.may_read_passwords:
         remedy = (
             "Change it to scram-sha-256; callers are safe meanwhile, as their passwords are compared with pg_authid."

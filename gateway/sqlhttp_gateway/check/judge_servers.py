@@ -15,8 +15,8 @@ def judge_servers(group: Group) -> list[Finding]:
 
 
 def _server(server: Server, group: Group) -> Finding:
-    place, max_lag = group.upstreams[server.name].target, group.settings.max_lag
-    where = f"{server.name} ({place.host}:{place.port})"
+    max_lag = group.settings.max_lag
+    where = f"{server.name} ({group.upstreams[server.name].target.place})"
     match server.role:
         case Role.PRIMARY:
             return Finding("server", Level.OK, f"{where}: the primary, on timeline {server.timeline}.")

@@ -116,8 +116,12 @@ def _translate_targets(found: Translation, databases: list[_Database], general: 
         first = next((each for each in members if each.name != "*"), members[0])
         prefix = "database_url" if not number else f"targets.{_identifier(first.name)}.url"
         found.settings[prefix] = _url(first, host, port, general)
-        if not host or host.startswith("/"):
-            found.note(f"[databases] {first.name}", "has a Unix socket; connections go to localhost instead")
+        if not host:
+            found.note(
+                f"[databases] {first.name}",
+                "has the Unix socket in PgBouncer's own default folder; connections go to localhost instead, "
+                "or name the folder: ?host=/var/run/postgresql",
+            )
         if "," in host:
             found.note(f"[databases] {first.name}", f"has several hosts ({host}); only the first is taken")
         for each in members:
@@ -130,7 +134,7 @@ def _translate_targets(found: Translation, databases: list[_Database], general: 
 
 def _url(database: _Database, host: str, port: str, general: dict[str, str]) -> str:
     first = host.split(",")[0]
-    place = "localhost" if not first or first.startswith("/") else first
+    place = first or "localhost"
     role = database.parameters.get("user") or database.parameters.get("auth_user") or general.get("auth_user", "ROLE")
     name = "postgres" if database.name == "*" and "dbname" not in database.parameters else database.database
     parameters = {}
@@ -140,9 +144,12 @@ def _url(database: _Database, host: str, port: str, general: dict[str, str]) -> 
         parameters["sslrootcert"] = root
     if size := database.parameters.get("pool_size"):
         parameters["connection_limit"] = size
-    query = f"?{urlencode(parameters)}" if parameters else ""
     bracketed = f"[{place}]" if ":" in place else place
-    return f"postgres://{quote(role, safe='')}:PASSWORD@{bracketed}:{port}/{quote(name, safe='')}{query}"
+    where = f"{bracketed}:{port}"
+    if place.startswith("/"):
+        where, parameters = "", {"host": place, "port": port} | parameters
+    query = f"?{urlencode(parameters, safe='/')}" if parameters else ""
+    return f"postgres://{quote(role, safe='')}:PASSWORD@{where}/{quote(name, safe='')}{query}"
 
 
 def _translate_name(found: Translation, database: _Database, target: str) -> None:

@@ -8,6 +8,7 @@ Nothing secret is remembered between calls: a cache would keep passwords in memo
 """
 
 import re
+from dataclasses import replace
 from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import NamedTuple
@@ -20,6 +21,7 @@ MAX_LENGTH = 8192
 """Most bytes of a connection string; cloud providers' log-in tokens, used as passwords, reach about 4,000."""
 
 _HINT = "The form is postgres://role:password@host/database"
+_SOCKET_HINT = "The form is postgres://role:password@host/database, or postgres://role@/database?host=/folder/of/socket"
 _SCHEMES = frozenset({"postgres", "postgresql"})
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _HOST = re.compile(r"[A-Za-z0-9._-]+")
@@ -68,21 +70,23 @@ def dsn_from_header(value: bytes | None) -> Dsn:
             password.encode(),
             _usual_parameters(query) if query else (),
         )
-    parts = _split(text)
+    parts = _split(text, may_be_folder=False)
     if parts.path is None:
         raise _refusal("missing database name")
     if not parts.role:
         raise _refusal("missing username")
     if not parts.host:
         raise _refusal("missing hostname")
-    return _dsn(parts, host=parts.host, port=parts.port)
+    dsn = _dsn(parts, host=parts.host, port=parts.port)
+    return dsn if dsn.database else replace(dsn, database=dsn.role)
 
 
-def dsn_from_url(text: str) -> Dsn:
+def dsn_from_url(text: str, *, account: str = "") -> Dsn:
     """A connection string from the settings, where libpq's liberties are taken too.
 
-    The database defaults to the role, and the host may stand among the parameters (`?host=/var/run/postgresql`),
-    which is how a URL names the folder of a Unix socket.
+    The database defaults to the role. Host, port, role, password and database may stand among the parameters under
+    libpq's names. A host that begins with a slash is the folder of a Unix socket (`?host=/var/run/postgresql`, or in
+    its place with every slash as %2F); there the role defaults to `account`, the system's word for whoever asks.
 
     Raises:
         InvalidConnectionString: the string cannot be used.
@@ -91,25 +95,31 @@ def dsn_from_url(text: str) -> Dsn:
         raise _refusal(f"invalid connection string: longer than {MAX_LENGTH} characters")
     if not text.isprintable():
         raise _refusal("invalid connection string: a control character in it is not percent-encoded")
-    parts = _split(text)
-    if not parts.role:
-        raise _refusal("missing username")
-    host, port = parts.host, parts.port
-    dsn = _dsn(parts, host=host, port=port)
-    if host:
-        return dsn
+    parts = _split(text, may_be_folder=True)
+    dsn = _dsn(parts, host=parts.host, port=parts.port)
     given = dict(dsn.parameters)
-    host = given.pop("host", "")
-    if "," in host:
-        raise _refusal("invalid connection string: several hosts are not supported")
-    if not host:
-        raise _refusal("missing hostname")
+    host, port = dsn.host or given.pop("host", ""), dsn.port
     if port is None and "port" in given:
         port = _port(given.pop("port"))
-    return Dsn(host, port, dsn.database, dsn.role, dsn.password, tuple(given.items()))
+    role = dsn.role or given.pop("user", "") or (account if host.startswith("/") else "")
+    password = dsn.password
+    if password is None and given.get("password"):
+        password = given.pop("password").encode()
+    database = dsn.database or given.pop("dbname", "") or role
+    if not role:
+        raise _refusal("missing username")
+    if not host:
+        raise _refusal("missing hostname", hint=_SOCKET_HINT)
+    if "," in host:
+        raise _refusal("invalid connection string: several hosts are not supported")
+    if host.startswith("@"):
+        raise _refusal("invalid connection string: an abstract Unix socket is not supported", hint=_SOCKET_HINT)
+    if host.startswith("/") and "/.s.PGSQL." in host:
+        raise _refusal("invalid connection string: host is not the folder of the socket", hint=_SOCKET_HINT)
+    return Dsn(host, port, database, role, password, tuple(given.items()))
 
 
-def _split(text: str) -> _Parts:
+def _split(text: str, *, may_be_folder: bool) -> _Parts:
     scheme = _SCHEME.match(text)
     if scheme is None:
         raise _refusal("invalid connection string: relative URL without a base")
@@ -123,12 +133,12 @@ def _split(text: str) -> _Parts:
     authority, slash, path = rest.partition("/")
     user, _, place = authority.rpartition("@")
     role, colon, password = user.partition(":")
-    host, port = _host_and_port(place)
+    host, port = _host_and_port(place, may_be_folder=may_be_folder)
     # "role:@host" has no password, as in Neon: an empty one could never be right.
     return _Parts(role, password if colon and password else None, host, port, path if slash else None, query)
 
 
-def _host_and_port(place: str) -> tuple[str, int | None]:
+def _host_and_port(place: str, *, may_be_folder: bool) -> tuple[str, int | None]:
     if "," in place:
         raise _refusal("invalid connection string: several hosts are not supported")
     if place.startswith("["):
@@ -143,6 +153,8 @@ def _host_and_port(place: str) -> tuple[str, int | None]:
             raise _refusal("invalid connection string: invalid IPv6 address")
         return host, _port(port[1:])
     host, _, port = place.partition(":")
+    if may_be_folder and host[:3].upper() == "%2F":
+        return _decoded(host, "host name"), _port(port)
     if host and _HOST.fullmatch(host) is None:
         raise _refusal("invalid connection string: invalid domain character")
     return host, _port(port)
@@ -158,6 +170,7 @@ def _port(text: str) -> int | None:
 
 
 def _dsn(parts: _Parts, *, host: str, port: int | None) -> Dsn:
+    """Decoded; role and database may be empty."""
     role = _decoded(parts.role, "username")
     database, _, _ = (parts.path or "").partition("/")
     password = None if parts.password is None else unquote_to_bytes(parts.password)
@@ -166,7 +179,7 @@ def _dsn(parts: _Parts, *, host: str, port: int | None) -> Dsn:
     return Dsn(
         host=host,
         port=port,
-        database=_decoded(database, "database name") or role,
+        database=_decoded(database, "database name"),
         role=role,
         password=password,
         parameters=_parameters(parts.query),
@@ -204,5 +217,5 @@ def _decoded(text: str, what: str) -> str:
     return text
 
 
-def _refusal(message: str) -> InvalidConnectionString:
-    return InvalidConnectionString(message, hint=_HINT)
+def _refusal(message: str, *, hint: str = _HINT) -> InvalidConnectionString:
+    return InvalidConnectionString(message, hint=hint)

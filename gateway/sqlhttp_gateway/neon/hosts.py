@@ -70,7 +70,7 @@ def split_hosts(url: str) -> tuple[list[str], Wanted]:
         raise InvalidConnectionString(f"invalid connection string: more than {MAX_HOSTS} hosts")
     urls = []
     for host, port in hosts:
-        if host.startswith(("/", "%2F")):  # the folder of a Unix socket has no place in front of the path
+        if host.startswith(("/", "%2F", "%2f")):  # the folder of a Unix socket has no place in front of the path
             extra = f"host={quote(host, safe='/%')}" + (f"&port={port}" if port else "")
             place = ""
         else:

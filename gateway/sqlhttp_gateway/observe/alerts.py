@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sqlhttp_gateway.model import place
 from sqlhttp_gateway.observe.sample import Sample
 from sqlhttp_gateway.pools.snapshot import PoolSnapshot
 from sqlhttp_gateway.settings import WatchSettings
@@ -94,7 +95,7 @@ def _of_sessions(sample: Sample, settings: WatchSettings) -> list[Alert]:
 
 
 def _of_targets(pools: Iterable[PoolSnapshot]) -> list[Alert]:
-    down = sorted({f"{pool.target} ({pool.host}:{pool.port})" for pool in pools if pool.is_down})
+    down = sorted({f"{pool.target} ({place(pool.host, pool.port)})" for pool in pools if pool.is_down})
     if not down:
         return []
     text = f"What needs a new connection is refused, since it cannot be opened: target {', '.join(down)}."

@@ -41,6 +41,13 @@ _NO_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 _PASSWORD_CODES = frozenset({"28P01", "28000"})
 _DATABASE_CODES = frozenset({"3D000", "42501", "55000"})
 _BUSY_CODES = frozenset({"53300", "57P03", "57P01", "57P02", "53400"})
+_PEER = "Peer authentication failed"
+_PEER_HINT = (
+    "pg_hba.conf asks the system whose process it is (peer), but the gateway logs in as each caller's role: "
+    "let the line that begins with local say scram-sha-256 for these roles."
+)
+_FULL_PAUSE = 0.02
+"""Seconds between two tries at a Unix socket before which too many wait; by TCP the system itself waits and tries."""
 
 
 def password_failed(role: str) -> PasswordFailed:
@@ -89,7 +96,10 @@ async def connect(
                 retry_after=1,
             ) from None
         reason = getattr(error, "strerror", None) or type(error).__name__
-        raise TargetUnavailable(f"target {target.name}: cannot connect to Postgres: {reason}", retry_after=1) from None
+        way = " by its Unix socket" if target.is_socket else ""
+        raise TargetUnavailable(
+            f"target {target.name}: cannot connect to Postgres{way}: {reason}", retry_after=1
+        ) from None
     if connection._transport.is_closing():  # since the last answer; nobody would be told of its end any more
         connection.terminate()
         raise _closed(target.name)
@@ -103,7 +113,7 @@ async def _open(upstream: Upstream, database: str, *, role: str, password: str, 
     """A logged-in connection; a server that does not take the client check is asked once more without it."""
     check = upstream.client_check
     open_with = partial(
-        open_connection,
+        _open_when_there_is_room,
         host=upstream.target.host,
         port=upstream.target.port,
         database=database,
@@ -119,6 +129,22 @@ async def _open(upstream: Upstream, database: str, *, role: str, password: str, 
             if not check.take_refusal(str(error)):
                 raise
     return await open_with(server_settings=server_settings)
+
+
+async def _open_when_there_is_room(*, timeout: float, **where: Any) -> Any:
+    """`open_connection`, again and again while the socket's queue is full.
+
+    TCP lets one wait then, a Unix socket says at once that one should come back (EAGAIN).
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
+    while True:
+        try:
+            return await open_connection(timeout=max(0.001, deadline - loop.time()), **where)
+        except BlockingIOError:
+            if loop.time() + _FULL_PAUSE >= deadline:
+                raise TimeoutError from None
+            await asyncio.sleep(_FULL_PAUSE)
 
 
 async def _begin(key: SessionKey, connection: Any, timeout: float) -> bool:
@@ -142,6 +168,8 @@ def refusal(error: asyncpg.PostgresError, role: str) -> GatewayError:
     }
     fields.setdefault("M", str(error))
     code = fields.get("C", "")
+    if fields["M"].startswith(_PEER):  # says nothing of the role or its password
+        return ConnectRefused(fields | {"H": _PEER_HINT})
     if code in _PASSWORD_CODES:
         return password_failed(role)
     if code in _DATABASE_CODES:

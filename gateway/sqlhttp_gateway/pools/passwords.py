@@ -204,7 +204,7 @@ class Passwords:
             self._wrong_is_refused.add(key)
             return
         raise TargetMisconfigured(
-            f"target {key.target}: Postgres does not ask the gateway for a password (trust), "
+            f"target {key.target}: Postgres does not ask the gateway for a password (trust, or peer by a socket), "
             "so that passwords cannot be checked by logging in",
             hint="Change pg_hba.conf to scram-sha-256, or let the gateway's role read pg_authid.",
         )

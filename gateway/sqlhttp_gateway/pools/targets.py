@@ -4,6 +4,8 @@ A caller's host and port only choose among these: a host that nobody configured 
 A target may be several servers, a primary and its replicas; its first one stands for all of them here.
 """
 
+import os
+import pwd
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +26,8 @@ SslChoice = ssl.SSLContext | str | bool
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _LIBPQ_ROOT = Path("~/.postgresql/root.crt")
 """Where libpq looks for who may have signed the server's certificate; without it here the system's store is asked."""
+_LONGEST_SOCKET = 107
+"""Bytes of a Unix socket's path: sun_path has 108 on Linux, one of which ends it."""
 _REFUSED = {"channel_binding": "only prefer and disable are possible here"}
 
 
@@ -187,14 +191,21 @@ def upstream_from_url(
     """
     where = _where(of_target or name)
     try:
-        dsn = dsn_from_url(url)
+        dsn = dsn_from_url(url, account=_account())
     except Exception as error:
         raise ConfigurationError(f"{where}: {error}") from None
+    target = Target(name, dsn.host, dsn.port or 5432)
+    if target.is_socket and (length := len(os.fsencode(target.place))) > _LONGEST_SOCKET:
+        raise ConfigurationError(
+            f"{where}: the path of the Unix socket has {length} bytes; {_LONGEST_SOCKET} are possible"
+        )
     given = dict(dsn.parameters)
     mode = given.pop("sslmode", "prefer")
     if mode not in _SSL_MODES:
         raise ConfigurationError(f"{where}: sslmode must be one of {', '.join(_SSL_MODES)}")
-    context = _ssl_choice(where, mode, root=given.pop("sslrootcert", None))
+    root = given.pop("sslrootcert", None)
+    # By a Unix socket there is no TLS, and libpq ignores what is said of it.
+    context = False if target.is_socket else _ssl_choice(where, mode, root=root)
     is_pooler = _boolean(where, "pgbouncer", given.pop("pgbouncer", "false"))
     startup = {"application_name": given.pop("application_name", "sqlhttp")}
     for parameter in ("options", "search_path"):
@@ -225,7 +236,7 @@ def upstream_from_url(
         reason = _REFUSED.get(parameter, "the gateway does not know it")
         raise ConfigurationError(f"{where}: the parameter {parameter} cannot be honoured: {reason}")
     return Upstream(
-        target=Target(name, dsn.host, dsn.port or 5432),
+        target=target,
         admin=dsn,
         ssl=context,
         server_settings=startup,
@@ -233,6 +244,14 @@ def upstream_from_url(
         is_pooler=is_pooler,
         client_check=ClientCheck(pool.client_check_interval) if pool.client_check_interval and not is_pooler else None,
     )
+
+
+def _account() -> str:
+    """The name of this process's account, which is the role that libpq takes where none is given; empty without one."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return ""
 
 
 def _ssl_choice(where: str, mode: str, *, root: str | None) -> SslChoice:

@@ -50,7 +50,8 @@ class Settings(BaseSettings):
 
     database_url: SecretStr | None = Field(
         default=None,
-        description="postgres://role:password@host:port/database of the default target. Also DATABASE_URL.",
+        description="postgres://role:password@host:port/database of the default target, or by a Unix socket "
+        "postgres://role:password@/database?host=/folder/of/socket. Also DATABASE_URL.",
     )
     aliases: tuple[str, ...] = Field(
         default=(), description="Hosts of connection strings that mean the default target by name."

@@ -60,6 +60,7 @@ def test_good_server_has_nothing_but_good_findings() -> None:
         ("cannot connect to Postgres: Connection refused", "See that host and port are right"),
         ('password authentication failed for user "gateway"', "Correct role and password"),
         ("unsupported startup parameter: statement_timeout", "add pgbouncer=true"),
+        ('Peer authentication failed for user "gateway"', "scram-sha-256, not peer"),
     ],
 )
 def test_server_that_cannot_be_reached_is_the_only_finding_and_has_a_remedy(error: str, remedy: str) -> None:
@@ -68,11 +69,22 @@ def test_server_that_cannot_be_reached_is_the_only_finding_and_has_a_remedy(erro
     assert (finding.level, error in finding.text, remedy in finding.remedy) == (Level.ERROR, True, True)
 
 
+@pytest.mark.parametrize(
+    ("error", "remedy"), [("No such file or directory", "unix_socket_directories"), ("Permission denied", "account")]
+)
+def test_socket_that_cannot_be_used_has_a_remedy_of_its_own(error: str, remedy: str) -> None:
+    facts = Facts("default", "/run/postgresql", 5432, "gateway", error=f"cannot connect to Postgres: {error}")
+    [finding] = judge_target(facts, dsn=DSN, ssl=False, is_pooler=False, is_default=True)
+    assert finding.text.startswith("default (/run/postgresql/.s.PGSQL.5432): ")
+    assert remedy in finding.remedy
+
+
 CASES: list[tuple[dict[str, object], str, Level]] = [
     ({"version": "13.4", "version_number": 130004}, "version", Level.WARNING),
     ({"version": "14.1", "version_number": 140001}, "version", Level.OK),
     ({"tls": ""}, "tls", Level.WARNING),
     ({"tls": "", "host": "127.0.0.1"}, "tls", Level.OK),
+    ({"tls": "", "host": "/run/postgresql"}, "tls", Level.OK),
     ({"ssl": "require"}, "tls", Level.NOTE),
     ({"ssl": create_default_context()}, "tls", Level.OK),
     ({"is_behind_pooler": True}, "pooler", Level.ERROR),

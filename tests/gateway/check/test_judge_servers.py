@@ -30,6 +30,12 @@ def test_each_server_is_shown_with_its_role_and_lag() -> None:
     ]
 
 
+def test_server_that_is_asked_by_a_socket_is_shown_by_its_path() -> None:
+    [group] = Targets(load_settings(database_url="postgres://a:b@/main?host=/run,two&port=1,2")).groups
+    group.note("default", PRIMARY, now=0.0)
+    assert judge_servers(group)[0].text == "default (/run/.s.PGSQL.1): the primary, on timeline 2."
+
+
 def test_replica_that_gets_no_reads_is_a_warning() -> None:
     found = judged(default=PRIMARY, default_2=REPLICA._replace(position=90, replay_age=60.0), default_3="gone")
     assert [each.level for each in found] == [Level.OK, Level.WARNING, Level.WARNING]

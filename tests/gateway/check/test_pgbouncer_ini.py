@@ -165,7 +165,15 @@ def test_fallback_database_alone_leads_to_the_maintenance_database() -> None:
     assert settings["database_url"] == "postgres://pooler:PASSWORD@db:5432/postgres"
 
 
-def test_sockets_and_several_hosts_are_mentioned() -> None:
+def test_folder_of_a_socket_stays_one() -> None:
+    translation = translate("[databases]\nlocal = host=/run/postgresql port=5433 pool_size=4\n")
+    assert translation.settings["database_url"] == (
+        "postgres://ROLE:PASSWORD@/local?host=/run/postgresql&port=5433&connection_limit=4"
+    )
+    assert not any("localhost" in note.text for note in translation.notes)
+
+
+def test_sockets_without_a_folder_and_several_hosts_are_mentioned() -> None:
     translation = translate("[databases]\nlocal =\nmany = host=a,b\n")
     assert translation.settings["database_url"] == "postgres://ROLE:PASSWORD@localhost:5432/local"
     assert "Unix socket" in notes(translation, "[databases] local")[0]

@@ -179,10 +179,51 @@ def test_a_url_of_the_settings_may_name_the_folder_of_a_socket() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("postgres://me:p@%2Fvar%2Frun%2Fpostgresql/d", Dsn("/var/run/postgresql", None, "d", "me", b"p")),
+        ("postgres://me:p@%2fvar%2frun:5433/d", Dsn("/var/run", 5433, "d", "me", b"p")),
+        (
+            "postgres://me:p@%2Fcloudsql%2Fproject%3Azone%3Aname/d",
+            Dsn("/cloudsql/project:zone:name", None, "d", "me", b"p"),
+        ),
+        (
+            "postgres://me:p@/d?host=/cloudsql/project:zone:name",
+            Dsn("/cloudsql/project:zone:name", None, "d", "me", b"p"),
+        ),
+        ("postgres:///?host=/run&user=me&password=p%26&dbname=d", Dsn("/run", None, "d", "me", b"p&")),
+        ("postgres://me@h?dbname=d", Dsn("h", None, "d", "me", None)),
+        ("postgres:///d?host=/run", Dsn("/run", None, "d", "who_asks", None)),
+        ("postgres://?host=/run", Dsn("/run", None, "who_asks", "who_asks", None)),
+    ],
+)
+def test_a_socket_is_named_as_for_libpq(text: str, expected: Dsn) -> None:
+    assert dsn_from_url(text, account="who_asks") == expected
+
+
+def test_a_caller_cannot_name_a_socket() -> None:
+    for value, message in (
+        (b"postgres://u:p@%2Frun/d", "invalid connection string: invalid domain character"),
+        (b"postgres://u:p@/d?host=/run", "missing hostname"),
+    ):
+        with pytest.raises(InvalidConnectionString) as refused:
+            dsn_from_header(value)
+        assert refused.value.message == message
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "invalid connection string: relative URL without a base"),
         ("postgres:///d", "missing username"),
+        ("postgres://h/d", "missing username"),
+        ("postgres://u:p@/d?host=@postgres", "invalid connection string: an abstract Unix socket is not supported"),
+        ("postgres://u:p@/d?host=/run,/tmp", "invalid connection string: several hosts are not supported"),
+        (
+            "postgres://u:p@/d?host=/run/.s.PGSQL.5432",
+            "invalid connection string: host is not the folder of the socket",
+        ),
+        ("postgres://u:p@%2Frun%00/d", "invalid host name: it contains a NUL character"),
         ("postgres://u:p@/d", "missing hostname"),
         ("postgres://u:p@/d?host=a,b", "invalid connection string: several hosts are not supported"),
         ("postgres://u:p@a,b/d", "invalid connection string: several hosts are not supported"),
@@ -194,7 +235,7 @@ def test_a_url_of_the_settings_may_name_the_folder_of_a_socket() -> None:
 )
 def test_what_the_settings_cannot_have(text: str, message: str) -> None:
     with pytest.raises(InvalidConnectionString) as refused:
-        dsn_from_url(text)
+        dsn_from_url(text, account="who_asks")
     assert refused.value.message == message
 
 

@@ -22,6 +22,11 @@ from sqlhttp_gateway.neon.hosts import MAX_HOSTS, Wanted, split_hosts
         ),
         ("postgres://r:p@/db?host=h1,h2&port=7", ["postgres://r:p@h1:7/db", "postgres://r:p@h2:7/db"]),
         ("postgres://r:p@/db?host=h1,/run", ["postgres://r:p@h1/db", "postgres://r:p@/db?host=/run"]),
+        (
+            "postgres://r:p@%2Frun,%2ftmp:7/db",
+            ["postgres://r:p@/db?host=%2Frun", "postgres://r:p@/db?host=%2ftmp&port=7"],
+        ),
+        ("postgres://r:p@%2Frun/db", ["postgres://r:p@%2Frun/db"]),
         ("postgres://r:p%2C%40@h1,h2/db", ["postgres://r:p%2C%40@h1/db", "postgres://r:p%2C%40@h2/db"]),
     ],
 )

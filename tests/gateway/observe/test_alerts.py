@@ -81,6 +81,11 @@ def test_target_that_cannot_be_reached_is_critical_and_named_once() -> None:
     assert alert.text.endswith(f"target {down.target} ({down.host}:{down.port}).")
 
 
+def test_target_that_is_asked_by_a_socket_is_named_by_its_path() -> None:
+    [alert] = alerts_of(None, [pool(is_down=True, host="/run/postgresql", port=5432)], SETTINGS)
+    assert alert.text.endswith("(/run/postgresql/.s.PGSQL.5432).")
+
+
 def test_every_alert_has_a_name_that_is_listed() -> None:
     loud = sample(by_state={"idle in transaction": 90}, waiting={"Lock": 50}, longest_query=99.0, long_queries=1)
     found = alerts_of(loud, [pool(longest_wait=9.0, is_down=True)], SETTINGS) + alerts_of(

@@ -8,10 +8,12 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+import uvloop
 
 from sqlhttp_gateway.errors import (
     ConnectRefused,
@@ -221,6 +223,14 @@ def test_refusals_by_their_code(code: str, kind: type[GatewayError], status: int
     assert told.retryable is (kind is TargetOverloaded)
 
 
+def test_refusal_by_peer_says_nothing_of_the_password_and_how_to_go_on() -> None:
+    error = asyncpg.InvalidAuthorizationSpecificationError('Peer authentication failed for user "app"')
+    error.sqlstate = "28000"
+    told = refusal(error, "app")
+    assert isinstance(told, ConnectRefused)
+    assert "scram-sha-256" in told.fields["H"]
+
+
 def test_refusal_is_passed_on_whole() -> None:
     error = asyncpg.PostgresError("no")
     error.sqlstate, error.severity, error.message, error.detail, error.hint = "XX000", "FATAL", "no", "why", "do"
@@ -320,6 +330,53 @@ async def test_nobody_at_home() -> None:
     told = await refused(connect(place, database="d", role="r", password=b"p", on_lost=lambda _: None))
     assert isinstance(told, TargetUnavailable)
     assert "target default" in told.message
+
+
+@pytest.mark.parametrize(
+    ("left", "reason"), [(None, "No such file or directory"), ("socket", "Connection refused"), ("file", "refused")]
+)
+async def test_nobody_at_a_socket(tmp_path: Path, left: str | None, reason: str) -> None:
+    path = tmp_path / ".s.PGSQL.5432"
+    if left == "socket":
+        with socket.socket(socket.AF_UNIX) as gone:
+            gone.bind(str(path))
+    elif left == "file":
+        path.touch()
+    place = upstream(f"postgres://a:b@/d?host={tmp_path}")
+    told = await refused(connect(place, database="d", role="r", password=b"p", on_lost=lambda _: None))
+    assert isinstance(told, TargetUnavailable)
+    assert "cannot connect to Postgres by its Unix socket: " in told.message
+    assert reason in told.message
+
+
+def test_socket_before_which_too_many_wait_is_tried_until_there_is_no_time_left(tmp_path: Path) -> None:
+    """On the loop of production: asyncio's own takes such a connection for one that is open."""
+    path = str(tmp_path / ".s.PGSQL.5432")
+    place = upstream(f"postgres://a:b@/d?host={tmp_path}", connect_timeout=0.3)
+
+    async def full() -> GatewayError:
+        return await refused(connect(place, database="d", role="r", password=b"p", on_lost=lambda _: None))
+
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as waiting:
+        listening.bind(path)
+        listening.listen(0)
+        waiting.connect(path)
+        told = uvloop.run(full())
+    assert isinstance(told, TargetUnavailable)
+    assert told.message == "target default: no connection to Postgres within 0.3 s"
+
+
+async def test_socket_at_which_there_is_room_again_is_used(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, tries = connect_module.open_connection, iter(range(3))
+
+    async def full_at_first(**wanted: Any) -> Any:
+        if next(tries) < 2:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return await real(**wanted)
+
+    monkeypatch.setattr(connect_module, "open_connection", full_at_first)
+    (await opened(database)).abort()
+    assert next(tries, None) is None
 
 
 async def test_host_that_is_no_name() -> None:

@@ -1,5 +1,7 @@
 """Which server a connection string means, and what of a configured one is honoured or refused."""
 
+import os
+import pwd
 import ssl
 from pathlib import Path
 from typing import Any
@@ -197,6 +199,39 @@ def test_bounds_are_shared_among_workers() -> None:
     assert upstream.pool.max_size == 2
     assert default(pool={"max_size": 20}, listen={"workers": 4}).pool.max_size == 5
     assert "listen.workers" in refused("?connection_limit=3", listen={"workers": 4})
+
+
+# ── Unix sockets ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_socket_is_asked_without_tls_whatever_is_said_of_it() -> None:
+    for said in ("", "&sslmode=require", "&sslmode=verify-full&sslrootcert=/nowhere/at/all.pem"):
+        upstream = targets(f"postgres://admin:secret@/main?host=/run/postgresql{said}").default
+        assert upstream.ssl is False
+        assert upstream.target == Target("default", "/run/postgresql", 5432)
+    with pytest.raises(ConfigurationError, match="sslmode"):
+        targets("postgres://admin:secret@/main?host=/run/postgresql&sslmode=perhaps")
+
+
+def test_path_that_is_too_long_for_a_socket_is_said_with_the_numbers() -> None:
+    longest = "/" + "x" * (107 - len("//.s.PGSQL.5432"))
+    assert targets(f"postgres://admin:secret@/main?host={longest}").default.target.host == longest
+    with pytest.raises(ConfigurationError) as caught:
+        targets(f"postgres://admin:secret@/main?host={longest}x")
+    assert str(caught.value) == "database_url: the path of the Unix socket has 108 bytes; 107 are possible"
+
+
+def test_role_of_a_socket_defaults_to_the_account_of_the_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
+    nameless = "postgres:///main?host=/run/postgresql"
+    assert targets(nameless).default.admin.role == pwd.getpwuid(os.geteuid()).pw_name
+    monkeypatch.setattr(os, "geteuid", lambda: 4_000_000_000)
+    with pytest.raises(ConfigurationError, match="missing username"):
+        targets(nameless)
+
+
+def test_socket_and_address_are_servers_of_one_target() -> None:
+    upstream = targets("postgres://admin:secret@%2Frun%2Fpostgresql,db.internal:5433/main").default
+    assert [each.target.place for each in upstream.servers] == ["/run/postgresql/.s.PGSQL.5432", "db.internal:5433"]
 
 
 # ── TLS ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
