@@ -18,14 +18,19 @@ class LoopClock:
 
 @contextmanager
 def fake_time() -> Iterator[LoopClock]:
-    """The loop's time stands still for the length of the block, but for `advance`."""
+    """The loop's time stands still for the length of the block, but for `advance`.
+
+    It begins with the true time and never goes back, so that timers from before, and those that are left, still run.
+    """
     loop = asyncio.get_running_loop()
-    clock = LoopClock(1000.0)
+    true = loop.time
+    clock = LoopClock(true())
     loop.time = lambda: clock.now  # type: ignore[method-assign]  # the very point
     try:
         yield clock
     finally:
-        del loop.time
+        ahead = max(0.0, clock.now - true())
+        loop.time = lambda: true() + ahead  # type: ignore[method-assign]
 
 
 async def turns(count: int = 5) -> None:

@@ -20,6 +20,7 @@ from sqlhttp_gateway.endpoints.lane import LaneProtocol
 from sqlhttp_gateway.events import Answered, Event
 from sqlhttp_gateway.settings import RequestSettings
 from tests.gateway.endpoints.test_lane import MAX, Connection, Served, post, serving, setting
+from tests.support.clock import fake_time, turns
 
 HEAD = b"POST /sql HTTP/1.1\r\nHost: gateway\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -449,10 +450,12 @@ async def test_an_empty_line_does_not_end_the_request_behind_it() -> None:
         connection = await served.connect()
         await connection.ask(post(b"wait2"))
         connection.writer.write(b"\r\n")
-        await asyncio.sleep(0.01)
+        await turns()
         connection.writer.write(post(b"wait"))
         await served.app.service.waiting.wait()
-        await asyncio.sleep(0.1)  # longer than the head may take
+        with fake_time() as clock:
+            clock.advance(1)  # longer than the head may take
+            await turns()
         served.app.service.go.set()
         assert (await connection.response()).endswith(b'{"echo":"wait"}')
 

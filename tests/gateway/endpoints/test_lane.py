@@ -23,6 +23,7 @@ from sqlhttp_gateway.reply import Reply
 from sqlhttp_gateway.serve import GatewayServer
 from sqlhttp_gateway.settings import RequestSettings, load_settings
 from sqlhttp_gateway.sockets import bind_all
+from tests.support.clock import turns
 from tests.support.leases import until
 
 ID = "11111111-2222-4333-a444-555555555555"
@@ -121,7 +122,7 @@ class Connection:
         """One response, to a request that is sent piece by piece."""
         for piece in pieces:
             self.writer.write(piece)
-            await asyncio.sleep(0.002 if len(pieces) > 1 else 0)
+            await turns(3 if len(pieces) > 1 else 1)  # the server, in the same loop, has read it then
         return await self.response()
 
     async def response(self) -> bytes:
@@ -257,7 +258,7 @@ async def _answers(http: object) -> dict[str, tuple[bytes, list[bytes]]]:
             for piece in pieces:
                 connection.writer.write(piece)
                 await connection.writer.drain()
-                await asyncio.sleep(0.01)
+                await turns()
             connection.writer.write(post(b"last", b"Connection: close"))
             came = re.sub(rb"neon-request-id: [-0-9a-f]+", b"", await connection.rest())
             answers[name] = came, [body for _, body, _ in served.app.service.asked]
@@ -292,7 +293,7 @@ async def test_requests_sent_ahead_are_each_answered_in_order() -> None:
         bodies = [b"%d" % number for number in range(20)]
         for chunk in (bodies[:1], bodies[1:7], bodies[7:]):
             connection.writer.write(b"".join(map(post, chunk)))
-            await asyncio.sleep(0.002)
+            await turns(3)
         for body in bodies:
             assert b'{"echo":"%b"}' % body in await connection.response()
 
@@ -304,7 +305,7 @@ async def test_request_that_comes_while_one_runs_waits_for_it() -> None:
         connection.writer.write(post(b"wait"))
         await served.app.service.waiting.wait()
         connection.writer.write(post(b"next") + post(b"third")[:40])
-        await asyncio.sleep(0.01)
+        await turns()
         assert [body for _, body, _ in served.app.service.asked] == [b"plain", b"wait"]
         served.app.service.go.set()
         assert b'"wait"' in await connection.response()
@@ -320,8 +321,7 @@ async def test_program_that_sends_without_end_while_one_runs_is_not_read_on() ->
         connection.writer.write(post(b"wait"))
         await served.app.service.waiting.wait()
         connection.writer.write(post(b"x" * 150_000) * 100)
-        await asyncio.sleep(0.05)
-        assert served.protocol.flow.read_paused
+        await until(lambda: served.protocol.flow.read_paused)
         assert len(served.protocol._ahead) < 1_000_000
         served.app.service.go.set()
         assert b'"wait"' in await connection.response()

@@ -13,8 +13,10 @@ from websockets.exceptions import ConnectionClosedError
 
 from sqlhttp_gateway.endpoints.upgrade import ABORT, FLOW, TunnelProtocol
 from sqlhttp_gateway.tunnel.stream import Flow, StreamMisused
+from tests.support.clock import fake_time, turns
 
 Handle = Callable[[Any, Any, Any], Awaitable[None]]
+DEADLINE = 120.0  # seconds, of which a clock that is moved by hand may take some
 
 
 @asynccontextmanager
@@ -64,21 +66,26 @@ async def test_abort_drops_what_waits_to_be_sent() -> None:
 
 async def test_program_that_is_not_read_from_is_not_taken_for_dead() -> None:
     """Its pongs wait behind what it sent."""
-    over = asyncio.Event()
+    sent, over = asyncio.Event(), asyncio.Event()
 
     async def handle(scope: Any, receive: Any, send: Any) -> None:
-        await asyncio.sleep(0.3)  # three times what a pong may take, with a message that nobody has fetched
+        await sent.wait()
+        with fake_time() as clock:
+            for _ in range(6):  # three times what a pong may take, with a message that nobody has fetched
+                clock.advance(10)
+                await turns(20)
         assert (await receive())["bytes"] == b"one"
         assert (await receive())["bytes"] == b"two"
         over.set()
 
     async with (
-        serving(handle, ws_ping_interval=0.05, ws_ping_timeout=0.05) as url,
-        connect(url, proxy=None) as socket,
+        serving(handle, ws_ping_interval=10, ws_ping_timeout=10) as url,
+        connect(url, proxy=None, ping_interval=None) as socket,
     ):
         await socket.send(b"one")
         await socket.send(b"two")
-        async with asyncio.timeout(5):
+        sent.set()
+        async with asyncio.timeout(DEADLINE):
             await over.wait()
 
 
@@ -200,7 +207,7 @@ async def test_program_waits_while_it_is_not_read_from() -> None:
         flow.pause_reading()
         for _ in range(30):
             await client.send(b"x" * 1000)
-        await asyncio.sleep(0.1)  # nothing tells that nothing comes
+        await turns(50)  # all that was sent is in the socket, which would be read at the next turn
         assert heard.taken == b""
         flow.resume_reading()
         await heard.until(lambda: len(heard.taken) == 30_000)

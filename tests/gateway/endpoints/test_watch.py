@@ -8,6 +8,7 @@ from starlette.types import Message
 
 from sqlhttp_gateway.endpoints import watch as watch_module
 from sqlhttp_gateway.endpoints.watch import Verdict, Watch
+from tests.support.clock import fake_time, turns
 
 GONE: Message = {"type": "http.disconnect"}
 LONG = 60.0  # seconds; never waited for
@@ -82,13 +83,15 @@ async def test_program_that_leaves_ends_its_request() -> None:
 async def test_time_for_the_body_is_over_once_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the body has a deadline here; a statement may take as long as its own."""
     monkeypatch.setattr(watch_module, "LISTEN_AFTER", 0.0)
-    watch, program = Watch(0.01), Program()
+    watch, program = Watch(1), Program()
 
     async def work() -> str:
-        await asyncio.sleep(0.05)  # five times what the body had
+        clock.advance(2)  # twice what the body had
+        await turns()
         return "answered"
 
-    assert await in_time(watched(watch, program, work)) == ("answered", None)
+    with fake_time() as clock:
+        assert await in_time(watched(watch, program, work)) == ("answered", None)
 
 
 async def test_short_request_never_listens() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 
 from sqlhttp_gateway.pools.lingering import Lingering
+from tests.support.clock import fake_time
 
 
 class One:
@@ -47,11 +48,12 @@ async def test_whoever_has_left_is_not_told() -> None:
 async def test_one_that_began_a_moment_ago_may_be_left_alone() -> None:
     lingering = Lingering(asyncio.get_running_loop())
     (one,), gone = some(1)
-    lingering.enter(one, 10)
-    assert not lingering.reclaim(older_than=5)
-    await asyncio.sleep(0.002)
-    assert lingering.reclaim(older_than=0.001)
-    assert gone == [one]
+    with fake_time() as clock:
+        lingering.enter(one, 10)
+        assert not lingering.reclaim(older_than=5)
+        clock.advance(6)
+        assert lingering.reclaim(older_than=5)
+        assert gone == [one]
 
 
 async def test_time_is_over_for_each_in_its_turn() -> None:

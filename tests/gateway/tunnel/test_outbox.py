@@ -3,6 +3,7 @@
 import asyncio
 
 from sqlhttp_gateway.tunnel.outbox import MAX_PIECE, Outbox
+from tests.support.clock import fake_time, turns
 
 
 class FakeFlow:
@@ -100,22 +101,27 @@ async def test_whoever_fills_it_is_held_back_above_the_limit_and_let_go_below_ha
 
 async def test_program_that_takes_nothing_for_too_long_is_told_of() -> None:
     told: list[str] = []
-    box = outbox(FakeFlow(1), send_timeout=0.01, told=told)
-    box.put(b"x")
-    async with asyncio.timeout(5):
-        while not told:  # noqa: ASYNC110 - nobody tells the test
-            await asyncio.sleep(0)
-    assert told == ["stuck"]
+    with fake_time() as clock:
+        box = outbox(FakeFlow(1), send_timeout=10, told=told)
+        box.put(b"x")
+        clock.advance(9)
+        await turns()
+        assert told == []
+        clock.advance(2)
+        await turns()
+        assert told == ["stuck"]
 
 
 async def test_program_that_takes_a_piece_in_time_may_go_on() -> None:
     told: list[str] = []
     flow = FakeFlow(1)
-    box = outbox(flow, send_timeout=0.01, told=told)
-    box.put(b"x")
-    make_room(box, flow, 1)
-    await asyncio.sleep(0.03)  # three times what it had
-    assert told == []
+    with fake_time() as clock:
+        box = outbox(flow, send_timeout=10, told=told)
+        box.put(b"x")
+        make_room(box, flow, 1)
+        clock.advance(30)
+        await turns()
+        assert told == []
 
 
 async def test_it_is_empty_only_when_everything_was_handed_over() -> None:
@@ -136,15 +142,11 @@ async def test_it_is_empty_only_when_everything_was_handed_over() -> None:
 async def test_after_its_end_nothing_waits_and_nobody_is_told() -> None:
     told: list[str] = []
     flow = FakeFlow(1)
-    box = outbox(flow, send_timeout=0.01, told=told)
-    box.put(b"x")
-    box.put(b"y")
-    box.close()
-    await asyncio.sleep(0.03)  # three times what it had
-    assert (told, box.size, flow.sent) == ([], 0, [b"x"])
-
-
-async def turns() -> None:
-    """Let the loop turn a few times."""
-    for _ in range(5):
-        await asyncio.sleep(0)
+    with fake_time() as clock:
+        box = outbox(flow, send_timeout=10, told=told)
+        box.put(b"x")
+        box.put(b"y")
+        box.close()
+        clock.advance(30)
+        await turns()
+        assert (told, box.size, flow.sent) == ([], 0, [b"x"])
