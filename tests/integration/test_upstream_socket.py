@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from urllib.parse import quote
 
+import asyncpg
 import httpx
 import pytest
 
@@ -110,6 +111,20 @@ async def test_a_cancel_goes_by_the_socket_and_the_backend_is_kept(program: Prog
     late = program.post({"query": "SELECT pg_sleep(60)"}, {"Sqlhttp-Timeout": "0.2"})
     assert (late.status_code, late.json()["code"]) == (504, "57014")
     assert program.value("SELECT pg_backend_pid()") == backend
+
+
+async def test_a_tunnel_and_its_cancel_go_by_the_socket(own: Database) -> None:
+    port = free_port()
+    door = {"host": "127.0.0.1", "port": port, "user": "postgres", "password": "postgres", "database": "postgres"}
+    with gateway_in_thread(own.url, {"listen": {"port": 0, "postgres": port}}):
+        program = await asyncpg.connect(**door, statement_cache_size=0, timeout=10)
+        try:
+            assert await program.fetchval("SELECT inet_server_addr()") is None
+            with pytest.raises(TimeoutError):
+                await program.execute("SELECT pg_sleep(60)", timeout=0.2)
+            assert await program.fetchval("SELECT 42") == 42
+        finally:
+            await program.close()
 
 
 async def test_what_a_killed_gateway_has_left_running_is_ended(own: Database) -> None:

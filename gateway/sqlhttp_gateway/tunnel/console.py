@@ -316,13 +316,14 @@ def _servers(sources: Sources) -> Table:
     links = {each.backend_pid: f"client-{number}" for number, each in enumerate(sources.clients(), 1)}
     for pool in sources.registry.pools:
         key, host = pool.key, pool.upstream.target
+        address = "unix" if host.is_socket else host.host  # as PgBouncer says it
         for state, backends in (("active", pool.leased), ("tested", pool.returning), ("idle", pool.idle_backends)):
             for each in backends:
                 opened = _moment(sources.now() - (now - each.opened_at))
                 prepared = len(each.statements) + len(each.tunnels.statements)
                 rows.append(
                     (
-                        *("S", key.role, _alias(key.target, key.database), "none", state, host.host, host.port, "", 0),
+                        *("S", key.role, _alias(key.target, key.database), "none", state, address, host.port, "", 0),
                         *(opened, "", 0, 0, int(each.closing), _server_name(each.pid), links.get(each.pid, "")),
                         *(each.pid, "TLS" if each.is_encrypted else "", "", prepared, each.pid),
                     )

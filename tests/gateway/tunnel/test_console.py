@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sqlhttp_gateway.model import Target
 from sqlhttp_gateway.observe.counts import Counts, DatabaseCounts
 from sqlhttp_gateway.tunnel.console import Client, Console, Sources
 from sqlhttp_gateway.tunnel.stream import StreamClosed
@@ -18,7 +19,7 @@ from tests.support.wire_program import Answer, Message
 CLIENT = Client("tcp", "main", "ada", "192.0.2.1", "psql", "active", 77)
 
 
-def sources(controls: Any = None) -> Sources:
+def sources(controls: Any = None, *, host: str = "db.example") -> Sources:
     counts = Counts()
     counts.databases["default", "main"] = DatabaseCounts(
         statements=10, executed=5, bytes_in=100, bytes_out=200, parsed=3
@@ -27,7 +28,7 @@ def sources(controls: Any = None) -> Sources:
     backend = SimpleNamespace(
         pid=77, opened_at=0.0, closing=False, is_encrypted=True, statements=[1], tunnels=SimpleNamespace(statements=[2])
     )
-    upstream = SimpleNamespace(target=SimpleNamespace(host="db.example", port=5432))
+    upstream = SimpleNamespace(target=Target("default", host, 5432))
     key = SimpleNamespace(target="default", database="main", role="ada")
     registry: Any = SimpleNamespace(
         pools=[SimpleNamespace(key=key, upstream=upstream, leased=[backend], returning=[], idle_backends=[])]
@@ -66,11 +67,11 @@ class Operated:
         self.did.append(("reload", None))
 
 
-async def asked(*sent: bytes, controls: Any = None) -> list[Answer]:
+async def asked(*sent: bytes, controls: Any = None, host: str = "db.example") -> list[Answer]:
     """The answers to what was sent, after the greeting."""
     stream = FakeStream()
     stream.put(*sent, TERMINATE)
-    assert await Console(stream, sources(controls)).run(b"") is None
+    assert await Console(stream, sources(controls, host=host)).run(b"") is None
     answers = []
     for data in stream.sent:
         messages = []
@@ -83,9 +84,9 @@ async def asked(*sent: bytes, controls: Any = None) -> list[Answer]:
     return answers[1:]
 
 
-async def show(what: str) -> list[dict[str, str | None]]:
+async def show(what: str, *, host: str = "db.example") -> list[dict[str, str | None]]:
     """The rows of one SHOW, by column."""
-    [answer] = await asked(encode_query(f"SHOW {what};".encode()))
+    [answer] = await asked(encode_query(f"SHOW {what};".encode()), host=host)
     assert answer.messages[-1].tag == "Z", answer
     assert answer.commands == ["SHOW"]
     described = answer.messages[0].body[2:]
@@ -127,6 +128,11 @@ async def test_databases_clients_servers_and_settings() -> None:
     assert (server["tls"], server["prepared_statements"]) == ("TLS", "2")
     assert await show("CONFIG") == [{"key": "pool.max_size", "value": "5", "default": "10", "changeable": "no"}]
     assert {"list": "used_clients", "items": "1"} in await show("LISTS")
+
+
+async def test_server_at_a_unix_socket_has_pgbouncers_word_for_an_address() -> None:
+    [server] = await show("SERVERS", host="/run/postgresql")
+    assert (server["addr"], server["port"]) == ("unix", "5432")
 
 
 async def test_words_may_be_written_in_any_case_and_help_lists_them() -> None:
