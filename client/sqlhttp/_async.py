@@ -6,7 +6,7 @@ Imported on first use, since it needs httpx. Everything but sending, sleeping an
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 import httpx
 
@@ -18,7 +18,7 @@ from sqlhttp._endpoint import destination
 from sqlhttp._errors import InterfaceError
 from sqlhttp._httpx import LOOPS, AsyncHttpxTransport, AsyncTransport, LoopTransport
 from sqlhttp._neon import Transaction
-from sqlhttp._options import TIMEOUT, UNSET, ClientOptions, Consistency, FetchOptions, Unset, Wanted
+from sqlhttp._options import TIMEOUT, UNSET, ClientOptions, Consistency, FetchOptions, SharedCallOptions, Unset, Wanted
 from sqlhttp._request import IsolationLevel
 from sqlhttp._response import FullResults
 from sqlhttp._retry import Retry
@@ -42,18 +42,10 @@ AsyncToken = str | Callable[[], str | Awaitable[str]]
 """An auth token, or a function that is asked for one at every call and may have to be awaited."""
 
 
-class AsyncCallOptions(TypedDict, total=False):
+class AsyncCallOptions(SharedCallOptions, total=False):
     """Options of one call beside those that decide the type of its answer."""
 
-    types: Mapping[int, Decoder] | None
     auth_token: AsyncToken | None
-    isolation_level: IsolationLevel | None
-    read_only: bool | None
-    deferrable: bool | None
-    fetch_options: FetchOptions | None
-    timeout: float | None
-    retry: Retry | None
-    idempotency_key: str | None
 
 
 class NewAsyncClientOptions(AsyncCallOptions, total=False):
@@ -513,7 +505,7 @@ def neon_async(
         idempotency_key: "auto" gives every call that may write a key, so that a retry cannot carry it out twice.
         consistency: "replica" sends calls that only read to a replica, where the gateway has one; none shows less than
             this client has seen before. "primary" is the default.
-        cache: what calls that only read ask of the gateway\'s result cache, such as `Cache(ttl=60, tags=["users"])`.
+        cache: what calls that only read ask of the gateway's result cache, such as `Cache(ttl=60, tags=["users"])`.
         transport: an `httpx.AsyncClient` to send with instead of the connections of this process.
 
     Raises:

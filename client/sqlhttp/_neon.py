@@ -6,7 +6,7 @@ token, and tells an editor which answer comes of which call.
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 from sqlhttp import _options as options_of
 from sqlhttp._bookmark import Bookmark
@@ -14,7 +14,7 @@ from sqlhttp._cache import Cache
 from sqlhttp._call import Call, Positional, batch_call, invalidate_call, single_call, wanting
 from sqlhttp._endpoint import destination
 from sqlhttp._errors import InterfaceError
-from sqlhttp._options import TIMEOUT, UNSET, ClientOptions, Consistency, FetchOptions, Unset, Wanted
+from sqlhttp._options import TIMEOUT, UNSET, ClientOptions, Consistency, FetchOptions, SharedCallOptions, Unset, Wanted
 from sqlhttp._request import IsolationLevel
 from sqlhttp._response import FullResults
 from sqlhttp._retry import Retry
@@ -39,20 +39,10 @@ Token = str | Callable[[], str]
 """An auth token, or a function that is asked for one at every call."""
 
 
-class CallOptions(TypedDict, total=False):
+class CallOptions(SharedCallOptions, total=False):
     """Options of one call beside those that decide the type of its answer."""
 
-    types: Mapping[int, Decoder] | None
     auth_token: Token | None
-    isolation_level: IsolationLevel | None
-    read_only: bool | None
-    deferrable: bool | None
-    fetch_options: FetchOptions | None
-    timeout: float | None
-    retry: Retry | None
-    idempotency_key: str | None
-    consistency: Consistency | None
-    cache: Cache | None
 
 
 class NewClientOptions(CallOptions, total=False):
@@ -533,7 +523,7 @@ def neon(
         idempotency_key: "auto" gives every call that may write a key, so that a retry cannot carry it out twice.
         consistency: "replica" sends calls that only read to a replica, where the gateway has one; none shows less than
             this client has seen before. "primary" is the default.
-        cache: what calls that only read ask of the gateway\'s result cache, such as `Cache(ttl=60, tags=["users"])`.
+        cache: what calls that only read ask of the gateway's result cache, such as `Cache(ttl=60, tags=["users"])`.
         transport: an `httpx.Client` to send with instead of the connections of this process.
 
     Raises:

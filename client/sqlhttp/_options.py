@@ -45,6 +45,21 @@ class FetchOptions(TypedDict, total=False):
     """How TLS is done, for instance with a certificate authority of your own."""
 
 
+class SharedCallOptions(TypedDict, total=False):
+    """Options of one call, for both drivers: all but the auth token, and what decides the type of the answer."""
+
+    types: Mapping[int, Decoder] | None
+    isolation_level: IsolationLevel | None
+    read_only: bool | None
+    deferrable: bool | None
+    fetch_options: FetchOptions | None
+    timeout: float | None
+    retry: Retry | None
+    idempotency_key: str | None
+    consistency: Consistency | None
+    cache: Cache | None
+
+
 class Wanted(NamedTuple):
     """What a single query asks of its rows; None leaves it to the client."""
 

@@ -1,7 +1,7 @@
 """What every runner of statements has, synchronously: a client over HTTP, a session, a transaction.
 
 They differ in where a statement goes (`_run`) and in the options a single call may have (`query`). `_runs_async` has
-the same names for asyncio.
+the same names for asyncio; what waits for nothing, `Queries`, is the same for both.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -23,36 +23,18 @@ DictRow = dict[str, Any]
 TupleRow = tuple[Any, ...]
 
 
-class Runs(Maker, Generic[Answer]):
-    """Runs statements one at a time. `Answer` is what a call returns."""
+class Queries(Maker, Generic[Answer]):
+    """Makes queries that are run later, by whoever runs them at once as well. `Answer` is what running one returns."""
 
     __slots__ = ("_options",)
 
     def __init__(self, options: ClientOptions) -> None:
         self._options = options
 
-    def _run(self, options: ClientOptions, query: Query[Any], positional: Positional | None = None) -> Any:
-        raise NotImplementedError
-
-    @overload
-    def __call__(self, text: Text, *params: Any) -> Answer: ...
-    @overload
-    def __call__(self: "Runs[list[Any]]", text: Text, *params: Any, row: Callable[..., Kind]) -> list[Kind]: ...
-    @overload
-    def __call__(self, text: Text, *params: Any, row: Callable[..., Any]) -> Any: ...
-    def __call__(self, text: Text, *params: Any, row: Callable[..., Any] | None = None) -> Any:
-        """Run one statement: `sql("select * from users where id = $1", 7)`, or with a template string.
-
-        Raises:
-            NeonDbError: its subclasses say what went wrong, `may_have_run` whether the statement may have taken effect.
-        """
-        query = query_of(text, params)
-        return self._run(self._options, query if row is None else wanting(query, Wanted(row=row)))
-
     @overload
     def q(self, text: Text, *params: Any) -> Query[Answer]: ...
     @overload
-    def q(self: "Runs[list[Any]]", text: Text, *params: Any, row: Callable[..., Kind]) -> Query[list[Kind]]: ...
+    def q(self: "Queries[list[Any]]", text: Text, *params: Any, row: Callable[..., Kind]) -> Query[list[Kind]]: ...
     @overload
     def q(
         self,
@@ -74,6 +56,30 @@ class Runs(Maker, Generic[Answer]):
     ) -> Query[Any]:
         """A query to run later, in `transaction`, or to put into another one in place of a parameter."""
         return wanting(query_of(text, params), Wanted(array_mode, full_results, row, types))
+
+
+class Runs(Queries[Answer]):
+    """Runs statements one at a time."""
+
+    __slots__ = ()
+
+    def _run(self, options: ClientOptions, query: Query[Any], positional: Positional | None = None) -> Any:
+        raise NotImplementedError
+
+    @overload
+    def __call__(self, text: Text, *params: Any) -> Answer: ...
+    @overload
+    def __call__(self: "Runs[list[Any]]", text: Text, *params: Any, row: Callable[..., Kind]) -> list[Kind]: ...
+    @overload
+    def __call__(self, text: Text, *params: Any, row: Callable[..., Any]) -> Any: ...
+    def __call__(self, text: Text, *params: Any, row: Callable[..., Any] | None = None) -> Any:
+        """Run one statement: `sql("select * from users where id = $1", 7)`, or with a template string.
+
+        Raises:
+            NeonDbError: its subclasses say what went wrong, `may_have_run` whether the statement may have taken effect.
+        """
+        query = query_of(text, params)
+        return self._run(self._options, query if row is None else wanting(query, Wanted(row=row)))
 
     # ── less than a list of rows ─────────────────────────────────────────────────────────────────────────────────────
 

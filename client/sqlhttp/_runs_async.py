@@ -1,28 +1,25 @@
 """What every runner of statements has, to be awaited: the same names as in `_runs`."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Generic, TypeVar, overload
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar, overload
 
 from sqlhttp._call import Positional, column_of, first_of, one_of, value_of, wanting
 from sqlhttp._errors import NeonDbError
 from sqlhttp._options import ClientOptions, Wanted
 from sqlhttp._retry import Pause, Steps
-from sqlhttp._template import Maker, Query, Text, query_of
-from sqlhttp._types import Decoder
+from sqlhttp._runs import Queries
+from sqlhttp._template import Query, Text, query_of
 
 Answer = TypeVar("Answer", covariant=True)
 Row = TypeVar("Row")
 Kind = TypeVar("Kind")
 
 
-class AsyncRuns(Maker, Generic[Answer]):
-    """Runs statements one at a time. `Answer` is what a call returns."""
+class AsyncRuns(Queries[Answer]):
+    """Runs statements one at a time."""
 
-    __slots__ = ("_options",)
-
-    def __init__(self, options: ClientOptions) -> None:
-        self._options = options
+    __slots__ = ()
 
     async def _run(self, options: ClientOptions, query: Query[Any], positional: Positional | None = None) -> Any:
         raise NotImplementedError
@@ -43,32 +40,6 @@ class AsyncRuns(Maker, Generic[Answer]):
         """
         query = query_of(text, params)
         return await self._run(self._options, query if row is None else wanting(query, Wanted(row=row)))
-
-    @overload
-    def q(self, text: Text, *params: Any) -> Query[Answer]: ...
-    @overload
-    def q(self: "AsyncRuns[list[Any]]", text: Text, *params: Any, row: Callable[..., Kind]) -> Query[list[Kind]]: ...
-    @overload
-    def q(
-        self,
-        text: Text,
-        *params: Any,
-        array_mode: bool | None = ...,
-        full_results: bool | None = ...,
-        row: Callable[..., Any] | None = ...,
-        types: Mapping[int, Decoder] | None = ...,
-    ) -> Query[Any]: ...
-    def q(
-        self,
-        text: Text,
-        *params: Any,
-        array_mode: bool | None = None,
-        full_results: bool | None = None,
-        row: Callable[..., Any] | None = None,
-        types: Mapping[int, Decoder] | None = None,
-    ) -> Query[Any]:
-        """A query to run later, in `transaction`, or to put into another one in place of a parameter."""
-        return wanting(query_of(text, params), Wanted(array_mode, full_results, row, types))
 
     # ── less than a list of rows ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypedDict, reveal_type
 
 from pydantic import BaseModel
 
-from sqlhttp import AsyncInteractiveTransaction, FullResults, NeonDbError, Query, Retry, Sql, neon, neon_async
+from sqlhttp import AsyncInteractiveTransaction, Cache, FullResults, NeonDbError, Query, Retry, Sql, neon, neon_async
 from sqlhttp.errors import UniqueViolation
 
 
@@ -110,6 +110,7 @@ async def main() -> None:
     reveal_type(await asql.one("select 1", row=User))  # User
     reveal_type(await asql.first("select 1"))  # dict[str, Any] | None
     reveal_type(await asql.transaction([asql.q("select 1", row=User)]))  # list[list[User]]
+    reveal_type(await asql.query("select 1", consistency="replica", cache=Cache(ttl=5)))  # list[dict[str, Any]]
     reveal_type(asql.with_(row=User))  # AsyncSql[list[User]]
 
     async def work(tx: AsyncInteractiveTransaction[list[User]]) -> int:
