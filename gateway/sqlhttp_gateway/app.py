@@ -17,6 +17,7 @@ from sqlhttp_gateway.certificate import Certificate, load
 from sqlhttp_gateway.endpoints.access import ADMIN_SOCKET
 from sqlhttp_gateway.endpoints.cache import PATH as INVALIDATE_PATH
 from sqlhttp_gateway.endpoints.cache import invalidate
+from sqlhttp_gateway.endpoints.connections import Connections
 from sqlhttp_gateway.endpoints.metrics import metrics
 from sqlhttp_gateway.endpoints.openapi import openapi
 from sqlhttp_gateway.endpoints.origins import refuse_page
@@ -88,6 +89,11 @@ class Gateway:
     def settings(self) -> Settings:
         """Those that are in effect."""
         return self._standing.settings
+
+    @property
+    def connections(self) -> Connections:
+        """Those of programs, at whichever door."""
+        return self._standing.connections
 
     @property
     def peers(self) -> Peers:

@@ -178,6 +178,7 @@ class Assembly:
             certificate=standing.certificate,
             unix=standing.postgres_unix,
             trusts=standing.peers.trusts,
+            connections=standing.connections,
         )
         self._notified: Notified | None = None
         if cached is not None and changes is not None and settings.cache.listen:
@@ -201,6 +202,7 @@ class Assembly:
             certificate_expires_at=lambda: certificate.expires_at if certificate is not None else 0.0,
             cache=lambda: cache_snapshot(cached.cache.store) if cached is not None else CacheSnapshot(),
             tunnels=lambda: tunnels.connected,
+            programs=standing.connections.snapshot,
         )
         self._controls = Controls(self._registry, self._siblings, reporter.whole)
         tunnels.open_console(

@@ -320,6 +320,12 @@ class TunnelsExhausted(GatewayError):
     status, sqlstate, kind, retryable = 503, "53300", "pool", True
 
 
+class TooManyConnections(GatewayError):
+    """`listen.max_connections` programs are connected, and none of them is idle; the connection is closed."""
+
+    status, sqlstate, kind, retryable = 503, "53300", "pool", True
+
+
 # ── exactly once ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

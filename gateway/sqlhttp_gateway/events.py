@@ -169,6 +169,20 @@ class AlertChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectionRefused:
+    """A program could not connect, for all places were taken and nobody made room. `door` is http or tcp."""
+
+    door: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionDisplaced:
+    """An HTTP connection that was `idle` for so many seconds was closed to make room for another."""
+
+    idle: float
+
+
+@dataclass(frozen=True, slots=True)
 class TunnelOpened:
     """A program has connected over a WebSocket or the TCP door."""
 
@@ -252,6 +266,8 @@ Event = (
     | Audited
     | Leaked
     | AlertChanged
+    | ConnectionRefused
+    | ConnectionDisplaced
     | TunnelOpened
     | TunnelClosed
     | TunnelPinned

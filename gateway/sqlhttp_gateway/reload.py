@@ -14,6 +14,7 @@ LIVE = frozenset(
         *("logins", "keys", "issuers"),
         *("pool", "replica", "request", "response", "statement", "auth", "drain", "log"),
         *("listen.cleartext_password", "listen.tls_certificate", "listen.tls_key", "listen.tls_refresh"),
+        "listen.max_connections",
         *("listen.allow_from", "listen.trusted_proxies", "listen.forwarded_header"),
         *("admin.allow_from", "admin.roles"),
         *("trace.server_timing", "trace.comment"),

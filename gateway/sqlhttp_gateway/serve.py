@@ -26,7 +26,7 @@ from sqlhttp_gateway.app import create_app
 from sqlhttp_gateway.cache.stamps import Stamps
 from sqlhttp_gateway.certificate import TLS_GOODBYE, TLS_TIMEOUT
 from sqlhttp_gateway.endpoints.http_class import http_options, tell_of_less
-from sqlhttp_gateway.endpoints.proxied import Claims, ProxiedServer, claiming
+from sqlhttp_gateway.endpoints.proxied import Claims, GreetingServer, claiming, nobody
 from sqlhttp_gateway.endpoints.upgrade import TunnelProtocol
 from sqlhttp_gateway.memory import Memory
 from sqlhttp_gateway.observe.logs import configure_logging
@@ -128,10 +128,14 @@ class GatewayServer(uvicorn.Server):
         ):
             if bound is None:
                 continue
-            listen = self._listen_proxied if bound is self._proxied else self._listen
-            server = await listen(bound, config, context)
-            self.servers.append(server)
-            self._close_ports.append(partial(self._close_port, bound, server, config, context))
+            server: asyncio.Server | GreetingServer
+            if bound is self._proxied or context is not None:
+                server = self._listen_greeting(bound, config, context)
+                self._close_ports.append(server.close)
+            else:
+                server = await self._listen(bound, config)
+                self._close_ports.append(partial(self._close_port, bound, server, config))
+            self.servers.append(server)  # type: ignore[arg-type]  # it closes and waits as the other does
         if gc.get_threshold()[0] == _GC_YOUNG:  # this process is ours
             gc.collect()
             gc.freeze()  # what is there now stays, so that no collection need look at it again
@@ -166,6 +170,11 @@ class GatewayServer(uvicorn.Server):
 
     # ── inside ──
 
+    @property
+    def _greeting(self) -> int:
+        """Connections that are at their beginning."""
+        return sum(each.greeting for each in self.servers if isinstance(each, GreetingServer))
+
     def _want_reload(self, number: int, frame: FrameType | None) -> None:
         self._wants_reload = True
 
@@ -177,35 +186,24 @@ class GatewayServer(uvicorn.Server):
 
         return made
 
-    async def _listen(self, bound: socket.socket, config: uvicorn.Config, tls: ssl.SSLContext | None) -> asyncio.Server:
-        """As uvicorn does for its own, with a bound on how long the ends of TLS may take."""
-        protocol = self._protocol(config)
-        loop = asyncio.get_running_loop()
+    async def _listen(self, bound: socket.socket, config: uvicorn.Config) -> asyncio.Server:
+        """As uvicorn does for its own."""
+        loop, protocol = asyncio.get_running_loop(), self._protocol(config)
         if bound.family == socket.AF_UNIX:
             return await loop.create_unix_server(protocol, sock=bound, backlog=config.backlog)
-        return await loop.create_server(
-            protocol,
-            sock=bound,
-            backlog=config.backlog,
-            ssl=tls,
-            ssl_handshake_timeout=TLS_TIMEOUT if tls is not None else None,
-            ssl_shutdown_timeout=TLS_GOODBYE if tls is not None else None,
-        )
+        return await loop.create_server(protocol, sock=bound, backlog=config.backlog)
 
-    def _close_port(
-        self, bound: socket.socket, server: Any, config: uvicorn.Config, tls: ssl.SSLContext | None
-    ) -> None:
+    def _close_port(self, bound: socket.socket, server: asyncio.Server, config: uvicorn.Config) -> None:
         """Close it, but serve whoever is connected already and was not accepted yet: the kernel would reset them."""
         waiting: list[socket.socket] = []
-        if not isinstance(server, ProxiedServer):
-            with contextlib.suppress(OSError):  # a BlockingIOError once there are no more
-                while True:
-                    waiting.append(bound.accept()[0])
+        with contextlib.suppress(OSError):  # a BlockingIOError once there are no more
+            while True:
+                waiting.append(bound.accept()[0])
         server.close()
         loop = asyncio.get_running_loop()
         for connection in waiting:
             connection.setblocking(False)
-            task = loop.create_task(loop.connect_accepted_socket(self._protocol(config), connection, ssl=tls))
+            task = loop.create_task(loop.connect_accepted_socket(self._protocol(config), connection))
             self._late.add(task)
             task.add_done_callback(self._late.discard)
 
@@ -216,33 +214,35 @@ class GatewayServer(uvicorn.Server):
         """Give requests that are on their way the time to arrive; their answers close the connection."""
         loop = asyncio.get_running_loop()
         until = loop.time() + min(_LINGER, left)
-        while self.server_state.connections and loop.time() < until:  # noqa: ASYNC110 - once in a life
+        while (self.server_state.connections or self._greeting) and loop.time() < until:  # noqa: ASYNC110 - once in a life
             await asyncio.sleep(_FORCE_POLL)
 
-    async def _listen_proxied(self, bound: socket.socket, config: uvicorn.Config, tls: ssl.SSLContext | None) -> Any:
-        """The same where a trusted proxy says for whom it asks before all else."""
+    def _listen_greeting(
+        self, bound: socket.socket, config: uvicorn.Config, tls: ssl.SSLContext | None
+    ) -> GreetingServer:
+        """The same where TLS comes first, or a trusted proxy that says for whom it asks."""
+        is_proxied = bound is self._proxied
         claims: Claims = {}
-        http = claiming(config.http_protocol_class, claims)
-        config.ws_protocol_class = claiming(config.ws_protocol_class, claims) if config.ws_protocol_class else None
-        loop = asyncio.get_running_loop()
-
-        def protocol() -> asyncio.Protocol:
-            made: asyncio.Protocol = http(config=config, server_state=self.server_state, app_state=self.lifespan.state)
-            return made
+        protocol = self._protocol(config)
+        if is_proxied:
+            config.http_protocol_class = claiming(config.http_protocol_class, claims)
+            config.ws_protocol_class = claiming(config.ws_protocol_class, claims) if config.ws_protocol_class else None
+        limits = {"ssl_handshake_timeout": TLS_TIMEOUT, "ssl_shutdown_timeout": TLS_GOODBYE} if tls is not None else {}
 
         async def serve(connection: socket.socket, told: str) -> None:
             if told:
                 host, port = connection.getpeername()[:2]
                 claims[host, port] = told, 0
-            await loop.connect_accepted_socket(
-                protocol,
-                connection,
-                ssl=tls,
-                ssl_handshake_timeout=TLS_TIMEOUT if tls is not None else None,
-                ssl_shutdown_timeout=TLS_GOODBYE if tls is not None else None,
-            )
+            loop = asyncio.get_running_loop()
+            await loop.connect_accepted_socket(protocol, connection, ssl=tls, **limits)
 
-        return ProxiedServer(bound, serve, trusts=self._gateway.peers.trusts, backlog=config.backlog)
+        return GreetingServer(
+            bound,
+            serve,
+            backlog=config.backlog,
+            trusts=self._gateway.peers.trusts if is_proxied else nobody,
+            may_greet=self._gateway.connections.may_greet,
+        )
 
     async def _unless_forced(self, work: Coroutine[Any, Any, None]) -> None:
         """Wait for it, but not after the second signal."""

@@ -7,6 +7,8 @@ import socket
 
 from sqlhttp_gateway.cache.stamps import Stamps
 from sqlhttp_gateway.certificate import Certificate
+from sqlhttp_gateway.descriptors import files, most_connections
+from sqlhttp_gateway.endpoints.connections import Connections
 from sqlhttp_gateway.endpoints.origins import Origins
 from sqlhttp_gateway.endpoints.peers import Peers
 from sqlhttp_gateway.events import Observer, each, unobserved
@@ -63,6 +65,9 @@ class Standing:
         """Whose word about a program's address is taken, and who may come in."""
         self.owners.add(reconfigure=lambda new: self.peers.reconfigure(new.listen))
         self.owners.add(reconfigure=lambda new: self.origins.reconfigure(new.request.allow_origins))
+        self.connections = connections = Connections(most_connections(settings, files().soft), self.observe)
+        """Those of programs, at whichever door."""
+        self.owners.add(reconfigure=lambda new: connections.reconfigure(most_connections(new, files().soft)))
         self.certificate = (
             Certificate(settings.listen, self.observe) if settings.listen.tls_certificate is not None else None
         )

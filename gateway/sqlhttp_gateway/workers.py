@@ -10,6 +10,7 @@ from types import FrameType
 
 from sqlhttp_gateway.app import create_app
 from sqlhttp_gateway.cache.stamps import Stamps
+from sqlhttp_gateway.descriptors import most_connections, raise_limit, shortage
 from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.observe.logs import configure_logging
 from sqlhttp_gateway.observe.reporter import Place
@@ -38,10 +39,22 @@ def serve(settings: Settings, *, read: Callable[[], Settings]) -> int:
         scheme = "https" if settings.listen.tls_certificate is not None and settings.listen.https else "http"
         url = address(sockets[0].http, scheme)
         log.info("listening on %s, %d worker(s), pid %d", url, len(sockets), os.getpid())
+        _make_room(settings)
         if len(sockets) == 1:
             return GatewayServer(settings, sockets[0], read=read).serve_until_told()
         create_app(settings)  # so that a wrong connection string is one message here, not one from each worker
         return Workers(settings, sockets, read=read).supervise()
+
+
+def _make_room(settings: Settings) -> None:
+    """For as many programs as are wanted, and say how many each worker takes."""
+    limit = raise_limit(settings).soft
+    if short := shortage(settings, limit):
+        log.warning("%s", short)
+    log.info(
+        "%d programs may be connected to each worker, which may open %d files",
+        *(most_connections(settings, limit), limit),
+    )
 
 
 class Workers:

@@ -66,6 +66,7 @@ def sample(**changes: Any) -> Sample:
 def full_report() -> Report:
     """A report in which every metric has a value."""
     counts = Counts(refusals={"WaitTimeout": 4}, sqlstate_classes={"42": 1}, closed={"idle": 2}, cancels=3)
+    counts.connections_refused, counts.connections_displaced = {"http": 3}, 5
     counts.tunnels_opened, counts.tunnels_closed, counts.pins = {"tcp": 2}, {"ok": 1}, {"listen": 1}
     counts.cache, counts.cache_bypasses, counts.cache_saved_seconds = {"hit": 3, "bypass": 1}, {"time": 1}, 0.5
     counts.databases["", ""] = DatabaseCounts(outcomes={"auth": 9})
@@ -78,6 +79,8 @@ def full_report() -> Report:
         counts=counts,
         certificate_expires_at=1_800_000_000.0,
         tunnels=4,
+        programs={"http": 7, "websocket": 1, "tcp": 3},
+        programs_limit=10_000,
         pools=(pool(waiting=7, longest_wait=1.5),),
         servers=(server("default", role="primary"), server("default-2", role="replica", lag=0.25)),
         cache=CacheSnapshot(1000, 2, (Hot("f00d", "select ?", "main", 3, 500),)),

@@ -104,7 +104,7 @@ def _certificate(settings: Settings) -> tuple[float | None, str]:
 
 
 def _open_files() -> int:
-    import resource  # not on Windows
+    """As far as the gateway raises the limit by itself."""
+    from sqlhttp_gateway.descriptors import files  # not on Windows
 
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return limit if limit != resource.RLIM_INFINITY else 1 << 30
+    return files().hard

@@ -6,6 +6,7 @@ from sqlhttp_gateway.check.capacity import products
 from sqlhttp_gateway.check.finding import Finding, Level
 from sqlhttp_gateway.check.judge_addresses import judge_addresses
 from sqlhttp_gateway.check.judge_auth import judge_auth
+from sqlhttp_gateway.descriptors import most_connections, needed
 from sqlhttp_gateway.settings import Settings
 
 _FEW_FILES = 4096
@@ -48,15 +49,15 @@ def _memory(settings: Settings) -> Iterator[Finding]:
 
 
 def _files(settings: Settings, open_files: int) -> Iterator[Finding]:
-    if open_files < _FEW_FILES:
-        yield Finding(
-            "open files",
-            Level.WARNING,
-            f"A process may have {open_files} open, one for each program that is connected.",
-            f"Raise the limit (ulimit -n, LimitNOFILE) to {_FEW_FILES} or more.",
-        )
+    most = min(most_connections(settings, open_files), max(0, open_files - needed(settings)))
+    text = f"A worker may have {open_files} open, one for each program that is connected: {most} can be."
+    wanted = settings.listen.max_connections
+    enough = needed(settings) + wanted if wanted is not None else _FEW_FILES
+    if open_files < enough:
+        remedy = f"Raise the limit (ulimit -n, LimitNOFILE) to {enough} or more."
+        yield Finding("open files", Level.WARNING, text, remedy)
     else:
-        yield Finding("open files", Level.OK, f"A process may have {open_files} open.")
+        yield Finding("open files", Level.OK, text)
 
 
 def _webhook(settings: Settings) -> Iterator[Finding]:

@@ -252,7 +252,8 @@ def _translate_number(found: Translation, name: str, value: str) -> None:
         return
     found.settings[ours] = number
     if name == "max_client_conn":
-        found.note(name, "counts connections of clients; here it bounds the requests that wait for one pool")
+        found.settings["listen.max_connections"] = number
+        found.note(name, "bounds the connections of each worker here, and the requests that wait for one pool")
     if name == "listen_port":
         found.note(name, "for Postgres's own wire, where other machines' passwords need TLS; HTTP is at listen.port")
     if name == "query_wait_timeout":

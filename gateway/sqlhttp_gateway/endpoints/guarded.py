@@ -13,6 +13,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from sqlhttp_gateway.endpoints import lean
+from sqlhttp_gateway.endpoints.connections import Connections
 from sqlhttp_gateway.endpoints.head_rules import HeadLimits, ReadHead, check_head, head_too_large
 from sqlhttp_gateway.endpoints.lean import Flow, Line, shared
 from sqlhttp_gateway.endpoints.single_write import reply_bytes
@@ -58,10 +59,13 @@ class GuardedProtocol(HttpToolsProtocol):
     __slots__ = (
         "_ahead",
         "_arrival",
+        "_connections",
         "_current",
         "_endpoint",
         "_has_head",
+        "_idle_since",
         "_is_between",
+        "_is_turned_away",
         "_is_upgraded",
         "_refusal",
         "_spare",
@@ -73,6 +77,12 @@ class GuardedProtocol(HttpToolsProtocol):
         self.pipeline = Line()  # type: ignore[assignment]  # a deque's methods, as far as they are called
         self._endpoint: SqlEndpoint | None = getattr(self.app, "lane", None)
         """Knows the settings; None at the admin address."""
+        self._connections: Connections | None = getattr(self.app, "connections", None)
+        """Has a place for this one, or none; None at the admin address, too."""
+        self._idle_since = 0.0
+        """When it was connected, or the last answer was sent."""
+        self._is_turned_away = False
+        """There is no place, which is to be said once something was asked."""
         self._is_between = True
         """The parser has seen all of a request and nothing of the next."""
         self._has_head = False
@@ -115,9 +125,19 @@ class GuardedProtocol(HttpToolsProtocol):
         self.flow = Flow(transport)  # type: ignore[assignment]  # not one of uvicorn's, but all that it has
         self.server = shared(self.server)
         self._wait()
+        if self._connections is not None:
+            self._idle_since = self.loop.time()
+            refused = self._connections.enter(self, self._idle_since)
+            if refused is not None:
+                self._refusal = self.refused(refused)
+                self._is_turned_away = True
+                self._wait_no_more()
+                self._arrival = self.loop.call_later(_GOODBYE, self._is_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait_no_more()
+        if self._connections is not None:
+            self._connections.leave(self)
         super().connection_lost(exc)
         current = self._current
         if current is not None and not current.response_complete:
@@ -127,6 +147,10 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """As uvicorn's, with a refusal that keeps its place behind the answers before it."""
         if self._refusal is not None:
+            if self._is_turned_away:
+                self._is_turned_away = False
+                self._wait_no_more()
+                self._say_refusal()
             return
         if self._ahead:
             self._ahead += data
@@ -193,6 +217,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self._current = None
+        self._idle_since = self.loop.time()
         super().on_response_complete()
         if not self._is_between and self._is_left_over():
             self._wait()  # for the rest of a body that nobody reads
@@ -200,6 +225,23 @@ class GuardedProtocol(HttpToolsProtocol):
             self._say_refusal()
         elif self._ahead and not self.pipeline:
             self.loop.call_soon(self._go_on)
+
+    def handle_websocket_upgrade(self) -> None:
+        if self._connections is not None:
+            self._connections.leave(self)
+        super().handle_websocket_upgrade()
+
+    # ── making room ──
+
+    @property
+    def idle_since(self) -> float | None:
+        """When it became idle; None while something is under way."""
+        is_idle = self._is_between and not (self._owes() or self._ahead or self._refusal is not None)
+        return self._idle_since if is_idle and not self.transport.get_write_buffer_size() else None
+
+    def hang_up(self) -> None:
+        """End it at once, without the farewell of TLS, for which a program that sleeps would have to be waited for."""
+        self.transport.abort()
 
     # ── inside ──
 

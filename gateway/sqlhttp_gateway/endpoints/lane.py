@@ -47,7 +47,6 @@ class LaneProtocol(GuardedProtocol):
     __slots__ = (
         "_body",
         "_head",
-        "_idle_since",
         "_idle_timer",
         "_is_clear",
         "_is_last",
@@ -68,7 +67,6 @@ class LaneProtocol(GuardedProtocol):
         self._is_last = False
         """The connection closes behind the request that runs."""
         self._idle_timer: asyncio.TimerHandle | None = None
-        self._idle_since = 0.0
         self._sending: Sending | None = None
         """Made for the first answer that is not taken at once."""
 
@@ -146,6 +144,11 @@ class LaneProtocol(GuardedProtocol):
             self._be_sending().watch()
 
     # ── what strangers may ──
+
+    @property
+    def idle_since(self) -> float | None:
+        """The same with a request of the lane's."""
+        return super().idle_since if self._running is None else None
 
     def _is_late(self) -> None:
         if self._running is None:

@@ -5,12 +5,14 @@ import ipaddress
 import logging
 import socket
 import ssl
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import cast
 
 from sqlhttp_gateway.certificate import TLS_GOODBYE, TLS_TIMEOUT, Certificate
-from sqlhttp_gateway.endpoints.proxied import ProxiedServer
+from sqlhttp_gateway.endpoints.connections import Connections
+from sqlhttp_gateway.endpoints.proxied import GreetingServer
 from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.pools.targets import DEFAULT
 from sqlhttp_gateway.settings import ListenSettings
@@ -35,16 +37,18 @@ class Listener:
         certificate: Certificate | None = None,
         unix: socket.socket | None = None,
         trusts: Callable[[str], bool] = lambda peer: False,
+        connections: Connections | None = None,
     ) -> None:
         """`unix` is the bound Unix socket, if there is one. `trusts` says from which addresses the PROXY protocol is
-        spoken, where it is.
+        spoken, where it is. `connections` says whether there is a place; without it there always is.
         """
         self._tunnels = tunnels
         self._settings = settings
         self._tls = certificate.context if certificate is not None else None
         self._unix = unix
         self._trusts = trusts
-        self._server: asyncio.Server | ProxiedServer | None = None
+        self._connections = connections if connections is not None else Connections(sys.maxsize)
+        self._server: asyncio.Server | GreetingServer | None = None
         self._unix_server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
 
@@ -71,7 +75,13 @@ class Listener:
         try:
             if "postgres" in settings.proxy_protocol:
                 bound = _bound(settings.host, settings.postgres, shares=settings.workers > 1)
-                self._server = ProxiedServer(bound, self._take, trusts=self._trusts, backlog=settings.backlog)
+                self._server = GreetingServer(
+                    bound,
+                    self._take,
+                    backlog=settings.backlog,
+                    trusts=self._trusts,
+                    may_greet=self._connections.may_greet,
+                )
             else:
                 self._server = await asyncio.get_running_loop().create_server(
                     self._accept,
@@ -110,10 +120,16 @@ class Listener:
         await asyncio.get_running_loop().connect_accepted_socket(lambda: self._accept(told), connection)
 
     def _begin(self, stream: "SocketStream") -> None:
-        serving = self._tunnels.serve(stream, door="tcp", address=Address(DEFAULT), proves=self._settings.scram)
-        task = asyncio.get_running_loop().create_task(serving)
+        loop, connections = asyncio.get_running_loop(), self._connections
+        refused = connections.enter_tunnel(stream, loop.time())
+        task = loop.create_task(
+            self._tunnels.serve(
+                stream, door="tcp", address=Address(DEFAULT), proves=self._settings.scram, refused=refused
+            )
+        )
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
+        task.add_done_callback(lambda task: connections.leave_tunnel(stream, refused))
 
 
 class SocketStream(asyncio.Protocol):
@@ -214,6 +230,8 @@ class SocketStream(asyncio.Protocol):
         """Close and drop what waits."""
         if self._transport is not None:
             self._transport.abort()
+
+    hang_up = abort
 
     # ── Flow ──
 

@@ -1,7 +1,8 @@
-"""Accepts connections on which a trusted proxy says first for whom they are made (PROXY protocol).
+"""Accepts connections that have to begin with something else before they can be served: TLS, or a proxy's word.
 
-The header is taken off the socket to the byte, before TLS and before any protocol sees the connection, so that all that
-comes after is as it would be without a proxy.
+A trusted proxy says first for whom a connection is made (PROXY protocol). That header is taken off the socket to the
+byte, before TLS and before any protocol sees the connection, so that all that comes after is as it would be without a
+proxy. Whoever is still at the beginning is counted here, since no protocol knows of them yet.
 """
 
 import asyncio
@@ -16,33 +17,65 @@ _TIMEOUT = 5.0
 """Seconds in which the header must have come."""
 _PEEK = 4096
 _ACCEPT_AT_ONCE = 100
+_LEAST_GREETING = 1.0
+"""Seconds that a beginning may take before it makes room for that of another."""
+_ACCEPT_AGAIN = 0.2
+"""Seconds until the next try when the process may open no more files; asyncio waits 1."""
 
 Serve = Callable[[socket.socket, str], Awaitable[Any]]
 """Takes over a connection; the text is the address that a proxy told, empty when it told none."""
 
 
-class ProxiedServer:
+def nobody(peer: str) -> bool:
+    """Trusts no address to speak for others."""
+    return False
+
+
+class GreetingServer:
     """As an asyncio.Server, as far as the gateway uses one."""
 
-    def __init__(self, bound: socket.socket, serve: Serve, *, trusts: Callable[[str], bool], backlog: int) -> None:
-        """`trusts` says from which addresses a header has to come; from others none is looked for."""
+    def __init__(
+        self,
+        bound: socket.socket,
+        serve: Serve,
+        *,
+        backlog: int,
+        trusts: Callable[[str], bool] = nobody,
+        may_greet: Callable[[int, float], bool] = lambda greeting, now: True,
+    ) -> None:
+        """`trusts` says from which addresses a header has to come; from others none is looked for. `may_greet` is told
+        how many are at their beginning, and the time.
+        """
         self.sockets = (bound,)
         self._bound = bound
         self._serve = serve
         self._trusts = trusts
         self._loop = asyncio.get_running_loop()
-        self._greeting: set[asyncio.Task[None]] = set()
+        self._may_greet = may_greet
+        self._greeting: dict[asyncio.Task[None], float] = {}
+        """Since when, the longest first."""
         bound.setblocking(False)
         bound.listen(backlog)
         self._loop.add_reader(bound.fileno(), self._accept)
 
+    @property
+    def greeting(self) -> int:
+        """How many are at their beginning."""
+        return len(self._greeting)
+
     def close(self) -> None:
-        """Accept no more; whoever is served stays."""
-        if self._bound.fileno() >= 0:
-            self._loop.remove_reader(self._bound.fileno())
-            self._bound.close()
-        for task in self._greeting:
-            task.cancel()
+        """Accept no more but those who are connected already, which the kernel would reset; who is served stays.
+
+        The second time, those who have got no further are given up.
+        """
+        if self._bound.fileno() < 0:
+            for task in self._greeting:
+                task.cancel()
+            return
+        while self._accept():
+            pass
+        self._loop.remove_reader(self._bound.fileno())
+        self._bound.close()
 
     async def wait_closed(self) -> None:
         """Return when nobody is being greeted any more."""
@@ -50,17 +83,43 @@ class ProxiedServer:
 
     # ── inside ──
 
-    def _accept(self) -> None:
+    def _accept(self) -> bool:
+        """Whether there may be more."""
         for _ in range(_ACCEPT_AT_ONCE):
             try:
                 connection, address = self._bound.accept()
-            except OSError:  # nobody is left, or they went away meanwhile
-                return
+            except BlockingIOError:
+                return False
+            except ConnectionAbortedError:  # it went away meanwhile
+                continue
+            except OSError:  # no more files: the socket stays readable, and would be looked at without a pause
+                self._loop.remove_reader(self._bound.fileno())
+                self._loop.call_later(_ACCEPT_AGAIN, self._accept_again)
+                return False
+            now = self._loop.time()
+            if not self._may_greet(len(self._greeting), now) and not self._give_up_first(now):
+                connection.close()
+                continue
             connection.setblocking(False)
             peer = str(address[0]) if isinstance(address, tuple) else ""
             task = self._loop.create_task(self._greet(connection, peer))
-            self._greeting.add(task)
-            task.add_done_callback(self._greeting.discard)
+            self._greeting[task] = now
+            task.add_done_callback(self._greeting.pop)
+        return True
+
+    def _accept_again(self) -> None:
+        if self._bound.fileno() >= 0:
+            self._loop.add_reader(self._bound.fileno(), self._accept)
+
+    def _give_up_first(self, now: float) -> bool:
+        """Whether whoever has taken longest for the beginning has made room."""
+        for task, began in self._greeting.items():
+            if now - began < _LEAST_GREETING:
+                return False
+            if not task.cancelling():
+                task.cancel()
+                return True
+        return False
 
     async def _greet(self, connection: socket.socket, peer: str) -> None:
         try:

@@ -43,6 +43,7 @@ def status_of(report: Report, *, version: str, state: str, now: float) -> dict[s
         "uptime_seconds": round(now - report.started, 1),
         "workers": report.workers,
         "connections": {"open": report.connections, "limit": report.connections_limit},
+        "programs": {"open": dict(report.programs), "limit": report.programs_limit},
         "requests": _requests(report),
         "pools": [asdict(pool) for pool in report.pools],
         "servers": [asdict(server) for server in report.servers],

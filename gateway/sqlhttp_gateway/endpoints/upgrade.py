@@ -5,12 +5,14 @@ not read from must not be taken for dead because its pongs are not read either; 
 from the socket to the tunnel and back without a queue, a task or a pause of the socket for each message.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
+from sqlhttp_gateway.endpoints.connections import Connections
 from sqlhttp_gateway.endpoints.frames import Frames, encode
 from sqlhttp_gateway.tunnel.stream import Flow, Sink, StreamMisused
 
@@ -76,6 +78,20 @@ class TunnelProtocol(WebSocketsSansIOProtocol):
 
     _frames: Frames | None = None
     _pushed: Pushed | None = None
+    _connections: Connections | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """The HTTP connection has become this one."""
+        super().connection_made(transport)
+        self._connections = getattr(self.app, "connections", None)
+        if self._connections is not None:
+            self._connections.enter_websocket()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is closed."""
+        super().connection_lost(exc)
+        if self._connections is not None:
+            self._connections.leave_websocket()
 
     def handle_connect(self, event: Request) -> None:
         """The upgrade; the application is told of it in a later turn of the loop."""

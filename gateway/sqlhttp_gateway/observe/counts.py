@@ -81,6 +81,8 @@ class Counts:
     opened: Histogram = field(default_factory=Histogram)
     cancels: int = 0
     cancels_confirmed: int = 0
+    connections_refused: dict[str, int] = field(default_factory=dict)
+    connections_displaced: int = 0
     tunnels_opened: dict[str, int] = field(default_factory=dict)
     tunnels_closed: dict[str, int] = field(default_factory=dict)
     pins: dict[str, int] = field(default_factory=dict)

@@ -164,6 +164,12 @@ def _put_connections(families: Families, report: Report) -> None:
     families.put(names.CANCELS, counts.cancels)
     families.put(names.CANCELS_EFFECTIVE, counts.cancels_confirmed)
     families.put(names.LEAKED, counts.leaked)
+    for door, number in report.programs.items():
+        families.put(names.PROGRAMS, number, door)
+    families.put(names.PROGRAMS_LIMIT, report.programs_limit)
+    for door, number in counts.connections_refused.items():
+        families.put(names.PROGRAMS_REFUSED, number, door)
+    families.put(names.PROGRAMS_DISPLACED, counts.connections_displaced)
     for door, number in counts.tunnels_opened.items():
         families.put(names.TUNNELS_OPENED, number, door)
     families.put(names.TUNNELS_OPEN, report.tunnels)

@@ -12,6 +12,8 @@ from sqlhttp_gateway.events import (
     Cached,
     Cancelled,
     Closed,
+    ConnectionDisplaced,
+    ConnectionRefused,
     Event,
     Evicted,
     KeyShown,
@@ -72,6 +74,10 @@ class Metrics:
             case Cancelled():
                 counts.cancels += 1
                 counts.cancels_confirmed += event.confirmed
+            case ConnectionRefused():
+                _count(counts.connections_refused, event.door)
+            case ConnectionDisplaced():
+                counts.connections_displaced += 1
             case TunnelOpened():
                 _count(counts.tunnels_opened, event.door)
             case TunnelClosed():

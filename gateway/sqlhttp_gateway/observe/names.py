@@ -142,6 +142,30 @@ CACHE_EVICTIONS = Metric("sqlhttp_cache_evictions_total", "counter", (), "Answer
 CACHE_BYTES = Metric("sqlhttp_cache_bytes", "gauge", (), "Bytes of answers in all workers.")
 CACHE_ENTRIES = Metric("sqlhttp_cache_entries", "gauge", (), "Answers in all workers.")
 
+# ── programs that are connected ──────────────────────────────────────────────────────────────────────────────────────
+
+PROGRAMS = Metric(
+    "sqlhttp_program_connections",
+    "gauge",
+    ("door",),
+    "Connections of programs now, in all workers: http, websocket, tcp.",
+)
+PROGRAMS_LIMIT = Metric(
+    "sqlhttp_program_connections_limit", "gauge", (), "Most there may be, in all workers: listen.max_connections."
+)
+PROGRAMS_REFUSED = Metric(
+    "sqlhttp_program_connections_refused_total",
+    "counter",
+    ("door",),
+    "Programs that could not connect, for all places were taken and none was idle.",
+)
+PROGRAMS_DISPLACED = Metric(
+    "sqlhttp_program_connections_displaced_total",
+    "counter",
+    (),
+    "Idle HTTP connections closed to make room for others.",
+)
+
 # ── tunnels: WebSockets and the TCP door ─────────────────────────────────────────────────────────────────────────────
 
 TUNNELS_OPENED = Metric("sqlhttp_tunnels_opened_total", "counter", ("door",), "Programs that connected, by door.")

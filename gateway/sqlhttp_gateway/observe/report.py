@@ -4,8 +4,8 @@ Counters of workers are added, whether the worker is alive or not, so that none 
 such as a pool's connections, counts while the report is fresh.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import orjson
@@ -71,6 +71,10 @@ class Report:
     cache: CacheSnapshot = CacheSnapshot()
     tunnels: int = 0
     """Programs that are connected over the wire."""
+    programs: Mapping[str, int] = field(default_factory=dict)
+    """Connections of programs, by door."""
+    programs_limit: int = 0
+    """Most there may be."""
 
 
 def encode_report(report: Report) -> bytes:
@@ -129,6 +133,8 @@ def merged(reports: Sequence[Report], *, now: float) -> Report:
         servers=max(fresh, key=lambda report: report.at).servers,
         cache=_merged_caches([report.cache for report in fresh]),
         tunnels=sum(report.tunnels for report in fresh),
+        programs={door: sum(report.programs.get(door, 0) for report in fresh) for door in fresh[0].programs},
+        programs_limit=sum(report.programs_limit for report in fresh),
     )
 
 

@@ -8,7 +8,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sqlhttp_gateway.observe.counts import Counts
@@ -55,11 +55,13 @@ class Reporter:
         certificate_expires_at: Callable[[], float] = lambda: 0.0,
         cache: Callable[[], CacheSnapshot] = CacheSnapshot,
         tunnels: Callable[[], int] = int,
+        programs: Callable[[], tuple[Mapping[str, int], int]] = lambda: ({}, 0),
     ) -> None:
         """`connections_limit` is that of all workers together. Without a `place` this is the only worker.
 
         `watch` is what looks at Postgres's sessions, in the worker that does; `probes` look at servers and their roles;
-        `cache` looks at the result cache, `tunnels` counts the open ones.
+        `cache` looks at the result cache, `tunnels` counts the open ones; `programs` counts connections by door, and
+        says how many there may be.
         """
         self._metrics = metrics
         self._registry = registry
@@ -70,6 +72,7 @@ class Reporter:
         self._certificate_expires_at = certificate_expires_at
         self._cache = cache
         self._tunnels = tunnels
+        self._programs = programs
         self._started = self._settings_at = time.time()
         self._publishing: asyncio.Task[None] | None = None
 
@@ -95,6 +98,7 @@ class Reporter:
         """This worker, now. Pools in which nothing is and nobody waits are left out, while their server is up."""
         now = asyncio.get_running_loop().time()
         pools = (snapshot(pool, now) for pool in self._registry.pools)
+        programs, programs_limit = self._programs()
         return Report(
             at=time.monotonic(),
             started=self._started,
@@ -112,6 +116,8 @@ class Reporter:
             servers=tuple(each for group in self._groups for each in server_snapshots(group)),
             cache=self._cache(),
             tunnels=self._tunnels(),
+            programs=programs,
+            programs_limit=programs_limit,
         )
 
     def whole(self) -> Report:

@@ -19,6 +19,13 @@ class ListenSettings(Section):
     )
     keep_alive: Seconds = Field(default=75.0, gt=0, description="Seconds that an idle HTTP connection is kept open.")
     backlog: int = Field(default=2048, ge=1, description="TCP connections that may wait to be accepted.")
+    max_connections: int | None = Field(
+        default=None,
+        ge=1,
+        description="Most connections of programs to one worker, over HTTP, WebSockets and the TCP door together. For "
+        "one more an idle one is closed, else it is refused. Unset: 10,000, or what the limit on open files leaves.",
+        examples=[5000],
+    )
     postgres: int | None = Field(
         default=None,
         ge=0,

@@ -37,6 +37,8 @@ from sqlhttp_gateway.wire.startup import POOL_MODES
 NORMAL = 1000
 CLOSE_CODES = {"client": 1002, "limit": 1008, "auth": 1008, "pool": 1013, "backend": 1011, "gateway": 1011}
 """Close codes of RFC 6455 by an error's kind: protocol error, policy violation, try again later, internal error."""
+_TOLD = 2.0
+"""Seconds in which whoever is refused at the door must have sent the start-up message."""
 _ABORT_GRACE = 1.0
 """Seconds for the last words of programs that did not end in time."""
 
@@ -128,12 +130,20 @@ class Tunnels:
         self._console = sources
 
     async def serve(
-        self, stream: Stream, *, door: str, address: Address, pool_mode: str | None = None, proves: bool = False
+        self,
+        stream: Stream,
+        *,
+        door: str,
+        address: Address,
+        pool_mode: str | None = None,
+        proves: bool = False,
+        refused: GatewayError | None = None,
     ) -> None:
         """Serve one program to its end and close its stream.
 
         `door` is for metrics, `address` chooses the target, `pool_mode` is the program's wish if it has one.
-        Where it `proves`, a role whose password the gateway holds need not send it.
+        Where it `proves`, a role whose password the gateway holds need not send it. One that is `refused` is told so
+        where libpq looks for it, behind the start-up message; until then it may encrypt, and cancel another's query.
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -153,10 +163,11 @@ class Tunnels:
                 self._cancel,
                 # Who is asking is found out in a database that exists.
                 stands_for={DATABASE: console.database()} if console is not None else {},
-                admit=self._admit,
+                admit=self._admit if refused is None else _refusing(refused),
                 verifiers=self._verifiers if proves else None,
             )
-            logged_in = await login.run(self._settings.startup_timeout, address=address)
+            timeout = self._settings.startup_timeout
+            logged_in = await login.run(timeout if refused is None else min(timeout, _TOLD), address=address)
             error = login.error
             if logged_in is not None and console is not None and logged_in.startup.database == DATABASE:
                 error = await self._run_console(stream, logged_in, console)
@@ -312,3 +323,10 @@ class Tunnels:
                 await stream.close(code, error.message if error is not None else "")
         except (StreamClosed, TimeoutError):
             stream.abort()
+
+
+def _refusing(error: GatewayError) -> Callable[[str], None]:
+    def refuse(peer: str) -> None:
+        raise error
+
+    return refuse

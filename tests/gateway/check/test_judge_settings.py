@@ -22,6 +22,8 @@ def test_defaults_are_good_for_one_machine() -> None:
         ({"admin": {"allow_from": ["10.0.0.0/8"]}}, "admin", Level.OK),
         ({"statement": {"timeout": 0}}, "statement timeout", Level.WARNING),
         ({"open_files": 1024}, "open files", Level.WARNING),
+        ({"open_files": 5000, "listen": {"max_connections": 5000}}, "open files", Level.WARNING),
+        ({"open_files": 1024, "listen": {"max_connections": 100}}, "open files", Level.OK),
         ({"watch": {"webhook_url": "https://hooks.example/x"}}, "webhook", Level.NOTE),
     ],
 )

@@ -66,6 +66,7 @@ def test_pools_timeouts_and_address_become_settings() -> None:
         "tenants.reports.database": "reporting",
         "pool.max_size": 25,
         "pool.min_size": 5,
+        "listen.max_connections": 2000,
         "pool.max_waiting": 2000,
         "pool.max_total": 60,
         "pool.wait_timeout": 10.5,

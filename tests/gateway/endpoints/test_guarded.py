@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from sqlhttp_gateway.endpoints import connections
 from sqlhttp_gateway.endpoints import guarded as guard
+from sqlhttp_gateway.endpoints.connections import Connections
 from sqlhttp_gateway.endpoints.guarded import GuardedProtocol
 from sqlhttp_gateway.endpoints.head_rules import MOST_HEADERS, HeadLimits
 from sqlhttp_gateway.endpoints.lane import LaneProtocol
@@ -21,6 +23,7 @@ from sqlhttp_gateway.events import Answered, Event
 from sqlhttp_gateway.settings import RequestSettings
 from tests.gateway.endpoints.test_lane import MAX, Connection, Served, post, serving, setting
 from tests.support.clock import fake_time, turns
+from tests.support.leases import until
 
 HEAD = b"POST /sql HTTP/1.1\r\nHost: gateway\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -506,6 +509,84 @@ async def test_of_many_requests_sent_ahead_few_are_held_and_all_are_answered_in_
 
 def test_the_lane_is_guarded() -> None:
     assert issubclass(LaneProtocol, GuardedProtocol)
+
+
+# ── when all places are taken ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@asynccontextmanager
+async def crowded(limit: int) -> AsyncIterator[Served]:
+    async with serving() as served:
+        served.app.connections = Connections(limit)
+        yield served
+
+
+async def test_one_too_many_is_told_so_when_it_asks_and_closed_and_let_in_once_another_has_left() -> None:
+    async with crowded(1) as served:
+        first, second = await served.connect(), await served.connect()
+        first.writer.write(post(b"wait"))
+        await served.app.service.waiting.wait()
+        second.writer.write(post(b"a"))
+        answer = await everything(second)
+        assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+        assert b"\r\nretry-after: 1\r\n" in answer
+        assert b"\r\nsqlhttp-ran: no\r\n" in answer
+        assert b"\r\nconnection: close\r\n" in answer
+        assert b'"code":"53300"' in answer
+        assert [body for _, body, _ in served.app.service.asked] == [b"wait"]
+        served.app.service.go.set()
+        await first.response()
+        await first.close()
+        await until(lambda: not served.connections_of_programs.taken)
+        assert (await (await served.connect()).ask(post(b"a"))).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_one_too_many_that_asks_nothing_is_closed_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "_GOODBYE", 0.05)
+    async with crowded(1) as served:
+        await served.connect()
+        assert await closed(await served.connect())
+
+
+@pytest.mark.parametrize("asked", [0, 1, 2], ids=["nothing yet", "once", "by the lane"])
+async def test_the_longest_idle_makes_room_for_who_comes(monkeypatch: pytest.MonkeyPatch, asked: int) -> None:
+    monkeypatch.setattr(connections, "LEAST_IDLE", 0.0)
+    async with crowded(2) as served:
+        idle, busy = await served.connect(), await served.connect()
+        for _ in range(asked):
+            await idle.ask(post(b"a"))
+            await busy.ask(post(b"a"))
+        busy.writer.write(post(b"wait"))
+        await served.app.service.waiting.wait()
+        third = await served.connect()
+        assert (await third.ask(post(b"c"))).endswith(b'{"echo":"c"}')
+        assert await closed(idle)
+        served.app.service.go.set()
+        assert (await busy.response()).endswith(b'{"echo":"wait"}')
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [post(b"wait"), post(b"a") + post(b"wait"), post(b"a")[:20], CHUNKED, HEAD + b"Content-Length: 9\r\n\r\nab"],
+    ids=["a request", "a second one", "half a head", "no body yet", "half a body"],
+)
+async def test_a_connection_with_anything_under_way_does_not_make_room(
+    monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(connections, "LEAST_IDLE", 0.0)
+    async with crowded(1) as served:
+        under_way = await served.connect()
+        for _ in range(2):
+            await under_way.ask(post(b"before"))
+        under_way.writer.write(sent)
+        [protocol] = served.server.server_state.connections
+        assert isinstance(protocol, GuardedProtocol)
+        await until(lambda: protocol.idle_since is None)
+        another = await served.connect()
+        another.writer.write(post(b"a"))
+        assert (await everything(another)).startswith(b"HTTP/1.1 503 ")
+        assert not under_way.reader.at_eof()
+        served.app.service.go.set()
 
 
 # ── without the lane ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http import httptools_impl
 
 from sqlhttp_gateway.endpoints import guarded, lane
+from sqlhttp_gateway.endpoints.connections import Connections
 from sqlhttp_gateway.endpoints.guarded import GuardedProtocol
 from sqlhttp_gateway.endpoints.lane import LaneProtocol
 from sqlhttp_gateway.endpoints.sql import SqlEndpoint
@@ -63,6 +64,7 @@ class App:
         self.service = Service()
         settings = RequestSettings(max_bytes=MAX)
         self.lane: SqlEndpoint | None = SqlEndpoint(self.service, settings, lambda event: None)  # type: ignore[arg-type]
+        self.connections: Connections | None = None
         self.by_asgi = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,6 +108,11 @@ class Served:
         [protocol] = self.server.server_state.connections
         assert isinstance(protocol, LaneProtocol)
         return protocol
+
+    @property
+    def connections_of_programs(self) -> Connections:
+        assert self.app.connections is not None
+        return self.app.connections
 
     async def connect(self) -> "Connection":
         connection = Connection(*await asyncio.open_connection("127.0.0.1", self.port))

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from sqlhttp_gateway.certificate import Certificate
+from sqlhttp_gateway.endpoints.connections import Connections
 from sqlhttp_gateway.endpoints.listener import Listener, SocketStream, is_loopback
-from sqlhttp_gateway.errors import ConfigurationError
+from sqlhttp_gateway.errors import ConfigurationError, TooManyConnections
 from sqlhttp_gateway.events import unobserved
 from sqlhttp_gateway.pools.targets import DEFAULT
 from sqlhttp_gateway.settings import ListenSettings
@@ -30,15 +31,20 @@ class Tunnels:
         self.streams: asyncio.Queue[Stream] = asyncio.Queue()
         self.given: dict[str, Any] = {}
         self.cancelled = 0
+        self._over: dict[Stream, asyncio.Event] = {}
 
     async def serve(self, stream: Stream, **given: Any) -> None:
         self.given = given
         self.streams.put_nowait(stream)
+        self._over[stream] = asyncio.Event()
         try:
-            await asyncio.Event().wait()
+            await self._over[stream].wait()
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
+
+    def end(self, stream: Stream) -> None:
+        self._over[stream].set()
 
 
 class Door:
@@ -54,11 +60,11 @@ class Door:
 
 
 @asynccontextmanager
-async def door(**settings: Any) -> AsyncIterator[Door]:
+async def door(*, connections: Connections | None = None, **settings: Any) -> AsyncIterator[Door]:
     tunnels = Tunnels()
     listen = ListenSettings(postgres=0, **settings)
     certificate = Certificate(listen, unobserved) if listen.tls_certificate else None
-    listener = Listener(tunnels, listen, certificate=certificate)  # type: ignore[arg-type]
+    listener = Listener(tunnels, listen, certificate=certificate, connections=connections)  # type: ignore[arg-type]
     await listener.start()
     opened = Door(listener, tunnels)
     try:
@@ -72,7 +78,7 @@ async def door(**settings: Any) -> AsyncIterator[Door]:
 async def test_bytes_go_both_ways_and_the_target_is_the_default_one() -> None:
     async with door() as it:
         reader, writer, stream = await it.connect()
-        assert it.tunnels.given == {"door": "tcp", "address": Address(DEFAULT), "proves": False}
+        assert it.tunnels.given == {"door": "tcp", "address": Address(DEFAULT), "proves": False, "refused": None}
         assert (stream.peer, stream.origin) == ("127.0.0.1", None)
         writer.write(b"abc")
         assert await stream.receive() == b"abc"
@@ -83,6 +89,24 @@ async def test_bytes_go_both_ways_and_the_target_is_the_default_one() -> None:
             await stream.receive()
         with pytest.raises(StreamClosed):
             await stream.send(b"x")
+
+
+async def test_who_comes_beyond_the_places_is_served_as_one_to_refuse_and_whoever_leaves_makes_room() -> None:
+    connections = Connections(1)
+    async with door(connections=connections) as it:
+        _, _, first = await it.connect()
+        await it.connect()
+        refused = it.tunnels.given["refused"]
+        assert isinstance(refused, TooManyConnections)
+        assert connections.snapshot().open["tcp"] == 1
+        first.abort()
+        it.tunnels.end(first)
+        async with asyncio.timeout(10):
+            while connections.taken:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0)
+        await it.connect()
+        assert it.tunnels.given["refused"] is None
+    assert connections.taken == 0
 
 
 async def test_what_came_before_the_end_is_still_received() -> None:

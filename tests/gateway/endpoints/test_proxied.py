@@ -1,20 +1,24 @@
 """The PROXY protocol on a port: read to the byte, required of trusted proxies, and looked for from nobody else."""
 
 import asyncio
+import errno
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 
 from sqlhttp_gateway.endpoints import proxied
-from sqlhttp_gateway.endpoints.proxied import ProxiedServer
+from sqlhttp_gateway.endpoints.proxied import GreetingServer
+from tests.support.leases import until
 
 HEADER = b"PROXY TCP4 203.0.113.9 127.0.0.1 56324 443\r\n"
 
 
 @asynccontextmanager
-async def served(*, trusts: bool = True) -> AsyncIterator[tuple[ProxiedServer, "asyncio.Queue[tuple[str, bytes]]"]]:
+async def served(
+    *, trusts: bool = True, may_greet: Callable[[int, float], bool] = lambda greeting, now: True
+) -> AsyncIterator[tuple[GreetingServer, "asyncio.Queue[tuple[str, bytes]]"]]:
     """A server that puts whom it was told of, and what came first, into a queue."""
     taken: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
 
@@ -23,7 +27,9 @@ async def served(*, trusts: bool = True) -> AsyncIterator[tuple[ProxiedServer, "
         taken.put_nowait((told, await loop.sock_recv(connection, 100)))
         connection.close()
 
-    server = ProxiedServer(socket.create_server(("127.0.0.1", 0)), serve, trusts=lambda peer: trusts, backlog=5)
+    server = GreetingServer(
+        socket.create_server(("127.0.0.1", 0)), serve, backlog=5, trusts=lambda peer: trusts, may_greet=may_greet
+    )
     try:
         yield server, taken
     finally:
@@ -31,7 +37,7 @@ async def served(*, trusts: bool = True) -> AsyncIterator[tuple[ProxiedServer, "
         await server.wait_closed()
 
 
-async def connect(server: ProxiedServer) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def connect(server: GreetingServer) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     return await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
 
 
@@ -77,6 +83,79 @@ async def test_a_proxy_that_says_nothing_is_cut_off_in_time(monkeypatch: pytest.
         writer.close()
 
 
+async def test_who_takes_longest_for_the_beginning_makes_room_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proxied, "_LEAST_GREETING", 0.0)
+    async with served(may_greet=lambda greeting, now: greeting < 2) as (server, taken), asyncio.timeout(10):
+        (first, one), (_, two) = [await connect(server) for _ in range(2)]
+        await until(lambda: server.greeting == 2)
+        _, three = await connect(server)
+        three.write(HEADER + b"third")
+        assert await taken.get() == ("203.0.113.9", b"third")
+        with suppress(ConnectionResetError):
+            assert await first.read() == b""
+        two.write(HEADER + b"second")
+        assert await taken.get() == ("203.0.113.9", b"second")
+        for each in (one, two, three):
+            each.close()
+
+
+async def test_where_nobody_has_taken_long_one_more_is_hung_up_on() -> None:
+    async with served(may_greet=lambda greeting, now: greeting < 1) as (server, taken), asyncio.timeout(10):
+        _, one = await connect(server)
+        await until(lambda: server.greeting == 1)
+        reader, two = await connect(server)
+        with suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        one.write(HEADER + b"first")
+        assert await taken.get() == ("203.0.113.9", b"first")
+        for each in (one, two):
+            each.close()
+
+
+async def test_who_is_connected_when_it_closes_is_taken_and_given_up_the_second_time() -> None:
+    async with served() as (server, taken), asyncio.timeout(10):
+        where = server.sockets[0].getsockname()[:2]
+        with socket.create_connection(where) as in_time, socket.create_connection(where) as silent:
+            server.close()
+            in_time.sendall(HEADER + b"hello")
+            assert await taken.get() == ("203.0.113.9", b"hello")
+            await until(lambda: server.greeting == 1)
+            server.close()
+            await server.wait_closed()
+            with suppress(ConnectionResetError):
+                assert silent.recv(1) == b""
+
+
+async def test_without_files_it_waits_and_goes_on_once_there_are_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The socket stays readable: whoever looks at once again keeps a processor busy with nothing."""
+    monkeypatch.setattr(proxied, "_ACCEPT_AGAIN", 0.05)
+    tries = 0
+
+    class Short(socket.socket):
+        def accept(self) -> object:  # type: ignore[override]
+            nonlocal tries
+            tries += 1
+            if tries < 3:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return super().accept()
+
+    plain = socket.create_server(("127.0.0.1", 0))
+    short = Short(plain.family, plain.type, fileno=plain.detach())
+    taken = asyncio.Event()
+
+    async def serve(connection: socket.socket, told: str) -> None:
+        connection.close()
+        taken.set()
+
+    server = GreetingServer(short, serve, backlog=5)
+    _, writer = await asyncio.open_connection(*short.getsockname()[:2])
+    async with asyncio.timeout(10):
+        await taken.wait()
+    assert 3 <= tries <= 5
+    writer.close()
+    server.close()
+
+
 async def test_closed_it_takes_nobody() -> None:
     async with served() as (server, _):
         host, port = server.sockets[0].getsockname()[:2]
@@ -89,13 +168,13 @@ async def test_a_connection_that_is_said_to_be_readable_and_is_not_is_waited_for
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Linux may say so: "BUGS" in select(2)."""
-    wait, early = ProxiedServer._readable, [True, True]
+    wait, early = GreetingServer._readable, [True, True]
 
-    async def readable(server: ProxiedServer, connection: socket.socket) -> None:
+    async def readable(server: GreetingServer, connection: socket.socket) -> None:
         if not early or not early.pop():
             await wait(server, connection)
 
-    monkeypatch.setattr(ProxiedServer, "_readable", readable)
+    monkeypatch.setattr(GreetingServer, "_readable", readable)
     async with served() as (server, taken), asyncio.timeout(10):
         _, writer = await connect(server)
         while early:  # noqa: ASYNC110 - the server tells nobody how often it has looked

@@ -43,3 +43,8 @@ def test_sample_of_the_worker_that_looks_is_everyones_with_its_alerts() -> None:
 def test_later_sample_counts_when_the_looking_worker_was_replaced() -> None:
     later = sample(at=1_700_000_010.0)
     assert merged([full_report(), report(sample=later)], now=101.0).sample == later
+
+
+def test_connections_of_programs_and_their_limit_are_added_by_door() -> None:
+    whole = merged([full_report(), full_report()], now=101.0)
+    assert (whole.programs, whole.programs_limit) == ({"http": 14, "websocket": 2, "tcp": 6}, 20_000)
