@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sqlhttp_gateway.errors import GatewayError, ResultUnreadable
-from sqlhttp_gateway.neon import rows as rows_module
+from sqlhttp_gateway.neon import row_pieces
 from sqlhttp_gateway.neon.rows import encode_rows, encode_rows_walking
 from sqlhttp_gateway.neon.values import Converter, converter
 from tests.support.rows import data_row
@@ -39,7 +39,7 @@ pieces = st.sampled_from([1 << 18, 1 << 18, 40, 100, 300])
 def encode(region: bytes, row_count: int, given_: dict[str, Any], *, piece: int) -> bytes:
     """The fast way, with rows taken `piece` bytes at a time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows_module, "_PIECE", piece)
+        patch.setattr(row_pieces, "_PIECE", piece)
         return encode_rows(region, row_count, **given_)
 
 

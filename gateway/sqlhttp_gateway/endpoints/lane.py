@@ -19,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from sqlhttp_gateway.endpoints.guarded import GuardedProtocol
 from sqlhttp_gateway.endpoints.heads import Head
 from sqlhttp_gateway.endpoints.sending import LEAST_BYTES, Sending
-from sqlhttp_gateway.endpoints.single_write import kept_bytes, plain_bytes, reply_bytes
+from sqlhttp_gateway.endpoints.single_write import kept_bytes, plain_bytes, reply_bytes, reply_parts
 from sqlhttp_gateway.events import unobserved
 from sqlhttp_gateway.neon.caching import AGE, CACHE_STATUS
 from sqlhttp_gateway.neon.headers import JSON_HEADERS
@@ -235,7 +235,10 @@ class LaneProtocol(GuardedProtocol):
             if self._is_last:
                 self._running_tasks.add(self._running)
             return
-        transport.write(reply_bytes(reply, is_last=self._is_last))
+        if len(reply.body) > LEAST_BYTES:
+            transport.writelines(reply_parts(reply, is_last=self._is_last))
+        else:
+            transport.write(reply_bytes(reply, is_last=self._is_last))
         self._answered()
         if reply.due is not None or len(reply.body) > LEAST_BYTES:
             self.wrote(reply)

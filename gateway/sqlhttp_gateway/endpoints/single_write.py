@@ -123,10 +123,14 @@ def kept_bytes(request_id: str, hit: Hit) -> bytes:
 
 def reply_bytes(reply: Reply, *, is_last: bool = False) -> bytes:
     """A whole response as HTTP/1.1 has it; `is_last` says that the connection closes behind it."""
+    return b"".join(reply_parts(reply, is_last=is_last))
+
+
+def reply_parts(reply: Reply, *, is_last: bool = False) -> tuple[bytes, bytes]:
+    """The same without a copy of the body: what stands in front of it, and the body itself."""
     head = _head(reply.status, (*reply.headers, _CLOSE) if is_last else reply.headers)
     request_id, body = reply.request_id.encode(), reply.body
     if reply.timing:
-        return b"%b%b\r\nserver-timing: %b\r\ncontent-length: %d\r\n\r\n%b" % (
-            *(head, request_id, reply.timing, len(body), body),
-        )
-    return b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (head, request_id, len(body), body)
+        front = b"%b%b\r\nserver-timing: %b\r\ncontent-length: %d\r\n\r\n"
+        return front % (head, request_id, reply.timing, len(body)), body
+    return b"%b%b\r\ncontent-length: %d\r\n\r\n" % (head, request_id, len(body)), body

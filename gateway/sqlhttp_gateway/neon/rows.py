@@ -1,49 +1,26 @@
 """DataRow messages become the JSON of "rows".
 
 There are two ways, and they give the same bytes. The walker reads length after length as the manual says; it is the
-judge. The other takes all rows in one regular expression, three times as fast, because in Postgres's text format a
-text never holds a NUL and a length below 16 MB always begins with one: a field is a NUL, three bytes, and whatever
-comes before the next NUL. For that the rows wear a guise: each byte is one character (latin-1), so that no UTF-8 is
-decoded before the end, and NULL, whose length is four bytes of 0xFF, is a text of the single byte 0xFF, which UTF-8
-never has. When the fields found do not cover the rows to the last byte, the walker takes over and says what is wrong.
-Whether each length is true is the walker's question alone: a server that lies there has its own text to answer for.
+judge. The other takes all rows in one regular expression (`neon.row_pieces`), and one row in another. When what they
+find does not cover the rows to the last byte, the walker takes over and says what is wrong.
 """
 
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import chain
-from typing import Any
 
 import orjson
 
 from sqlhttp_gateway.errors import RemoteProtocolError, ResultUnreadable
+from sqlhttp_gateway.neon.row_pieces import LENGTH_BYTES, ROW_BYTES, Row, RowPieces, converted
 from sqlhttp_gateway.neon.values import Converter
 
-NULL_LENGTH = b"\xff\xff\xff\xff"
-"""What stands in a NULL's place."""
-NULL_FIELD = b"\0\0\0\1\xff"
-"""What stands there in guise."""
-NULL_GUISE = "\xff"
-"""Its text, then."""
-_NULL_JSON = orjson.dumps(NULL_GUISE)
-
 _DATA_ROW = ord("D")
-ROW_BYTES = 7
-"""Tag, length, count of columns."""
-LENGTH_BYTES = 4
-"""Of each field's length."""
 
 WIDE = 64
 """Columns up to which a pattern is quickly compiled."""
 _MANY = 50
 """A pattern for more columns than WIDE takes milliseconds to compile, so it has to serve this many rows at least."""
-
-_PIECE = 1 << 18
-"""Bytes of rows taken at a time. It bounds the memory that texts need beside their JSON, and since Python can switch
-threads between two pieces, a large result encoded in a thread leaves the event loop its turns of a few milliseconds."""
-
-Row = Sequence[Any]
 
 
 def encode_rows(
@@ -68,9 +45,9 @@ def encode_rows(
         return b"[]"
     columns = len(names)
     if columns and (columns <= WIDE or row_count >= _MANY):
-        encoded = _encode_by_pattern(rows, row_count, names, converters, array_mode=array_mode)
-        if encoded is not None:
-            return encoded
+        pieces = RowPieces(names, converters, array_mode=array_mode)
+        if pieces.read(rows, 0, is_all=True) == (row_count, len(rows)):
+            return b"".join(pieces.json())
     return encode_rows_walking(rows, row_count, names=names, converters=converters, array_mode=array_mode)
 
 
@@ -99,6 +76,16 @@ def _row_pattern(columns: int) -> re.Pattern[str]:
     """One row from its tag to its end."""
     count = re.escape(columns.to_bytes(2).decode("latin-1"))
     return re.compile(r"D\0..." + count + r"\0...([^\0]*+)" * columns, re.DOTALL)
+
+
+def _undisguised(encoded: bytes) -> bytes | None:
+    """JSON whose texts have one character for each byte, in the bytes themselves; None when they are no UTF-8."""
+    encoded = encoded.decode().encode("latin-1")
+    try:
+        encoded.decode()
+    except UnicodeDecodeError:
+        return None
+    return encoded
 
 
 # ── the judge ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -158,122 +145,3 @@ def walk_rows(rows: bytes, row_count: int, *, columns: int) -> list[tuple[str | 
     if position != end or len(walked) != row_count:
         raise RemoteProtocolError(f"{len(walked)} rows where {row_count} were counted")
     return walked
-
-
-# ── the fast way ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@lru_cache(maxsize=128)
-def _pattern(columns: int) -> re.Pattern[str]:
-    """One row from after its tag up to and including the next row's tag."""
-    count = re.escape(columns.to_bytes(2).decode("latin-1"))
-    # A NUL follows each text, so that nothing is ever gained by giving a part of it back; only the last one has to, for
-    # the next row's tag. Not to try takes a quarter off the time of many rows.
-    field, last = r"\0...([^\0]*+)", r"\0...([^\0]*)"
-    return re.compile(r"\0..." + count + field * (columns - 1) + last + r"[^\0]", re.DOTALL)
-
-
-def _encode_by_pattern(
-    rows: bytes,
-    row_count: int,
-    names: Sequence[str],
-    converters: Sequence[Converter | None] | None,
-    *,
-    array_mode: bool,
-) -> bytes | None:
-    """The same bytes, or None when the walker has to decide."""
-    columns = len(names)
-    if len(rows) <= _PIECE:
-        found, _, nulls = _find_rows(rows, columns, is_last=True)
-        if len(found) != row_count:
-            return None
-        return _encode_found(found, nulls, names, converters, array_mode=array_mode)
-    parts: list[bytes] = []
-    start = seen = 0
-    while start < len(rows):
-        piece = rows[start : start + _PIECE]
-        found, length, nulls = _find_rows(piece, columns, is_last=start + len(piece) == len(rows))
-        part = _encode_found(found, nulls, names, converters, array_mode=array_mode) if found else None
-        if part is None:
-            return None
-        parts.append(part[1:-1])
-        seen += len(found)
-        start += length
-    if seen != row_count:
-        return None
-    return b"[" + b",".join(parts) + b"]"
-
-
-def _find_rows(piece: bytes, columns: int, *, is_last: bool) -> tuple[Sequence[Row], int, int]:
-    """The rows that `piece` begins with: what they hold, how many bytes they are, and how many NULLs are among them.
-
-    With `is_last` they are all of it. No rows at all where they do not add up to that.
-    """
-    # Looking for one byte is so much faster than for four that it pays to ask first.
-    guised = piece.replace(NULL_LENGTH, NULL_FIELD) if 0xFF in piece else piece
-    found: Sequence[Row] = _pattern(columns).findall(guised.decode("latin-1") + "D", 1)
-    if columns == 1:
-        found = list(zip(found, strict=True))  # findall gives bare texts where there is one group
-    if not is_last:
-        found = found[:-1]  # the piece may end within it
-    # findall passes over what it cannot match: only texts that make up all of the bytes prove that it did not. Where a
-    # database has no encoding a text can have a byte 0xFF and pass for NULL, hence the second count.
-    texts = "".join(chain.from_iterable(found))
-    nulls = 0 if guised is piece else texts.count(NULL_GUISE)
-    length = len(texts) + len(found) * (ROW_BYTES + columns * LENGTH_BYTES) - nulls
-    if is_last:
-        adds_up = length == len(piece) and nulls == len(guised) - length
-    else:
-        # The next row begins where these end. A row larger than the piece is for the walker.
-        adds_up = length > 0 and piece[length] == _DATA_ROW and nulls == piece.count(NULL_LENGTH, 0, length)
-    return (found, length, nulls) if adds_up else ((), 0, 0)
-
-
-def _encode_found(
-    found: Sequence[Any],
-    nulls: int,
-    names: Sequence[str],
-    converters: Sequence[Converter | None] | None,
-    *,
-    array_mode: bool,
-) -> bytes | None:
-    if converters is not None:
-        found = converted(found, converters, null=NULL_GUISE)
-    if not array_mode:
-        found = [dict(zip(names, row)) for row in found]  # noqa: B905  the pattern has counted the columns
-    encoded = orjson.dumps(found)
-    if nulls:
-        encoded = encoded.replace(_NULL_JSON, b"null")
-    return encoded if encoded.isascii() else _undisguised(encoded)
-
-
-def _undisguised(encoded: bytes) -> bytes | None:
-    """JSON whose texts have one character for each byte, in the bytes themselves; None when they are no UTF-8."""
-    encoded = encoded.decode().encode("latin-1")
-    try:
-        encoded.decode()
-    except UnicodeDecodeError:
-        return None
-    return encoded
-
-
-def converted(rows: Sequence[Row], converters: Sequence[Converter | None], *, null: str | None) -> list[Row]:
-    """The rows with every column that has a converter sent through it, column by column; `null` is NULL's text.
-
-    Raises:
-        ResultUnreadable: a text is not what its type looks like.
-    """
-    if not rows or not converters:
-        return list(rows)  # nothing can be turned into columns and back where either is missing
-    columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
-    for index, convert in enumerate(converters):
-        if convert is None:
-            continue
-        try:
-            columns[index] = [None if text == null else convert(text) for text in columns[index]]
-        except ValueError:
-            # The text could be anybody's data, so only its place is told.
-            raise ResultUnreadable(
-                f"could not parse postgres response: a value in column {index + 1} is not of the column's type"
-            ) from None
-    return list(zip(*columns, strict=True))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from sqlhttp_gateway.errors import ResultUnreadable
-from sqlhttp_gateway.neon import arriving as module
+from sqlhttp_gateway.neon import row_pieces as module
 from sqlhttp_gateway.neon.arriving import READINGS, ArrivingRows
 from sqlhttp_gateway.neon.fields import describe
 from sqlhttp_gateway.neon.rows import WIDE, encode_rows_walking

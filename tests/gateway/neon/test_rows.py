@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sqlhttp_gateway.errors import GatewayError, RemoteProtocolError, ResultUnreadable
+from sqlhttp_gateway.neon import row_pieces
 from sqlhttp_gateway.neon import rows as rows_module
 from sqlhttp_gateway.neon.rows import encode_row, encode_rows, encode_rows_walking, walk_rows
 from sqlhttp_gateway.neon.values import Converter, converter
@@ -37,7 +38,6 @@ def only_the_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("the walker was asked")
 
     monkeypatch.setattr(rows_module, "encode_rows_walking", refuse)
-    monkeypatch.setattr(rows_module, "_PIECE", 1 << 24)  # a row larger than a piece is the walker's
 
 
 # ── what comes out ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -141,7 +141,7 @@ def test_many_rows_go_by_the_pattern(only_the_pattern: None) -> None:
 @pytest.mark.parametrize("piece", [1, 20, *range(30, 90), 1000])
 @pytest.mark.parametrize("columns", [1, 3])
 def test_rows_cut_anywhere_are_put_together_again(piece: int, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows_module, "_PIECE", piece)
+    monkeypatch.setattr(row_pieces, "_PIECE", piece)
     values = [([b"D\xc3\xbf" * (row % 5), None, b""] * 2)[row % 3 :][:columns] for row in range(20)]
     expected = [[None if value is None else value.decode() for value in row] for row in values]
     assert json.loads(encode(values, "abc"[:columns])) == expected
@@ -149,7 +149,7 @@ def test_rows_cut_anywhere_are_put_together_again(piece: int, columns: int, monk
 
 
 def test_pieces_of_rows_are_the_patterns_own_work(only_the_pattern: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows_module, "_PIECE", 100)
+    monkeypatch.setattr(row_pieces, "_PIECE", 100)
     region = b"".join(data_row([b"%d" % row, None]) for row in range(100))
     encoded = encode_rows(region, 100, names="ab", converters=None, array_mode=True)
     assert json.loads(encoded) == [[str(row), None] for row in range(100)]

@@ -1,0 +1,110 @@
+"""Pieces of rows: whole rows and nothing else, however they are cut, and the JSON is the walker's."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sqlhttp_gateway.neon import row_pieces as module
+from sqlhttp_gateway.neon.row_pieces import RowPieces, converted
+from sqlhttp_gateway.neon.rows import encode_rows_walking
+from tests.support.rows import data_row
+
+Values = Sequence[Sequence[bytes | None]]
+
+MIXED: Values = [(b"1", "ÿ".encode(), None), (None, None, None), (b"", b"", b""), (b"x" * 255, None, b"D")]
+STREAM = b"".join(map(data_row, MIXED))
+NAMES = "abc"
+
+
+def pieces(columns: int = 3, *, array_mode: bool = True) -> RowPieces:
+    return RowPieces("abcdefgh"[:columns], None, array_mode=array_mode)
+
+
+def json(taken: RowPieces) -> bytes:
+    return b"".join(taken.json())
+
+
+def judged(region: bytes, count: int, columns: int = 3, *, array_mode: bool = True) -> bytes:
+    return encode_rows_walking(region, count, names="abcdefgh"[:columns], converters=None, array_mode=array_mode)
+
+
+@pytest.mark.parametrize("array_mode", [True, False])
+def test_with_nothing_behind_them_all_rows_are_taken(array_mode: bool) -> None:
+    taken = pieces(array_mode=array_mode)
+    assert taken.read(STREAM, 0, is_all=True) == (4, len(STREAM))
+    assert json(taken) == judged(STREAM, 4, array_mode=array_mode)
+
+
+@pytest.mark.parametrize("columns", [1, 2, 8])
+def test_single_row_is_taken_by_its_last_text(columns: int) -> None:
+    for value in (b"", b"D", b"\xc3\xbf", None, b"x" * 300):
+        row = data_row([value] * columns)
+        taken = pieces(columns)
+        assert taken.read(row, 0, is_all=True) == (1, len(row)), value
+        assert json(taken) == judged(row, 1, columns)
+
+
+@pytest.mark.parametrize("piece", [1, 10, 64, 100, 300])
+def test_row_that_is_larger_than_a_piece_does_not_make_the_next_ones_so(
+    piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PIECE", piece)
+    sizes: list[int] = []
+    read_piece = RowPieces._read_piece
+
+    def spy(self: RowPieces, data: bytes, *, is_all: bool) -> tuple[int, int]:
+        sizes.append(len(data))
+        return read_piece(self, data, is_all=is_all)
+
+    monkeypatch.setattr(RowPieces, "_read_piece", spy)
+    rows = [data_row([b"%d" % row, b"y" * (1000 if row == 3 else 3), None]) for row in range(50)]
+    region = b"".join(rows)
+    taken = pieces()
+    assert taken.read(region, 0, is_all=True) == (50, len(region))
+    assert json(taken) == judged(region, 50)
+    assert max(sizes) <= max(map(len, rows)) + 5
+
+
+@given(st.binary(max_size=30), st.integers(0, len(STREAM)), st.booleans())
+def test_of_spoiled_rows_only_what_the_walker_reads_is_taken(noise: bytes, at: int, is_all: bool) -> None:
+    spoiled = STREAM[:at] + noise + STREAM[at + len(noise) :]
+    if not spoiled.startswith(b"D"):
+        return
+    taken = pieces()
+    count, position = taken.read(spoiled, 0, is_all=is_all)
+    if not count:
+        assert position == 0
+        return
+    texts = judged_or_lying(spoiled[:position], count)
+    assert texts is None or json(taken) == texts
+
+
+def judged_or_lying(region: bytes, count: int) -> bytes | None:
+    """None where a length is not true, which is nobody's question but the walker's."""
+    try:
+        return judged(region, count)
+    except Exception:
+        return None
+
+
+@pytest.mark.parametrize("texts", [[b"\xff"], [b"\xff" * 4, None], [None, b"\xff"], [b"\xff" * 7, b"a"]])
+def test_texts_of_a_database_without_an_encoding_pass_for_no_null(texts: list[bytes | None]) -> None:
+    row = data_row(texts)
+    assert pieces(len(texts)).read(row * 2, 0, is_all=True) == (0, 0)
+
+
+def test_nothing_is_left_of_what_was_cleared() -> None:
+    taken = pieces()
+    taken.read(STREAM, 0, is_all=True)
+    taken.clear()
+    assert json(taken) == b"[]"
+    taken.append(b'[["elsewhere"]]')
+    assert json(taken) == b'[["elsewhere"]]'
+
+
+def test_conversion_goes_column_by_column_and_knows_null() -> None:
+    rows = [("1", "x"), ("\xff", "\xff")]
+    assert converted(rows, [int, None], null="\xff") == [(1, "x"), (None, "\xff")]
+    assert converted(rows, [], null=None) == rows
