@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ from sqlhttp_gateway.errors import ConnectionBroken, GatewayError
 from sqlhttp_gateway.model import PoolKey
 from sqlhttp_gateway.pools.backend import Done, Reader
 from sqlhttp_gateway.pools.lingering import Lingering
+from sqlhttp_gateway.wire.ahead import Ahead
 from sqlhttp_gateway.wire.session import BackendSession
 
 REPORTED = {"client_encoding": "UTF8", "server_version": "18.0"}
@@ -46,6 +48,9 @@ class FakeLease:
         self.reader: Reader | None = None
         self.ends: list[str] = []
         self.cancels = 0
+        self.ahead: Ahead | None = None
+        self.cleansing: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        """What `cleanse` answers."""
         self.cancel_result: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._lost: Done | None = None
 
@@ -71,6 +76,17 @@ class FakeLease:
     def drop(self, reason: str) -> None:
         self.ends.append(f"drop {reason}")
 
+    def was_cleansed(self) -> None:
+        self.ahead = None
+        self.ends.append("was_cleansed")
+
+    async def cleanse(self) -> bool:
+        self.ends.append("cleanse")
+        if await self.cleansing:
+            self.ahead = None
+            return True
+        return False
+
     async def request_cancel(self) -> bool:
         self.cancels += 1
         return await asyncio.shield(self.cancel_result)
@@ -88,9 +104,10 @@ class FakeRegistry:
         self._error: GatewayError | None = None
         self._came = asyncio.Event()
 
-    def add(self) -> FakeLease:
+    def add(self, ahead: Ahead | None = None) -> FakeLease:
         """One more backend."""
         lease = FakeLease(self.pool)
+        lease.ahead = ahead
         self._free.append(lease)
         self._came.set()
         return lease
@@ -105,6 +122,9 @@ class FakeRegistry:
             return None
         self.leases.append(self._free.popleft())
         return self.leases[-1]
+
+    def take(self, pool: Any, password: Any, done: Callable[[Any], None]) -> "FakeTaking":
+        return FakeTaking(asyncio.ensure_future(self.lease(pool, password)), done)
 
     def listening_pool(self, pool: Any) -> Any:
         return pool
@@ -122,6 +142,17 @@ class FakeRegistry:
                 await self._came.wait()
         finally:
             self.waiting -= 1
+
+
+class FakeTaking:
+    """Waits as everybody does."""
+
+    def __init__(self, waiting: "asyncio.Future[FakeLease]", done: Callable[[Any], None]) -> None:
+        self._waiting = waiting
+        waiting.add_done_callback(lambda it: None if it.cancelled() else done(it.exception() or it.result()))
+
+    def leave(self) -> None:
+        self._waiting.cancel()
 
 
 class _Pool:

@@ -13,6 +13,7 @@ from sqlhttp_gateway.errors import GatewayError, QueueFull, ShuttingDown, WaitTi
 from sqlhttp_gateway.pools.line import Line, Place, Turn
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 
 class Gate(Generic[T]):
@@ -192,6 +193,15 @@ class Gate(Generic[T]):
             if turn is not None:
                 return turn
         self._free += 1
+        return None
+
+    def pass_on_to(self, kind: type[K]) -> K | None:
+        """`pass_on`, if the next in line is of this kind; else nothing happens, and the permit is still held."""
+        if self._places and self._free >= 0 and self._paused_at is None:
+            turn = self._line.peek()
+            if isinstance(turn, kind):
+                self._line.next()
+                return turn
         return None
 
     def resize(self, permits: int, *, max_waiting: int) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from functools import partial
+from typing import Self
 
 from sqlhttp_gateway.errors import GatewayError, PostgresError, StatementTimeout
 from sqlhttp_gateway.events import Cancelled, Leaked
@@ -15,6 +16,8 @@ from sqlhttp_gateway.pools import scrub
 from sqlhttp_gateway.pools.backend import Backend, Done, Reader, Whole
 from sqlhttp_gateway.pools.cancelling import CancelRequests, pauses
 from sqlhttp_gateway.pools.pool import Pool
+from sqlhttp_gateway.pools.taker import Unclean
+from sqlhttp_gateway.wire.ahead import Ahead
 from sqlhttp_gateway.wire.exchange import IDLE, Exchange
 from sqlhttp_gateway.wire.frontend import SYNC, encode_copy_fail
 
@@ -51,6 +54,8 @@ class Lease:
     """Seconds that opening the connection took, if that was done for this lease."""
     on_release: Callable[[], None] | None = None
     """Told when the holder gives the connection back, before it is clean."""
+    ahead: Ahead | None = None
+    """What has to go in front of everything, as the connection is not clean; None once it is: see `was_cleansed`."""
     _exchange: Exchange | None = None
     _finished: asyncio.Future[None] | None = None
     _then: Callable[[], None] | None = None
@@ -88,6 +93,16 @@ class Lease:
         if not backend.used:
             self.connected = backend.connect_seconds
         pool.leased[backend] = pool.loop.time()
+
+    @classmethod
+    def of_unclean(cls, pool: Pool, unclean: Unclean) -> Self:
+        """A connection as its last holder left it."""
+        backend = unclean.backend
+        lease = cls(pool, backend)
+        lease.ahead = unclean.ahead
+        lease._has_run = True
+        lease.parsed = 1  # whether or not its last holder's texts were new
+        return lease
 
     def __del__(self) -> None:
         if not self._released and not self._pool.loop.is_closed():
@@ -219,9 +234,23 @@ class Lease:
             self.backend.resume_reading()
         self._finished.set_result(None)
         self._status = UNKNOWN if in_transaction else IDLE
-        self.parsed = int(has_parsed)  # or more: so that the scrub looks for a PREPARE inside a function
+        # That or more: so that the scrub looks for a PREPARE inside a function.
+        self.parsed = int(has_parsed or self.ahead is not None)
         if is_deep:
             self._is_deep = True
+
+    def was_cleansed(self) -> None:
+        """What went ahead has worked: the connection is clean, but for what its holder has done since."""
+        self.ahead = None
+
+    async def cleanse(self) -> bool:
+        """Clean the connection deeply, after `take_back`, to be used by the same holder; False if that cannot be."""
+        if not await self._is_clean_at_last():
+            return False
+        self._is_deep = self._has_run = False
+        self._status = IDLE
+        self.was_cleansed()
+        return True
 
     async def request_cancel(self) -> bool:
         """Have Postgres cancel what the reader's program runs. Once this says True, a signal that found nothing to
@@ -386,6 +415,11 @@ class Lease:
         elif self._needs_recovery:
             self._begin_recovery()
         elif self._scrub is None:
+            taker = self._pool.next_taker(backend) if backend.scrub_prepared else None
+            if taker is not None:
+                self._pool.returning.pop(backend, None)
+                taker.set_result(Unclean(backend, scrub.AHEAD_LOOKING if self.looks() else scrub.AHEAD))
+                return
             self._scrub = following = scrub.Scrub()
             self._scrubs_owed += 1
             backend.send(self._scrub_frames(), (following, self._scrubbed))
@@ -467,15 +501,19 @@ class Lease:
             self._stop()
         if self._cancelling is not None:
             await self._cancelling
+        if await self._is_clean_at_last():
+            self._hand_over()
+            return
+        self._pool.returning.pop(self.backend, None)
+        self._pool.discard(self.backend, "unclean")
+
+    async def _is_clean_at_last(self) -> bool:
         if not self.backend.closing:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pool.cancel_timeout):
                     # Twice, since a cancel may have reached the first.
-                    if await self._clean_deeply() or await self._clean_deeply():
-                        self._hand_over()
-                        return
-        self._pool.returning.pop(self.backend, None)
-        self._pool.discard(self.backend, "unclean")
+                    return await self._clean_deeply() or await self._clean_deeply()
+        return False
 
     async def _clean_deeply(self) -> bool:
         """End the transaction, drop the session's state and the prepared statements; True when Postgres confirms."""

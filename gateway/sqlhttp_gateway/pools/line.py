@@ -117,6 +117,14 @@ class Line(Generic[T]):
                 return turn
         return None
 
+    def peek(self) -> Turn | None:
+        """Whose turn it is; None when nobody waits."""
+        for queue in self._queues.values():
+            for turn in queue:
+                if not turn.done():
+                    return turn
+        return None
+
     def take(self, tenant: T) -> Turn | None:
         """Take out the first of a tenant, whose turn is then behind that of all others; None when it has nobody."""
         queues = self._queues

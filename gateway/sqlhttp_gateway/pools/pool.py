@@ -24,6 +24,7 @@ from sqlhttp_gateway.pools.gate import Gate, is_fulfilled
 from sqlhttp_gateway.pools.line import Line, Place, Turn
 from sqlhttp_gateway.pools.lingering import Lingering
 from sqlhttp_gateway.pools.opener import CLOSE_TIMEOUT, Opener, Password
+from sqlhttp_gateway.pools.taker import Taker
 from sqlhttp_gateway.pools.targets import Upstream
 
 _LIFETIME_JITTER = 0.1
@@ -172,8 +173,12 @@ class Pool:
         Raises:
             QueueFull, ShuttingDown, TargetDown: as `acquire`; `turn` is told nothing then.
         """
-        self._make_way()
-        return self.gate.stand(turn, self._settings.wait_timeout)
+        if self._idle:
+            return self.gate.stand(turn, self._settings.wait_timeout)
+        self._refuse_if_down()
+        deadline = self.gate.stand(turn, self._settings.wait_timeout)
+        self._reclaim()  # now that there is somebody to get it as it is
+        return deadline
 
     def take(self) -> Backend | None:
         """An idle connection, for one whose permit has come; None, and the permit stays, when there is none."""
@@ -218,13 +223,7 @@ class Pool:
     def release(self, backend: Backend) -> None:
         """Take back a clean connection: for the next in line, or to keep it idle."""
         now = self.loop.time()
-        if (
-            backend.closing
-            or self._turns_away
-            or now >= backend.expires_at
-            or self.gate.is_over
-            or self._budget.is_tight
-        ):
+        if self._is_wanted_elsewhere(backend, now):
             reason = self._reason_to_close(backend, now)
             if reason:
                 self.discard(backend, reason)
@@ -240,6 +239,19 @@ class Pool:
             turn.set_result(backend)
         else:
             self._idle.append(backend)
+
+    def next_taker(self, backend: Backend) -> Taker | None:
+        """Who is to get a connection that is not clean, with the permit; None: it has to be cleaned and released."""
+        gate = self.gate
+        if not gate.waiting or self._expecting.places:
+            return None
+        now = self.loop.time()
+        if self._is_wanted_elsewhere(backend, now):
+            return None
+        taker = gate.pass_on_to(Taker)
+        if taker is not None:
+            backend.idle_since = self.last_used = now
+        return taker
 
     def discard(self, backend: Backend, reason: str) -> None:
         """Take back a connection that is not to be used again; its permit comes free when Postgres has closed it."""
@@ -394,6 +406,16 @@ class Pool:
         if given is not None:
             self._idle.append(given)
 
+    def _is_wanted_elsewhere(self, backend: Backend, now: float) -> bool:
+        """There may be a reason to close what comes back."""
+        return (
+            backend.closing
+            or bool(self._turns_away)
+            or now >= backend.expires_at
+            or self.gate.is_over
+            or self._budget.is_tight
+        )
+
     def _reason_to_close(self, backend: Backend, now: float) -> str:
         """Why a connection that comes back is not kept; empty: it is."""
         if backend.closing:
@@ -410,10 +432,15 @@ class Pool:
         Raises:
             TargetDown: the breaker is open, and no connection is idle.
         """
-        if self._idle:
-            return
+        if not self._idle:
+            self._refuse_if_down()
+            self._reclaim()
+
+    def _refuse_if_down(self) -> None:
         if self.breaker is not None and self.breaker.is_open and not self.gate.is_paused:
             raise self.breaker.refusal()
+
+    def _reclaim(self) -> None:
         # One that was used a moment ago is left where it is as long as another may be opened beside it.
         if self.lingering.since:
             self.lingering.reclaim(older_than=_FRESH if self.gate.in_use < self._settings.max_size else 0.0)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -15,6 +15,7 @@ from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.opener import CLOSE_TIMEOUT, Password
 from sqlhttp_gateway.pools.pauses import Pauses
 from sqlhttp_gateway.pools.pool import Pool
+from sqlhttp_gateway.pools.taking import Taking
 from sqlhttp_gateway.pools.targets import Upstream
 from sqlhttp_gateway.settings import BreakerSettings
 
@@ -130,6 +131,12 @@ class PoolRegistry:
         """
         backend = await pool.acquire_admitted(password, deadline=deadline)
         return Lease(pool, backend)
+
+    def take(self, pool: Pool, password: Password, done: Callable[[Lease | BaseException], None]) -> Taking:
+        """Wait for a connection, clean or not, for one who is told `done` in place of waiting itself."""
+        taking = Taking(self._current(pool) if pool.is_retired else pool, password, done)
+        taking.begin()
+        return taking
 
     async def lease(self, pool: Pool, password: Password, *, timeout: float | None = None, tenant: str = "") -> Lease:
         """A lease, waiting for it among the requests of `tenant`.

@@ -20,6 +20,7 @@ skips everything up to the Sync.
 """
 
 from sqlhttp_gateway.errors import GatewayError
+from sqlhttp_gateway.wire.ahead import Ahead
 from sqlhttp_gateway.wire.exchange import COMMAND_COMPLETE, ERROR_RESPONSE, IDLE, PARAMETER_STATUS, Exchange
 from sqlhttp_gateway.wire.frontend import (
     DESCRIBE_AND_EXECUTE,
@@ -45,7 +46,17 @@ LIGHT = (
 _NAMES = tuple(b"sqlhttp_scrub_%d" % number for number in range(len(LIGHT)))
 _LOOK_NAME = b"sqlhttp_scrub_look"
 
-PREPARE = b"".join(encode_parse(name, text) for name, text in zip((*_NAMES, _LOOK_NAME), (*LIGHT, _LOOK), strict=True))
+_DEMAND = (
+    _UNLOCK + b", 1 OPERATOR(pg_catalog./) (NOT EXISTS (SELECT FROM pg_catalog.pg_prepared_statement() AS s"
+    b" WHERE s.from_sql))::pg_catalog.int4 AS a_statement_prepared_in_sql_is_left"
+)
+"""The look as a statement that fails when it finds something, so that nothing behind it is run."""
+_DEMAND_NAME = b"sqlhttp_scrub_demand"
+
+PREPARE = b"".join(
+    encode_parse(name, text)
+    for name, text in zip((*_NAMES, _LOOK_NAME, _DEMAND_NAME), (*LIGHT, _LOOK, _DEMAND), strict=True)
+)
 """To be sent in front of a run on a connection that has not got the statements yet."""
 RUN_LIGHT = b"".join(encode_bind(name, ()) + EXECUTE for name in _NAMES) + SYNC
 RUN_LOOKING = RUN_LIGHT.replace(encode_bind(_NAMES[LIGHT.index(_UNLOCK)], ()), encode_bind(_LOOK_NAME, ()))
@@ -97,6 +108,22 @@ START, STARTED = _unnamed(b"START TRANSACTION", b"START TRANSACTION")
 BEHIND_SEVERAL = COMMIT + RUN_LIGHT, _COMMITTED + CLEAN_REPLIES[0]
 BEHIND_SEVERAL_LOOKING = COMMIT + RUN_LOOKING, _COMMITTED + CLEAN_REPLIES[1]
 """What follows the last statement of a batch, and then its CommandComplete."""
+
+_AHEAD_REPLY = _REPLY.removesuffix(b"Z\0\0\0\x05I")
+AHEAD = Ahead(
+    scrub=RUN_LIGHT.removesuffix(SYNC),
+    scrubbed=_AHEAD_REPLY % b"D\0\0\0\x0a\0\x01\0\0\0\0",
+    commit=_BEGIN + COMMIT,
+    committed=_BEGUN + _COMMITTED,
+    statements=len(LIGHT) + 2,
+    rows=1,
+)
+"""The light scrub in front of whatever the next program sends."""
+AHEAD_LOOKING = AHEAD._replace(
+    scrub=AHEAD.scrub.replace(encode_bind(_NAMES[LIGHT.index(_UNLOCK)], ()), encode_bind(_DEMAND_NAME, ())),
+    scrubbed=_AHEAD_REPLY % b"D\0\0\0\x0f\0\x02\0\0\0\0\0\0\0\x011",
+)
+"""The same with the look."""
 
 _DEEP_TAGS = (b"PREPARE", b"DEALLOCATE", b"DISCARD", b"DO", b"CALL", b"LOAD")
 

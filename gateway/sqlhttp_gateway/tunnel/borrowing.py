@@ -4,14 +4,15 @@ What it does with them, and when it gives them back, is `traffic`'s business.
 """
 
 import asyncio
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from sqlhttp_gateway.errors import RequestCancelled
 from sqlhttp_gateway.limits import Quotas
 from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.registry import PoolRegistry
+from sqlhttp_gateway.pools.taking import Taking
 from sqlhttp_gateway.tunnel.granted import Granted
 from sqlhttp_gateway.tunnel.login import LoggedIn
 from sqlhttp_gateway.tunnel.servers import Servers
@@ -43,9 +44,8 @@ class Borrowing:
         self._granted = granted
         self._servers = servers
         self._prologues: Callable[[Backend], MakePrologue] | None = None
-        self.waiting: asyncio.Task[Lease] | None = None
-        """Waits in line; whoever ends the program's traffic cancels it."""
-        self._is_interrupted = False
+        self._waiting: asyncio.Task[Lease] | Taking | None = None
+        self._done: Done | None = None
 
     @property
     def may_linger(self) -> bool:
@@ -64,17 +64,37 @@ class Borrowing:
             return None
         return self._registry.try_lease(self.pool)
 
-    def wait(self, done: Done) -> None:
-        """Begin to wait in line. Nothing is done once the waiting was cancelled, unless by `interrupt`."""
-        self._is_interrupted = False
-        self.waiting = asyncio.get_running_loop().create_task(self._get())
-        self.waiting.add_done_callback(partial(self._end, done))
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a backend is waited for."""
+        return self._waiting is not None
+
+    def wait(self, done: Done, *, takes_unclean: bool = False) -> None:
+        """Begin to wait in line, with `takes_unclean` for a lease that has something to go ahead, too."""
+        if takes_unclean and self._granted is None and self._caller.allowance is None:
+            self._done = done
+            self._waiting = self._registry.take(self.pool, self.secret, self._end)
+        else:
+            self._begin(self._get(), done)
+
+    def cleanse(self, lease: Lease, done: Done) -> None:
+        """Have the backend cleaned that could not be made clean ahead; where that cannot be, wait for another."""
+        self._begin(self._cleansed(lease), done)
 
     def interrupt(self) -> None:
         """The program does not want the backend any more that it waits for."""
-        if self.waiting is not None:
-            self._is_interrupted = True
-            self.waiting.cancel()
+        if self._waiting is not None:
+            self._leave()
+            self._end(RequestCancelled("canceling statement due to user request"))
+
+    async def stop(self) -> None:
+        """The program is gone: wait no longer, and tell nobody."""
+        waiting = self._waiting
+        if waiting is not None:
+            self._leave()
+            self._waiting = self._done = None
+            if isinstance(waiting, asyncio.Task):
+                await asyncio.gather(waiting, return_exceptions=True)
 
     def make_prologue(self, backend: Backend) -> MakePrologue | None:
         """How transactions have to begin on this backend, if it matters."""
@@ -96,9 +116,36 @@ class Borrowing:
         lease = self._registry.try_lease(self.pool)
         return lease or await self._registry.lease(self.pool, self.secret, tenant=tenant)
 
-    def _end(self, done: Done, waiting: "asyncio.Task[Lease]") -> None:
-        self.waiting = None
-        if not waiting.cancelled():
-            done(waiting.exception() or waiting.result())
-        elif self._is_interrupted:
-            done(RequestCancelled("canceling statement due to user request"))
+    async def _cleansed(self, lease: Lease) -> Lease:
+        is_clean = False
+        try:
+            is_clean = await lease.cleanse()
+        finally:
+            if not is_clean:
+                lease.drop("unclean")
+        return lease if is_clean else await self._get()
+
+    def _begin(self, work: Coroutine[Any, Any, Lease], done: Done) -> None:
+        self._done = done
+        self._waiting = waiting = asyncio.get_running_loop().create_task(work)
+        waiting.add_done_callback(self._ended)
+
+    def _leave(self) -> None:
+        if isinstance(self._waiting, asyncio.Task):
+            self._waiting.cancel()
+        elif self._waiting is not None:
+            self._waiting.leave()
+
+    def _ended(self, waiting: "asyncio.Task[Lease]") -> None:
+        if waiting.cancelled():
+            return
+        found = waiting.exception() or waiting.result()
+        if waiting is self._waiting:
+            self._end(found)
+        elif isinstance(found, Lease):
+            found.release()  # it came in the tick in which it was given up
+
+    def _end(self, found: Lease | BaseException) -> None:
+        done, self._done, self._waiting = self._done, None, None
+        assert done is not None
+        done(found)

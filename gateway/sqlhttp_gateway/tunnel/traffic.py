@@ -11,6 +11,7 @@ from sqlhttp_gateway.errors import (
     BadRequest,
     GatewayError,
     RemoteProtocolError,
+    RequestCancelled,
     SendTimeout,
     ShuttingDown,
 )
@@ -111,6 +112,10 @@ class Traffic:
         self._is_lingering = False
         """It keeps a backend that it does not use, and gives it back as soon as somebody wants it."""
         self._last_words = b""
+        self._is_unproven = False
+        """Whether the backend is clean is not known yet, nor whether what was sent is done."""
+        self._is_unwanted = False
+        """The program has asked meanwhile to cancel what it sent."""
         self._cancelling: asyncio.Task[None] | None = None
         self._is_in_doubt = False
         """A signal may still be on its way to the backend."""
@@ -148,14 +153,11 @@ class Traffic:
             self._outbox.close()
             if self._timer is not None:
                 self._timer.cancel()
-            tasks = [
-                task
-                for task in (self._borrowing.waiting, self._listening, self._draining, watching)
-                if task is not None
-            ]
+            tasks = [task for task in (self._listening, self._draining, watching) if task is not None]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self._borrowing.stop()
             self._listeners.unlisten(self)
             await self._leave()
             self.ended.set_result(None)
@@ -175,9 +177,10 @@ class Traffic:
 
     def cancel(self) -> None:
         """The program wants what runs, or waits to run, to be cancelled. Harmless when nothing does."""
-        if self._borrowing.waiting is not None:
+        if self._borrowing.is_waiting:
             self._borrowing.interrupt()
         elif self._lease is not None and self._pipeline.is_busy and self._cancelling is None:
+            self._is_unwanted = self._is_unproven  # the signal may meet what goes ahead
             self._cancelling = self._loop.create_task(self._cancel(self._lease))
 
     def drain(self) -> None:
@@ -231,6 +234,8 @@ class Traffic:
         self._last_words = data
         try:
             self._pipeline.receive_backend(data)
+            if self._is_unproven:
+                self._prove()
             if self._changes is not None:
                 self._changes.said(data)
             self._flush()
@@ -281,7 +286,7 @@ class Traffic:
             return False
         if lease is None:
             if pipeline.needs_backend:
-                return self._borrowing.waiting is None and self._borrow()
+                return not self._borrowing.is_waiting and self._borrow()
         elif pipeline.may_release:
             if self._cancelling is not None:
                 return False  # its signal could meet the next user: its end calls again
@@ -417,22 +422,25 @@ class Traffic:
             self._decline(error)
             return True
         if lease is None:
-            self._borrowing.wait(self._end_wait)
+            self._borrowing.wait(self._end_wait, takes_unclean=self._pipeline.takes_unclean)
             return False
         self._use(lease)
         return True
 
     def _end_wait(self, found: Lease | BaseException) -> None:
         """There is a backend, or there will be none."""
-        if isinstance(found, GatewayError):
-            self._decline(found)
-        elif isinstance(found, BaseException):
-            self._crash(found)
-        elif self._over.done():
-            found.release()
-            return
-        else:
-            self._use(found)
+        try:
+            if isinstance(found, GatewayError):
+                self._decline(found)
+            elif isinstance(found, BaseException):
+                self._crash(found)
+            elif self._over.done():
+                found.release()
+                return
+            else:
+                self._use(found)
+        except Exception as bug:
+            self._crash(bug)
         self._advance()
 
     def _decline(self, error: GatewayError) -> None:
@@ -452,10 +460,35 @@ class Traffic:
         lease.lend(self, self._lose)
         if self._outbox.is_full:
             self._hold_backend()
-        self._pipeline.attach(lease.backend.tunnels, self._borrowing.make_prologue(lease.backend))
+        self._is_unproven = lease.ahead is not None
+        self._pipeline.attach(lease.backend.tunnels, self._borrowing.make_prologue(lease.backend), ahead=lease.ahead)
         if not self._is_pinned and self._pipeline.pins:
             self._pin(min(self._pipeline.pins))
         self._flush()
+
+    def _prove(self) -> None:
+        """Something has come from a backend of which it was not known whether it is clean."""
+        lease, pipeline = self._lease, self._pipeline
+        if lease is None or pipeline.is_cleansing:
+            if pipeline.has_failed_ahead:
+                self._last_words = b""  # they are not for the program
+            return
+        self._is_unproven = False
+        if not pipeline.is_refused:
+            lease.was_cleansed()
+            self._is_unwanted = False
+            return
+        self._lease = None
+        self._last_words = b""
+        self._flush()
+        pipeline.detach()
+        lease.take_back(in_transaction=True, is_deep=True)
+        if self._is_unwanted:
+            self._is_unwanted = False
+            lease.drop("unclean")  # and the signal has nobody to meet
+            self._decline(RequestCancelled("canceling statement due to user request"))
+        else:
+            self._borrowing.cleanse(lease, self._end_wait)
 
     def _give_back(self, lease: Lease) -> None:
         """The transaction is over and nothing holds the backend."""
@@ -538,6 +571,10 @@ class Traffic:
         if self._is_lingering:
             self._part()  # and nobody need know
             return
+        if self._is_unproven and self._pipeline.has_failed_ahead:
+            self._pipeline.refuse_ahead()  # as it was about to end
+            self._prove()
+            return
         if _FATAL in self._last_words:
             self._error = self._error or error  # Postgres has said why itself
             self._finish()
@@ -559,7 +596,7 @@ class Traffic:
         self._advance()
 
     async def _cancel(self, lease: Lease) -> None:
-        if not await lease.request_cancel():
+        if not await lease.request_cancel() and lease is self._lease:
             self._is_in_doubt = True
         self._cancelling = None
         self._advance()

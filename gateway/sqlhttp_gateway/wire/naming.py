@@ -288,6 +288,11 @@ class Naming:
         made = statements.add((source, None), generation=self._sources.next_generation()).name
         return source.parse(made), made, lambda was_tried: statements.discard_name(made)
 
+    def ours(self, source: Source) -> bytes | None:
+        """How the backend calls a statement of the gateway's own that it has been taught; None if it has not."""
+        entry = self._here().statements.find((source, None))
+        return entry.name if entry is not None else None
+
     def unnamed_is_ours(self) -> None:
         """A statement of the gateway's own takes the place of the unnamed one."""
         self._unnamed = _UNKNOWN

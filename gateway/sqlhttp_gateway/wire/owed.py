@@ -16,6 +16,7 @@ from sqlhttp_gateway.wire.prepared import Source, Undo
 class Kind(IntEnum):
     """How the answer to a message ends."""
 
+    AHEAD = auto()  # what makes the backend clean, in front of all else
     PARSE = auto()
     BIND = auto()
     CLOSE = auto()
@@ -81,6 +82,7 @@ PARSE, BIND, CLOSE, DESCRIBE, EXECUTE, SYNC, QUERY, COPY_END = (
     )
 )
 OUR_PARSE, OUR_CLOSE = Entry(Kind.PARSE, is_ours=True), Entry(Kind.CLOSE, is_ours=True)
+AHEAD = Entry(Kind.AHEAD, is_ours=True)
 
 
 class Owed:
@@ -120,6 +122,27 @@ class Owed:
         """Several messages are on their way, and nothing else is; `answers` are tags as these are answered."""
         self._queue.extend(entries)
         self.answers = answers
+
+    def put_ahead(self) -> None:
+        """What makes the backend clean goes in front of all this, which keeps its `answers`."""
+        self._queue.appendleft(AHEAD)
+
+    def pop_ahead(self) -> bytes:
+        """It has. As `pop`, but what `answers` says of the rest holds."""
+        self._queue.popleft()
+        return self._take_local()
+
+    @property
+    def ends_in_sync(self) -> bool:
+        """Whether what was sent last is a Sync."""
+        return bool(self._queue) and self._queue[-1].kind is Kind.SYNC
+
+    def take_back(self) -> None:
+        """The backend was not clean, and has done nothing of all this."""
+        for entry in reversed(self._queue):
+            if entry.undo is not None:
+                entry.undo(False)
+        self.clear()
 
     def pop(self) -> bytes:
         """The first is answered. What we have to say ourselves before the next answer comes back."""

@@ -30,6 +30,7 @@ from sqlhttp_gateway.errors import (
     RemoteProtocolError,
     StatementRefused,
 )
+from sqlhttp_gateway.wire.ahead import Ahead, Cleansing
 from sqlhttp_gateway.wire.backend import (
     decode_error,
     encode_error_response,
@@ -42,7 +43,7 @@ from sqlhttp_gateway.wire.fence import Check, Fence, MakePrologue, Verdict
 from sqlhttp_gateway.wire.fenced import FencedRequests
 from sqlhttp_gateway.wire.frontend import EXECUTE, SYNC, encode_bind, encode_parse
 from sqlhttp_gateway.wire.naming import Naming
-from sqlhttp_gateway.wire.owed import Batch, Entry, Kind, Owed
+from sqlhttp_gateway.wire.owed import AHEAD, Batch, Entry, Kind, Owed
 from sqlhttp_gateway.wire.prepared import Sources, Undo
 from sqlhttp_gateway.wire.replies import Replies
 from sqlhttp_gateway.wire.requests import Requests
@@ -182,6 +183,9 @@ class Pipeline:
         self._replies = Replies(waiting=self._owed, reader=self, to_frontend=self._frontend)
 
         self._backend: BackendSession | None = None
+        self._cleansing: Cleansing | None = None
+        self._is_refused = False
+        self._set_ahead: Parameters = ()
         self._status = _IDLE
         self._awaits_parameters = True
         self._awaits_listen = False
@@ -197,6 +201,26 @@ class Pipeline:
     def needs_backend(self) -> bool:
         """The program's next message has to go to a backend, and there is none."""
         return self._requests.needs_backend
+
+    @property
+    def takes_unclean(self) -> bool:
+        """Whether a backend may be attached that is not clean."""
+        return not self._is_plain and self._fence is None
+
+    @property
+    def is_cleansing(self) -> bool:
+        """It is not known yet whether the backend is clean, and so whether anything of what was sent is done."""
+        return self._cleansing is not None
+
+    @property
+    def has_failed_ahead(self) -> bool:
+        """The backend has refused to become clean, and is about to say that it waits for the next."""
+        return self._cleansing is not None and self._cleansing.has_failed
+
+    @property
+    def is_refused(self) -> bool:
+        """The backend could not be made clean, and nothing of what was sent is done: `detach`, and attach another."""
+        return self._is_refused
 
     @property
     def in_transaction(self) -> bool:
@@ -278,12 +302,18 @@ class Pipeline:
         Raises:
             RemoteProtocolError: it answers what nobody asked; the tunnel has to end, and the backend with it.
         """
-        if not self._is_dead:
+        if self._is_dead:
+            return
+        if self._cleansing is not None:
+            data = self._read_cleansing(self._cleansing, data)
+        if data:
             self._replies.receive(data)
-            self._go_on()  # something may have waited for this
+        self._go_on()  # something may have waited for this
 
-    def attach(self, backend: BackendSession, make_prologue: MakePrologue | None = None) -> None:
-        """Use this backend from now on. It has to be clean: nothing open, no parameter set.
+    def attach(
+        self, backend: BackendSession, make_prologue: MakePrologue | None = None, *, ahead: Ahead | None = None
+    ) -> None:
+        """Use this backend from now on. It has to be clean, nothing open, no parameter set, or become so by `ahead`.
 
         `make_prologue` is what a fenced program's transactions begin with on it.
         """
@@ -295,6 +325,8 @@ class Pipeline:
         self._names.attach(backend)
         self._requests.attach()
         needed = self._session.needed(backend.defaults)
+        if ahead is not None:
+            needed = self._begin_cleansing(ahead, needed)
         if needed:
             # What says who we are has to be in force before anything is sent; the rest goes ahead of it.
             self._awaits_parameters |= not IDENTITY.isdisjoint(name for name, _ in needed)
@@ -303,6 +335,8 @@ class Pipeline:
             self._greet()
         if self._is_greeted:
             self._tell_differences(backend)
+        if ahead is not None and not needed:
+            self._send_first()
         self._go_on()
 
     def greet(self, greeting: Greeting) -> None:
@@ -324,6 +358,10 @@ class Pipeline:
             self._fence.detach()
         self._replies.reset()
         self._requests.detach()
+        self._cleansing = None
+        if self._is_refused:
+            self._is_refused = False
+            self._go_on()  # what was sent in vain wants another
         pins = self._session.pins
         if pins & {Pin.LOAD, Pin.CONNECTION}:
             return Residue.LIBRARY
@@ -355,11 +393,77 @@ class Pipeline:
             self._channels.hold(notification)
 
     def _go_on(self) -> None:
-        self._requests.is_held = self._awaits_parameters or self._awaits_listen
+        self._requests.is_held = (
+            self._awaits_parameters or self._awaits_listen or self._cleansing is not None or self._is_refused
+        )
         try:
             self._requests.advance()
         except BadRequest as error:  # in what had to wait until now: whoever calls has not done it
             self._end(error)
+
+    # ── a backend that is not clean ──────────────────────────────────────────────────────────────────────────────────
+
+    def _begin_cleansing(self, ahead: Ahead, needed: Parameters) -> Parameters:
+        """Send what makes the backend clean and sets the parameters. Answers those that have still to be set.
+
+        They are set by statements of their own where the backend has to be taught these, and before the log-in is over.
+        """
+        sets = [(self._names.ours(self._sources.get(_set_config(len(part)))), part) for part in _in_order(needed)]
+        is_all = self._is_greeted and all(name is not None for name, _ in sets)
+        self._set_ahead = needed if is_all else ()
+        self._cleansing = Cleansing(
+            ahead,
+            [(encode_bind(name, _texts(part)) + EXECUTE, [value for _, value in part]) for name, part in sets if name]
+            if is_all
+            else (),
+        )
+        self._backward.append(self._cleansing.frames)
+        if is_all:
+            return ()
+        if needed:
+            self._owed.add(AHEAD)
+        return needed
+
+    def _send_first(self) -> None:
+        try:
+            if not self._requests.send_first():
+                self._send_sync(Batch(_ignore))  # for Postgres to answer
+        except BadRequest as error:
+            self._end(error)
+
+    def _read_cleansing(self, cleansing: Cleansing, data: bytes) -> bytes:
+        """Read on whether the backend is clean now. Answers what comes behind that."""
+        had_failed = cleansing.has_failed
+        rest = cleansing.receive(data)
+        if cleansing.has_failed and not had_failed and not self._owed.ends_in_sync:
+            self._backward.append(SYNC)
+        if rest is None:
+            return b""
+        self._cleansing = None
+        for frame in cleansing.statuses:
+            self.read_status(frame, AHEAD)
+        if cleansing.has_failed:
+            self.refuse_ahead()
+            return b""
+        values = cleansing.values
+        if len(values) != len(self._set_ahead):
+            raise RemoteProtocolError("the server answers with other values than were set")
+        for (name, _), value in zip(self._set_ahead, values, strict=True):
+            self._session.was_set(name, value or b"")
+        self._requests.proven()
+        local = self._owed.pop_ahead()
+        if local:
+            self._frontend.append(local)
+        return rest
+
+    def refuse_ahead(self) -> None:
+        """The backend has refused to become clean, or has ended before it was: nothing of what was sent is done."""
+        self._cleansing = None
+        self._is_refused = True
+        self._channels.transaction_ends(commits=False)
+        self._owed.take_back()
+        self._requests.take_back()
+        self._awaits_parameters = not self._is_greeted
 
     # ── what texts do (Texts of `requests`) ──────────────────────────────────────────────────────────────────────────
 
@@ -461,7 +565,7 @@ class Pipeline:
         is_ours = entry is not None and entry.is_ours
         if not is_ours:
             self._session.reported(name.lower(), value)
-        if not is_ours or (self._is_greeted and self._told[name] != before):
+        if self._told[name] != before and (not is_ours or self._is_greeted):
             self._frontend.append(frame)
 
     def read_notification(self, frame: bytes) -> None:
@@ -558,14 +662,10 @@ class Pipeline:
                 self._greet()
 
         batch = Batch(done)
-        # Values after the encoding are in it, so it has to be in force before they are bound.
-        cut = 1 if needed[0][0] == "client_encoding" else 0
-        for part in (needed[:cut], needed[cut:]):
-            if part:
-                source = self._sources.get(_set_config(len(part)))
-                parse, name, undo = self._names.teach_ours(source)
-                params = [text for pair in part for text in (pair[0].encode(), pair[1])]
-                self._send(batch, parse, name, params, undo=undo)
+        for part in _in_order(needed):
+            source = self._sources.get(_set_config(len(part)))
+            parse, name, undo = self._names.teach_ours(source)
+            self._send(batch, parse, name, _texts(part), undo=undo)
         self._send_sync(batch)
 
     def _send(
@@ -632,6 +732,21 @@ def _take(parts: list[bytes]) -> bytes:
     data = parts[0] if len(parts) == 1 else b"".join(parts)
     parts.clear()
     return data
+
+
+def _in_order(needed: Parameters) -> list[Parameters]:
+    """The parameters in parts that are set one after the other."""
+    # Values after the encoding are in it, so it has to be in force before they are bound.
+    cut = 1 if needed and needed[0][0] == "client_encoding" else 0
+    return [part for part in (needed[:cut], needed[cut:]) if part]
+
+
+def _texts(part: Parameters) -> list[bytes]:
+    return [text for name, value in part for text in (name.encode(), value)]
+
+
+def _ignore(values: Sequence[bytes | None] | None) -> None:
+    """An answer that tells nothing."""
 
 
 @cache

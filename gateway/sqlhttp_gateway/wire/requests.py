@@ -14,6 +14,7 @@ from sqlhttp_gateway.errors import BadRequest
 from sqlhttp_gateway.wire import owed
 from sqlhttp_gateway.wire.backend import CloseComplete, ParseComplete
 from sqlhttp_gateway.wire.effects import NO_EFFECTS, Effects, effects_of
+from sqlhttp_gateway.wire.frontend import FLUSH
 from sqlhttp_gateway.wire.naming import Naming
 from sqlhttp_gateway.wire.owed import Entry, Kind, Owed
 from sqlhttp_gateway.wire.prepared import Undo
@@ -39,6 +40,8 @@ _OPENING = frozenset((_BIND, _DESCRIBE, _EXECUTE, _FUNCTION_CALL, _PARSE, _QUERY
 """Messages that a batch may begin with, and that are always answered."""
 _OF_NO_ACCOUNT = frozenset((_FLUSH, _COPY_DATA, _COPY_DONE, _COPY_FAIL))
 """Messages that a backend passes over when nothing is going on."""
+_CLOSING = frozenset((_FUNCTION_CALL, _QUERY, _SYNC))
+"""Messages that are answered up to a ReadyForQuery."""
 
 
 class Texts(Protocol):
@@ -101,6 +104,7 @@ class Requests:
         """Nothing may be sent now."""
         self._lesson = b""  # what has to be answered before the message that waits can be sent
         self._is_swept = False  # statements that nobody needs were closed since the backend came
+        self._unproven = b""  # what was sent, and has to be sent again if the backend is not clean
         self.has_backend = False
         self.needs_backend = False
         """The next message has to go to a backend, and there is none."""
@@ -156,7 +160,42 @@ class Requests:
             return
         data = self._inbox[0] if len(self._inbox) == 1 else b"".join(self._inbox)
         position = self._read(data)
-        rest = data[position:] if position else data
+        self._keep(data[position:] if position else data)
+
+    def send_first(self) -> bool:
+        """Send what may follow something that makes the backend clean, or fails, and is to be put down as owed.
+
+        Those are whole messages, up to the first that is answered by ReadyForQuery: what Postgres passes over after a
+        failure ends there. Nothing else may be sent before it is known that the backend is `proven`. False if there
+        is nothing, so that nobody has Postgres answer.
+        """
+        data = b"".join(self._inbox)
+        end, is_closed = _first_batch(data)
+        if data and end == len(data) and self._pass_whole(data):
+            position = end
+            self._owed.put_ahead()
+        else:
+            self._owed.add(owed.AHEAD)
+            before = len(self._out)
+            position = self._read(data[:end])
+            if len(self._out) == before:
+                return False
+            if position < end or not is_closed:
+                self._out.append(FLUSH)  # or Postgres would keep its answer until something does
+        self._unproven = data[:position]
+        self._keep(data[position:])
+        return True
+
+    def proven(self) -> None:
+        """The backend was clean: what was sent counts."""
+        self._unproven = b""
+
+    def take_back(self) -> None:
+        """It was not, and has passed over what was sent: that is to be read again."""
+        self._keep(b"".join((self._unproven, *self._inbox)))
+        self._unproven = b""
+
+    def _keep(self, rest: bytes) -> None:
         self._inbox = [rest] if rest else []
         self._inbox_size = len(rest)
 
@@ -446,6 +485,19 @@ class Requests:
         else:
             self._replies.append(CloseComplete)
         return b"", following
+
+
+def _first_batch(data: bytes) -> tuple[int, bool]:
+    """Where the first message ends that is answered by ReadyForQuery, else the last whole one; and which it is."""
+    position, end = 0, len(data)
+    while end - position >= 5:
+        tag, following = data[position], position + 1 + _INT32_AT(data, position + 1)[0]
+        if not position + 5 <= following <= end:
+            break
+        position = following
+        if tag in _CLOSING:
+            return position, True
+    return position, False
 
 
 def both(one: Undo | None, other: Undo | None) -> Undo | None:

@@ -643,3 +643,23 @@ async def test_one_who_cannot_stand_hears_so_by_the_exception_alone(gate: Gate) 
         gate.stand(turn, LONG)
     assert not turn.done()
     gate.leave()
+
+
+async def test_permit_is_passed_on_to_one_of_a_kind_only_if_it_is_the_next() -> None:
+    class Kind(asyncio.Future[None]):
+        pass
+
+    gate = Gate(1, max_waiting=3, name="n")
+    assert gate.try_enter()
+    assert gate.pass_on_to(Kind) is None
+    other: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    gate.stand(other, LONG)
+    fitting = Kind()
+    gate.stand(fitting, LONG)
+    assert (gate.pass_on_to(Kind), gate.waiting) == (None, 2)
+    gate.give_up(other)
+    gate.pause()
+    assert gate.pass_on_to(Kind) is None
+    gate.resume()
+    assert gate.pass_on_to(Kind) is fitting
+    assert (gate.in_use, gate.waiting) == (1, 0)

@@ -89,3 +89,13 @@ async def test_what_is_known_of_those_who_wait(line: Line[str]) -> None:
     assert [place.since for place in line.firsts()] == [2.0, 1.0]
     assert line.clear() == turns
     assert (line.since, line.last_of_longest(), line.next(), list(line.firsts())) == (None, None, None, [])
+
+
+async def test_whose_turn_it_is_can_be_seen_without_serving_anybody(line: Line[str]) -> None:
+    assert line.peek() is None
+    turns = join(line, *"aab")
+    turns[0].cancel()
+    assert line.peek() is turns[1]
+    assert line.peek() is turns[1]
+    assert line.next() is turns[1]
+    assert line.peek() is turns[2]

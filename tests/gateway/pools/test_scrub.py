@@ -4,7 +4,8 @@ import pytest
 
 from sqlhttp_gateway.errors import ConnectionBroken, PostgresError, ResponseTooLarge
 from sqlhttp_gateway.pools import scrub
-from sqlhttp_gateway.pools.scrub import CLEAN_REPLIES, Scrub, ScrubbedExchange, needs_deep_scrub
+from sqlhttp_gateway.pools.scrub import AHEAD, AHEAD_LOOKING, CLEAN_REPLIES, Scrub, ScrubbedExchange, needs_deep_scrub
+from sqlhttp_gateway.wire.ahead import Ahead
 from tests.support.rows import data_row, description
 
 READY = b"Z\0\0\0\x05I"
@@ -175,3 +176,19 @@ def test_scrub_does_not_count_as_a_part_of_the_answer() -> None:
 
 def test_open_transaction_is_not_clean() -> None:
     assert not read(ANSWER + DONE + BEHIND[:-1] + b"T").is_clean
+
+
+@pytest.mark.parametrize(("ahead", "run"), [(AHEAD, scrub.RUN_LIGHT), (AHEAD_LOOKING, scrub.RUN_LOOKING)])
+def test_what_goes_ahead_is_the_light_scrub_without_a_sync_and_its_commit(ahead: Ahead, run: bytes) -> None:
+    assert ahead.scrub.replace(b"demand", b"look").count(b"B\0\0\0") == run.count(b"B\0\0\0") == len(scrub.LIGHT)
+    assert b"S\0\0\0\4" not in ahead.scrub + ahead.commit
+    assert ahead.scrub.count(b"E\0\0\0\x09") + ahead.commit.count(b"E\0\0\0\x09") == ahead.statements
+    assert ahead.scrubbed.count(b"D\0\0\0") == ahead.rows
+    assert b"BEGIN\0" in ahead.commit
+    assert b"COMMIT\0" in ahead.commit
+
+
+def test_look_that_goes_ahead_fails_where_it_finds_something() -> None:
+    """Whoever comes next has its statements right behind: a value would come too late."""
+    assert b"EXISTS" not in AHEAD.scrub
+    assert b"1 OPERATOR(pg_catalog./) (NOT EXISTS" in scrub.PREPARE

@@ -52,7 +52,7 @@ async def test_backend_that_is_waited_for_is_told() -> None:
     lease = scene.registry.add()
     await scene.until(lambda: scene.found)
     assert scene.found == [lease]
-    assert scene.borrowing.waiting is None
+    assert not scene.borrowing.is_waiting
 
 
 async def test_why_there_is_none_is_told() -> None:
@@ -77,12 +77,10 @@ async def test_program_that_cancels_its_statement_waits_no_longer() -> None:
 async def test_end_of_the_program_ends_the_waiting_and_tells_nobody() -> None:
     scene = Scene()
     scene.wait()
-    waiting = scene.borrowing.waiting
-    assert waiting is not None
-    waiting.cancel()
-    await asyncio.wait({waiting})
+    await scene.borrowing.stop()
+    await scene.until(lambda: not scene.registry.waiting)
     await asyncio.sleep(0)
-    assert (scene.found, scene.borrowing.waiting) == ([], None)
+    assert (scene.found, scene.borrowing.is_waiting) == ([], False)
 
 
 async def test_whoever_has_limits_takes_nothing_at_once_and_keeps_nothing() -> None:
@@ -111,3 +109,45 @@ async def test_pool_is_chosen_anew_for_every_backend() -> None:
     assert chosen == ["first", "second"]
     with pytest.raises(TargetUnavailable):
         scene.borrowing.at_once()
+
+
+async def test_program_without_limits_may_take_a_backend_that_is_not_clean() -> None:
+    scene = Scene()
+    scene.borrowing.wait(scene.found.append, takes_unclean=True)
+    assert scene.borrowing.is_waiting
+    await scene.until(lambda: scene.registry.waiting)
+    lease = scene.registry.add()
+    await scene.until(lambda: scene.found)
+    assert (scene.found, scene.borrowing.is_waiting) == ([lease], False)
+
+
+async def test_program_that_cancels_or_ends_takes_nothing() -> None:
+    scene = Scene()
+    scene.borrowing.wait(scene.found.append, takes_unclean=True)
+    scene.borrowing.interrupt()
+    assert [type(each) for each in scene.found] == [RequestCancelled]
+    scene.borrowing.wait(scene.found.append, takes_unclean=True)
+    await scene.borrowing.stop()
+    scene.registry.add()
+    await scene.until(lambda: not scene.registry.waiting)
+    assert (len(scene.found), scene.borrowing.is_waiting) == (1, False)
+
+
+async def test_backend_that_is_cleaned_is_the_one_that_is_had() -> None:
+    scene = Scene()
+    lease = scene.registry.add()
+    lease.cleansing.set_result(True)
+    scene.borrowing.cleanse(lease, scene.found.append)
+    assert scene.borrowing.is_waiting
+    await scene.until(lambda: scene.found)
+    assert (scene.found, lease.ends) == ([lease], ["cleanse"])
+
+
+async def test_backend_that_cannot_be_cleaned_is_dropped_for_another() -> None:
+    scene = Scene()
+    lease, other = scene.registry.add(), scene.registry.add()
+    assert scene.borrowing.at_once() is lease
+    lease.cleansing.set_result(False)
+    scene.borrowing.cleanse(lease, scene.found.append)
+    await scene.until(lambda: scene.found)
+    assert (scene.found, lease.ends) == ([other], ["cleanse", "drop unclean"])

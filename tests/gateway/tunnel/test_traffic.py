@@ -11,6 +11,7 @@ import pytest
 from sqlhttp_gateway.errors import ConnectionBroken, GatewayError, SendTimeout, WaitTimeout
 from sqlhttp_gateway.events import Event, TunnelPinned
 from sqlhttp_gateway.limits import Quotas
+from sqlhttp_gateway.pools.scrub import AHEAD
 from sqlhttp_gateway.settings import TunnelSettings
 from sqlhttp_gateway.tunnel.borrowing import Borrowing
 from sqlhttp_gateway.tunnel.greetings import Greetings
@@ -535,3 +536,98 @@ async def test_what_the_pipeline_keeps_back_is_bounded(monkeypatch: pytest.Monke
 async def turns(count: int = 50) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+# ── a backend that is not clean ──────────────────────────────────────────────────────────────────────────────────────
+
+CLEAN = AHEAD.scrubbed + AHEAD.committed
+REFUSED = b"E\0\0\0\x20SERROR\0VERROR\0C57014\0Mgone\0\0"
+
+
+async def takes(it: Scene, data: bytes) -> FakeLease:
+    """The program sends something, and gets a backend as its last holder left it."""
+    await it.greeted()
+    lease = it.registry.add(AHEAD)
+    it.stream.put(data)
+    await it.until(lambda: lease.backend.written)
+    assert lease.backend.written == AHEAD.scrub + AHEAD.commit + data
+    return lease
+
+
+async def test_backend_is_known_to_be_clean_by_the_same_answer() -> None:
+    async with scene() as it:
+        lease = await takes(it, SELECT)
+        lease.say(CLEAN + DONE + READY)
+        assert lease.ends == ["was_cleansed", "take_back", "release"]
+        await it.until(lambda: it.stream.all_sent.endswith(DONE + READY))
+
+
+async def test_backend_that_refuses_to_be_clean_is_cleaned_and_then_used() -> None:
+    async with scene() as it:
+        lease = await takes(it, SELECT)
+        lease.say(REFUSED)
+        lease.say(READY)
+        await it.until(lambda: "cleanse" in lease.ends)
+        assert lease.ends == ["take_back in_transaction deep", "cleanse"]
+        assert lease.backend.written.endswith(SELECT + b"S\0\0\0\4")
+        lease.cleansing.set_result(True)
+        await it.until(lambda: lease.backend.written.endswith(SELECT))
+        lease.say(DONE + READY)
+        await it.until(lambda: it.stream.all_sent.endswith(DONE + READY))
+        assert REFUSED not in it.stream.all_sent
+
+
+async def test_another_backend_is_waited_for_where_it_cannot_be_cleaned() -> None:
+    async with scene() as it:
+        lease = await takes(it, SELECT)
+        lease.say(REFUSED + READY)
+        lease.cleansing.set_result(False)
+        await it.until(lambda: it.registry.waiting)
+        assert lease.ends[-1] == "drop unclean"
+        other = it.registry.add()
+        await it.until(lambda: other.backend.written)
+        assert other.backend.written == SELECT
+
+
+async def test_program_that_leaves_while_its_backend_is_cleaned_keeps_nothing() -> None:
+    async with scene() as it:
+        lease = await takes(it, SELECT)
+        lease.say(REFUSED + READY)
+        await it.until(lambda: "cleanse" in lease.ends)
+        it.stream.hang_up()
+        await it.ended()
+        assert lease.ends[-1] == "drop unclean"
+
+
+async def test_cancel_that_meets_what_goes_ahead_is_the_answer_and_nothing_is_sent_again() -> None:
+    async with scene() as it:
+        lease = await takes(it, SELECT)
+        it.traffic.cancel()
+        await it.until(lambda: lease.cancels)
+        lease.say(REFUSED + READY)
+        assert lease.ends == ["take_back in_transaction deep", "drop unclean"]
+        await it.until(lambda: b"C57014" in it.stream.all_sent and it.stream.all_sent.endswith(READY))
+        lease.cancel_result.set_result(False)
+        again = await it.sends(SELECT)
+        again.say(DONE + READY)
+        await it.until(lambda: again.ends)
+        assert again.ends == ["take_back", "release"]  # the doubt was about the other
+
+
+async def test_end_of_a_backend_that_has_said_why_it_cannot_be_clean_is_no_end_of_the_program() -> None:
+    async with scene() as it:
+        lease = await takes(it, SELECT)
+        lease.say(FATAL)
+        lease.cleansing.set_result(False)
+        lease.break_off()
+        await it.until(lambda: it.registry.waiting)
+        other = it.registry.add()
+        await it.until(lambda: other.backend.written == SELECT)
+        assert FATAL not in it.stream.all_sent
+
+
+async def test_end_of_a_backend_without_a_word_is_told_since_the_statement_may_have_run() -> None:
+    async with scene() as it:
+        lease = await takes(it, SELECT)
+        lease.break_off()
+        assert isinstance(await it.ended(), ConnectionBroken)

@@ -170,3 +170,11 @@ def test_statement_that_the_server_has_lost_is_taught_again() -> None:
     desk.names.define(b"s", TAIL)
     desk.names.with_own_names(error("26000", 'prepared statement "sqlhttp_t1" does not exist'))
     assert desk.names.use(b"s")[0] == named("sqlhttp_t2", "SELECT 1")
+
+
+def test_statement_of_the_gateways_own_is_known_once_the_backend_was_taught_it() -> None:
+    desk = Desk()
+    source = Sources().get(TAIL)
+    assert desk.names.ours(source) is None
+    _, name, _ = desk.names.teach_ours(source)
+    assert desk.names.ours(source) == name

@@ -1,7 +1,9 @@
 """Which message an answer belongs to, through errors and COPY."""
 
 from sqlhttp_gateway.wire import owed
+from sqlhttp_gateway.wire.frontend import EXECUTE, SYNC
 from sqlhttp_gateway.wire.owed import Entry, Kind, Owed
+from sqlhttp_gateway.wire.runs import BEHIND_BIND
 
 
 def queue(*entries: Entry) -> Owed:
@@ -75,3 +77,31 @@ def test_error_during_copy_ends_it() -> None:
     waiting.enter_copy()
     waiting.fail()
     assert (waiting.in_copy, waiting.is_skipping) == (False, True)
+
+
+def test_what_goes_ahead_comes_first_and_leaves_what_is_said_of_the_rest() -> None:
+    waiting = Owed()
+    run = BEHIND_BIND[EXECUTE + SYNC]
+    waiting.add_all(run.entries, run.answers)
+    waiting.put_ahead()
+    assert (waiting.first, waiting.answers) == (owed.AHEAD, run.answers)
+    assert waiting.pop_ahead() == b""
+    assert (waiting.first, waiting.answers) == (owed.BIND, run.answers)
+
+
+def test_what_we_say_ourselves_waits_for_what_goes_ahead() -> None:
+    waiting = queue(owed.AHEAD, local(b"a"), owed.SYNC)
+    assert waiting.ends_in_sync
+    assert waiting.pop_ahead() == b"a"
+    assert waiting.first is owed.SYNC
+
+
+def test_backend_that_was_not_clean_has_tried_nothing() -> None:
+    told: list[tuple[str, bool]] = []
+    first = Entry(Kind.PARSE, undo=lambda was_tried: told.append(("first", was_tried)))
+    second = Entry(Kind.QUERY, undo=lambda was_tried: told.append(("second", was_tried)))
+    waiting = queue(owed.AHEAD, first, owed.BIND, second)
+    assert not waiting.ends_in_sync
+    waiting.take_back()
+    assert told == [("second", False), ("first", False)]
+    assert len(waiting) == 0

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from sqlhttp_gateway.errors import BadRequest, PostgresError, RemoteProtocolError, WaitTimeout
+from sqlhttp_gateway.pools.scrub import AHEAD
 from sqlhttp_gateway.wire.effects import Pin
 from sqlhttp_gateway.wire.pipeline import (
     Event,
@@ -41,6 +42,7 @@ from tests.support.postgres_model import (
     error,
     execute,
     frame,
+    function_call,
     parameter_status,
     parse,
     query,
@@ -1018,3 +1020,180 @@ def test_program_for_whom_nobody_can_listen_listens_over_its_own_backend() -> No
     answered(tunnel, command_complete("LISTEN") + ready())
     assert not tunnel.may_release
     assert answered(tunnel, NOTIFICATION) == NOTIFICATION
+
+
+# ── a backend that is not clean ──────────────────────────────────────────────────────────────────────────────────────
+
+GOES_AHEAD = AHEAD.scrub + AHEAD.commit
+CLEAN = AHEAD.scrubbed + AHEAD.committed
+REFUSED = CLEAN[:27] + error("57014", "canceling statement due to user request")
+ASKED = parse("", "SELECT 1") + bind("", "") + execute("")
+
+
+def unclean(tunnel: Pipeline | None = None, *, first: bytes, backend: BackendSession | None = None) -> Pipeline:
+    """A tunnel that has sent its first messages to a backend which is not known to be clean."""
+    tunnel = tunnel or logged_in()
+    tunnel.receive_frontend(first)
+    assert tunnel.needs_backend
+    tunnel.attach(backend or a_backend(), ahead=AHEAD)
+    assert tunnel.is_cleansing
+    assert not tunnel.may_release
+    return tunnel
+
+
+def test_first_messages_travel_behind_what_makes_the_backend_clean() -> None:
+    tunnel = unclean(first=ASKED + SYNC)
+    assert tunnel.to_backend() == GOES_AHEAD + ASKED + SYNC
+    assert answered(tunnel, CLEAN + SELECTED) == SELECTED
+    assert tunnel.may_release
+
+
+@pytest.mark.parametrize("step", [1, 5, 100])
+def test_answer_may_come_in_pieces_and_the_program_sees_its_own_part_only(step: int) -> None:
+    tunnel = unclean(first=ASKED + SYNC)
+    data = CLEAN + SELECTED
+    told = b"".join(answered(tunnel, data[at : at + step]) for at in range(0, len(data), step))
+    assert told == SELECTED
+    assert tunnel.may_release
+
+
+def test_prepared_statement_is_bound_in_that_write_too() -> None:
+    backend, tunnel = a_backend(), logged_in()
+    tunnel.receive_frontend(parse("s", "SELECT 1") + bind("", "s") + execute("") + SYNC)
+    tunnel.attach(backend)
+    [name] = [entry.name for entry in backend.statements._entries.values()]
+    answered(tunnel, NAMED + BIND_COMPLETE + row(b"1") + command_complete("SELECT 1") + ready())
+    tunnel.to_backend()
+    tunnel.detach()
+    unclean(tunnel, first=bind("", "s") + execute("") + SYNC, backend=backend)
+    assert tunnel.to_backend() == GOES_AHEAD + bind("", name.decode()) + execute("") + SYNC
+    done = BIND_COMPLETE + row(b"1") + command_complete("SELECT 1") + ready()
+    assert answered(tunnel, CLEAN + done) == done
+    assert tunnel.may_release
+
+
+@pytest.mark.parametrize("closing", [SYNC, query("SELECT 2"), function_call()])
+def test_nothing_follows_the_first_message_that_ends_a_batch_before_the_backend_is_known_to_be_clean(
+    closing: bytes,
+) -> None:
+    """Behind a Sync Postgres would go on, clean or not."""
+    tunnel = unclean(first=ASKED + closing + query("SELECT 4"))
+    assert tunnel.to_backend() == GOES_AHEAD + ASKED + closing
+    assert sent(tunnel, query("SELECT 3")) == b""
+    answered(tunnel, CLEAN)
+    assert tunnel.to_backend() == query("SELECT 4") + query("SELECT 3")
+
+
+def test_batch_that_is_not_ended_is_flushed_so_that_somebody_answers() -> None:
+    tunnel = unclean(first=ASKED + bind("", "")[:7])
+    assert tunnel.to_backend() == GOES_AHEAD + ASKED + FLUSH
+    assert sent(tunnel, bind("", "")[7:]) == b""
+    assert answered(tunnel, CLEAN + PARSE_COMPLETE) == PARSE_COMPLETE
+    assert tunnel.to_backend() == bind("", "")
+
+
+def test_backend_without_a_whole_message_to_send_is_made_clean_alone() -> None:
+    tunnel = logged_in()
+    tunnel.receive_frontend(query("SELECT 1")[:9])
+    tunnel.attach(a_backend(), ahead=AHEAD)
+    assert tunnel.to_backend() == GOES_AHEAD + SYNC
+    assert answered(tunnel, CLEAN + ready()) == b""
+    tunnel.receive_frontend(query("SELECT 1")[9:])
+    assert tunnel.to_backend() == query("SELECT 1")
+
+
+def test_parameters_that_the_backend_has_to_be_taught_to_set_come_behind_by_themselves() -> None:
+    tunnel = logged_in(a_tunnel(), a_backend())
+    tunnel.receive_frontend(query("SET TimeZone = 'Asia/Tokyo'"))
+    tunnel.attach(a_backend())
+    zone = parameter_status("TimeZone", "Asia/Tokyo")
+    answered(tunnel, command_complete("SET") + zone + ready())
+    answered(tunnel, PARSE_COMPLETE + BIND_COMPLETE + row(b"Asia/Tokyo") + command_complete("SELECT 1") + ready())
+    tunnel.to_backend()
+    tunnel.detach()
+    backend = a_backend()
+    unclean(tunnel, first=query("SELECT 1"), backend=backend)
+    data = tunnel.to_backend()
+    assert data.startswith(GOES_AHEAD + b"P")
+    assert data.endswith(SYNC)
+    answered(tunnel, CLEAN + PARSE_COMPLETE + BIND_COMPLETE + row(b"Asia/Tokyo"))
+    assert tunnel.to_backend() == query("SELECT 1")
+    assert answered(tunnel, command_complete("SELECT 1") + ready()) == b""
+    assert answered(tunnel, command_complete("SELECT 1") + ready()) == command_complete("SELECT 1") + ready()
+    tunnel.detach()
+    # Now the backend knows how.
+    unclean(tunnel, first=query("SELECT 1"), backend=backend)
+    data = tunnel.to_backend()
+    assert data.startswith(AHEAD.scrub + b"B")
+    assert data.endswith(AHEAD.commit + query("SELECT 1"))
+    zone_set = BIND_COMPLETE + row(b"Asia/Tokyo") + command_complete("SELECT 1")
+    done = command_complete("SELECT 1") + ready()
+    assert answered(tunnel, AHEAD.scrubbed + zone_set + AHEAD.committed + done) == done
+
+
+@pytest.mark.parametrize("first", [ASKED + SYNC, query("SELECT 1"), ASKED, function_call()])
+def test_backend_that_cannot_be_made_clean_has_done_nothing_and_the_next_gets_it_all(first: bytes) -> None:
+    tunnel = unclean(first=first)
+    tunnel.to_backend()
+    assert answered(tunnel, REFUSED) == b""
+    assert tunnel.has_failed_ahead
+    assert tunnel.to_backend() == (b"" if first.endswith(SYNC) else SYNC)  # or it would wait for one for ever
+    assert answered(tunnel, ready()) == b""
+    assert tunnel.is_refused
+    assert tunnel.is_busy
+    tunnel.detach()
+    assert not tunnel.is_refused
+    tunnel.attach(a_backend())
+    assert tunnel.to_backend() == first
+
+
+def test_what_was_assumed_of_messages_in_vain_is_taken_back_and_nothing_is_told_twice() -> None:
+    tunnel, backend = logged_in(), a_backend()
+    first = close("S", "s") + parse("s", "SELECT 1") + bind("", "s") + execute("") + SYNC
+    tunnel.receive_frontend(close("S", "s"))
+    assert tunnel.to_frontend() == CLOSE_COMPLETE  # without a backend
+    tunnel.receive_frontend(first[len(close("S", "s")) :])
+    tunnel.attach(backend, ahead=AHEAD)
+    tunnel.to_backend()
+    answered(tunnel, REFUSED + ready())
+    tunnel.detach()
+    backend.statements.forget()
+    tunnel.attach(backend)
+    data = tunnel.to_backend()
+    assert data.count(b"SELECT 1\0") == 1
+    done = PARSE_COMPLETE + BIND_COMPLETE + row(b"1") + command_complete("SELECT 1") + ready()
+    assert answered(tunnel, NAMED + done[len(PARSE_COMPLETE) :]) == done
+    assert tunnel.may_release
+
+
+def test_close_among_the_first_messages_is_answered_once_and_in_its_turn() -> None:
+    tunnel = unclean(first=ASKED + close("S", "s") + SYNC)
+    assert tunnel.to_frontend() == b""
+    answered(tunnel, REFUSED + ready())
+    tunnel.detach()
+    tunnel.attach(a_backend())
+    told = answered(tunnel, SELECTED.replace(ready(), CLOSE_COMPLETE + ready()))
+    assert told.count(CLOSE_COMPLETE) == 1
+
+
+def test_answer_that_nobody_asked_for_in_front_of_the_programs_ends_the_tunnel() -> None:
+    tunnel = unclean(first=ASKED + SYNC)
+    with pytest.raises(RemoteProtocolError):
+        tunnel.receive_backend(ready())
+
+
+def test_malformed_message_behind_what_goes_ahead_ends_the_tunnel() -> None:
+    tunnel = logged_in()
+    tunnel.receive_frontend(query("SELECT 1"))
+    tunnel.attach(a_backend(), ahead=AHEAD)
+    tunnel.receive_frontend(b"?\0\0\0\x04")
+    answered(tunnel, CLEAN)
+    [failed] = events(tunnel)
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.error, BadRequest)
+
+
+def test_who_keeps_a_backend_or_is_fenced_takes_only_clean_ones() -> None:
+    assert logged_in().takes_unclean
+    assert not a_tunnel(pins=(Pin.SESSION,)).takes_unclean
+    assert not Pipeline({}, Sources(), is_fenced=True).takes_unclean
