@@ -41,6 +41,9 @@ _MEMORY_TICKS = 100
 """Ten seconds of ticks."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 RELOAD_SIGNAL = signal.SIGHUP
+END_SIGNAL = signal.SIGUSR2
+"""From the parent to a worker: end at once. A Ctrl-C, and some process managers, reach workers and parent alike, and
+the parent hands on what it gets: how often a worker was told to stop says nothing of how often somebody said so."""
 _LINGER = 0.5
 """Seconds that a connection which has sent nothing has left for its request, once its port is closed."""
 _FORCE_POLL = 0.05
@@ -70,6 +73,7 @@ class GatewayServer(uvicorn.Server):
         """
         self._gateway = create_app(settings, place=place, postgres_unix=sockets.postgres_unix, stamps=stamps)
         self._sockets = sockets
+        self._is_worker = place is not None
         super().__init__(_config(self._gateway, settings))
         self._admin = _config(self._gateway.admin, settings)
         self._proxied = sockets.http if "http" in settings.listen.proxy_protocol else None
@@ -102,6 +106,8 @@ class GatewayServer(uvicorn.Server):
         if threading.current_thread() is not threading.main_thread():
             return
         gc.set_threshold(_GC_YOUNG, *gc.get_threshold()[1:])
+        if self._is_worker:
+            signal.signal(END_SIGNAL, self._end_at_once)
         for number in STOP_SIGNALS:
             # uvicorn puts its own handlers in place and, once done, raises what it got for those that were there.
             signal.signal(number, self.handle_exit)
@@ -109,9 +115,10 @@ class GatewayServer(uvicorn.Server):
             signal.signal(RELOAD_SIGNAL, self._want_reload)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal begins the drain, the second ends it."""
-        self.force_exit = self.should_exit
+        """The first signal begins the drain, the second ends it; in a worker only the parent's END_SIGNAL does."""
+        ends = self.force_exit or (self.should_exit and not self._is_worker)
         super().handle_exit(sig, frame)
+        self.force_exit = ends
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen on all that there is, and say so."""
@@ -174,6 +181,9 @@ class GatewayServer(uvicorn.Server):
     def _greeting(self) -> int:
         """Connections that are at their beginning."""
         return sum(each.greeting for each in self.servers if isinstance(each, GreetingServer))
+
+    def _end_at_once(self, number: int, frame: FrameType | None) -> None:
+        self.should_exit = self.force_exit = True
 
     def _want_reload(self, number: int, frame: FrameType | None) -> None:
         self._wants_reload = True

@@ -16,14 +16,14 @@ from sqlhttp_gateway.observe.logs import configure_logging
 from sqlhttp_gateway.observe.reporter import Place
 from sqlhttp_gateway.observe.slots import Slots
 from sqlhttp_gateway.reload import in_effect
-from sqlhttp_gateway.serve import RELOAD_SIGNAL, STOP_SIGNALS, GatewayServer
+from sqlhttp_gateway.serve import END_SIGNAL, RELOAD_SIGNAL, STOP_SIGNALS, GatewayServer
 from sqlhttp_gateway.settings import Settings
 from sqlhttp_gateway.siblings import Lines
 from sqlhttp_gateway.sockets import Sockets, address, bind_all
 
 STARTUP_FAILURE = 3  # uvicorn's exit status when the application could not start; a new try would fail as well
 RESPAWN_PAUSE = 1.0  # seconds before a worker that died is replaced, so that one that always dies does no harm
-_SIGNALS = (*STOP_SIGNALS, RELOAD_SIGNAL)
+_SIGNALS = (*STOP_SIGNALS, RELOAD_SIGNAL, END_SIGNAL)
 
 log = logging.getLogger(__name__)
 
@@ -143,8 +143,7 @@ class Workers:
         self._send(RELOAD_SIGNAL)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        # The second is another signal: a worker that had no time for the first yet would see two of a kind as one.
-        wanted = signal.SIGINT if self._stopping else signal.SIGTERM
+        wanted = END_SIGNAL if self._stopping else signal.SIGTERM
         self._stopping = True
         for each in self._sockets:
             each.close()

@@ -1,18 +1,26 @@
 """Several workers: replaced when they die, gone with their parent."""
 
+import contextlib
+import fcntl
 import os
+import pty
 import signal
 import socket
 import subprocess
 import sys
+import termios
+import threading
+import time
+from collections.abc import Iterator
 
 import pytest
 
 from sqlhttp_gateway import workers
 from sqlhttp_gateway.settings import load_settings
 from sqlhttp_gateway.sockets import bind_all
-from tests.gateway.test_serve import post, started, until
+from tests.gateway.test_serve import get, post, started, until
 from tests.support.cluster import Cluster
+from tests.support.gateway import answers, free_port
 
 SHARES_PORTS = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="SO_REUSEPORT spreads load on Linux")
 
@@ -49,6 +57,74 @@ def test_workers_whose_parent_was_killed_do_not_keep_the_port(postgres: Cluster)
             return probe.connect_ex(("127.0.0.1", port)) != 0
 
     until(is_free, "somebody still listens")
+
+
+TRANSACTION = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%in a terminal%' AND pid <> pg_backend_pid()"
+
+
+@contextlib.contextmanager
+def in_a_terminal(postgres: Cluster, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], int, int]]:
+    """A gateway of two workers with a terminal of its own: the process, its port and the terminal's other end."""
+    keyboard, terminal = pty.openpty()
+    port = free_port()
+    command = (sys.executable, "-m", "sqlhttp_gateway", "serve", "--port", str(port), "--workers", "2", *arguments)
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "DATABASE_URL": postgres.maintenance.url},
+        stdin=terminal,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(terminal)
+    try:
+        until(lambda: process.poll() is not None or answers(f"http://127.0.0.1:{port}/livez"), "it did not start")
+        until(lambda: len(children(process.pid)) == 2, "there are not two workers")
+        yield process, port, keyboard
+    finally:
+        os.close(keyboard)
+        process.kill()
+        process.wait()
+
+
+CTRL_C = b"\x03"
+
+
+def test_the_first_ctrl_c_in_a_terminal_drains_although_it_reaches_every_worker(postgres: Cluster) -> None:
+    with in_a_terminal(postgres) as (process, port, keyboard):
+        answered: list[tuple[int, dict[str, object]]] = []
+        query = "SELECT pg_sleep(1.5), 'in a terminal' AS said"
+        request = threading.Thread(target=lambda: answered.append(post(port, postgres.maintenance.url, query)))
+        request.start()
+        until(lambda: postgres.maintenance.psql(TRANSACTION) == "1\n", "the statement never ran")
+        os.write(keyboard, CTRL_C)
+        assert process.wait(timeout=30) == 0
+        request.join()
+        assert [status for status, _ in answered] == [200]
+
+
+def test_the_second_ctrl_c_ends_it(postgres: Cluster) -> None:
+    with in_a_terminal(postgres, "--set", "drain.notice=60", "--set", "drain.grace=60") as (process, port, keyboard):
+        os.write(keyboard, CTRL_C)
+        until(lambda: "draining" in get(port, "/readyz"), "it did not drain")
+        began = time.monotonic()
+        os.write(keyboard, CTRL_C)
+        assert process.wait(timeout=30) == 0
+        assert time.monotonic() - began < 10, "and not the 120 s that it may take"
+
+
+def test_a_worker_is_told_as_often_as_may_be_and_drains_until_its_parent_says_more(postgres: Cluster) -> None:
+    """As systemd does with KillMode=control-group: it tells the parent and the workers, and the parent its workers."""
+    process, port = started(postgres, "--workers", "2", "--set", "drain.notice=1")
+    with process:
+        until(lambda: len(children(process.pid)) == 2, "there are not two workers")
+        process.send(signal.SIGTERM)
+        until(lambda: "draining" in get(port, "/readyz"), "it did not drain")
+        for worker in children(process.pid):
+            os.kill(worker, signal.SIGTERM)
+        assert post(port, postgres.maintenance.url, "SELECT 1")[0] == 200
+        assert process.wait() == 0
 
 
 def test_worker_for_which_the_system_has_no_room_is_tried_again(
