@@ -15,19 +15,21 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
 
-from sqlhttp_gateway import app, execute
+from sqlhttp_gateway import app
 from sqlhttp_gateway.cache import policy
 from sqlhttp_gateway.errors import ConnectionBroken, GatewayError, PostgresError
+from sqlhttp_gateway.execute import plain, plain_batch
+from sqlhttp_gateway.execute.run import execute
 from sqlhttp_gateway.idempotency import store, table
 from sqlhttp_gateway.model import Batch
-from sqlhttp_gateway.pools import connect, scrub
+from sqlhttp_gateway.pools import connect, scrub, several
 from sqlhttp_gateway.pools import pool as pools
 from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.gate import Gate
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.line import Line
 from sqlhttp_gateway.wire.exchange import Exchange
-from sqlhttp_gateway.wire.frontend import SYNC, encode_parse
+from sqlhttp_gateway.wire.frontend import DESCRIBE_AND_EXECUTE, SYNC, encode_parse
 from tests.faults.world import VARIABLE
 
 
@@ -183,7 +185,7 @@ def _told_early() -> None:
 
 @_breakage("a batch is no transaction", check="mixture", sign=r"half a batch|refused and there")
 def _piecemeal() -> None:
-    run = execute.execute
+    run = execute
 
     async def each(lease: Lease, request: Any, *rest: Any, **named: Any) -> Any:
         if not isinstance(request, Batch):
@@ -191,6 +193,15 @@ def _piecemeal() -> None:
         return [(await run(lease, statement, *rest, **named))[0] for statement in request.statements]
 
     _replace(run, each)
+
+
+@_breakage("a plain batch is no transaction", check="mixture", sign=r"half a batch|refused and there")
+def _piecemeal_in_one_write() -> None:
+    """Each of its statements is committed, and what Postgres says of that is taken out of the answer."""
+    receive, said = Backend.data_received, scrub._COMMITTED + scrub._BEGUN
+    several.DESCRIBE_AND_EXECUTE = DESCRIBE_AND_EXECUTE + scrub.COMMIT + scrub._BEGIN  # type: ignore[attr-defined]
+    plain_batch.DESCRIBE_AND_EXECUTE = several.DESCRIBE_AND_EXECUTE  # type: ignore[attr-defined]
+    Backend.data_received = lambda self, data: receive(self, data.replace(said, b""))  # type: ignore[method-assign]
 
 
 @_breakage("an idempotency key stops nobody", check="killing", sign=r"written \d times")
@@ -348,7 +359,7 @@ def _late_cancel() -> None:
 
 @_breakage("an error shows the parameters", check="mixture", sign="secret in an error")
 def _shown_parameters() -> None:
-    run = execute.execute
+    run = execute
 
     async def tell(lease: Lease, request: Any, *rest: Any, **named: Any) -> Any:
         try:
@@ -358,6 +369,22 @@ def _shown_parameters() -> None:
             raise
 
     _replace(run, tell)
+
+
+@_breakage("a quick error shows the parameters", check="mixture", sign="secret in an error")
+def _shown_quick_parameters() -> None:
+    def telling(result: Callable[..., Any]) -> Callable[..., Any]:
+        def tell(lease: Lease, request: Any, *rest: Any) -> Any:
+            try:
+                return result(lease, request, *rest)
+            except PostgresError as error:
+                error.fields["D"] = repr(request)
+                raise
+
+        return tell
+
+    for result in (plain.plain_result, plain_batch.batch_results):
+        _replace(result, telling(result))
 
 
 @_breakage("a refused log-in is logged with its password", check="mixture", sign="secret in the log")
