@@ -21,6 +21,7 @@ from sqlhttp_gateway.wire import scram
 from sqlhttp_gateway.wire.control import control_of
 from sqlhttp_gateway.wire.effects import effects_of
 from sqlhttp_gateway.wire.exchange import Exchange
+from sqlhttp_gateway.wire.foreseen import Foreseen
 from sqlhttp_gateway.wire.handshake import Handshake, Password, Proven, StartTls
 from sqlhttp_gateway.wire.pipeline import Failed, Greeted, Greeting, Listen, Pipeline
 from sqlhttp_gateway.wire.prepared import Sources
@@ -28,6 +29,7 @@ from sqlhttp_gateway.wire.proxy_header import decode_proxy_header
 from sqlhttp_gateway.wire.session import BackendSession
 from sqlhttp_gateway.wire.startup import Startup
 
+_READY = b"Z\0\0\0\x05I"
 _VERIFIER = scram.make_verifier(b"pencil", salt=b"s" * 16, iterations=1)
 
 
@@ -44,6 +46,33 @@ def exchange(data: bytes) -> None:
         for result in whole.results:
             with suppress(GatewayError):
                 encode_result(result, Options(), array_mode=False, array_types={})
+
+
+def foreseen(data: bytes) -> None:
+    """Two answers, the second read by what the first lets expect: as the exchange reads it, or not at all.
+
+    The first byte says by which rules, the two behind it how long the first answer is.
+    """
+    rules, size = data[:1] or b"\0", int.from_bytes(data[1:3])
+    first, second = data[3 : 3 + size], data[3 + size :] + _READY
+    count_names, max_bytes = bool(rules[0] & 1), 300 if rules[0] & 2 else 0
+    learned = Exchange()
+    with suppress(GatewayError):
+        learned.receive(first + _READY)
+    expected = Foreseen.after(learned.results[0]) if learned.results else None
+    if expected is None:
+        return
+    read = expected.read(second, _READY, max_bytes=max_bytes, count_names=count_names)
+    if read is not None:
+        judge = Exchange(max_bytes=max_bytes, count_names=count_names)
+        assert judge.receive(second) == b""
+        assert (judge.error, judge.results) == (None, [read])
+    part = expected.read_part(second, 0, count_names=count_names)
+    if part is not None:
+        result, end, counted = part
+        judge = Exchange(count_names=count_names)
+        assert judge.receive(second[:end] + _READY) == b""
+        assert (judge.error, judge.results, judge.bytes_received) == (None, [result], counted)
 
 
 def handshake(data: bytes) -> None:
@@ -166,5 +195,5 @@ def proxy(data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    each.__name__: each for each in (exchange, handshake, request, dsn, pipeline, frames, text, proxy)
+    each.__name__: each for each in (exchange, foreseen, handshake, request, dsn, pipeline, frames, text, proxy)
 }

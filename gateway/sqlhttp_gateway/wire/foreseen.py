@@ -101,7 +101,11 @@ class Foreseen:
             end = position + 1 + _INT32_AT(data, position + 1)[0]
         except (IndexError, StructError):
             return None
-        if data[position] != COMMAND_COMPLETE or not data.startswith(self._command, position + 5) or end > len(data):
+        if (
+            data[position] != COMMAND_COMPLETE
+            or not data.startswith(self._command, position + 5)
+            or not position + 5 <= end <= len(data)  # a length may be negative, too
+        ):
             return None
         size = position - begin + self._size + count * self._overheads[count_names]
         return (

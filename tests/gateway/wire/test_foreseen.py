@@ -141,6 +141,12 @@ def test_surprise_among_answers_is_not_read(name: str) -> None:
     assert found is None or spoiled.startswith(before)
 
 
+@pytest.mark.parametrize("length", [-(2**31), -65523, -1, 0, 3, 2**31 - 1])
+def test_part_whose_command_has_an_impossible_length_is_not_read(length: int) -> None:
+    answer = BOUND + COLUMNS + ROWS + b"C" + length.to_bytes(4, signed=True) + b"SELECT 2\0"
+    assert foreseen_after(FORESEEABLE["rows"]).read_part(answer + END, 0, count_names=False) is None
+
+
 @given(st.binary(max_size=40), st.integers(0, 300))
 def test_whatever_is_said_of_spoiled_answers_is_what_the_exchange_says(noise: bytes, at: int) -> None:
     names = ("rows", "no columns", "rows")
