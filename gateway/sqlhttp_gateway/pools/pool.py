@@ -1,4 +1,4 @@
-"""The connections of one (target, database, role): opening, keeping, lending and closing them.
+"""The connections of one (target, database, role): who has which, who waits, and when one may be opened or is too many.
 
 A permit of the gate stands for the right to one connection. It is held from `acquire` until the connection is clean
 and idle again, or until Postgres has closed it, so that the number of backends never passes the bound, not even while
@@ -6,15 +6,13 @@ one dies and the next is born.
 """
 
 import asyncio
-import contextlib
 import math
-import random
 import ssl
 from collections.abc import Coroutine, Hashable
 from typing import Any, Protocol
 
 from sqlhttp_gateway.errors import GatewayError, PasswordFailed, ShuttingDown
-from sqlhttp_gateway.events import Closed, Observer, Opened
+from sqlhttp_gateway.events import Closed, Observer
 from sqlhttp_gateway.model import ArrayType, PoolKey
 from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.breaker import Breaker
@@ -23,14 +21,11 @@ from sqlhttp_gateway.pools.deadlines import Deadlines
 from sqlhttp_gateway.pools.gate import Gate, is_fulfilled
 from sqlhttp_gateway.pools.line import Line, Place, Turn
 from sqlhttp_gateway.pools.lingering import Lingering
-from sqlhttp_gateway.pools.opener import CLOSE_TIMEOUT, Opener, Password
+from sqlhttp_gateway.pools.opener import Password
+from sqlhttp_gateway.pools.roster import Roster, age
 from sqlhttp_gateway.pools.taker import Taker
 from sqlhttp_gateway.pools.targets import Upstream
 
-_LIFETIME_JITTER = 0.1
-_CLOSED_POLL = 0.01
-_REPLACED = -math.inf
-"""The time at which a connection expires that is to be replaced whatever its age."""
 _RETURNING_WAIT = 0.02
 """Seconds that a request waits for a scrub to end before it opens a connection; a scrub takes some 50 µs."""
 _FRESH = 0.002
@@ -64,7 +59,7 @@ class Pool:
         self.cancel_timeout = cancel_timeout
         self.observe = observe
         self.key = key
-        self._opener = Opener(key, upstream, breaker, on_lost=self._lose)
+        self._roster = Roster(key, upstream, budget, observe, breaker, on_lost=self._lost)
         self.gate: Gate[Backend] = Gate(
             settings.max_size,
             max_waiting=settings.max_waiting,
@@ -87,21 +82,14 @@ class Pool:
         """Tunnels that keep a connection which they do not use, and which is had for the asking."""
         self._settings = settings
         self._budget = budget
-        self._backends: set[Backend] = set()
-        """Every connection that is open, whatever it does."""
         self._idle: list[Backend] = []
-        self._ending: set[Backend] = set()
         self._expecting: Line[str] = Line()
         """Who has a permit and takes the next connection that comes back."""
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._password = b""
         self.last_used = -math.inf
         """When a connection was last given back; a pool that never had one is soon forgotten, whoever asked for it."""
         self._draining = False
         self._turns_away = ""
         """Why a connection that comes back is not kept, as long as none is."""
-        self._generation = 0
-        """How often all connections had to be replaced."""
         self.breaker = breaker
         """What is known of the server's being there; None: nothing."""
         self.is_retired = False
@@ -110,12 +98,12 @@ class Pool:
     @property
     def upstream(self) -> Upstream:
         """The server, and how it is used."""
-        return self._opener.upstream
+        return self._roster.opener.upstream
 
     @property
     def opening(self) -> int:
         """Connections on their way."""
-        return self._opener.under_way
+        return self._roster.opener.under_way
 
     @property
     def idle(self) -> int:
@@ -130,7 +118,7 @@ class Pool:
     @property
     def is_unused(self) -> bool:
         """No connection, no holder, nobody waiting."""
-        return not self._idle and not self.gate.in_use and not self.gate.waiting and not self._tasks
+        return not self._idle and not self.gate.in_use and not self.gate.waiting and not self._roster.tasks
 
     @property
     def oldest_idle_since(self) -> float | None:
@@ -214,7 +202,7 @@ class Pool:
         try:
             # Permits bound connections only as long as no one opens a new one beside an idle one.
             if self._idle and len(self._idle) + self.gate.in_use > self._settings.max_size:
-                await self._close(self._idle.pop(0), "replaced")
+                await self._roster.close(self._idle.pop(0), "replaced")
         except BaseException:
             self.gate.leave()
             raise
@@ -255,7 +243,7 @@ class Pool:
 
     def discard(self, backend: Backend, reason: str) -> None:
         """Take back a connection that is not to be used again; its permit comes free when Postgres has closed it."""
-        self._ending.add(backend)
+        self._roster.ending.add(backend)
         self.spawn(self._close_and_leave(backend, reason))
 
     def may_linger(self, backend: Backend) -> bool:
@@ -286,7 +274,7 @@ class Pool:
             if backend.closing:
                 reason = "lost"
             elif now >= backend.expires_at:
-                reason = _age(backend)
+                reason = age(backend)
             elif spare > 0 and now - backend.idle_since > self._settings.idle_timeout:
                 reason = "idle"
             else:
@@ -300,7 +288,7 @@ class Pool:
             if now - since > _RETURN_TIMEOUT:
                 backend.abandon()
         # What is opened ahead of need takes nothing from anybody: it neither waits in line nor evicts.
-        if self._password and self.gate.in_use + len(self._idle) < keep and self.gate.try_enter():
+        if self._roster.secret and self.gate.in_use + len(self._idle) < keep and self.gate.try_enter():
             if self._budget.try_reserve(self.key):
                 self.spawn(self._warm())
             else:
@@ -311,7 +299,7 @@ class Pool:
     @property
     def is_still(self) -> bool:
         """No connection is lent, idle, on its way or being closed, and none can be as long as the pool is paused."""
-        return not self.gate.in_use and not self._idle and not self._ending
+        return not self.gate.in_use and not self._idle and not self._roster.ending
 
     def pause(self) -> None:
         """Lend nothing until `resume`: who asks, waits. Connections are closed, those that are lent once they are back.
@@ -332,9 +320,7 @@ class Pool:
 
     def reconnect(self) -> None:
         """Replace every connection: the idle ones now, each of the others when it comes back."""
-        self._generation += 1
-        for backend in self._backends:
-            backend.expires_at = _REPLACED
+        self._roster.expire_all()
         self.lingering.reclaim_all()
         self._close_idle("reconnect")
 
@@ -344,7 +330,7 @@ class Pool:
         Connections that would be opened otherwise now are replaced as they come free, and so are those of too large a
         pool closed.
         """
-        before, self._opener.upstream = self.upstream, upstream
+        before, self._roster.opener.upstream = self.upstream, upstream
         settings = self._settings = upstream.pool
         self.lingering.reclaim_all()
         if _way_to(before) != _way_to(upstream):
@@ -373,30 +359,18 @@ class Pool:
                 turn.set_exception(_shutting_down())
         while self._idle:
             # A stopped gate admits nobody, and nobody can be waiting: no permit needs to stand for these.
-            self.spawn(self._close(self._idle.pop(), "drain"))
+            self.spawn(self._roster.close(self._idle.pop(), "drain"))
 
     async def wait_closed(self, timeout: float) -> None:
         """Return when what is on its way back or being closed has ended; what has not in `timeout` seconds is dropped.
 
         Leases that are still out are dropped, too.
         """
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                while self._tasks or self.returning:
-                    if self._tasks:
-                        await asyncio.wait(self._tasks)
-                    else:
-                        await asyncio.sleep(_CLOSED_POLL)
-        for backend in [*self._ending, *self.leased, *self.returning]:
-            backend.abort()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=1.0)
+        await self._roster.wait_closed(timeout, self.leased, self.returning)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run what nobody waits for; `wait_closed` does, at the end."""
-        task = self.loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._roster.spawn(work)
 
     # ── inside ──
 
@@ -423,7 +397,7 @@ class Pool:
         if self._turns_away:
             return self._turns_away
         if now >= backend.expires_at:
-            return _age(backend)
+            return age(backend)
         return "evicted" if self._owes_permit() or self._owes_budget() else ""
 
     def _make_way(self) -> None:
@@ -447,7 +421,7 @@ class Pool:
 
     def _owes_permit(self) -> bool:
         """More connections are out than there may be since the last `reconfigure`, those on their end not counted."""
-        return self.gate.is_over and self.gate.in_use - len(self._ending) > self._settings.max_size
+        return self.gate.is_over and self.gate.in_use - len(self._roster.ending) > self._settings.max_size
 
     def _owes_budget(self) -> bool:
         """Another pool has a better right to a connection that has come free."""
@@ -534,7 +508,7 @@ class Pool:
 
     async def _open_reserved(self, password: Password) -> Backend:
         """The same, once the budget has room for it."""
-        opening = self.loop.create_task(self._connect(password))
+        opening = self.loop.create_task(self._roster.open(password))
         try:
             # A log-in cannot be stopped half-way without losing count: it goes on, and ends in the pool.
             return await asyncio.shield(opening)
@@ -552,56 +526,26 @@ class Pool:
         else:
             self.release(opening.result())
 
-    async def _connect(self, password: Password) -> Backend:
-        generation = self._generation
-        try:
-            secret = password()
-            backend = await self._opener.open(secret)
-        except BaseException:
-            self._budget.give_back(self.key)
-            raise
-        self._backends.add(backend)
-        lifetime = self._settings.max_lifetime * (1 - random.random() * _LIFETIME_JITTER)
-        backend.expires_at = self.loop.time() + lifetime if generation == self._generation else _REPLACED
-        self._password = secret
-        self.observe(Opened(str(self.key), backend.connect_seconds))
-        return backend
-
     async def _warm(self) -> None:
         """Open one connection ahead of need, with the password that was proven last."""
         try:
-            self.release(await self._open_reserved(lambda: self._password))
+            self.release(await self._open_reserved(lambda: self._roster.secret))
         except PasswordFailed:
-            self._password = b""  # changed meanwhile: wait for a caller who knows the new one
+            self._roster.secret = b""  # changed meanwhile: wait for a caller who knows the new one
         except GatewayError:
             pass  # the next caller will be told, and the next sweep tries again
 
     async def _close_and_leave(self, backend: Backend, reason: str) -> None:
         try:
-            await self._close(backend, reason)
+            await self._roster.close(backend, reason)
         finally:
             self.gate.leave()
 
-    async def _close(self, backend: Backend, reason: str) -> None:
-        self._ending.add(backend)
-        try:
-            await backend.close(CLOSE_TIMEOUT)
-        finally:
-            self._ending.discard(backend)
-        self.observe(Closed(str(self.key), reason))
-
-    def _lose(self, backend: Backend) -> None:
+    def _lost(self, backend: Backend) -> None:
         """The socket is gone, whoever closed it. A holder gives its permit back by `release`."""
-        self._backends.discard(backend)
-        self._budget.give_back(self.key)
         if backend in self._idle:
             self._idle.remove(backend)
             self.observe(Closed(str(self.key), "lost"))
-
-
-def _age(backend: Backend) -> str:
-    """Why one whose time is over is closed."""
-    return "reconnect" if backend.expires_at == _REPLACED else "lifetime"
 
 
 def _way_to(upstream: Upstream) -> tuple[object, ...]:

@@ -20,6 +20,7 @@ from sqlhttp_gateway.events import Closed, Opened
 from sqlhttp_gateway.model import PoolKey
 from sqlhttp_gateway.pools import opener as opener_module
 from sqlhttp_gateway.pools import pool as pool_module
+from sqlhttp_gateway.pools import roster as roster_module
 from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.budget import Budget
 from sqlhttp_gateway.pools.pool import Pool
@@ -471,9 +472,9 @@ async def test_connection_at_the_end_of_its_life_is_closed_wherever_it_stands(da
 async def test_lifetimes_differ_by_chance(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     async with leases(database, pool={"max_size": 2, "max_lifetime": 1000}) as lending:
         now = asyncio.get_running_loop().time()
-        monkeypatch.setattr(pool_module.random, "random", lambda: 0.0)
+        monkeypatch.setattr(roster_module.random, "random", lambda: 0.0)
         first = await lending.lease()
-        monkeypatch.setattr(pool_module.random, "random", lambda: 1.0)
+        monkeypatch.setattr(roster_module.random, "random", lambda: 1.0)
         second = await lending.lease()
         assert 1000 <= first.backend.expires_at - now < 1010
         assert 900 <= second.backend.expires_at - now < 910
@@ -517,7 +518,7 @@ async def test_password_that_was_changed_opens_nothing_ahead_of_need(database: D
             for _ in range(3):
                 pool.sweep(asyncio.get_running_loop().time())
                 await lending.settled(pool)
-            assert pool._password == b""
+            assert pool._roster.secret == b""
             await lending.registry.drain(5)
 
 
