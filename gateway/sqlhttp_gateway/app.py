@@ -19,7 +19,8 @@ from sqlhttp_gateway.endpoints.cache import PATH as INVALIDATE_PATH
 from sqlhttp_gateway.endpoints.cache import invalidate
 from sqlhttp_gateway.endpoints.connections import Connections
 from sqlhttp_gateway.endpoints.metrics import metrics
-from sqlhttp_gateway.endpoints.openapi import openapi
+from sqlhttp_gateway.endpoints.openapi import PATH as DESCRIPTION_PATH
+from sqlhttp_gateway.endpoints.openapi import openapi_of
 from sqlhttp_gateway.endpoints.origins import refuse_page
 from sqlhttp_gateway.endpoints.peers import Peers
 from sqlhttp_gateway.endpoints.probes import livez, readyz
@@ -54,12 +55,13 @@ class Gateway:
         self._owners = standing.owners
         """Of those that are there before the lifespan, and in it of all."""
         self._drain_until: float | None = None
-        probes = [Route("/livez", livez), Route("/readyz", readyz), Route("/openapi.json", openapi)]
+        probes = [Route("/livez", livez), Route("/readyz", readyz)]
         inside = [Route("/metrics", metrics), Route("/status", status)]
         programs = [Route(INVALIDATE_PATH, invalidate, methods=["POST", "OPTIONS"])]
         admin = standing.settings.admin
         has_own_address = admin.port is not None or admin.unix_socket is not None
-        self._router = _router_of(programs + (probes if has_own_address else probes + inside), lifespan=self._lifespan)
+        public = programs + (probes if has_own_address else probes + inside)
+        self._router = _router_of(public, others=(SQL_PATH,), lifespan=self._lifespan)
         self._admin = _router_of(probes + inside)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -159,9 +161,16 @@ class Gateway:
             yield assembly.state
 
 
-def _router_of(routes: list[Route], *, lifespan: Any = None) -> Router:
+def _router_of(routes: list[Route], *, others: tuple[str, ...] = (), lifespan: Any = None) -> Router:
+    """These routes and the description of them, and of `others` that are served at the same address."""
+    paths = {DESCRIPTION_PATH, *others, *(route.path for route in routes)}
     # Without Starlette's application around it: what that adds are pages for exceptions, which are uvicorn's to answer.
-    return Router(routes, redirect_slashes=False, default=_unsupported, lifespan=lifespan)
+    return Router(
+        [*routes, Route(DESCRIPTION_PATH, openapi_of(paths))],
+        redirect_slashes=False,
+        default=_unsupported,
+        lifespan=lifespan,
+    )
 
 
 def create_app(

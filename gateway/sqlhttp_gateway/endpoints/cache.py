@@ -18,7 +18,7 @@ from sqlhttp_gateway.auth.authenticate import Authenticator, Caller
 from sqlhttp_gateway.cache.invalidation import Invalidations
 from sqlhttp_gateway.endpoints.peers import Peers
 from sqlhttp_gateway.endpoints.sql import refuse_doubles
-from sqlhttp_gateway.errors import BadRequest, GatewayError, RequestTooLarge, ScopeRefused
+from sqlhttp_gateway.errors import BadRequest, GatewayError, RequestTooLarge, RequestTooSlow, ScopeRefused
 from sqlhttp_gateway.neon.caching import checked_tags
 from sqlhttp_gateway.neon.dsn import dsn_from_header
 from sqlhttp_gateway.neon.headers import (
@@ -28,10 +28,8 @@ from sqlhttp_gateway.neon.headers import (
     HOST,
     JSON_HEADERS,
     ORIGIN,
-    RAN,
 )
-from sqlhttp_gateway.neon.response import encode_error
-from sqlhttp_gateway.reply import new_request_id
+from sqlhttp_gateway.reply import error_reply, new_request_id
 
 PATH = "/cache/invalidate"
 _MAX_BODY = 65_536
@@ -127,18 +125,24 @@ async def invalidate(request: Request) -> Response:
     if request.method == "OPTIONS":
         sent |= {name.decode(): value.decode() for name, value in CORS_PREFLIGHT}
         return Response(status_code=200, headers=sent)
+    try:
+        await asked.run(request.scope, await _body(request))
+    except GatewayError as error:
+        reply = error_reply(error, sent["neon-request-id"])
+        sent |= {name.decode(): value.decode() for name, value in reply.headers}
+        return Response(reply.body, status_code=reply.status, headers=sent)
     sent |= {name.decode(): value.decode() for name, value in JSON_HEADERS}
+    return Response(status_code=204, headers=sent)
+
+
+async def _body(request: Request) -> bytes:
+    body = b""
     try:
         async with asyncio.timeout(_READ_TIMEOUT):
-            body = b""
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > _MAX_BODY:
                     raise RequestTooLarge(f"request is too large (max is {_MAX_BODY} bytes)")
-        await asked.run(request.scope, body)
     except TimeoutError:
-        return Response(status_code=408, headers=sent)
-    except GatewayError as error:
-        sent[RAN.decode()] = error.ran
-        return Response(encode_error(error), status_code=error.status, headers=sent)
-    return Response(status_code=204, headers=sent)
+        raise RequestTooSlow(f"the body did not arrive within {_READ_TIMEOUT:g} s") from None
+    return body

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from sqlhttp_gateway.auth.api_keys import hash_of, new_key
+from sqlhttp_gateway.endpoints import cache
+from sqlhttp_gateway.errors import KeysUnreadable
 from tests.support.asgi import Call, piece
 from tests.support.cluster import Cluster, Database
 from tests.support.program import scratch_role
@@ -63,6 +65,22 @@ async def test_body_that_names_nothing_is_refused(app: RunningApp, body: object)
 
 async def test_body_that_is_too_large_is_refused(app: RunningApp) -> None:
     assert (await end(app, b" " * 70_000)).status == 413
+
+
+async def test_body_that_does_not_arrive_is_given_up(app: RunningApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_READ_TIMEOUT", 0.01)
+    call = await app.send(Call(piece(b"{", more=True), path="/cache/invalidate"))
+    assert (call.status, call.json()["code"]) == (408, "57014")
+    assert call.headers["sqlhttp-ran"] == "no"
+
+
+async def test_refusal_says_when_to_come_again(app: RunningApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: object) -> None:
+        raise KeysUnreadable("the table of keys cannot be read", retry_after=3)
+
+    monkeypatch.setattr(cache.Invalidate, "run", refuse)
+    call = await end(app, {"all": True})
+    assert (call.status, call.headers["retry-after"]) == (503, "3")
 
 
 async def test_wrong_password_ends_nothing(app: RunningApp, database: Database) -> None:
