@@ -94,7 +94,7 @@ class CachedAnswers:
 
     def recognize(self, caller: Caller, options: Options, asked: Asked, body: bytes) -> Question | None:
         """The question of a request that came before in the same bytes, so that they need not be read again."""
-        return self.cache.recognize(scope_of(caller), options, asked, body)
+        return self.cache.aliases.find(scope_of(caller), options, asked, body)
 
     def question(
         self, caller: Caller, request: Statement | Batch, options: Options, asked: Asked, body: bytes
@@ -107,7 +107,7 @@ class CachedAnswers:
         statement = request if isinstance(request, Statement) else None
         question = self.cache.policy.question(scope_of(caller), statement, options, asked, body)
         if question is not None and statement is not None:
-            self.cache.remember(question, options, asked, body)
+            self.cache.aliases.remember(question, options, asked, body)
         return question
 
     # ── answers ──
@@ -154,7 +154,7 @@ class CachedAnswers:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_EVERY)
-            self.cache.store.sweep()
+            self.cache.sweep()
 
     def _found(self, question: Question, found: Found, fetch: Fetch, run: RunReading) -> Outcome:
         entry = found.entry

@@ -5,20 +5,18 @@ or, where those are not known for sure, every change in its database. `service` 
 nothing here knows how an answer is made.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from sqlhttp_gateway.cache.aliases import Aliases
 from sqlhttp_gateway.cache.flights import Flights
-from sqlhttp_gateway.cache.policy import Asked, Policy, Question, Scope
+from sqlhttp_gateway.cache.policy import Policy, Question
 from sqlhttp_gateway.cache.stamps import Place, Stamps
 from sqlhttp_gateway.cache.store import Entry, Store
-from sqlhttp_gateway.model import Options
 from sqlhttp_gateway.settings import CacheSettings
 
-MAX_ALIASES = 10_000
-MAX_ALIAS_BODY = 4096
-"""Bytes of a body that is recognized without being read."""
+_ALIASES = 8
+"""The part of the room for answers, one in so many bytes, that there is besides for recognizing questions."""
 _TARGET, _ALL, _ANY, _TENANT, _TAG, _RELATION, _SCHEMA = "target", "all", "any", "tenant", "tag", "relation", "schema"
 
 
@@ -62,7 +60,7 @@ class ResultCache:
             stamps.used[0] = 1
         self.staleness = settings.shared_staleness
         self.hears_others: Callable[[], bool] = lambda: True
-        self._aliases: OrderedDict[tuple[object, ...], Question] = OrderedDict()
+        self.aliases = Aliases(settings.max_bytes // _ALIASES)
         self._grounds: dict[Place, Ground] = {}
         self.reconfigure(settings)
 
@@ -76,21 +74,9 @@ class ResultCache:
         self.max_entry_bytes = settings.max_entry_bytes
         self.flights.resize(settings.max_fetching)
         self.store.resize(settings.max_bytes)
-        self._aliases.clear()  # what they ask may have been a default's
+        self.aliases.clear(settings.max_bytes // _ALIASES)  # what they ask may have been a default's
 
     # ── questions ──
-
-    def recognize(self, scope: Scope, options: Options, asked: Asked, body: bytes) -> Question | None:
-        """The question of a body that came before in exactly these bytes."""
-        return self._aliases.get((scope, options.raw_text, options.array_mode, asked, body))
-
-    def remember(self, question: Question, options: Options, asked: Asked, body: bytes) -> None:
-        """Recognize this body from now on."""
-        if len(body) > MAX_ALIAS_BODY:
-            return
-        while len(self._aliases) >= MAX_ALIASES:
-            self._aliases.popitem(last=False)
-        self._aliases[question.scope, options.raw_text, options.array_mode, asked, body] = question
 
     def find(self, question: Question) -> Found | None:
         """An answer that is fresh for who asks, or stale and still acceptable."""
@@ -202,6 +188,11 @@ class ResultCache:
     def is_used(self) -> bool:
         """Whether any answer was ever kept, here or by anybody with whom it could be shared."""
         return self.stamps.used[0] != 0
+
+    def sweep(self) -> None:
+        """Forget what nobody can get any more, and by what it was asked for."""
+        self.store.sweep()
+        self.aliases.forget_unless(self.store.__contains__)
 
     def forget_all(self) -> None:
         """End everything that is in this process's memory."""

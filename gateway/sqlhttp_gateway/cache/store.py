@@ -78,6 +78,10 @@ class Store:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __contains__(self, key: bytes) -> bool:
+        """Whether there is an entry, good or not."""
+        return key in self._entries
+
     def get(self, key: bytes) -> Entry | None:
         """A good entry, however old; one that is good no more is dropped here."""
         entry = self._entries.get(key)

@@ -13,7 +13,10 @@ class CacheSettings(Section):
     """Answers that are kept for those who ask for it."""
 
     max_bytes: int = Field(
-        default=67_108_864, ge=0, description="Bytes of answers that each worker keeps; 0: there is no cache."
+        default=67_108_864,
+        ge=0,
+        description="Bytes of answers that each worker keeps, and an eighth as much for recognizing requests that have"
+        " one; 0: there is no cache.",
     )
     max_entry_bytes: Bytes = Field(default=1_048_576, description="Most bytes of one answer that is kept.")
     max_ttl: Seconds = Field(default=86_400.0, gt=0, description="Most seconds that a request may ask for as ttl.")

@@ -54,7 +54,7 @@ class Hits:
     def find(self, seeker: Seeker, body: bytes) -> Hit | None:
         """A fresh answer to a request that has come before; it is counted. None: it is the service's to answer."""
         began, cache = perf_counter(), self._cache
-        question = cache.recognize(seeker.scope, seeker.options, seeker.asked, body)
+        question = cache.aliases.find(seeker.scope, seeker.options, seeker.asked, body)
         if question is None or question.refusal or question.wish.no_store or question.wish.no_cache:
             return None
         found = cache.find(question)

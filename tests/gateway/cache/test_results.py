@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 
 from sqlhttp_gateway.cache.policy import Asked, Question, Scope
-from sqlhttp_gateway.cache.results import MAX_ALIAS_BODY, ResultCache
+from sqlhttp_gateway.cache.results import ResultCache
 from sqlhttp_gateway.cache.store import Entry
 from sqlhttp_gateway.model import Options, Statement
 from sqlhttp_gateway.neon.caching import Wish
@@ -144,12 +144,22 @@ def test_fetch_that_began_before_its_tag_was_ended_is_not_joined_after_it(cache:
     assert not cache.may_join(asked, began)
 
 
-def test_body_that_came_before_is_recognized_for_its_own_caller_alone(cache: ResultCache) -> None:
-    asked, options = question(), Options()
-    cache.remember(asked, options, ASKED, b"body")
-    assert cache.recognize(SCOPE, options, ASKED, b"body") is asked
-    assert cache.recognize(SCOPE._replace(claims=b"{}"), options, ASKED, b"body") is None
-    assert cache.recognize(SCOPE, Options(raw_text=True), ASKED, b"body") is None
-    assert cache.recognize(SCOPE, options, ASKED._replace(control=b"max-age=1"), b"body") is None
-    cache.remember(asked, options, ASKED, b"x" * (MAX_ALIAS_BODY + 1))
-    assert cache.recognize(SCOPE, options, ASKED, b"x" * (MAX_ALIAS_BODY + 1)) is None
+def test_question_is_recognized_as_long_as_its_answer_is_kept(cache: ResultCache) -> None:
+    kept, gone, never = question()._replace(key=b"kept"), question(ttl=5)._replace(key=b"gone"), question()
+    for asked, body in ((kept, b"1"), (gone, b"2"), (never, b"3")):
+        cache.aliases.remember(asked, Options(), ASKED, body)
+    put(cache, kept, [])
+    put(cache, gone, [])
+    pass_time(cache, 10)
+    cache.sweep()
+    found = [cache.aliases.find(SCOPE, Options(), ASKED, body) for body in (b"1", b"2", b"3")]
+    assert found == [kept, None, None]
+
+
+def test_reload_ends_what_was_recognized_by_the_settings_before(cache: ResultCache) -> None:
+    cache.aliases.remember(question(), Options(), ASKED, b"body")
+    cache.reconfigure(CacheSettings(max_bytes=40_000))
+    assert len(cache.aliases) == 0
+    for number in range(9):
+        cache.aliases.remember(question(), Options(), ASKED, b"%d" % number)
+    assert len(cache.aliases) == 4
