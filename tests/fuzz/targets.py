@@ -23,11 +23,13 @@ from sqlhttp_gateway.wire.effects import effects_of
 from sqlhttp_gateway.wire.exchange import Exchange
 from sqlhttp_gateway.wire.foreseen import Foreseen
 from sqlhttp_gateway.wire.handshake import Handshake, Password, Proven, StartTls
-from sqlhttp_gateway.wire.pipeline import Failed, Greeted, Greeting, Listen, Pipeline
+from sqlhttp_gateway.wire.pipeline import Pipeline
 from sqlhttp_gateway.wire.prepared import Sources
 from sqlhttp_gateway.wire.proxy_header import decode_proxy_header
 from sqlhttp_gateway.wire.session import BackendSession
 from sqlhttp_gateway.wire.startup import Startup
+from sqlhttp_gateway.wire.told import Greeting
+from sqlhttp_gateway.wire.tunnel_events import Failed, Greeted, Listen
 
 _READY = b"Z\0\0\0\x05I"
 _VERIFIER = scram.make_verifier(b"pencil", salt=b"s" * 16, iterations=1)

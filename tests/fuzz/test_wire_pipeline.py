@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sqlhttp_gateway.wire.pipeline import Greeted, Pipeline, Residue
+from sqlhttp_gateway.wire.pipeline import Pipeline, Residue
 from sqlhttp_gateway.wire.prepared import Sources
 from sqlhttp_gateway.wire.session import BackendSession
+from sqlhttp_gateway.wire.tunnel_events import Greeted
 from tests.support.postgres_model import (
     COPY_DONE,
     FLUSH,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from sqlhttp_gateway.model import PoolKey
-from sqlhttp_gateway.wire.pipeline import Greeting
+from sqlhttp_gateway.wire.told import Greeting
 
 MAX_KNOWN = 1000
 """Greetings that are kept, some 2 kB each; the one used least recently goes first."""

@@ -31,18 +31,8 @@ from sqlhttp_gateway.tunnel.stream import Stream, StreamMisused
 from sqlhttp_gateway.tunnel.trail import Trail
 from sqlhttp_gateway.wire.backend import encode_error_response
 from sqlhttp_gateway.wire.effects import Pin
-from sqlhttp_gateway.wire.pipeline import (
-    MAX_MESSAGE,
-    Failed,
-    Greeted,
-    Listen,
-    Outdated,
-    Pinned,
-    Pipeline,
-    Residue,
-    Unlisten,
-    Unpinned,
-)
+from sqlhttp_gateway.wire.pipeline import MAX_MESSAGE, Pipeline, Residue
+from sqlhttp_gateway.wire.tunnel_events import Failed, Greeted, Listen, Outdated, Pinned, Unlisten, Unpinned
 
 _PIECE_COST = 64
 """Bytes that keeping a piece costs beside its content; a program may send a byte at a time."""

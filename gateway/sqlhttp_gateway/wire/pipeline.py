@@ -17,10 +17,7 @@ Pin.SESSION nothing is rewritten and the backend stays until the end.
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
-from functools import cache
-from struct import pack
 
 from sqlhttp_gateway.errors import (
     BadRequest,
@@ -31,89 +28,26 @@ from sqlhttp_gateway.errors import (
     StatementRefused,
 )
 from sqlhttp_gateway.wire.ahead import Ahead, Cleansing
-from sqlhttp_gateway.wire.backend import (
-    decode_error,
-    encode_error_response,
-    encode_parameter_status,
-    encode_ready_for_query,
-)
+from sqlhttp_gateway.wire.backend import decode_error, encode_error_response, encode_ready_for_query
 from sqlhttp_gateway.wire.channels import Channels
 from sqlhttp_gateway.wire.effects import Effects, Pin
 from sqlhttp_gateway.wire.fence import Check, Fence, MakePrologue, Verdict
 from sqlhttp_gateway.wire.fenced import FencedRequests
-from sqlhttp_gateway.wire.frontend import EXECUTE, SYNC, encode_bind, encode_parse
+from sqlhttp_gateway.wire.frontend import SYNC
 from sqlhttp_gateway.wire.naming import Naming
-from sqlhttp_gateway.wire.owed import AHEAD, Batch, Entry, Kind, Owed
+from sqlhttp_gateway.wire.owed import AHEAD, Entry, Kind, Owed
+from sqlhttp_gateway.wire.own_statements import OwnStatements
 from sqlhttp_gateway.wire.prepared import Sources, Undo
 from sqlhttp_gateway.wire.replies import Replies
 from sqlhttp_gateway.wire.requests import Requests
 from sqlhttp_gateway.wire.session import IDENTITY, BackendSession, Parameters, Session
+from sqlhttp_gateway.wire.told import Greeting, Told
+from sqlhttp_gateway.wire.tunnel_events import Event, Failed, Greeted, Listen, Outdated, Unlisten, changes
 
 MAX_MESSAGE = 16 * 1024 * 1024
 """Bytes of a message that has to be read whole: a statement's text, mostly. Parameters and COPY data pass unbounded."""
 
 _IDLE = ord("I")
-_TEXT = 25
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The tunnel has to end; why is already in `to_frontend`. The backend is not fit for anybody."""
-
-    error: GatewayError
-
-
-@dataclass(frozen=True, slots=True)
-class Listen:
-    """The program listens: answer with `listening` once somebody hears these channels for it; then it goes on."""
-
-    channels: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Unlisten:
-    """The program listens to these no longer."""
-
-    channels: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Pinned:
-    """From now on the backend has to stay with the tunnel."""
-
-    pin: Pin
-
-
-@dataclass(frozen=True, slots=True)
-class Unpinned:
-    """For this, the backend need not stay any longer."""
-
-    pin: Pin
-
-
-@dataclass(frozen=True, slots=True)
-class Greeting:
-    """What a program was told at log-in."""
-
-    told: Mapping[str, str]
-    """Every ParameterStatus."""
-    reported: Mapping[str, str]
-    """Those of the server itself, before what start-up asks for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Greeted:
-    """The program was let in with what its first backend told."""
-
-    greeting: Greeting
-
-
-@dataclass(frozen=True, slots=True)
-class Outdated:
-    """The program was let in with what an earlier backend had told, and the first that it got tells something else."""
-
-
-Event = Failed | Greeted | Outdated | Listen | Unlisten | Pinned | Unpinned
 
 
 class Residue(Enum):
@@ -146,7 +80,6 @@ class Pipeline:
         """
         self._session = Session(parameters, pins=pins)
         self._is_plain = Pin.SESSION in self._session.pins and not is_fenced
-        self._sources = sources
         self._key_data = key_data
         self._shares_listen = shares_listen
         self._channels = Channels()
@@ -157,6 +90,7 @@ class Pipeline:
         self._backward: list[bytes] = []
         self._owed = Owed()
         self._names = Naming(sources, self._session, self._owed)
+        self._own = OwnStatements(waiting=self._owed, names=self._names, sources=sources, to_backend=self._backward)
         self._fence: Fence | None = None
         if is_fenced:
             self._fence = Fence(check=check, waiting=self._owed, names=self._names, sources=sources)
@@ -191,9 +125,7 @@ class Pipeline:
         self._awaits_listen = False
         self._is_greeted = False
         self._is_dead = False
-        self._told: dict[str, str] = {}  # what the program knows of the parameters that servers report
-        self._baseline: Mapping[str, str] | None = None
-        self._is_recalled = False  # greeted without a backend, and none has come since
+        self._told = Told()
 
     # ── for the holder ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -276,8 +208,7 @@ class Pipeline:
         pins = self._session.pins
         if pins is not self._told_pins:
             before, self._told_pins = self._told_pins, pins
-            self._events += [Pinned(pin) for pin in sorted(self._told_pins - before)]
-            self._events += [Unpinned(pin) for pin in sorted(before - self._told_pins)]
+            self._events += changes(before, pins)
         return self._events.popleft() if self._events else None
 
     def to_frontend(self) -> bytes:
@@ -333,17 +264,15 @@ class Pipeline:
             self._set_parameters(needed)
         elif not self._is_greeted:
             self._greet()
-        if self._is_greeted:
-            self._tell_differences(backend)
+        if self._is_greeted and (self._told.is_recalled or backend.reported is not self._told.baseline):
+            self._tell_differences(backend.reported)
         if ahead is not None and not needed:
             self._send_first()
         self._go_on()
 
     def greet(self, greeting: Greeting) -> None:
         """Let the program in before there is a backend, with what another of the same pool was told."""
-        self._is_recalled = True
-        self._told = dict(greeting.told)
-        self._baseline = greeting.reported
+        self._told.recall(greeting)
         self._requests.needs_backend = False
         self._say_greeting()
         self._go_on()
@@ -408,17 +337,11 @@ class Pipeline:
 
         They are set by statements of their own where the backend has to be taught these, and before the log-in is over.
         """
-        sets = [(self._names.ours(self._sources.get(_set_config(len(part)))), part) for part in _in_order(needed)]
-        is_all = self._is_greeted and all(name is not None for name, _ in sets)
-        self._set_ahead = needed if is_all else ()
-        self._cleansing = Cleansing(
-            ahead,
-            [(encode_bind(name, _texts(part)) + EXECUTE, [value for _, value in part]) for name, part in sets if name]
-            if is_all
-            else (),
-        )
+        settings = self._own.settings(needed) if self._is_greeted else None
+        self._set_ahead = needed if settings is not None else ()
+        self._cleansing = Cleansing(ahead, settings or ())
         self._backward.append(self._cleansing.frames)
-        if is_all:
+        if settings is not None:
             return ()
         if needed:
             self._owed.add(AHEAD)
@@ -427,7 +350,7 @@ class Pipeline:
     def _send_first(self) -> None:
         try:
             if not self._requests.send_first():
-                self._send_sync(Batch(_ignore))  # for Postgres to answer
+                self._own.sync()
         except BadRequest as error:
             self._end(error)
 
@@ -556,16 +479,11 @@ class Pipeline:
 
     def read_status(self, frame: bytes, entry: Entry | None) -> None:
         """ParameterStatus."""
-        name_end = frame.find(b"\0", 5)
-        if name_end < 0:
-            raise RemoteProtocolError("malformed ParameterStatus")
-        name, value = frame[5:name_end].decode(errors="replace"), frame[name_end + 1 : -1]
-        before = self._told.get(name)
-        self._told[name] = value.decode(errors="replace")
+        name, value, is_new = self._told.read(frame)
         is_ours = entry is not None and entry.is_ours
         if not is_ours:
             self._session.reported(name.lower(), value)
-        if self._told[name] != before and (not is_ours or self._is_greeted):
+        if is_new and (not is_ours or self._is_greeted):
             self._frontend.append(frame)
 
     def read_notification(self, frame: bytes) -> None:
@@ -623,10 +541,7 @@ class Pipeline:
             fence.rolled_back()
             self._end_batch(encode_ready_for_query(b"I"), is_idle=True)
 
-        batch = Batch(done)
-        self._names.unnamed_is_ours()
-        self._send(batch, encode_parse(b"", b"ROLLBACK"), b"", ())
-        self._send_sync(batch)
+        self._own.run(b"ROLLBACK", done)
 
     # ── what we ask and set ourselves ────────────────────────────────────────────────────────────────────────────────
 
@@ -642,11 +557,8 @@ class Pipeline:
             if restored:
                 self._set_parameters(restored)
 
-        batch = Batch(done)
         self._awaits_parameters = question.may_restore
-        self._names.unnamed_is_ours()
-        self._send(batch, encode_parse(b"", question.text), b"", ())
-        self._send_sync(batch)
+        self._own.run(question.text, done)
 
     def _set_parameters(self, needed: Parameters) -> None:
         """Give the backend the session's parameters, ahead of whatever the program sends."""
@@ -661,26 +573,7 @@ class Pipeline:
             if not self._is_greeted:
                 self._greet()
 
-        batch = Batch(done)
-        for part in _in_order(needed):
-            source = self._sources.get(_set_config(len(part)))
-            parse, name, undo = self._names.teach_ours(source)
-            self._send(batch, parse, name, _texts(part), undo=undo)
-        self._send_sync(batch)
-
-    def _send(
-        self, batch: Batch, parse: bytes, name: bytes, params: Sequence[bytes], *, undo: Undo | None = None
-    ) -> None:
-        kinds = (Kind.BIND, Kind.EXECUTE)
-        if parse:
-            self._owed.add(Entry(Kind.PARSE, is_ours=True, batch=batch, undo=undo))
-        for kind in kinds:
-            self._owed.add(Entry(kind, is_ours=True, batch=batch))
-        self._backward.append(parse + encode_bind(name, params) + EXECUTE)
-
-    def _send_sync(self, batch: Batch) -> None:
-        self._owed.add(Entry(Kind.SYNC, is_ours=True, batch=batch))
-        self._backward.append(SYNC)
+        batch = self._own.set_parameters(needed, done)
 
     def _fail(self, error_response: bytes | None) -> None:
         """Without its parameters the session must not go on: what follows could run as somebody else."""
@@ -695,14 +588,12 @@ class Pipeline:
     def _greet(self) -> None:
         """The log-in is over: every ParameterStatus of the server, the key, and the first ReadyForQuery."""
         assert self._backend is not None
-        self._baseline = self._backend.reported
-        self._told = {**self._baseline, **self._told}
-        self._events.append(Greeted(Greeting(dict(self._told), self._baseline)))
+        self._events.append(Greeted(self._told.learn(self._backend.reported)))
         self._say_greeting()
 
     def _say_greeting(self) -> None:
         self._is_greeted, self._awaits_parameters = True, False
-        self._frontend += [encode_parameter_status(name, value) for name, value in self._told.items()]
+        self._frontend += self._told.statuses()
         self._frontend.append(self._key_data)
         self.say_ready()
 
@@ -711,19 +602,14 @@ class Pipeline:
         self._end_transaction()
         self._frontend.append(encode_ready_for_query(b"I"))
 
-    def _tell_differences(self, backend: BackendSession) -> None:
+    def _tell_differences(self, reported: Mapping[str, str]) -> None:
         """Another backend may have other defaults: the program is told, as it would be of any change."""
-        is_recalled, self._is_recalled = self._is_recalled, False
-        if backend.reported is self._baseline or backend.reported == self._baseline:
+        is_recalled, self._told.is_recalled = self._told.is_recalled, False
+        if reported == self._told.baseline:
             return
         if is_recalled:
             self._events.append(Outdated())
-        self._baseline = backend.reported
-        wanted = self._session.parameters
-        for name, value in backend.reported.items():
-            if name.lower() not in wanted and self._told.get(name) != value:
-                self._told[name] = value
-                self._frontend.append(encode_parameter_status(name, value))
+        self._frontend += self._told.differences(reported, self._session.parameters)
 
 
 def _take(parts: list[bytes]) -> bytes:
@@ -732,25 +618,3 @@ def _take(parts: list[bytes]) -> bytes:
     data = parts[0] if len(parts) == 1 else b"".join(parts)
     parts.clear()
     return data
-
-
-def _in_order(needed: Parameters) -> list[Parameters]:
-    """The parameters in parts that are set one after the other."""
-    # Values after the encoding are in it, so it has to be in force before they are bound.
-    cut = 1 if needed and needed[0][0] == "client_encoding" else 0
-    return [part for part in (needed[:cut], needed[cut:]) if part]
-
-
-def _texts(part: Parameters) -> list[bytes]:
-    return [text for name, value in part for text in (name.encode(), value)]
-
-
-def _ignore(values: Sequence[bytes | None] | None) -> None:
-    """An answer that tells nothing."""
-
-
-@cache
-def _set_config(count: int) -> bytes:
-    """The text that sets `count` parameters, and the types of its own."""
-    calls = ",".join(f"pg_catalog.set_config(${2 * at + 1},${2 * at + 2},false)" for at in range(count))
-    return f"SELECT {calls}".encode() + b"\0" + pack(f"!H{2 * count}I", 2 * count, *[_TEXT] * (2 * count))

@@ -5,7 +5,7 @@ import pytest
 from sqlhttp_gateway.model import PoolKey
 from sqlhttp_gateway.tunnel import greetings
 from sqlhttp_gateway.tunnel.greetings import Greetings
-from sqlhttp_gateway.wire.pipeline import Greeting
+from sqlhttp_gateway.wire.told import Greeting
 
 POOL = PoolKey("default", "app", "ada")
 REPORTED = {"TimeZone": "UTC", "application_name": ""}

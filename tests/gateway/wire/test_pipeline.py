@@ -7,21 +7,11 @@ import pytest
 from sqlhttp_gateway.errors import BadRequest, PostgresError, RemoteProtocolError, WaitTimeout
 from sqlhttp_gateway.pools.scrub import AHEAD
 from sqlhttp_gateway.wire.effects import Pin
-from sqlhttp_gateway.wire.pipeline import (
-    Event,
-    Failed,
-    Greeted,
-    Greeting,
-    Listen,
-    Outdated,
-    Pinned,
-    Pipeline,
-    Residue,
-    Unlisten,
-    Unpinned,
-)
+from sqlhttp_gateway.wire.pipeline import Pipeline, Residue
 from sqlhttp_gateway.wire.prepared import Sources
 from sqlhttp_gateway.wire.session import BackendSession
+from sqlhttp_gateway.wire.told import Greeting
+from sqlhttp_gateway.wire.tunnel_events import Event, Failed, Greeted, Listen, Outdated, Pinned, Unlisten, Unpinned
 from tests.support.postgres_model import (
     BIND_COMPLETE,
     CLOSE_COMPLETE,
