@@ -20,7 +20,7 @@ from sqlhttp import AsyncSql, Cache, NeonDbError, OutcomeUnknown, neon_async
 from sqlhttp_gateway.wire.frontend import EXECUTE, encode_bind, encode_parse, encode_query
 from tests.faults.grants import KEY, NAMES, NOTES, token
 from tests.faults.world import CANARY, GUEST, World
-from tests.support.wire_program import TIMEOUT, SocketPipe, WireProgram, connected, extended, frame
+from tests.support.wire_program import TIMEOUT, SocketPipe, WireProgram, connected, dialled, extended, frame
 
 INSERT = "INSERT INTO written (tag, by) VALUES ($1, $2)"
 _NOTES = "SELECT owner FROM notes"
@@ -162,14 +162,12 @@ async def hang_up(caller: Caller) -> Outcome:
     whole = _head(caller, len(body)) + body
     sent = whole[: caller.luck.randrange(1, len(whole) + 1)] if caller.luck.random() < 0.5 else whole
     with contextlib.suppress(OSError):
-        _, writer = await asyncio.open_connection(where.hostname, where.port)
-        writer.write(sent)
-        await writer.drain()
-        await asyncio.sleep(0.3 * caller.luck.random())
-        if caller.luck.random() < 0.5:
-            writer.transport.abort()
-        else:
-            writer.close()
+        async with dialled(where.hostname, where.port) as (_, writer):
+            writer.write(sent)
+            await writer.drain()
+            await asyncio.sleep(0.3 * caller.luck.random())
+            if caller.luck.random() < 0.5:
+                writer.close()
     if len(sent) < len(whole):
         caller.world.ledger.refuse([caller.tag])
     return "left"
@@ -180,12 +178,11 @@ async def read_slowly(caller: Caller) -> Outcome:
     body = json.dumps({"query": "SELECT repeat('x', 1000) FROM generate_series(1, 5000)"}).encode()
     where = urlsplit(caller.world.gateway.sql)
     with contextlib.suppress(OSError, TimeoutError):
-        reader, writer = await asyncio.open_connection(where.hostname, where.port, limit=1024)
-        writer.write(_head(caller, len(body)) + body)
-        for _ in range(caller.luck.randrange(3)):
-            async with asyncio.timeout(2):
-                await reader.read(1)
-        writer.transport.abort()
+        async with dialled(where.hostname, where.port, limit=1024) as (reader, writer):
+            writer.write(_head(caller, len(body)) + body)
+            for _ in range(caller.luck.randrange(3)):
+                async with asyncio.timeout(2):
+                    await reader.read(1)
     return "left"
 
 

@@ -20,7 +20,7 @@ from websockets.exceptions import WebSocketException
 from sqlhttp_gateway.wire.frontend import EXECUTE, SYNC, TERMINATE, encode_bind, encode_parse, encode_query
 from tests.faults.episodes import INSERT, Caller, Episode, Outcome
 from tests.faults.world import CANARY, World
-from tests.support.wire_program import TIMEOUT, SocketPipe, WebSocketPipe, WireProgram, connected, frame
+from tests.support.wire_program import TIMEOUT, SocketPipe, WebSocketPipe, WireProgram, connected, dialled, frame
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends a reset
 _FLUSH = frame(b"H", b"")
@@ -137,12 +137,11 @@ async def leave_http(caller: Caller) -> Outcome:
     name, (sent, may_write) = caller.luck.choice(list(_parts(caller).items()))
     ledger.expect([caller.tag])
     with contextlib.suppress(OSError):
-        _, writer = await asyncio.open_connection(where.hostname, where.port)
-        writer.write(sent)
-        await asyncio.sleep(0.05 * caller.luck.random())
-        if caller.luck.random() < 0.5:
-            _reset_socket(writer.get_extra_info("socket"))
-        writer.transport.abort()
+        async with dialled(where.hostname, where.port) as (_, writer):
+            writer.write(sent)
+            await asyncio.sleep(0.05 * caller.luck.random())
+            if caller.luck.random() < 0.5:
+                _reset_socket(writer.get_extra_info("socket"))
     if not may_write:
         ledger.refuse([caller.tag])
     return name

@@ -9,7 +9,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -344,24 +344,30 @@ async def test_backend_that_ends_before_anything_was_told_of_it_is_told_as_ever(
 async def test_signals_at_any_moment_reach_one_statement_or_nothing(
     start_gateway: Start, ground: Database, hands: Hands
 ) -> None:
-    """A superuser cancels and cancels while two programs take turns: each answer is the right one or says so."""
+    """A superuser cancels and cancels while two programs take turns: each answer is the right one or says so.
+
+    Where signals are so quick that none is spared, every tenth is: nobody is signalled meanwhile.
+    """
     outcomes = {"right": 0, "cancelled": 0}
     async with two(start_gateway, ground) as programs:
         canceller = await ground.connect()
         done = asyncio.Event()
+        signalling = asyncio.Lock()
 
         async def cancel() -> None:
             while not done.is_set():
-                await canceller.execute(
-                    "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
-                    " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
-                )
+                async with signalling:
+                    await canceller.execute(
+                        "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+                        " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+                    )
 
         cancelling = asyncio.create_task(cancel())
         try:
-            for number in range(400):
+            for number in range(200):
                 program = programs[number % 2]
-                given = await program.ask("SELECT $1::text, pg_sleep(0.0005)", number)
+                async with signalling if number % 10 == 9 else nullcontext():
+                    given = await program.ask("SELECT $1::text, pg_sleep(0.0005)", number)
                 if given.code:
                     assert given.code == "57014"
                     outcomes["cancelled"] += 1
@@ -373,5 +379,6 @@ async def test_signals_at_any_moment_reach_one_statement_or_nothing(
             done.set()
             await cancelling
             await canceller.close()
-    assert len(hands.unclean) > 300
+    assert len(hands.unclean) > 150
     assert outcomes["right"]
+    assert outcomes["cancelled"]

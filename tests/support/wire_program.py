@@ -271,6 +271,18 @@ class WireProgram:
 
 
 @asynccontextmanager
+async def dialled(
+    host: str | None, port: int | None, *, limit: int = 65536
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection that is gone afterwards, whatever happened meanwhile: closed already or aborted now."""
+    reader, writer = await asyncio.open_connection(host, port, limit=limit)
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
+@asynccontextmanager
 async def connected(
     gateway: Gateway, database: Database, *, path: str = "/v2", **options: Any
 ) -> AsyncIterator[WireProgram]:
