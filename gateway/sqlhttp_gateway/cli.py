@@ -55,6 +55,8 @@ def main(argv: list[str] | None = None) -> int:
             return _idempotency(settings, arguments)
         if arguments.command == "check":
             return _check(settings, arguments)
+        if arguments.command == "health":
+            return _health(settings, arguments)
         if arguments.command == "dev":
             return _dev(settings, arguments.data)
         return _serve(settings, read=lambda: _settings(arguments))
@@ -93,6 +95,12 @@ def _check(settings: Settings, arguments: argparse.Namespace) -> int:
 
     deployment = Deployment(arguments.instances, arguments.buffer)
     return check(settings, deployment, wants_json=arguments.json, installs_auth=arguments.install_auth)
+
+
+def _health(settings: Settings, arguments: argparse.Namespace) -> int:
+    from sqlhttp_gateway.health import health
+
+    return health(settings, path="/readyz" if arguments.ready else "/livez", timeout=arguments.timeout)
 
 
 def _keys(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -182,7 +190,27 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("--from", dest="pgbouncer", type=Path, metavar="FILE", help="a pgbouncer.ini to translate")
     check.add_argument("--workers", type=int, metavar="N", help="processes that share the port (listen.workers)")
-    for command in (serve, dev, check, *add_parsers(commands), *add_parser(commands), *add_cache_parser(commands)):
+    health = commands.add_parser(
+        "health",
+        help="say whether the gateway of these settings runs, for a container's health check",
+        description="Ask the gateway of the same settings, at one of its addresses, whether it lives: by HTTP or\n"
+        "HTTPS, by a Unix socket, or where the operator asks. Exit status 0 when it does, 1 when not.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    health.add_argument("--ready", action="store_true", help="ask instead whether it can serve: Postgres answers")
+    health.add_argument(
+        "--timeout", type=_seconds, default=2.0, metavar="SECONDS", help="how long it may take to answer (2)"
+    )
+    for command in (
+        serve,
+        dev,
+        check,
+        health,
+        *add_parsers(commands),
+        *add_parser(commands),
+        *add_cache_parser(commands),
+    ):
         command.add_argument("--config", type=Path, metavar="FILE", help="a settings file in TOML")
         command.add_argument("--host", help="address to listen on (listen.host)")
         command.add_argument("--port", type=int, help="port to listen on (listen.port)")
@@ -196,6 +224,12 @@ def _at_least_one(text: str) -> int:
     if (number := int(text)) < 1:
         raise ValueError(text)
     return number
+
+
+def _seconds(text: str) -> float:
+    if not 0 < (seconds := float(text)) < float("inf"):
+        raise ValueError(text)
+    return seconds
 
 
 class _Version(argparse.Action):

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -72,8 +73,9 @@ def health_check() -> list[str]:
 
 def test_health_check_passes_on_a_gateway_and_fails_without_one(gateway: Gateway) -> None:
     program, *rest = health_check()
-    assert program == "python"
+    assert program == "sqlhttp"
     for port, expected in ((gateway.port, 0), (9, 1)):
-        command = [sys.executable, *(word.replace(":4444", f":{port}") for word in rest)]
-        done = subprocess.run(command, capture_output=True, timeout=30)
+        environment = {**os.environ, "SQLHTTP_LISTEN__HOST": "0.0.0.0", "SQLHTTP_LISTEN__PORT": str(port)}
+        command = [sys.executable, "-m", "sqlhttp_gateway", *rest]
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=30)
         assert done.returncode == expected, done.stderr
