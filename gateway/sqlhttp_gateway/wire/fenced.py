@@ -4,13 +4,14 @@ Names of statements hold across backends here even in session pooling, since eve
 """
 
 from sqlhttp_gateway.wire import owed
+from sqlhttp_gateway.wire.cutting import CLOSE, WAIT, Edit, Wait
 from sqlhttp_gateway.wire.effects import ALL, NO_EFFECTS, effects_of
 from sqlhttp_gateway.wire.fence import Fence
 from sqlhttp_gateway.wire.frontend import DESCRIBE_PORTAL, EXECUTE, SYNC, encode_bind, encode_parse
 from sqlhttp_gateway.wire.naming import Naming
 from sqlhttp_gateway.wire.owed import Entry, Kind, Look, Owed
 from sqlhttp_gateway.wire.prepared import Undo
-from sqlhttp_gateway.wire.requests import CLOSE, WAIT, Edit, Requests, Texts, Wait, both, string_end
+from sqlhttp_gateway.wire.requests import Requests, Texts, both, string_end
 
 
 class FencedRequests(Requests):

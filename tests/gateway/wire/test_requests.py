@@ -1,4 +1,4 @@
-"""A program's bytes, cut into messages: in runs where nothing is to be read, whole where something is."""
+"""A program's messages, passed in runs where nothing is to be read, and rewritten where something is."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,6 @@ from tests.support.postgres_model import (
     COPY_DONE,
     FLUSH,
     SYNC,
-    TERMINATE,
     bind,
     copy_data,
     describe,
@@ -169,14 +168,6 @@ def test_what_a_refused_message_still_sends_is_dropped() -> None:
     reading.requests.receive(call[7:] + SYNC)
     assert reading.replies == [b"ready"]
     assert not reading.requests.needs_backend
-
-
-def test_nothing_after_goodbye_is_looked_at() -> None:
-    reading = Reading()
-    reading.requests.receive(TERMINATE + b"rubbish")
-    reading.requests.receive(b"more rubbish")
-    assert reading.requests.is_terminated
-    assert reading.out == []
 
 
 def test_more_statements_than_one_program_may_keep_are_refused() -> None:
