@@ -37,6 +37,23 @@ async def test_second_request_of_a_connection_goes_past_asgi(
     assert begun == [text == "SELECT 1"]
 
 
+async def test_program_with_a_connection_for_each_request_goes_past_asgi_from_its_second_on(
+    start_program: Callable[..., Program], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bytes] = []
+    lane = LaneProtocol._begin
+
+    def noted(self: LaneProtocol, body: bytes) -> None:
+        asked.append(body)
+        lane(self, body)
+
+    monkeypatch.setattr(LaneProtocol, "_begin", noted)
+    program = start_program()
+    answers = [await (await begin(program, {"query": "SELECT 1"})).answer() for _ in range(3)]
+    assert [answer.status for answer in answers] == [200] * 3
+    assert len(asked) == 2
+
+
 async def test_answer_of_the_cache_goes_past_asgi_and_past_the_service(
     start_program: Callable[..., Program], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,7 +45,8 @@ def _cycle_type() -> Any:
 
 
 _CYCLE = _cycle_type()
-_CLOSE = (b"connection", b"close")
+_LAST = b"\r\nconnection: close\r\n\r\n"
+"""Where uvicorn has it, too."""
 _STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
 
 
@@ -128,9 +129,15 @@ def reply_bytes(reply: Reply, *, is_last: bool = False) -> bytes:
 
 def reply_parts(reply: Reply, *, is_last: bool = False) -> tuple[bytes, bytes]:
     """The same without a copy of the body: what stands in front of it, and the body itself."""
-    head = _head(reply.status, (*reply.headers, _CLOSE) if is_last else reply.headers)
+    head = _head(reply.status, reply.headers)
     request_id, body = reply.request_id.encode(), reply.body
+    end = _LAST if is_last else b"\r\n\r\n"
     if reply.timing:
-        front = b"%b%b\r\nserver-timing: %b\r\ncontent-length: %d\r\n\r\n"
-        return front % (head, request_id, reply.timing, len(body)), body
-    return b"%b%b\r\ncontent-length: %d\r\n\r\n" % (head, request_id, len(body)), body
+        return b"%b%b\r\nserver-timing: %b\r\ncontent-length: %d%b" % (
+            head,
+            request_id,
+            reply.timing,
+            len(body),
+            end,
+        ), body
+    return b"%b%b\r\ncontent-length: %d%b" % (head, request_id, len(body), end), body

@@ -26,6 +26,13 @@ class Deadlines(Generic[T]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __contains__(self, item: T) -> bool:
+        return item in self._entries
+
+    def now(self) -> float:
+        """The loop's time."""
+        return self._loop.time()
+
     def set(self, item: T, when: float) -> None:
         """Let the deadline of `item` be `when`, whatever it was."""
         self._entries[item] = when

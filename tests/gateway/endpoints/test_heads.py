@@ -4,7 +4,9 @@ import gc
 
 import pytest
 
-from sqlhttp_gateway.endpoints.heads import Heads
+from sqlhttp_gateway.endpoints import heads as heads_module
+from sqlhttp_gateway.endpoints.heads import HELD, Heads
+from tests.support.clock import fake_time, turns
 
 LINES = [(b"Host", b"gateway"), (b"Content-Length", b"2"), (b"Neon-Array-Mode", b"true")]
 
@@ -62,7 +64,7 @@ def test_forgotten_head_is_that_of_no_request_and_the_next_one_like_it_is_anothe
         [*LINES, (b"Content-Length", b"2")],
         [*LINES, (b"Host", b"other")],
         [*LINES, (b"Origin", b"https://example.com")],
-        [*LINES, (b"Connection", b"close")],
+        [*LINES, (b"Connection", b"close, keep-alive")],
         [*LINES, (b"Connection", b"keep-alive"), (b"Keep-Alive", b"timeout=5")],
         [*LINES, (b"Transfer-Encoding", b"chunked")],
         [*LINES, (b"Expect", b"100-continue")],
@@ -139,3 +141,92 @@ def test_large_head_is_kept_with_few_lengths() -> None:
         lines[1] = (b"Content-Length", b"%d" % size)
         assert head.body_of(request(*lines, body=b"x" * size)[0]) is not None
         assert sum(map(len, head._wholes.values())) <= 20_000
+
+
+# ── heads of connections that are gone ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", [b"Content-Length", b"content-length", b"CONTENT-length"])
+def test_request_is_recognised_by_a_head_that_some_connection_has_sent(name: bytes) -> None:
+    heads = Heads()
+    lines = [LINES[0], (name, b"2"), LINES[2]]
+    head = heads.remember(*request(*lines), None)
+    lines[1] = (name, b"11")
+    assert heads.known(request(*lines, body=b"x" * 11)[0]) is head
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        request(*LINES[:2])[0],
+        request(*LINES, (b"X", b"y"))[0],
+        request((b"X-Length", b"2"), *LINES)[0],
+        request((b"Host", b"gateway"), (b"Content-Length", b"2"))[0][:40],
+        b"POST /sql HTTP/1.1\r\n\r\n",
+        b"",
+    ],
+)
+def test_request_with_another_head_is_not_recognised(other: bytes) -> None:
+    heads = Heads()
+    head = heads.remember(*request(*LINES), None)
+    assert head is not None
+    assert heads.known(other) is None
+
+
+async def test_head_of_a_program_that_has_proven_itself_is_held_for_a_minute_behind_its_last_connection() -> None:
+    heads = Heads()
+    sent, headers = request(*LINES)
+    with fake_time() as clock:
+        head = heads.remember(sent, headers, None)
+        assert head is not None
+        heads.hold(head)
+        del head
+        for _ in range(3):
+            clock.advance(HELD - 1)
+            await turns()
+            assert heads.known(sent) is not None
+        clock.advance(HELD + 1)
+        await turns()
+        gc.collect()
+        assert (heads.known(sent), len(heads)) == (None, 0), "it holds a connection string"
+
+
+async def test_head_that_is_only_known_is_not_held() -> None:
+    heads = Heads()
+    sent, headers = request(*LINES)
+    head = heads.remember(sent, headers, None)
+    assert heads.known(sent) is head
+    del head
+    gc.collect()
+    assert len(heads) == 0
+
+
+async def test_number_of_heads_that_are_held_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads_module, "MOST_HELD", 2)
+    heads = Heads()
+    for number in range(3):
+        head = heads.remember(*request(*LINES, (b"X", b"%d" % number)), None)
+        assert head is not None
+        heads.hold(head)
+    del head
+    gc.collect()
+    assert len(heads) == 2
+
+
+async def test_nothing_is_held_once_all_is_to_be_judged_again() -> None:
+    heads = Heads()
+    head = heads.remember(*request(*LINES), None)
+    assert head is not None
+    heads.hold(head)
+    heads.forget()
+    del head
+    gc.collect()
+    assert (len(heads), heads.known(request(*LINES)[0])) == (0, None)
+
+
+def test_head_says_whether_its_connection_ends() -> None:
+    heads = Heads()
+    for said, is_last in ((b"close", True), (b"Close", True), (b"keep-alive", False)):
+        head = heads.remember(*request(*LINES, (b"Connection", said)), None)
+        assert head is not None
+        assert head.is_last is is_last

@@ -52,6 +52,8 @@ class Service:
             except asyncio.CancelledError:
                 self.cancelled.set()
                 raise
+        if body == b"refused":
+            return Reply(401, JSON_HEADERS, ID, b'{"message":"no"}')
         if body == b"fault":
             raise RuntimeError("nobody foresaw this")
         return Reply(200, JSON_HEADERS, ID, b'{"echo":%b}' % json.dumps(body.decode()).encode())
@@ -228,6 +230,67 @@ async def test_keep_alive_said_aloud_is_plain() -> None:
         for _ in range(2):
             await connection.ask(post(b"a", b"Connection: keep-alive"))
         assert served.app.by_asgi == 1
+
+
+# ── the first request of a connection ────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_first_request_of_another_connection_takes_the_lane_too_and_is_answered_the_same() -> None:
+    async with serving() as served:
+        connection = await served.connect()
+        first = await connection.ask(post(b"a"))
+        await connection.close()
+        await until(lambda: not served.server.server_state.connections)
+        second = await served.connect()
+        assert await second.ask(post(b"a")) == first
+        assert await second.ask(post(b"bb")) == first.replace(b"length: 12", b"length: 13").replace(b'"a"', b'"bb"')
+        assert served.app.by_asgi == 1
+        assert served.protocol._arrival is None
+
+
+async def test_program_that_has_not_proven_who_it_is_is_a_stranger_on_its_next_connection() -> None:
+    async with serving() as served:
+        for _ in range(2):
+            connection = await served.connect()
+            assert b" 401 " in await connection.ask(post(b"refused"))
+            await connection.close()
+            await until(lambda: not served.server.server_state.connections)
+        assert served.app.by_asgi == 2
+
+
+async def test_connection_for_one_request_takes_the_lane_and_is_closed_behind_the_answer() -> None:
+    async with serving() as served:
+        answers = []
+        for _ in range(3):
+            connection = await served.connect()
+            connection.writer.write(post(b"a", b"Connection: close"))
+            answers.append(await connection.rest())
+        assert b"\r\nconnection: close\r\n" in answers[0]
+        assert answers == answers[:1] * 3
+        assert served.app.by_asgi == 1
+        await until(lambda: not served.server.server_state.connections)
+        assert not served.server.server_state.tasks
+
+
+async def test_programs_behind_one_connection_of_a_proxy_take_the_lane_by_turns() -> None:
+    async with serving() as served:
+        connection = await served.connect()
+        for _ in range(3):
+            for name in (b"one", b"another"):
+                assert name in await connection.ask(post(name, b"User-Agent: " + name))
+                assert served.app.service.asked[-1][0][b"user-agent"] == name
+        assert served.app.by_asgi == 2
+
+
+async def test_known_head_does_not_help_where_there_is_no_place() -> None:
+    async with serving() as served:
+        served.app.connections = Connections(1)
+        first = await served.connect()
+        await first.ask(post(b"a"))
+        second = await served.connect()
+        assert b" 503 " in await second.ask(post(b"a"))
+        assert await second.rest() == b""
+        assert len(served.app.service.asked) == 1
 
 
 # ── what it leaves to uvicorn, by asking both ────────────────────────────────────────────────────────────────────────

@@ -61,6 +61,7 @@ def test_item_expires_at_its_deadline_and_not_before(
     deadlines.set("a", 105.0)
     clock.advance(4.9)
     assert expired == []
+    assert "a" in deadlines
     clock.advance(0.1)
     assert expired == ["a"]
     clock.advance(100)
@@ -71,6 +72,7 @@ def test_item_that_was_dropped_never_expires(deadlines: Deadlines[str], clock: C
     deadlines.set("a", 101.0)
     deadlines.drop("a")
     deadlines.drop("unknown")
+    assert "a" not in deadlines
     clock.advance(10)
     assert expired == []
     assert len(deadlines) == 0
