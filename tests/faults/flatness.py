@@ -54,7 +54,7 @@ def judge(samples: Sequence[Sample], moments: Sequence[Moment]) -> list[Flat]:
     calm_early, calm_late = (calm(tenth, moments, than=samples) for tenth in (early, late))
     rows = [
         _grown("memory, MiB", early, late, lambda s: s.memory, factor=GROWTH),
-        _grown("descriptors", early, late, lambda s: float(s.descriptors), factor=1.0, more=1.0),
+        _grown("descriptors but callers'", early, late, _own_descriptors, factor=1.0, more=1.0),
         _grown("threads", early, late, lambda s: float(s.threads), factor=1.0),
         _grown("CPU for a request, ms", early, late, _cpu_of_a_request, factor=SLOWER),
         _grown("probe's p50, ms", calm_early, calm_late, lambda s: s.p50, factor=SLOWER),
@@ -109,6 +109,11 @@ def _grown(
         return None
     middle = statistics.median(before)
     return Flat(what, middle, statistics.median(after), middle * factor + more)
+
+
+def _own_descriptors(sample: Sample) -> float:
+    """On a busy machine more callers are there at a time; a connection whose caller has gone is no caller's."""
+    return float(sample.descriptors - sample.callers)
 
 
 def _cpu_of_a_request(sample: Sample) -> float | None:

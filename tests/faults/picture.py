@@ -40,6 +40,7 @@ def draw(samples: Sequence[Sample], moments: Sequence[Moment], path: Path, *, ti
     memory.set_ylim(0, 1.25 * max(sample.memory for sample in samples))
 
     held.plot(minutes, [sample.descriptors for sample in samples], color=_INK["main"], lw=0.8, label="descriptors")
+    held.plot(minutes, [sample.callers for sample in samples], color=_INK["pale"], lw=0.8, label="of these callers'")
     held.plot(minutes, [sample.threads for sample in samples], color=_INK["second"], label="threads")
     held.set_ylabel("open")
 

@@ -22,6 +22,7 @@ import httpx
 
 from tests.faults.grants import ROLES
 from tests.faults.world import World
+from tests.support.processes import open_connections
 
 EVERY = 1.0
 PROBE_EVERY = 0.1
@@ -43,6 +44,8 @@ class Sample:
     memory: float
     """MiB."""
     descriptors: int
+    callers: int
+    """Of these, connections of callers who are there still: their number is the callers' doing."""
     threads: int
     cpu: float
     """Seconds of CPU time that the gateway used in this second."""
@@ -111,6 +114,7 @@ async def _sample(world: World, samples: list[Sample], probes: _Probes, began: f
                         at=round(time.monotonic() - began, 2),
                         memory=round(world.memory() / 2**20, 2),
                         descriptors=world.descriptors(),
+                        callers=open_connections(world.gateway.port, world.door.port),
                         threads=len(os.listdir(f"/proc/{world.pid}/task")),
                         cpu=round(cpu - before_cpu, 2),
                         leased=None if pools is None else sum(pool["leased"] for pool in pools),
@@ -176,8 +180,6 @@ class _Counting:
 
 async def _probe_through(world: World, probes: _Probes) -> None:
     where = urlsplit(world.gateway.sql)
-    head = f"Host: x\r\nContent-Length: {len(_BODY)}\r\nNeon-Connection-String: {world.database.url}"
-    request = f"POST /sql HTTP/1.1\r\n{head}\r\n\r\n".encode() + _BODY
     reader: asyncio.StreamReader | None = None
     writer: asyncio.StreamWriter | None = None
     try:
@@ -187,7 +189,7 @@ async def _probe_through(world: World, probes: _Probes) -> None:
                 async with asyncio.timeout(PROBE_TIMEOUT):
                     if reader is None or writer is None:
                         reader, writer = await asyncio.open_connection(where.hostname, where.port)
-                    writer.write(request)
+                    writer.write(_request(world))
                     answer = await reader.readuntil(b"\r\n\r\n")
                     length = int(answer.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
                     await reader.readexactly(length)
@@ -204,6 +206,12 @@ async def _probe_through(world: World, probes: _Probes) -> None:
     finally:
         if writer is not None:
             writer.transport.abort()
+
+
+def _request(world: World) -> bytes:
+    """With the password of this moment: it changes now and then."""
+    head = f"Host: x\r\nContent-Length: {len(_BODY)}\r\nNeon-Connection-String: {world.database.url}"
+    return f"POST /sql HTTP/1.1\r\n{head}\r\n\r\n".encode() + _BODY
 
 
 async def _probe_direct(world: World, probes: _Probes) -> None:

@@ -10,6 +10,7 @@ LEVEL = [
         at=float(second),
         memory=80.0,
         descriptors=40,
+        callers=20,
         threads=3,
         cpu=0.05,
         leased=2,
@@ -50,6 +51,13 @@ def test_what_the_first_tenth_fills_is_no_growth() -> None:
     assert slope(warming) == 0.0
 
 
+def test_callers_who_come_in_greater_number_are_no_growth() -> None:
+    crowded = [
+        replace(sample, descriptors=40 + int(sample.at / 100), callers=20 + int(sample.at / 100)) for sample in LEVEL
+    ]
+    assert row(judge(crowded, []), "descriptors").is_kept
+
+
 def test_descriptors_and_threads_that_become_more_are_not_flat() -> None:
     leaking = [
         replace(sample, descriptors=40 + int(sample.at / 100), threads=3 + (sample.at > 900)) for sample in LEVEL
@@ -85,4 +93,4 @@ def test_moments_of_trouble_are_left_out_where_times_are_compared() -> None:
 
 def test_seconds_in_which_nothing_was_there_to_measure_are_left_out() -> None:
     away = [replace(sample, p50=None, p99=None, direct=None, requests=0) for sample in LEVEL]
-    assert [row.what for row in judge(away, [])] == ["memory, MiB", "descriptors", "threads"]
+    assert [row.what for row in judge(away, [])] == ["memory, MiB", "descriptors but callers'", "threads"]

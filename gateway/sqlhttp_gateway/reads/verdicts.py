@@ -1,8 +1,8 @@
 """Asks Postgres what a statement reads and writes, and remembers it for a while.
 
 A plan is asked for as the role that sends the statement, with what else runs in front of it, since policies and views
-differ by role. What is remembered is bounded in number and in time, and forgotten when something that decides it was
-changed through this gateway.
+differ by role. What is remembered is bounded in number, in characters and in time, and forgotten when something that
+decides it was changed through this gateway.
 """
 
 from collections import OrderedDict
@@ -24,6 +24,8 @@ Key = tuple[str, str, str, str, str]
 """Target, database, the role that logs in, whose settings hold, the role that runs it, text."""
 
 MAX_REMEMBERED = 10_000
+MAX_CHARACTERS = 4_000_000
+"""Of all the texts together that something is remembered of."""
 _MAX_TEXT = 100_000
 """Characters of a statement that is still looked at."""
 _DEPTH = 5
@@ -83,6 +85,10 @@ class Verdicts:
         self._clock = clock
         self._lifetime = int(lifetime * 1e9)
         self._known: OrderedDict[Key, tuple[int, Verdict]] = OrderedDict()
+        self._characters = 0
+
+    def __len__(self) -> int:
+        return len(self._known)
 
     def recall(self, key: Key, changed: int = 0) -> Verdict | None:
         """What is remembered, unless something was `changed` since, by the clock."""
@@ -91,7 +97,7 @@ class Verdicts:
             return None
         asked, verdict = known
         if changed >= asked or self._clock() - asked > self._lifetime:
-            del self._known[key]
+            self._forget(key)
             return None
         return verdict
 
@@ -106,10 +112,25 @@ class Verdicts:
             return UNKNOWN
         asked = self._clock()
         verdict = await self._judge(text, params, run)
-        while len(self._known) >= MAX_REMEMBERED:
-            self._known.popitem(last=False)
-        self._known[key] = asked, verdict
+        self._remember(key, asked, verdict)
         return verdict
+
+    def _remember(self, key: Key, asked: int, verdict: Verdict) -> None:
+        """What is too old to be believed goes: texts that come once would be kept for ever."""
+        self._forget(key)
+        self._known[key] = asked, verdict
+        self._characters += len(key[4])
+        believed = self._clock() - self._lifetime
+        while (
+            len(self._known) > MAX_REMEMBERED
+            or self._characters > MAX_CHARACTERS
+            or next(iter(self._known.values()))[0] < believed
+        ):
+            self._forget(next(iter(self._known)))
+
+    def _forget(self, key: Key) -> None:
+        if self._known.pop(key, None) is not None:
+            self._characters -= len(key[4])
 
     async def _judge(self, text: str, params: int, run: Run) -> Verdict:
         if makes_table(text):

@@ -11,7 +11,7 @@ from sqlhttp_gateway.execute.run import execute
 from sqlhttp_gateway.model import Batch, Options, Result, Statement, TransactionOptions
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.reads.verdict import NOTHING, UNKNOWN, Verdict
-from sqlhttp_gateway.reads.verdicts import Run, Verdicts
+from sqlhttp_gateway.reads.verdicts import MAX_CHARACTERS, Run, Verdicts
 from tests.support.cluster import Cluster, Database
 from tests.support.leases import leases
 
@@ -87,6 +87,35 @@ async def judge(database: Database) -> AsyncIterator[Judge]:
     database.psql(SCHEMA)
     async with judging(database) as judge:
         yield judge
+
+
+async def remembered(texts: Sequence[str], *, seconds_apart: float = 0.0) -> list[str]:
+    """Which of these are remembered in the end; each may make a table, for which Postgres need not be asked."""
+    now = 1
+
+    async def run(statements: Sequence[Statement]) -> list[Result]:
+        raise AssertionError("Postgres was asked")
+
+    verdicts = Verdicts(clock=lambda: now, lifetime=60)
+    for text in texts:
+        now += int(seconds_apart * 1e9)
+        await verdicts.ask(("default", "main", "app", "app", text), 0, run)
+    held = len(verdicts)
+    found = [text for text in texts if verdicts.recall(("default", "main", "app", "app", text))]
+    assert len(found) == held, "what is believed no more was held"
+    return found
+
+
+async def test_what_is_believed_no_more_takes_no_memory() -> None:
+    texts = [f"SELECT {number} INTO made" for number in range(10)]
+    assert await remembered(texts, seconds_apart=25) == texts[-3:]
+
+
+async def test_long_texts_make_room_for_one_another() -> None:
+    texts = [f"SELECT {number} INTO made -- {'x' * 99_000}" for number in range(50)]
+    found = await remembered(texts)
+    assert found == texts[-len(found) :]
+    assert MAX_CHARACTERS * 0.9 < sum(map(len, found)) <= MAX_CHARACTERS
 
 
 def may_be_kept(verdict: Verdict) -> bool:
