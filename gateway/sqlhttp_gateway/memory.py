@@ -8,6 +8,7 @@ Linux have no place to look. What is in use, and by whom, is not known here.
 
 import contextlib
 import ctypes
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +37,7 @@ class Memory:
         if resident is None and _STATM.exists():
             resident = resident_bytes
         self._resident = resident
-        self._give_back = _malloc_trim() if give_back is None else give_back
+        self._give_back = give_back or _collect_and_trim()
         self._least: int | None = None
         self._in_vain = 0
         """Tries in a row that gave little back."""
@@ -45,12 +46,12 @@ class Memory:
 
     def look(self) -> None:
         """Have what is not needed given back, if the process has grown since it was smallest."""
-        if self._resident is None or self._give_back is None:
+        if self._resident is None:
             return
         with contextlib.suppress(OSError):  # no file can be opened just now, /proc's neither: it serves on all the same
-            self._look(self._resident, self._give_back)
+            self._look(self._resident)
 
-    def _look(self, resident: Callable[[], int], give_back: Callable[[], object]) -> None:
+    def _look(self, resident: Callable[[], int]) -> None:
         now = resident()
         if self._least is None or now < self._least:
             self._least = now
@@ -59,7 +60,7 @@ class Memory:
         elif self._pause:
             self._pause -= 1
         else:
-            give_back()
+            self._give_back()
             self._judge(resident(), before=now)
 
     def _judge(self, left: int, *, before: int) -> None:
@@ -77,10 +78,10 @@ def resident_bytes() -> int:
     return int(_STATM.read_bytes().split()[_RESIDENT]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _malloc_trim() -> Callable[[], object] | None:
-    """glibc's; None where the C library has none."""
+def _collect_and_trim() -> Callable[[], object]:
+    """Free what only cycles hold, then have glibc give it back; other C libraries are left to themselves."""
     try:
         trim = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
-        return None
-    return lambda: trim(0)
+        return gc.collect
+    return lambda: (gc.collect(), trim(0))

@@ -93,6 +93,11 @@ def test_what_was_freed_below_something_in_use_really_goes_back() -> None:
     subprocess.run([sys.executable, "-c", _FREED], check=True, timeout=60)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no place to look at")
+def test_what_only_cycles_hold_goes_back_too() -> None:
+    subprocess.run([sys.executable, "-c", _IN_CYCLES], check=True, timeout=60)
+
+
 _FREED = f"""
 from sqlhttp_gateway.memory import Memory, resident_bytes
 memory = Memory()
@@ -101,6 +106,19 @@ blocks = [bytes([number % 256]) * 8_000 for number in range(4_000)]
 last = blocks.pop()
 full = resident_bytes()
 blocks.clear()
+memory.look()
+assert resident_bytes() < full - 20 * {MIB}, (resident_bytes(), full)
+"""
+
+_IN_CYCLES = f"""
+from sqlhttp_gateway.memory import Memory, resident_bytes
+memory = Memory()
+memory.look()
+held = [bytearray(30 * {MIB})]
+held.append(held)
+full = resident_bytes()
+del held
+assert resident_bytes() > full - 10 * {MIB}
 memory.look()
 assert resident_bytes() < full - 20 * {MIB}, (resident_bytes(), full)
 """
