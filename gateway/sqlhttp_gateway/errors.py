@@ -293,6 +293,7 @@ class TransactionTimeout(GatewayError):
     """A program's transaction was open for `tunnel.transaction_timeout`."""
 
     status, sqlstate, kind = 400, "25P04", "limit"
+    ran = HasRun.MAYBE  # its COMMIT, or a statement of its own, may be on the way
 
 
 class IdleSessionTimeout(GatewayError):
@@ -311,7 +312,8 @@ class SendTimeout(GatewayError):
 class PinsExhausted(GatewayError):
     """`tunnel.max_pinned` connections of the pool already stay with one program each."""
 
-    status, sqlstate, kind, retryable = 503, "53400", "pool", True
+    status, sqlstate, kind = 400, "53400", "pool"
+    ran = HasRun.MAYBE  # what needs one is known only of a statement that is sent
 
 
 class TunnelsExhausted(GatewayError):
@@ -385,6 +387,8 @@ _UNSURE = ("08", "40003", "57P01", "57P02", "57P04")
 
 A COMMIT that waits for a standby has taken effect by then.
 """
+_LAST_WORDS = ("FATAL", "PANIC")
+"""Severities of what ends the connection, a COMMIT that is written already included, whatever the SQLSTATE."""
 
 
 class PostgresError(GatewayError):
@@ -399,7 +403,7 @@ class PostgresError(GatewayError):
     def __init__(self, fields: dict[str, str]) -> None:
         super().__init__(fields.get("M", ""), hint=fields.get("H"))
         self.fields = fields
-        if self.code.startswith(_UNSURE):
+        if self.code.startswith(_UNSURE) or fields.get("V", fields.get("S")) in _LAST_WORDS:
             self.ran = HasRun.MAYBE
 
     @property
@@ -432,6 +436,10 @@ class DatabaseMissing(PostgresError):
     """The database of the connection string does not exist, or the role may not connect to it."""
 
     status = 400
+
+    def __init__(self, fields: dict[str, str]) -> None:
+        super().__init__(fields)
+        self.ran = HasRun.NO
 
 
 class ConfigurationError(Exception):

@@ -9,7 +9,14 @@ import pytest
 
 import sqlhttp_gateway
 from sqlhttp_gateway import errors
-from sqlhttp_gateway.errors import ConfigurationError, GatewayError, HasRun, PostgresError, TargetOverloaded
+from sqlhttp_gateway.errors import (
+    ConfigurationError,
+    DatabaseMissing,
+    GatewayError,
+    HasRun,
+    PostgresError,
+    TargetOverloaded,
+)
 
 TREE = [
     kind
@@ -71,6 +78,14 @@ def test_error_of_postgres_is_kept_whole() -> None:
     error = PostgresError(fields)
     assert error.fields == fields
     assert (error.code, error.message, error.hint) == ("23505", "duplicate key", "try 2")
+
+
+@pytest.mark.parametrize("severity", ["FATAL", "PANIC"])
+def test_error_that_ends_the_connection_says_nothing_of_what_was_committed_before_it(severity: str) -> None:
+    assert PostgresError({"V": severity, "C": "58030"}).may_have_run
+    assert not PostgresError({"V": "ERROR", "C": "58030"}).may_have_run
+    assert not TargetOverloaded({"V": severity, "C": "57P03"}).may_have_run, "nothing is sent before the log-in"
+    assert not DatabaseMissing({"V": severity, "C": "3D000"}).may_have_run
 
 
 def test_error_of_postgres_that_lacks_its_fields_is_still_an_error() -> None:

@@ -350,6 +350,26 @@ async def test_wait_that_is_too_long_is_an_error_with_the_numbers_and_not_the_en
         assert await program.value("SELECT 1") == "1"
 
 
+@pytest.mark.parametrize("first", ["BEGIN", "SET search_path = elsewhere"])
+@pytest.mark.parametrize("is_simple", [True, False], ids=["simple", "extended"])
+async def test_what_was_sent_behind_a_declined_begin_never_runs_by_itself(
+    start_gateway: StartGateway, database: Database, first: str, is_simple: bool
+) -> None:
+    """The backend that was missing for BEGIN may be there for the INSERT behind it, which nothing would undo."""
+    gateway = start_gateway(pool={"max_size": 1, "wait_timeout": 0.3})
+    database.psql("CREATE TABLE t (n int)")
+    async with logged_in(gateway, database) as holder, logged_in(gateway, database) as program:
+        await holder.query("BEGIN")
+        begin = encode_query(first.encode()) if is_simple else extended(first)
+        await program.send(begin + extended("INSERT INTO t VALUES ($1::int)", 1))
+        answer = await program.answer()
+        await holder.query("COMMIT")
+        assert (answer.tags, answer.code, answer.error["S"]) == ("E", "53300", "FATAL")
+        assert program.close_code[0] == 1013
+        async with logged_in(gateway, database) as other:
+            assert await other.value("SELECT count(*) FROM t") == "0"
+
+
 async def test_program_that_comes_while_all_backends_are_in_use_is_refused_when_the_wait_is_over(
     start_gateway: StartGateway, database: Database
 ) -> None:

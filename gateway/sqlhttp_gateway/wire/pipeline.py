@@ -125,6 +125,8 @@ class Pipeline:
         self._awaits_listen = False
         self._is_greeted = False
         self._is_dead = False
+        self._declined: GatewayError | None = None
+        self._told_declined = b""
         self._told = Told()
 
     # ── for the holder ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -297,8 +299,14 @@ class Pipeline:
         return Residue.STATEMENTS if pins else Residue.NOTHING
 
     def decline(self, error: GatewayError) -> None:
-        """There is no backend to be had: the program is told, and may go on."""
-        self._frontend.append(encode_error_response(error))
+        """There is no backend to be had: the program is told, and may go on.
+
+        Not where it may have sent already what counts on what was declined, and means something else without it: an
+        INSERT behind BEGIN would be a transaction of its own as soon as there is a backend. Then the tunnel ends.
+        """
+        self._declined, said = error, encode_error_response(error)
+        self._told_declined = said
+        self._frontend.append(said)
         if self._requests.refuse():
             self.say_ready()
         self._go_on()
@@ -410,6 +418,13 @@ class Pipeline:
             self._session.pin(Pin.SEQUENCE)
         self._session.note(effects)
         return self._names.run(effects)
+
+    def missed(self) -> None:
+        """What was declined cannot be left out: nothing that the program sends may run any more."""
+        assert self._declined is not None
+        if self._frontend and self._frontend[-1] is self._told_declined:
+            self._frontend.pop()  # it is told once, as the end
+        self._end(self._declined)
 
     # ── what backends say (Reader of `replies`) ──────────────────────────────────────────────────────────────────────
 

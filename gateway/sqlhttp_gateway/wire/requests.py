@@ -11,6 +11,7 @@ from typing import Protocol
 
 from sqlhttp_gateway.errors import BadRequest
 from sqlhttp_gateway.wire import owed
+from sqlhttp_gateway.wire.alone import stands_alone
 from sqlhttp_gateway.wire.backend import CloseComplete, ParseComplete
 from sqlhttp_gateway.wire.cutting import (
     BIND,
@@ -59,6 +60,9 @@ class Texts(Protocol):
 
     def say_ready(self) -> None:
         """Answer a Sync that no backend has to see."""
+
+    def missed(self) -> None:
+        """What is passed over for want of a backend is something that what follows may count on."""
 
 
 class Requests(Cutter):
@@ -142,6 +146,15 @@ class Requests(Cutter):
         """No transaction is open, and nothing is outstanding."""
         self._portals.clear()
 
+    def refuse(self) -> bool:
+        """As for every Cutter; False as well for a query that what follows may count on, which is `missed`."""
+        data = b"".join(self._inbox)
+        if data[:1] == b"Q" and self._counts(QUERY, data, 0, 1 + _INT32_AT(data, 1)[0]):
+            self.needs_backend = False
+            self._texts.missed()
+            return False
+        return super().refuse()
+
     def _sweep(self) -> bytes:
         """Closes statements that nobody needs, where no portal can depend on them: with the first message that a new
         backend gets, and whenever it is idle."""
@@ -157,6 +170,9 @@ class Requests(Cutter):
         if following < position + 5:
             raise BadRequest("invalid message length")
         if self._owed.is_skipping and tag != SYNC:
+            if not self.has_backend and self._counts(tag, data, position, following):
+                self._texts.missed()
+                return WAIT
             return b"", following
         if not self.has_backend:
             if tag in _OF_NO_ACCOUNT:
@@ -169,6 +185,20 @@ class Requests(Cutter):
                 self.needs_backend = True
                 return WAIT
         return handler(data, position, following)
+
+    def _counts(self, tag: int, data: bytes, position: int, following: int) -> bool:
+        """Whether what follows may count on what this runs, or will run."""
+        start, end = position + 5, following
+        if tag == QUERY:
+            return not stands_alone(data[start : end - 1])
+        if tag == PARSE:
+            text = string_end(data, start, end) + 1
+            return not stands_alone(data[text : string_end(data, text, end)])
+        if tag == BIND:
+            name = string_end(data, start, end) + 1
+            prepared = self._names.program.get(data[name : string_end(data, name, end)])
+            return prepared is not None and not stands_alone(prepared.source.tail.partition(b"\0")[0])
+        return False
 
     def _needs_none(self, tag: int, data: bytes, position: int, following: int) -> bool:
         """Whether we can answer this ourselves: Close, and a Parse of what some backend has taken before.

@@ -288,6 +288,48 @@ def test_declined_batch_is_passed_over_up_to_its_sync() -> None:
     assert not tunnel.needs_backend
 
 
+def fatal(code: str, message: str) -> bytes:
+    return error(code, message).replace(b"ERROR", b"FATAL")
+
+
+@pytest.mark.parametrize("text", ["BEGIN", "/* first */ start transaction", "SELECT 1; BEGIN", "SET ROLE careful"])
+def test_declined_query_that_what_follows_may_count_on_is_the_end(text: str) -> None:
+    """An INSERT behind a BEGIN that was not run would be a transaction of its own."""
+    tunnel = logged_in()
+    tunnel.receive_frontend(query(text) + query("INSERT INTO t VALUES (1)"))
+    tunnel.decline(WaitTimeout("no"))
+    assert tunnel.to_frontend() == fatal("53300", "no")
+    assert tunnel.is_finished
+    assert [type(event) for event in events(tunnel)] == [Failed]
+    tunnel.receive_frontend(query("INSERT INTO t VALUES (2)"))
+    assert not tunnel.needs_backend
+    assert tunnel.to_frontend() == b""
+
+
+@pytest.mark.parametrize("seen_before", [False, True])
+def test_declined_batch_that_what_follows_may_count_on_is_the_end(seen_before: bool) -> None:
+    tunnel = attached()
+    if seen_before:
+        sent(tunnel, parse("s", "BEGIN") + SYNC)
+        answered(tunnel, NAMED + ready())
+    tunnel.detach()
+    begin = b"" if seen_before else parse("s", "BEGIN")
+    tunnel.receive_frontend(bind("", "s") if seen_before else begin)
+    tunnel.decline(WaitTimeout("no"))
+    assert tunnel.to_frontend() == fatal("53300", "no")
+    assert tunnel.is_finished
+
+
+def test_batch_that_turns_out_to_begin_a_transaction_after_it_was_declined_is_the_end() -> None:
+    tunnel = logged_in()
+    tunnel.receive_frontend(parse("", "SELECT 1") + bind("", ""))
+    tunnel.decline(WaitTimeout("no"))
+    assert tunnel.to_frontend() == error("53300", "no")
+    tunnel.receive_frontend(execute("") + parse("", "BEGIN") + bind("", "") + execute("") + SYNC)
+    assert tunnel.to_frontend() == fatal("53300", "no")
+    assert tunnel.is_finished
+
+
 def test_goodbye_waits_for_what_was_sent_before_it() -> None:
     tunnel = attached()
     assert sent(tunnel, query("INSERT INTO t VALUES (1)") + TERMINATE + query("SELECT 1")) == query(
