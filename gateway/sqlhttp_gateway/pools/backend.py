@@ -17,7 +17,7 @@ import asyncpg
 from asyncpg import connect_utils
 
 from sqlhttp_gateway.errors import ConnectionBroken, GatewayError, RemoteProtocolError
-from sqlhttp_gateway.pools.cancelling import CancelRequests
+from sqlhttp_gateway.pools.cancelling import cancel_once
 from sqlhttp_gateway.pools.session_jwt import SessionKey
 from sqlhttp_gateway.pools.statements import Statements
 from sqlhttp_gateway.wire.exchange import ERROR_RESPONSE
@@ -239,9 +239,7 @@ class Backend(asyncio.Protocol):
         if self._lost.done():
             if self._was_busy:
                 # A network that cuts does not tell the server, whose process would go on to its statement's end.
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_CUT_TIMEOUT), CancelRequests(self.request_cancel) as requests:
-                        await requests.deliver()
+                await cancel_once(self.request_cancel, timeout=_CUT_TIMEOUT, settles=False)
             return
         self._transport.write(TERMINATE)
         can_end = self._transport.can_write_eof()

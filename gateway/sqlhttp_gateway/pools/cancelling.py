@@ -6,6 +6,7 @@ meant and what becomes of its connection is for the lease to say.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import Self
@@ -23,13 +24,47 @@ def pauses() -> Iterator[float]:
         yield _PAUSE
 
 
+Request = Callable[[], Awaitable[None]]
+"""Makes one request, and returns when Postgres has passed the signal on, or raises OSError."""
+
+
+async def cancel_once(request: Request, *, timeout: float, settles: bool = True) -> bool:
+    """Make requests until one is delivered; False if that takes longer than `timeout` seconds.
+
+    If it `settles`, no signal comes after this, unless it has answered False.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout), CancelRequests(request) as requests:
+            await requests.deliver()
+            if settles:
+                await requests.settle()
+            return True
+    return False
+
+
+async def cancel_until(running: Callable[[], asyncio.Future[None]], request: Request, *, timeout: float) -> bool:
+    """Make requests until what is `running` is over, or none can be made; asked each time, as it may be another then.
+
+    True when no signal comes after this; False if that takes longer than `timeout` seconds.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout), CancelRequests(request) as requests:
+            for pause in pauses():
+                requests.make()
+                await asyncio.wait({running()}, timeout=pause)
+                if running().done() or requests.are_in_vain:
+                    break
+            await requests.settle()
+            return True
+    return False
+
+
 class CancelRequests:
     """Those for one connection, in an `async with`; what is still on its way at the end is dropped, but may arrive."""
 
     __slots__ = ("_delivered", "_refused", "_request", "_under_way")
 
-    def __init__(self, request: Callable[[], Awaitable[None]]) -> None:
-        """`request` makes one and returns when Postgres has passed the signal on, or raises OSError."""
+    def __init__(self, request: Request) -> None:
         self._request = request
         self._under_way: set[asyncio.Task[None]] = set()
         self._delivered = False

@@ -5,7 +5,6 @@ Postgres confirmed, or it is closed. The holder does not wait for either.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from functools import partial
 from typing import Self
@@ -14,7 +13,8 @@ from sqlhttp_gateway.errors import GatewayError, PostgresError, StatementTimeout
 from sqlhttp_gateway.events import Cancelled, Leaked
 from sqlhttp_gateway.pools import scrub
 from sqlhttp_gateway.pools.backend import Backend, Done, Reader, Whole
-from sqlhttp_gateway.pools.cancelling import CancelRequests, pauses
+from sqlhttp_gateway.pools.cancelling import cancel_once, cancel_until
+from sqlhttp_gateway.pools.cleaning import clean_deeply
 from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.pools.taker import Unclean
 from sqlhttp_gateway.wire.ahead import Ahead
@@ -245,7 +245,7 @@ class Lease:
 
     async def cleanse(self) -> bool:
         """Clean the connection deeply, after `take_back`, to be used by the same holder; False if that cannot be."""
-        if not await self._is_clean_at_last():
+        if not await self._clean_deeply():
             return False
         self._is_deep = self._has_run = False
         self._status = IDLE
@@ -256,16 +256,7 @@ class Lease:
         """Have Postgres cancel what the reader's program runs. Once this says True, a signal that found nothing to
         cancel will find nothing later either; after False it may be on its way still.
         """
-        is_settled = False
-        with contextlib.suppress(TimeoutError):
-            async with (
-                asyncio.timeout(self._pool.cancel_timeout),
-                CancelRequests(self.backend.request_cancel) as requests,
-            ):
-                await requests.deliver()
-                await requests.settle()
-                is_settled = True
-        return is_settled
+        return await cancel_once(self.backend.request_cancel, timeout=self._pool.cancel_timeout)
 
     def drop(self, reason: str) -> None:
         """Give up a connection on which something may still run; it is cancelled and closed."""
@@ -469,20 +460,10 @@ class Lease:
     async def _cancel(self) -> None:
         finished = self._finished
         assert finished is not None
-        is_settled = False
-        with contextlib.suppress(TimeoutError):
-            async with (
-                asyncio.timeout(self._pool.cancel_timeout),
-                CancelRequests(self.backend.request_cancel) as requests,
-            ):
-                for pause in pauses():
-                    requests.make()
-                    await asyncio.wait({self._finished or finished}, timeout=pause)
-                    if not self._is_running or requests.are_in_vain:
-                        break
-                # The signals are sent when this returns, so nothing can arrive later than the scrub that follows.
-                await requests.settle()
-                is_settled = True
+        # The signals are sent when this returns, so nothing can arrive later than the scrub that follows.
+        is_settled = await cancel_until(
+            lambda: self._finished or finished, self.backend.request_cancel, timeout=self._pool.cancel_timeout
+        )
         confirmed = is_settled and not self._is_running and not self.backend.is_lost
         self._pool.observe(Cancelled(str(self._pool.key), confirmed=confirmed))
         if not confirmed:
@@ -490,9 +471,7 @@ class Lease:
             self.backend.abandon()
 
     async def _cancel_and_discard(self, reason: str) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_DROPPED_AFTER), CancelRequests(self.backend.request_cancel) as requests:
-                await requests.deliver()
+        await cancel_once(self.backend.request_cancel, timeout=_DROPPED_AFTER, settles=False)
         self._pool.discard(self.backend, reason)
 
     async def _recover(self) -> None:
@@ -501,41 +480,11 @@ class Lease:
             self._stop()
         if self._cancelling is not None:
             await self._cancelling
-        if await self._is_clean_at_last():
+        if await self._clean_deeply():
             self._hand_over()
             return
         self._pool.returning.pop(self.backend, None)
         self._pool.discard(self.backend, "unclean")
 
-    async def _is_clean_at_last(self) -> bool:
-        if not self.backend.closing:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._pool.cancel_timeout):
-                    # Twice, since a cancel may have reached the first.
-                    return await self._clean_deeply() or await self._clean_deeply()
-        return False
-
     async def _clean_deeply(self) -> bool:
-        """End the transaction, drop the session's state and the prepared statements; True when Postgres confirms."""
-        backend = self.backend
-        backend.forget_statements()
-        rollback, discard = scrub.Scrub(), scrub.Scrub()
-        done: asyncio.Future[None] = self._pool.loop.create_future()
-
-        def finish(error: GatewayError | None) -> None:
-            if not done.done():
-                done.set_result(None)
-
-        if self._status == IDLE:
-            backend.send(scrub.DEEP, (discard, finish))
-        else:
-            backend.send(scrub.ROLLBACK + scrub.DEEP, (rollback, _ignore), (discard, finish))
-        await done
-        if not discard.is_clean or backend.closing:
-            self._status = UNKNOWN  # the next try begins with ROLLBACK
-            return False
-        return True
-
-
-def _ignore(error: GatewayError | None) -> None:
-    """An answer whose content does not matter."""
+        return await clean_deeply(self.backend, is_idle=self._status == IDLE, timeout=self._pool.cancel_timeout)

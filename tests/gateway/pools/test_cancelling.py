@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from sqlhttp_gateway.pools.cancelling import CancelRequests, pauses
+from sqlhttp_gateway.pools.cancelling import CancelRequests, cancel_once, cancel_until, pauses
 from tests.support.clock import LoopClock, fake_time, turns
 
 
@@ -110,3 +110,60 @@ async def test_what_is_on_its_way_at_the_end_is_dropped(server: Server) -> None:
         requests.make()
         await turns()
     assert server.asked[0].cancelled()
+
+
+async def test_one_cancel_is_over_when_no_signal_can_come_any_more(server: Server, clock: LoopClock) -> None:
+    cancelling = asyncio.ensure_future(cancel_once(server.request, timeout=5.0))
+    await pass_by(clock, 0.25)
+    server.asked[1].set_result(None)
+    await turns()
+    assert not cancelling.done()
+    server.asked[0].set_exception(ConnectionResetError())
+    assert await cancelling is True
+
+
+async def test_one_cancel_that_need_not_settle_is_over_with_the_first_that_is_delivered(
+    server: Server, clock: LoopClock
+) -> None:
+    cancelling = asyncio.ensure_future(cancel_once(server.request, timeout=5.0, settles=False))
+    await pass_by(clock, 0.25)
+    server.asked[1].set_result(None)
+    assert await cancelling is True
+    assert server.asked[0].cancelled()
+
+
+async def test_cancel_that_cannot_be_delivered_in_time_is_given_up(server: Server, clock: LoopClock) -> None:
+    cancelling = asyncio.ensure_future(cancel_once(server.request, timeout=1.0))
+    await pass_by(clock, 1.1)
+    assert await cancelling is False
+    assert all(answer.cancelled() for answer in server.asked)
+
+
+async def test_cancels_follow_each_other_until_what_runs_is_over(server: Server, clock: LoopClock) -> None:
+    running = [asyncio.get_running_loop().create_future()]
+    cancelling = asyncio.ensure_future(cancel_until(lambda: running[-1], server.request, timeout=5.0))
+    await pass_by(clock, 0.05)
+    server.asked[0].set_result(None)
+    await pass_by(clock, 0.2)
+    server.asked[1].set_result(None)
+    running[-1].cancel()  # its holder has gone; somebody else waits for the same
+    running.append(asyncio.get_running_loop().create_future())
+    await pass_by(clock, 0.3)
+    assert len(server.asked) == 3
+    running[-1].set_result(None)
+    await turns()
+    assert not cancelling.done(), "a signal is on its way"
+    server.asked[2].set_result(None)
+    assert await cancelling is True
+
+
+async def test_cancels_that_nobody_takes_are_given_up(server: Server, clock: LoopClock) -> None:
+    running = asyncio.get_running_loop().create_future()
+    server.refuses = True
+    cancelling = asyncio.ensure_future(cancel_until(lambda: running, server.request, timeout=5.0))
+    await pass_by(clock, 2.1)
+    assert await cancelling is True, "none could be sent, so none can come"
+    server.refuses = False
+    cancelling = asyncio.ensure_future(cancel_until(lambda: running, server.request, timeout=1.0))
+    await pass_by(clock, 1.1)
+    assert await cancelling is False
