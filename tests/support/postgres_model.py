@@ -98,7 +98,7 @@ class Server:
     """One backend. `receive` frames, read `take_answers`.
 
     Phrases: begin, commit, rollback, select X, rows N, fail, copy, set NAME to VALUE, reset NAME, show NAME,
-    deallocate NAME, deallocate all, and the empty one; "syntax" cannot be parsed.
+    deallocate NAME, deallocate all, scrub, and the empty one; "syntax" cannot be parsed.
     """
 
     def __init__(self) -> None:
@@ -299,6 +299,10 @@ class Server:
                 self._save()
                 self.parameters.pop(name.decode(), None)
                 return [], b"RESET"
+            case [b"scrub"]:
+                self._save()
+                self.parameters.clear()
+                return [], b"SCRUB"
             case [b"show", name]:
                 return [row(self.parameters.get(name.decode(), b""))], b"SHOW"
             case [b"deallocate", b"all"]:
