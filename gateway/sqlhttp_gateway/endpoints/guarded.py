@@ -143,6 +143,9 @@ class GuardedProtocol(HttpToolsProtocol):
         if current is not None and not current.response_complete:
             current.disconnected = True  # uvicorn tells the request that came last, and no other
             current.message_event.set()
+        for waiting, _ in self.pipeline:  # nobody answers these any more, and each would hold this protocol
+            waiting.on_response = _nobody
+        self.pipeline.clear()
 
     def data_received(self, data: bytes) -> None:
         """As uvicorn's, with a refusal that keeps its place behind the answers before it."""
@@ -369,3 +372,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._ahead.clear()
         self.flow.resume_reading()
         self._arrival = self.loop.call_later(_GOODBYE, self.transport.close)
+
+
+def _nobody() -> None:
+    """There is nobody to be told that it was answered."""

@@ -5,7 +5,9 @@ request that must not be answered (`SMUGGLED`).
 """
 
 import asyncio
+import gc
 import re
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -505,6 +507,23 @@ async def test_of_many_requests_sent_ahead_few_are_held_and_all_are_answered_in_
         assert (await connection.response()).endswith(b'{"echo":"wait"}')
         for each in range(count):
             assert (await connection.response()).endswith(b'{"echo":"%d"}' % each)
+
+
+async def test_requests_that_wait_behind_another_go_with_their_connection() -> None:
+    async with guarded() as served:
+        connection = await served.connect()
+        connection.writer.write(post(b"wait") + 5 * post(b"behind"))
+        await served.app.service.waiting.wait()
+        await until(lambda: len(served.protocol.pipeline) > 0)
+        waiting = [weakref.ref(cycle) for cycle, _ in served.protocol.pipeline]
+        gc.disable()  # it would do so too, but later
+        try:
+            connection.writer.transport.abort()
+            await until(lambda: not served.server.server_state.connections)
+            served.app.service.go.set()
+            await until(lambda: not any(cycle() for cycle in waiting))
+        finally:
+            gc.enable()
 
 
 def test_the_lane_is_guarded() -> None:

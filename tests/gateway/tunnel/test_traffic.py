@@ -1,6 +1,7 @@
 """A program's traffic, between a stream and backends that the test plays, with the real pipeline in the middle."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -128,6 +129,24 @@ async def test_greeting_is_one_message_and_the_first_answer_another() -> None:
         assert it.stream.sent[0].endswith(b"<key>" + READY)
         assert it.stream.sent[1] == DONE + READY
         await it.until(lambda: lease.ends == ["take_back", "release"])
+
+
+async def test_nothing_of_what_it_moved_is_held_when_it_has_ended() -> None:
+    """Until the next collection of garbage, that would be, and of that there is none for as long as there is little."""
+    row, text = b"D\0\0\x40\x0a\0\x01\0\0\x40\0" + bytes(0x4000), encode_query(b"SELECT '" + b"x" * 9999 + b"'")
+    async with scene() as it:
+        await it.greeted()
+        lease = await it.sends(encode_query(b"BEGIN"))
+        lease.say(BEGUN)
+        it.stream.put(SELECT)
+        await it.until(lambda: lease.backend.written.endswith(SELECT))
+        lease.say(row)
+        await it.until(lambda: it.stream.sent[-1].endswith(row))
+        it.stream.hang_up()
+        it.stream.put(text)
+        await it.ended()
+        holders = [*gc.get_referrers(row), *gc.get_referrers(text)]
+        assert not any(each is vars(it.traffic) for each in holders)
 
 
 async def test_backend_is_lent_for_a_transaction_and_given_back_after_it() -> None:
