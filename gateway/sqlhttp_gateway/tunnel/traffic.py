@@ -18,6 +18,7 @@ from sqlhttp_gateway.errors import (
 from sqlhttp_gateway.events import Observer, TunnelPinned
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.settings import TunnelSettings
+from sqlhttp_gateway.tunnel.alarm import Alarm
 from sqlhttp_gateway.tunnel.borrowing import Borrowing
 from sqlhttp_gateway.tunnel.changes import Changes
 from sqlhttp_gateway.tunnel.clocks import Clocks
@@ -78,8 +79,7 @@ class Traffic:
         self._observe = observe
         self._loop = asyncio.get_running_loop()
         self._clocks = Clocks(settings, self._loop.time())
-        self._timer: asyncio.Handle | None = None
-        self._timer_at = 0.0  # uvloop's handle of less than half a millisecond does not know it
+        self._alarm = Alarm(self._clocks, self._fail)
         self._inbox: list[bytes] = []
         self._inbox_size = 0
         self._fed = 0
@@ -141,8 +141,7 @@ class Traffic:
                 self._over.set_result(None)
             await self._flow.stop()
             self._outbox.close()
-            if self._timer is not None:
-                self._timer.cancel()
+            self._alarm.stop()
             tasks = [task for task in (self._listening, self._draining, watching) if task is not None]
             for task in tasks:
                 task.cancel()
@@ -260,7 +259,7 @@ class Traffic:
         try:
             while self._step():
                 pass
-            self._set_timer()
+            self._alarm.set()
         except Exception as bug:
             self._crash(bug)
         finally:
@@ -625,25 +624,6 @@ class Traffic:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.send_timeout):
                 await self._outbox.wait_empty()
-
-    # ── clocks ──
-
-    def _set_timer(self) -> None:
-        """One timer, which is only ever moved forward: when it comes too early it is set anew."""
-        when = self._clocks.deadline()
-        if when is None or (self._timer is not None and self._timer_at <= when):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer, self._timer_at = self._loop.call_at(when, self._look_at_clocks), when
-
-    def _look_at_clocks(self) -> None:
-        self._timer = None
-        error = self._clocks.passed(self._loop.time())
-        if error is not None:
-            self._fail(error)
-        elif not self._over.done():
-            self._set_timer()
 
 
 def _shutdown() -> ShuttingDown:
