@@ -228,7 +228,9 @@ class Assembly:
             invalidations = Invalidations(cached.cache, cached.shared.end if cached.shared is not None else None)
         return {
             "readiness": self.readiness,
-            "scrape": Scrape(self._reporter, self._access, standing.settings.metrics),
+            "scrape": Scrape(
+                self._reporter, self._access, standing.settings.metrics, pool_mode=self._tunnels.pool_mode
+            ),
             "status": Status(self._reporter, self._access, self.readiness),
             "invalidate": Invalidate(
                 self._authenticator, invalidations, admins=standing.admins(), peers=standing.peers

@@ -1,6 +1,7 @@
 """GET /metrics: everything that is counted and measured, for Prometheus, over all workers."""
 
 import asyncio
+from collections.abc import Callable
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,10 +16,14 @@ from sqlhttp_gateway.settings import MetricsSettings
 class Scrape:
     """Turns what is known into the text of a scrape."""
 
-    def __init__(self, reporter: Reporter, access: Access, settings: MetricsSettings) -> None:
+    def __init__(
+        self, reporter: Reporter, access: Access, settings: MetricsSettings, *, pool_mode: Callable[[str, str], str]
+    ) -> None:
+        """`pool_mode` is that of a tunnel into this database as this role, who may be nobody."""
         self.access = access
         self._reporter = reporter
         self._settings = settings
+        self._pool_mode = pool_mode
         self._version = build_version()
 
     async def text(self, accept: str) -> tuple[bytes, str]:
@@ -38,7 +43,13 @@ class Scrape:
         if self._settings.pgbouncer:
             from sqlhttp_gateway.observe.pgbouncer import put_pgbouncer
 
-            put_pgbouncer(families, report, version=self._version, max_labels=max_labels)
+            put_pgbouncer(
+                families,
+                report,
+                version=self._version,
+                max_labels=max_labels,
+                pool_mode=lambda database: self._pool_mode(database, ""),
+            )
         return exposition(families, accept)
 
 

@@ -92,8 +92,10 @@ PAUSED = Metric("pgbouncer_databases_paused", "gauge", _DATABASE_LABELS, "1 whil
 DISABLED = Metric("pgbouncer_databases_disabled", "gauge", _DATABASE_LABELS, "Always 0: none can be.")
 
 
-def put_pgbouncer(families: Families, report: Report, *, version: str, max_labels: int) -> None:
-    """The report as PgBouncer's exporter would tell it."""
+def put_pgbouncer(
+    families: Families, report: Report, *, version: str, max_labels: int, pool_mode: Callable[[str], str]
+) -> None:
+    """The report as PgBouncer's exporter would tell it; `pool_mode` is what the settings say of a database."""
     pools = bounded(report.pools, max_labels)
     families.put(UP, 1)
     families.put(VERSION, 1, f"sqlhttp {version}")
@@ -106,7 +108,7 @@ def put_pgbouncer(families: Families, report: Report, *, version: str, max_label
             for column in _STATS:
                 for metric in column.metrics:
                     families.put(metric, column.value(counts), _alias(target, database))
-    _put_databases(families, report, pools)
+    _put_databases(families, report, pools, pool_mode)
 
 
 def _alias(target: str, database: str) -> str:
@@ -124,13 +126,15 @@ def _put_lists(families: Families, report: Report, pools: list[PoolSnapshot]) ->
     families.put(FREE_SERVERS, max(0, report.connections_limit - report.connections))
 
 
-def _put_databases(families: Families, report: Report, pools: list[PoolSnapshot]) -> None:
+def _put_databases(
+    families: Families, report: Report, pools: list[PoolSnapshot], pool_mode: Callable[[str], str]
+) -> None:
     by_database: dict[tuple[str, str], list[PoolSnapshot]] = {}
     for pool in pools:
         by_database.setdefault((pool.target, pool.database), []).append(pool)
     for (target, database), members in by_database.items():
         first = members[0]
-        labels = (_alias(target, database), first.host, str(first.port), database, "", "transaction")
+        labels = (_alias(target, database), first.host, str(first.port), database, "", pool_mode(database))
         families.put(POOL_SIZE, first.max_size, *labels)
         families.put(RESERVE_POOL, 0, *labels)
         families.put(MAX_CONNECTIONS, report.connections_limit, *labels)

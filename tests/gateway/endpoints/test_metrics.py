@@ -80,6 +80,18 @@ def test_program_that_leaves_is_counted_as_cancelled(start_gateway: Callable[...
     assert total(scrape(gateway.url), "sqlhttp_leases_leaked_total") == 0
 
 
+def test_database_has_the_pool_mode_that_the_settings_say(
+    start_gateway: Callable[..., Gateway], database: Database
+) -> None:
+    for settings, mode in (({}, "transaction"), ({"database_pool_mode": {database.name: "session"}}, "session")):
+        gateway = start_gateway(tunnel=settings)
+        assert run(gateway.url, database) == 200
+        found = total(
+            scrape(gateway.url), "pgbouncer_databases_current_connections", database=database.name, pool_mode=mode
+        )
+        assert found == 1
+
+
 def test_names_of_pgbouncer_are_left_out_when_they_are_not_wanted(start_gateway: Callable[..., Gateway]) -> None:
     samples = scrape(start_gateway(metrics={"pgbouncer": False}).url)
     assert not [name for name, _ in samples if name.startswith("pgbouncer")]

@@ -41,7 +41,10 @@ TOTALS = (
 
 def scraped(what: Report) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     families = Families()
-    put_pgbouncer(families, what, version="1.2.3", max_labels=50)
+    modes = {"main": "session"}
+    put_pgbouncer(
+        families, what, version="1.2.3", max_labels=50, pool_mode=lambda database: modes.get(database, "transaction")
+    )
     text, _ = exposition(families, "")
     samples = [sample for family in text_string_to_metric_families(text.decode()) for sample in family.samples]
     read = {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for sample in samples}
@@ -115,6 +118,6 @@ def test_database_has_its_address_and_the_sum_of_its_pools() -> None:
         "port": "5432",
         "database": "main",
         "force_user": "",
-        "pool_mode": "transaction",
+        "pool_mode": "session",
     }
     assert value == 6 + 1
