@@ -79,6 +79,20 @@ async def test_pause_waits_for_every_transaction_and_holds_every_worker(two: Two
         await each.__aexit__(None, None, None)
 
 
+async def test_operator_comes_back_to_say_resume_however_long_all_was_paused(
+    two: TwoWorkers, database: Database
+) -> None:
+    """A worker that has never seen the operator knows as little as one that saw it too long ago."""
+    async with await operator(two.console) as console:
+        assert (await console.query("PAUSE")).commands == ["PAUSE"]
+    for _ in range(6):  # each comes from another port, and so to either worker
+        async with await operator(two.console) as console:
+            assert (await console.query("SHOW VERSION")).rows
+    async with await operator(two.console) as console:
+        assert (await console.query("RESUME")).commands == ["RESUME"]
+    assert await _ask(two, database) == "1"
+
+
 async def test_database_stays_paused_when_a_worker_is_killed_and_replaced(two: TwoWorkers, database: Database) -> None:
     async with await operator(two.console) as console:
         assert (await console.query(f"PAUSE {database.name}")).commands == ["PAUSE"]

@@ -200,6 +200,30 @@ class Authenticator:
             caller.grant.admit(peer=peer, origin=origin)
         return caller
 
+    async def authenticate_operator(self, dsn: Dsn, *, peer: str, origin: str | None = None) -> Caller:
+        """The caller of the console, for whom `dsn` names a database of the default target.
+
+        While that is paused Postgres is not to be asked, and whoever is to say RESUME has to get in. So a role whose
+        password the gateway holds is believed by that password: it opens nothing but the console, and proves nothing to
+        anybody later. All others wait, and count as wrong until Postgres has said that they are not.
+
+        Raises:
+            GatewayError: as `authenticate_password`.
+        """
+        password = dsn.password
+        if password is not None and self._registry.is_paused(dsn.database) and not self._is_key_or_token(password):
+            upstream = self._targets.default
+            key = PoolKey(upstream.target.name, dsn.database, dsn.role)
+            attempt = Attempt(key.target, dsn.role, peer)
+            is_known = self._passwords.knew(dsn, key)
+            if not is_known:
+                self._failures.check(attempt)
+            if self._logins.holds(upstream, dsn.role, password):
+                return Caller(key.target, dsn.database, dsn.role, self._registry.pool(key, upstream), self._loop.time())
+            if not is_known:
+                self._failures.failed(attempt)
+        return await self.authenticate_password(dsn, peer=peer, origin=origin)
+
     async def held_password(self, dsn: Dsn, *, peer: str) -> bytes | None:
         """The password of a role for which the gateway can log in by itself; None where it holds none.
 
@@ -220,6 +244,9 @@ class Authenticator:
         self._failures.failed(Attempt(upstream.target.name, dsn.role, peer))
 
     # ── inside ──
+
+    def _is_key_or_token(self, password: bytes) -> bool:
+        return (self._keys is not None or self._tokens is not None) and credentials_from_password(password) is not None
 
     async def _leads_to(self, dsn: Dsn, host: bytes) -> tuple[Dsn, Upstream, Tenant | None]:
         """The connection string with its database's real name, the target it means, and the tenant, if it named one."""

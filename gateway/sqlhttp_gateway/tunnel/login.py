@@ -55,9 +55,9 @@ class Login:
         admit: Callable[[str], None] = lambda peer: None,
         verifiers: Verifiers | None = None,
     ) -> None:
-        """`cancel` is told of a CancelRequest's process id and secret. `stands_for` names the real database for one
-        that is not, where a password has to be proven in one. `admit` raises PlaceRefused for an address that may not
-        come in. Roles that have one of the `verifiers` are asked for a proof in place of their password.
+        """`cancel` is told of a CancelRequest's process id and secret. `stands_for` names the real database for the
+        console, which is none: a password has to be proven in one. `admit` raises PlaceRefused for an address that may
+        not come in. Roles that have one of the `verifiers` are asked for a proof in place of their password.
         """
         self._stream = stream
         self._authenticator = authenticator
@@ -163,7 +163,10 @@ class Login:
 
     async def _authenticate(self, startup: Startup, password: bytes, address: Address) -> Caller:
         dsn = self._dsn(startup, password, address)
-        return await self._authenticator.authenticate_password(dsn, peer=self._stream.peer, origin=self._stream.origin)
+        peer, origin = self._stream.peer, self._stream.origin
+        if startup.database in self._stands_for:
+            return await self._authenticator.authenticate_operator(dsn, peer=peer, origin=origin)
+        return await self._authenticator.authenticate_password(dsn, peer=peer, origin=origin)
 
     async def _refuse(self, error: GatewayError) -> None:
         self.error = error

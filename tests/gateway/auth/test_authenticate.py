@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ from pydantic import SecretStr
 from sqlhttp_gateway.auth import authenticate
 from sqlhttp_gateway.auth.api_keys import ApiKeys, KeyRecord, hash_of, new_key
 from sqlhttp_gateway.auth.authenticate import Authenticator
+from sqlhttp_gateway.auth.failures import Failures
 from sqlhttp_gateway.auth.jwks import KeySet
 from sqlhttp_gateway.auth.jwt import Issuer, Tokens
 from sqlhttp_gateway.auth.own_access import Logins
@@ -18,9 +20,11 @@ from sqlhttp_gateway.errors import (
     InvalidConnectionString,
     InvalidKey,
     InvalidToken,
+    PasswordFailed,
     PlaceRefused,
     ScopeRefused,
     TargetMisconfigured,
+    TooManyFailures,
 )
 from sqlhttp_gateway.model import Dsn
 from sqlhttp_gateway.neon.dsn import dsn_from_header
@@ -231,3 +235,68 @@ async def test_callers_who_cannot_be_recalled_any_more_are_not_kept(
         await subject.authenticate(dsn(text.decode()), text, BEARER)
         now += 10.0
     assert len(subject._known) <= 4  # three are believed at a time, for 30 s each
+
+
+# ── the console while its database is paused ─────────────────────────────────────────────────────────────────────────
+
+
+def operator(text: str, registry: PoolRegistry) -> tuple[Authenticator, Dsn]:
+    """Postgres is not there: whoever has to ask it does not get in."""
+    passwords = Passwords(AuthSettings(), registry)
+    failures = Failures(AuthSettings(failures=3))
+    keys = ApiKeys({KEY.id: record()}, clock=lambda: 0.0)
+    return Authenticator(TARGETS, registry, passwords, keys=keys, logins=LOGINS, failures=failures), dsn(text)
+
+
+@pytest.mark.parametrize("who", ["admin:own", "app:held"])
+async def test_operator_whose_password_the_gateway_holds_gets_in_while_postgres_is_not_to_be_asked(
+    registry: PoolRegistry, who: str
+) -> None:
+    """Or whoever has paused for longer than a proof lasts could not come back to say RESUME."""
+    subject, given = operator(f"postgres://{who}@db/main", registry)
+    await registry.pause(None)
+    caller = await subject.authenticate_operator(given, peer="127.0.0.1")
+    assert (caller.target, caller.role, caller.grant) == ("default", who.partition(":")[0], None)
+    assert caller.proven_until <= asyncio.get_running_loop().time()
+    assert not subject._passwords._proven, "it proves nothing to anybody later"
+
+
+@pytest.mark.parametrize("who", ["admin:wrong", "admin:", "admin:ow", "nobody:own", "app:own"])
+async def test_any_other_operator_waits_and_is_counted_whoever_that_is(registry: PoolRegistry, who: str) -> None:
+    subject, given = operator(f"postgres://{who}@db/main", registry)
+    given = replace(given, password=who.partition(":")[2].encode())
+    await registry.pause(None)
+    for _ in range(2):
+        waiting = asyncio.ensure_future(subject.authenticate_operator(given, peer="127.0.0.1"))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        waiting.cancel()
+        await asyncio.wait({waiting})
+    with pytest.raises(TooManyFailures):
+        await subject.authenticate_operator(given, peer="127.0.0.1")
+
+
+async def test_held_password_opens_nothing_but_the_console_and_only_while_its_database_is_paused(
+    registry: PoolRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject, given = operator("postgres://admin:own@db/main", registry)
+    asked: list[str] = []
+
+    async def prove(*_: object) -> float:
+        asked.append("Postgres")
+        raise PasswordFailed("no")
+
+    monkeypatch.setattr(subject._passwords, "prove", prove)
+    for pause in ("elsewhere", None):
+        with pytest.raises(PasswordFailed):
+            await (subject.authenticate_operator if pause else subject.authenticate_password)(given, peer="127.0.0.1")
+        await registry.pause(pause)
+    assert asked == ["Postgres"] * 2
+
+
+async def test_key_in_an_operators_password_is_looked_up_as_ever(registry: PoolRegistry) -> None:
+    subject, given = operator(f"postgres://app:{KEY.text}@db/main", registry)
+    await registry.pause(None)
+    for _ in range(4):
+        caller = await subject.authenticate_operator(given, peer="127.0.0.1")
+        assert caller.grant is not None
