@@ -106,6 +106,21 @@ async def run(lease: Lease, *texts: str, limits: Limits | None = None, options: 
     return await execute(lease, request, options, limits or Limits(10_000_000, 60.0))
 
 
+def parameters(text: str, *params: str | None) -> Statement:
+    """A statement with its parameters, as text."""
+    return Statement(text, tuple(None if param is None else param.encode() for param in params))
+
+
+async def ask(lending: Leases, *statements: Statement) -> list[list[tuple[bytes | None, ...]]]:
+    """The rows of each statement on a lease of their own; several are a batch."""
+    lease = await lending.lease()
+    try:
+        request = statements[0] if len(statements) == 1 else Batch(statements)
+        return [list(rows_of(result.rows)) for result in await execute(lease, request, RAW, lending.limits)]
+    finally:
+        lease.release()
+
+
 async def value(lease: Lease, text: str, *params: object) -> str | None:
     """The one value of a statement's one row."""
     given = tuple(None if param is None else str(param).encode() for param in params)

@@ -7,30 +7,14 @@ import pytest
 from sqlhttp_gateway.errors import GatewayError, PostgresError
 from sqlhttp_gateway.execute.limits import Limits
 from sqlhttp_gateway.execute.outcome import NothingRan
-from sqlhttp_gateway.execute.run import execute
-from sqlhttp_gateway.model import Batch, Statement
-from sqlhttp_gateway.wire.rows import rows_of
+from sqlhttp_gateway.model import Statement
 from tests.support.cluster import Database
-from tests.support.leases import RAW, Leases, leases, refusal, run
+from tests.support.leases import ask, leases, parameters, refusal, run
 from tests.support.watch import watching
 
 ONE = {"max_size": 1}
 LIMITS = Limits(10_000_000, 60.0)
 READ = "SELECT * FROM changing"
-
-
-def parameters(text: str, *params: str | None) -> Statement:
-    return Statement(text, tuple(None if param is None else param.encode() for param in params))
-
-
-async def ask(lending: Leases, *statements: Statement) -> list[list[tuple[bytes | None, ...]]]:
-    """The rows of each statement; several are a batch."""
-    lease = await lending.lease()
-    try:
-        request = statements[0] if len(statements) == 1 else Batch(statements)
-        return [list(rows_of(result.rows)) for result in await execute(lease, request, RAW, LIMITS)]
-    finally:
-        lease.release()
 
 
 # ── statements that are out of date ──────────────────────────────────────────────────────────────────────────────────

@@ -9,25 +9,11 @@ from sqlhttp_gateway.model import Batch, IsolationLevel, Options, Statement, Tra
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.wire.rows import rows_of
 from tests.support.cluster import Database
-from tests.support.leases import RAW, Leases, leases, refusal, run
+from tests.support.leases import RAW, ask, leases, parameters, refusal, run
 
 ONE = {"max_size": 1}
 LIMITS = Limits(10_000_000, 60.0)
 READ = "SELECT * FROM changing"
-
-
-def parameters(text: str, *params: str | None) -> Statement:
-    return Statement(text, tuple(None if param is None else param.encode() for param in params))
-
-
-async def ask(lending: Leases, *statements: Statement) -> list[list[tuple[bytes | None, ...]]]:
-    """The rows of each statement; several are a batch."""
-    lease = await lending.lease()
-    try:
-        request = statements[0] if len(statements) == 1 else Batch(statements)
-        return [list(rows_of(result.rows)) for result in await execute(lease, request, RAW, LIMITS)]
-    finally:
-        lease.release()
 
 
 class Written:

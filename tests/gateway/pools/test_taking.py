@@ -1,7 +1,7 @@
 """Connections that go on as they are, to those who take them so, on a real Postgres."""
 
 import asyncio
-from typing import Any
+from typing import Any, Self
 
 from sqlhttp_gateway.errors import QueueFull, ShuttingDown, WaitTimeout
 from sqlhttp_gateway.pools import scrub
@@ -24,6 +24,14 @@ class Program:
         self.taking: Taking = lending.registry.take(
             lending.pool, lambda: lending.database.password.encode(), self.found.append
         )
+
+    @classmethod
+    async def that_sets(cls, lending: Leases, text: bytes) -> Self:
+        """One that has a connection already, on which it has run this."""
+        program = cls.__new__(cls)
+        program.found, program.said = [await lending.lease()], b""
+        await program.ask(encode_query(text))
+        return program
 
     @property
     def lease(self) -> Lease:
@@ -63,10 +71,7 @@ async def test_where_nobody_has_a_connection_one_is_opened(database: Database) -
 async def test_connection_comes_as_its_last_holder_left_it_with_what_makes_it_clean(database: Database) -> None:
     async with leases(database, pool=ONE) as lending:
         pid = await ready(lending)
-        holder = await lending.lease()
-        first = Program.__new__(Program)
-        first.found, first.said = [holder], b""
-        await first.ask(encode_query(b"SET work_mem = '77MB'"))
+        holder = (await Program.that_sets(lending, b"SET work_mem = '77MB'")).lease
         program = Program(lending)
         holder.take_back(has_parsed=False)
         holder.release()
@@ -100,10 +105,7 @@ async def test_texts_that_are_new_to_the_connection_are_looked_behind(database: 
 async def test_connection_that_was_taken_and_not_used_is_clean_for_the_next(database: Database) -> None:
     async with leases(database, pool=ONE) as lending:
         pid = await ready(lending)
-        holder = await lending.lease()
-        user = Program.__new__(Program)
-        user.found, user.said = [holder], b""
-        await user.ask(encode_query(b"SET work_mem = '77MB'"))
+        holder = (await Program.that_sets(lending, b"SET work_mem = '77MB'")).lease
         program = Program(lending)
         holder.take_back()
         holder.release()

@@ -11,12 +11,8 @@ from hypothesis import strategies as st
 from sqlhttp_gateway.errors import PostgresError, RemoteProtocolError, ResponseTooLarge, UnsupportedStatement
 from sqlhttp_gateway.model import Result
 from sqlhttp_gateway.wire.exchange import IDLE, Exchange
+from tests.support.backend_bytes import message
 from tests.support.rows import data_row, description
-
-
-def message(tag: bytes, body: bytes = b"") -> bytes:
-    return tag + (len(body) + 4).to_bytes(4) + body
-
 
 PARSED = b"1\0\0\0\x04"
 BOUND = b"2\0\0\0\x04"

@@ -7,12 +7,8 @@ from hypothesis import strategies as st
 from sqlhttp_gateway.model import Result
 from sqlhttp_gateway.wire.exchange import Exchange
 from sqlhttp_gateway.wire.foreseen import Foreseen
+from tests.support.backend_bytes import message
 from tests.support.rows import data_row, description
-
-
-def message(tag: bytes, body: bytes = b"") -> bytes:
-    return tag + (len(body) + 4).to_bytes(4) + body
-
 
 READY_IDLE = b"Z\0\0\0\x05I"
 BOUND = b"2\0\0\0\x04"
