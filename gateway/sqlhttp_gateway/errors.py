@@ -6,7 +6,7 @@ numbers a reader needs and never a password, a connection string or a parameter.
 work of `neon.response` and `wire.backend`.
 
 `ran` says whether the statement has taken effect although this error is the answer: a request that is refused never
-has, one whose connection was lost may have. Callers over HTTP are told in `Sqlhttp-HasRun`.
+has, one whose connection was lost may have. Callers over HTTP are told in `Sqlhttp-Ran`.
 """
 
 from enum import StrEnum

@@ -114,8 +114,17 @@ def errors_table() -> str:
             sqlstate = "Postgres's" if issubclass(each, errors.PostgresError) else f"`{each.sqlstate}`"
             again = "yes" if each.retryable else ""
             when = " ".join((each.__doc__ or "").split("\n\n")[0].split())
-            rows.append(f"| `{snake(each.__name__)}` | {each.status} | {sqlstate} | {each.ran} | {again} | {when} |")
+            ran = " or ".join(fates(each))
+            rows.append(f"| `{snake(each.__name__)}` | {each.status} | {sqlstate} | {ran} | {again} | {when} |")
     return "\n".join(rows)
+
+
+def fates(kind: type[errors.GatewayError]) -> list[str]:
+    """What an error of this class can say of a write: one word, or one of several where it takes them from Postgres."""
+    if not issubclass(kind, errors.PostgresError):
+        return [kind.ran.value]
+    told = ({"V": "ERROR", "C": "23505"}, {"V": "FATAL", "C": "57P01"})
+    return list(dict.fromkeys(kind(fields).ran.value for fields in told))
 
 
 def with_tables(text: str) -> str:
