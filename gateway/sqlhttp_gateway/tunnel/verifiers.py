@@ -31,7 +31,8 @@ class Verifiers:
 
     def __init__(self, authenticator: Authenticator) -> None:
         self._authenticator = authenticator
-        self._known: dict[tuple[str, str], Held] = {}
+        self._known: dict[tuple[str, bytes], Held] = {}
+        """By role and password, of which there are as many as logins: a host is whatever a stranger says."""
 
     async def find(self, dsn: Dsn, *, peer: str) -> Held | None:
         """What the role of `dsn` has to prove; None for a role whose password the gateway does not hold.
@@ -42,13 +43,12 @@ class Verifiers:
         password = await self._authenticator.held_password(dsn, peer=peer)
         if password is None:
             return None
-        known = self._known.get((dsn.host, dsn.role))
-        if known is not None and known.password == password:
+        known = self._known.get((dsn.role, password))
+        if known is not None:
             return known
         salt = secrets.token_bytes(SALT_BYTES)
         verifier = await asyncio.to_thread(make_verifier, password, salt=salt)
-        self._known[dsn.host, dsn.role] = held = Held(verifier, password)
-        return held
+        return self._known.setdefault((dsn.role, password), Held(verifier, password))
 
     async def failed(self, dsn: Dsn, *, peer: str) -> None:
         """It was not proven, which counts as a wrong password does."""

@@ -1,5 +1,6 @@
 """Verifiers for the roles whose passwords the gateway holds."""
 
+from dataclasses import replace
 from typing import Any
 
 from sqlhttp_gateway.model import Dsn
@@ -30,6 +31,15 @@ async def test_verifier_is_of_the_password_that_is_held_and_made_once() -> None:
     assert verify_password(held.verifier, b"sesam", "ada")
     assert await verifiers.find(ADA, peer="192.0.2.1") is held
     assert "sesam" not in repr(held)
+
+
+async def test_strangers_who_name_many_hosts_have_one_verifier_made() -> None:
+    authenticator: Any = Authenticator(ada=b"sesam")
+    verifiers = Verifiers(authenticator)
+    dsns = [replace(ADA, host=f"{number}.example") for number in range(5)]
+    held = [await verifiers.find(dsn, peer="192.0.2.1") for dsn in dsns]
+    assert held[0] is not None
+    assert all(each is held[0] for each in held)
 
 
 async def test_other_password_is_another_verifier() -> None:
