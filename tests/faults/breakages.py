@@ -21,14 +21,15 @@ from sqlhttp_gateway.errors import ConnectionBroken, GatewayError, PostgresError
 from sqlhttp_gateway.execute import plain, plain_batch
 from sqlhttp_gateway.execute.run import execute
 from sqlhttp_gateway.idempotency import store, table
-from sqlhttp_gateway.model import Batch
+from sqlhttp_gateway.model import Batch, Statement
 from sqlhttp_gateway.pools import connect, scrub, several
 from sqlhttp_gateway.pools import pool as pools
 from sqlhttp_gateway.pools.backend import Backend
+from sqlhttp_gateway.pools.budget import Budget
 from sqlhttp_gateway.pools.gate import Gate
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.line import Line
-from sqlhttp_gateway.wire.exchange import Exchange
+from sqlhttp_gateway.wire.exchange import ERROR_RESPONSE, IDLE, Exchange
 from sqlhttp_gateway.wire.frontend import DESCRIBE_AND_EXECUTE, SYNC, encode_parse
 from tests.faults.world import VARIABLE
 
@@ -111,6 +112,11 @@ def _transactions_stay() -> None:
     scrub.Scrub.is_clean = property(lambda self: True)  # type: ignore[assignment]
 
 
+@_breakage("a quick statement that failed is not scrubbed", check="quick", sign=r"found .*'locks': [1-9]")
+def _errors_stay() -> None:
+    scrub.ScrubbedExchange.is_clean = property(lambda self: self.status == IDLE)  # type: ignore[assignment]
+
+
 @_breakage("what is left of an answer goes to the next caller", check="answers", sign="somebody else's")
 def _late_answers() -> None:
     settle = Lease._settle
@@ -183,6 +189,35 @@ def _told_early() -> None:
     Lease.run = without_tail  # type: ignore[method-assign,assignment]
 
 
+@_breakage("the COMMIT behind a quick statement is left out", check="quick", sign="acknowledged and lost")
+def _uncommitted() -> None:
+    _without_commit(scrub.BEHIND_ONE, scrub.BEHIND_ONE_LOOKING)
+
+
+@_breakage("the COMMIT of a quick batch is left out", check="quick", sign="acknowledged and lost")
+def _uncommitted_batches() -> None:
+    _without_commit(scrub.BEHIND_SEVERAL, scrub.BEHIND_SEVERAL_LOOKING)
+
+
+def _without_commit(*those: tuple[bytes, bytes]) -> None:
+    for behind in those:
+        sent, answered = behind
+        assert scrub.COMMIT in sent
+        _replace(behind, (sent.replace(scrub.COMMIT, b""), answered))
+
+
+@_breakage("the error of a deferred constraint is lost", check="quick", sign="acknowledged and lost")
+def _broken_promises() -> None:
+    take = scrub.ScrubbedExchange._take
+
+    def overlook(self: scrub.ScrubbedExchange, tag: int, *rest: Any) -> None:
+        if tag == ERROR_RESPONSE and len(self.results) == self._awaited:
+            self.is_committed = True
+        take(self, tag, *rest)
+
+    scrub.ScrubbedExchange._take = overlook  # type: ignore[method-assign,assignment]
+
+
 @_breakage("a batch is no transaction", check="mixture", sign=r"half a batch|refused and there")
 def _piecemeal() -> None:
     run = execute
@@ -195,7 +230,7 @@ def _piecemeal() -> None:
     _replace(run, each)
 
 
-@_breakage("a plain batch is no transaction", check="mixture", sign=r"half a batch|refused and there")
+@_breakage("a plain batch is no transaction", check="quick", sign=r"half a batch|refused and there")
 def _piecemeal_in_one_write() -> None:
     """Each of its statements is committed, and what Postgres says of that is taken out of the answer."""
     receive, said = Backend.data_received, scrub._COMMITTED + scrub._BEGUN
@@ -244,6 +279,20 @@ def _keys_early() -> None:
 @_breakage("four permits too many", check="mixture", sign=r"\d+ backends of a pool whose bound is")
 def _wide_gate() -> None:
     pools.Gate = lambda permits, **rest: Gate(permits + 4, **rest)  # type: ignore[assignment,misc]
+
+
+@_breakage("the bound over all pools has room for eight more", check="mixture", sign=r"\d+ backends, and the bound is")
+def _wide_budget() -> None:
+    reserve = Budget.try_reserve
+
+    def with_room(self: Budget, pool: Any) -> bool:
+        self._limit += 8
+        try:
+            return reserve(self, pool)
+        finally:
+            self._limit -= 8
+
+    Budget.try_reserve = with_room  # type: ignore[method-assign]
 
 
 @_breakage("one lease in fifty is never released", check="mixture", sign=r"after 5 s: sqlhttp_pool_connections.*leased")
@@ -365,26 +414,32 @@ def _shown_parameters() -> None:
         try:
             return await run(lease, request, *rest, **named)
         except PostgresError as error:
-            error.fields["D"] = repr(request)
+            error.fields["D"] = _values(request)
             raise
 
     _replace(run, tell)
 
 
-@_breakage("a quick error shows the parameters", check="mixture", sign="secret in an error")
+@_breakage("a quick error shows the parameters", check="quick", sign="secret in an error")
 def _shown_quick_parameters() -> None:
     def telling(result: Callable[..., Any]) -> Callable[..., Any]:
         def tell(lease: Lease, request: Any, *rest: Any) -> Any:
             try:
                 return result(lease, request, *rest)
             except PostgresError as error:
-                error.fields["D"] = repr(request)
+                error.fields["D"] = _values(request)
                 raise
 
         return tell
 
     for result in (plain.plain_result, plain_batch.batch_results):
         _replace(result, telling(result))
+
+
+def _values(request: Statement | Batch) -> str:
+    """What `repr` leaves out."""
+    statements = request.statements if isinstance(request, Batch) else (request,)
+    return str([statement.params for statement in statements])
 
 
 @_breakage("a refused log-in is logged with its password", check="mixture", sign="secret in the log")

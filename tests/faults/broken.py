@@ -16,12 +16,14 @@ import httpx
 
 from tests.faults import probes
 from tests.faults.breakages import BREAKAGES, Breakage
+from tests.faults.episodes import QUICK
 from tests.faults.flatness import judge
 from tests.faults.killing import kill_again_and_again
 from tests.faults.ledger import Ledger
 from tests.faults.probes import Measured
 from tests.faults.run import present, run
 from tests.faults.sampling import sampling
+from tests.faults.troubles import MILD
 from tests.faults.world import CANARY, World, made
 
 PATIENCE = 60.0
@@ -45,6 +47,11 @@ Check = Callable[[World, int], Awaitable[list[str]]]
 async def _mixture(world: World, seed: int) -> list[str]:
     report = await run(world, seed=seed, episodes=_EPISODES, seconds=_ROUND)
     return report.faults + (["a secret in the log"] if CANARY in world.log.read_text() else [])
+
+
+async def _quick(world: World, seed: int) -> list[str]:
+    report = await run(world, seed=seed, episodes=4 * _EPISODES, seconds=_ROUND, kinds=QUICK, troubles=MILD)
+    return report.faults
 
 
 async def _killing(world: World, seed: int) -> list[str]:
@@ -87,6 +94,7 @@ async def _lag(world: World) -> float:
 
 CHECKS: dict[str, Check] = {
     "mixture": _mixture,
+    "quick": _quick,
     "killing": _killing,
     "flatness": _flatness,
     "waits": _probe(probes.waits),

@@ -133,7 +133,7 @@ async def _stand_by_wire(world: World, luck: Random, told: Race, until: float) -
 
 
 async def _stand_by_http(world: World, luck: Random, told: Race, until: float) -> None:
-    sql = neon_async(world.database.url, endpoint=world.gateway.sql, retry=None, timeout=_PATIENCE)
+    sql = neon_async(world.database.url, endpoint=world.gateway.sql, retry=None)
     number = 0
     while time.monotonic() < until:
         number += 1

@@ -8,21 +8,29 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 from urllib.parse import urlsplit
 
 from websockets.exceptions import WebSocketException
 
-from sqlhttp import AsyncSql, Cache, NeonDbError, OutcomeUnknown, neon_async
+from sqlhttp import AsyncSql, Cache, NeonDbError, OutcomeUnknown, Sql, neon, neon_async
 from sqlhttp_gateway.wire.frontend import EXECUTE, encode_bind, encode_parse, encode_query
 from tests.faults.grants import KEY, NAMES, NOTES, token
 from tests.faults.world import CANARY, GUEST, World
 from tests.support.wire_program import TIMEOUT, SocketPipe, WireProgram, connected, dialled, extended, frame
 
 INSERT = "INSERT INTO written (tag, by) VALUES ($1, $2)"
+_PROMISE = "INSERT INTO promised (tag, by) SELECT $1, $2 FROM generate_series(1, $3::int)"
+"""More than one of a tag is refused, and not before COMMIT: the constraint is deferred."""
+_DIVIDE = "INSERT INTO written (tag, by) SELECT $1, $2 FROM generate_series(1, 1 / $3::int)"
+"""Fails for 0."""
+_LOCK = "SELECT pg_advisory_lock($1::int), 1 / (SELECT $2::int)"
+"""The lock stays although it fails for 0."""
 _NOTES = "SELECT owner FROM notes"
 _COUNTED = "SELECT n FROM counted WHERE tag = $1"
 OTHERS = {
@@ -33,8 +41,29 @@ OTHERS = {
     "2D000": "a transaction that is over",
 }
 """SQLSTATEs that a statement outside any transaction gets from what its connection was used for before."""
+_THREADS = ThreadPoolExecutor(32, thread_name_prefix="caller")
 Outcome = str
 """A word for the table: ok, refused, unknown, left."""
+
+
+class Threaded:
+    """The client without asyncio, which sends head and body in one write, where httpx makes two of them."""
+
+    def __init__(self, sql: Sql) -> None:
+        self._sql = sql
+        self.q = sql.q
+
+    async def __call__(self, text: str, *params: object) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(_THREADS, lambda: self._sql(text, *params))
+
+    async def transaction(self, queries: Sequence[Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(_THREADS, self._sql.transaction, queries)
+
+
+async def close_clients(url: str) -> None:
+    """Close the connections that our own clients keep."""
+    await neon_async(url).close()
+    neon(url).close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +86,13 @@ class Caller:
         if error.code in OTHERS:
             self.world.ledger.strange.append(f"an error of somebody else's: {error.code} {error} for {self.tag}")
 
+    def client(self) -> "AsyncSql | Threaded":
+        """Two in three send a request in one piece, each with the head of the one before: those go the quick way."""
+        endpoint = self.world.gateway.sql
+        if self.luck.random() < 1 / 3:
+            return neon_async(self.url, endpoint=endpoint, retry=None, timeout=TIMEOUT)
+        return Threaded(neon(self.url, endpoint=endpoint, retry=None))
+
     async def tell(self, tags: list[str], write: Awaitable[object]) -> Outcome:
         """Send a write and tell the ledger what came of it."""
         ledger = self.world.ledger
@@ -74,20 +110,23 @@ class Caller:
 
 
 async def write(caller: Caller) -> Outcome:
-    """One INSERT."""
-    sql = neon_async(caller.url, endpoint=caller.world.gateway.sql, retry=None, timeout=TIMEOUT)
-    return await caller.tell([caller.tag], sql(INSERT, caller.tag, CANARY))
+    """One INSERT, which succeeds, or fails at once or at its end."""
+    sql = caller.client()
+    text, *more = caller.luck.choice(((INSERT,), (_PROMISE, 1), (_PROMISE, 2), (_DIVIDE, 1), (_DIVIDE, 0)))
+    return await caller.tell([caller.tag], sql(str(text), caller.tag, CANARY, *more))
 
 
 async def write_batch(caller: Caller) -> Outcome:
-    """Three INSERTs together; one in three fails at its end."""
-    sql = neon_async(caller.url, endpoint=caller.world.gateway.sql, retry=None, timeout=TIMEOUT)
+    """Three INSERTs together; every other one fails at its end."""
+    sql = caller.client()
     tags = [f"{caller.tag}-{number}" for number in range(3)]
     # With RETURNING the gateway holds the COMMIT back until it has seen all rows.
     insert = f"{INSERT} RETURNING tag" if caller.luck.random() < 1 / 2 else INSERT
     queries = [sql.q(insert, tag, CANARY) for tag in tags]
-    if caller.luck.random() < 1 / 3:
-        queries.append(sql.q("SELECT 1/0"))
+    if caller.luck.random() < 1 / 2:
+        last = f"{caller.tag}-last"
+        failing = sql.q("SELECT 1/0"), sql.q(_DIVIDE, last, CANARY, 0), sql.q(_PROMISE, last, CANARY, 2)
+        queries.append(caller.luck.choice(failing))
     return await caller.tell(tags, sql.transaction(queries))
 
 
@@ -112,7 +151,7 @@ async def write_once(caller: Caller) -> Outcome:
 
 async def read_own(caller: Caller) -> Outcome:
     """A value that must come back, and traces of others that must not be there."""
-    sql = neon_async(caller.url, endpoint=caller.world.gateway.sql, retry=None, timeout=TIMEOUT)
+    sql = caller.client()
     strange = caller.world.ledger.strange
     try:
         rows = await sql(
@@ -133,7 +172,7 @@ async def read_own(caller: Caller) -> Outcome:
 
 async def leave_traces(caller: Caller) -> Outcome:
     """Settings, temporary tables and locks that must not outlive the request."""
-    sql = neon_async(caller.url, endpoint=caller.world.gateway.sql, retry=None, timeout=TIMEOUT)
+    sql = caller.client()
     text = caller.luck.choice(
         (
             f"SELECT set_config('app.tag', '{caller.tag}', false)",
@@ -147,6 +186,16 @@ async def leave_traces(caller: Caller) -> Outcome:
     )
     try:
         await sql(text)
+    except NeonDbError as error:
+        caller.look_at(error)
+        return "unknown" if error.may_have_run else "refused"
+    return "ok"
+
+
+async def lock(caller: Caller) -> Outcome:
+    """A lock that must not outlive the request, whether that fails or not."""
+    try:
+        await caller.client()(_LOCK, caller.luck.randrange(10**9), caller.luck.randrange(2))
     except NeonDbError as error:
         caller.look_at(error)
         return "unknown" if error.may_have_run else "refused"
@@ -377,6 +426,7 @@ EPISODES: dict[str, tuple[int, Episode]] = {
     "once": (3, write_once),
     "read": (6, read_own),
     "traces": (3, leave_traces),
+    "lock": (2, lock),
     "hang up": (4, hang_up),
     "slow reader": (1, read_slowly),
     "tunnel": (4, tunnel),
@@ -387,5 +437,9 @@ EPISODES: dict[str, tuple[int, Episode]] = {
     "visit": (2, visit),
 }
 """By name: how often among the others, and what happens."""
+UNCACHED: dict[str, tuple[int, Episode]] = {name: each for name, each in EPISODES.items() if name != "cache"}
+"""Those that ask the cache for nothing. As long as nobody does, no write has to be noted, and plain ones are quick."""
+QUICK: dict[str, tuple[int, Episode]] = {name: EPISODES[name] for name in ("write", "batch", "read", "lock")}
+"""Those of which most go the quick way, as long as nobody asks the cache."""
 LONG: dict[str, tuple[int, Episode]] = {"stay": (1, stay)}
 """The same of those that take long."""

@@ -98,8 +98,8 @@ async def abort(world: World) -> Measured:
     connection = await world.cluster.maintenance.connect()
     program = Program(None, world.gateway.sql, world.database.url)  # type: ignore[arg-type]
     times = []
-    for _ in range(10):
-        request = await begin(program, {"query": _SLEEP})
+    for number in range(10):
+        request = await begin(program, {"query": _SLEEP}, kept=bool(number % 2))
         await _sleeping(connection, 1)
         gone = time.perf_counter()
         await request.hang_up()
@@ -134,7 +134,8 @@ async def _behind_others(world: World) -> tuple[int, int]:
     async def go_away() -> None:
         program = Program(None, world.gateway.sql, world.database.url)  # type: ignore[arg-type]
         while not stop.is_set():
-            request = await begin(program, {"query": "SELECT 'gone' AS mine, pg_sleep(0.02)::text"})
+            asked = {"query": "SELECT 'gone' AS mine, pg_sleep(0.02)::text"}
+            request = await begin(program, asked, kept=luck.random() < 0.5)
             await asyncio.sleep(0.04 * luck.random())
             await request.hang_up()
 
@@ -240,7 +241,7 @@ async def recovery(world: World) -> Measured:
 
 
 def _client(world: World) -> Any:
-    return neon_async(world.database.url, endpoint=world.gateway.sql, retry=None, timeout=60)
+    return neon_async(world.database.url, endpoint=world.gateway.sql, retry=None)
 
 
 async def _refused(world: World) -> float:

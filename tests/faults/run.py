@@ -8,8 +8,7 @@ from random import Random
 
 import httpx
 
-from sqlhttp import neon_async
-from tests.faults.episodes import EPISODES, LONG, Caller, Episode
+from tests.faults.episodes import EPISODES, LONG, UNCACHED, Caller, Episode, close_clients
 from tests.faults.flatness import Moment
 from tests.faults.grants import ROLES
 from tests.faults.leaving import LEAVING
@@ -23,7 +22,10 @@ SETTLE = 5.0
 """Seconds after the last episode in which everything has to be as it was."""
 _WARM = 0.3
 """The part of the time after which memory should not grow any more: caches are full then."""
+_UNCACHED_FOR = 2.0
+"""Seconds from the beginning in which nobody asks the cache, unless a world has had a run before."""
 _ALL = EPISODES | LEAVING
+_UNCACHED = UNCACHED | LEAVING
 _ZERO_AT_REST = ("sqlhttp_pool_connections{", "sqlhttp_pool_waiting{", "sqlhttp_leases_leaked", "sqlhttp_bugs")
 """What the names of metrics begin with that are 0 when nothing happens."""
 
@@ -74,10 +76,11 @@ async def run(
     seconds: float,
     pace: Pace = BRISK,
     troubles: Mapping[str, Weighted] | None = None,
+    kinds: Mapping[str, tuple[int, Episode]] | None = None,
 ) -> Report:
     """Let so many episodes happen, or as many as begin in so many seconds, and look at what they left.
 
-    Of `troubles` there are all where nothing else is said.
+    Of `troubles` and of `kinds` of episodes there are all where nothing else is said.
     """
     report = Report(seed)
     luck = Random(seed)
@@ -97,7 +100,8 @@ async def run(
                     return
                 if passed < seconds * _WARM:
                     memory = max(memory, world.memory())
-                await _episode(Caller(world, own, f"{seed}-{number}"), report, _ALL)
+                table = kinds or (_UNCACHED if passed < _UNCACHED_FOR else _ALL)
+                await _episode(Caller(world, own, f"{seed}-{number}"), report, table)
                 if pace.rest[1]:
                     await asyncio.sleep(own.uniform(*pace.rest))
 
@@ -114,7 +118,7 @@ async def run(
             await asyncio.gather(troubling, *staying, return_exceptions=True)
         report.seconds = time.monotonic() - began
         await _mend(world)
-        await neon_async(world.database.url).close()  # the connections that our own clients keep
+        await close_clients(world.database.url)
         await _settle(world, report, descriptors)
     report.figures |= {
         "backends, most": seen.most,
@@ -167,11 +171,11 @@ async def _trouble(world: World, luck: Random, report: Report, pace: Pace, troub
 
 
 async def _warm(world: World) -> None:
-    """Requests of every kind once, so that what is kept for all is there before the baseline is taken."""
+    """Requests of nearly every kind once, so that what is kept for all is there before the baseline is taken."""
     report = Report(0)
-    for name in _ALL:
-        await _ALL[name][1](Caller(world, Random(1), f"warm-{name}"))
-    await neon_async(world.database.url).close()
+    for name in _UNCACHED:
+        await _UNCACHED[name][1](Caller(world, Random(1), f"warm-{name}"))
+    await close_clients(world.database.url)
     world.ledger = Ledger()
     await _settle(world, report, 10**9)
 
@@ -234,6 +238,8 @@ async def _left(world: World, descriptors: int) -> list[str]:
 async def present(world: World, like: str) -> list[str]:
     """The tags in the database, each as often as it is there."""
     connection = await world.cluster.maintenance.connect()
-    rows = await connection.fetch("SELECT tag FROM written WHERE tag LIKE $1", like)
+    rows = await connection.fetch(
+        "SELECT tag FROM written WHERE tag LIKE $1 UNION ALL SELECT tag FROM promised WHERE tag LIKE $1", like
+    )
     await connection.close()
     return [row[0] for row in rows]

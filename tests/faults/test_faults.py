@@ -6,10 +6,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults.cancels import keys_of_survivors, race
+from tests.faults.episodes import QUICK
 from tests.faults.killing import kill_again_and_again
 from tests.faults.ledger import Ledger
 from tests.faults.run import present, run
-from tests.faults.troubles import OF_WORKERS
+from tests.faults.troubles import MILD, OF_WORKERS
 from tests.faults.world import CANARY, World, made
 
 SEED = 20
@@ -19,6 +20,13 @@ SEED = 20
 def world() -> Iterator[World]:
     with made() as world:
         yield world
+
+
+def test_nothing_is_lost_doubled_or_mixed_up_of_what_goes_the_quick_way(world: World) -> None:
+    """First of all, since plain writes go another way once the cache was asked."""
+    report = asyncio.run(run(world, seed=SEED + 1, episodes=10**9, seconds=3, kinds=QUICK, troubles=MILD))
+    assert report.faults == [], _unforeseen(world)
+    assert sum(count for (_, outcome), count in report.outcomes.items() if outcome == "ok") > 10
 
 
 def test_nothing_is_lost_doubled_mixed_up_or_left_behind_whatever_happens(world: World) -> None:

@@ -226,5 +226,7 @@ TROUBLES: dict[str, Weighted] = {
     "shut out guest": (2, shut_out_guest),
 }
 """By name: how often among the others, and what happens."""
+MILD: dict[str, Weighted] = {name: TROUBLES[name] for name in ("kill one", "kill idle", "cancel", "change shape")}
+"""Those that leave most connections as they are."""
 OF_WORKERS: dict[str, Weighted] = {"kill worker": (8, kill_worker), "stop worker": (4, stop_worker)}
 """The same, where there are several."""

@@ -158,8 +158,9 @@ def prepare(cluster: Cluster) -> None:
         f"CREATE ROLE app LOGIN PASSWORD '{CANARY}-password';"
         f"CREATE ROLE {GUEST} LOGIN PASSWORD '{CANARY}-guest';"
         "CREATE TABLE written (tag text NOT NULL, by text);"
+        "CREATE TABLE promised (tag text UNIQUE DEFERRABLE INITIALLY DEFERRED, by text);"
         "CREATE TABLE shape (a int, b text); INSERT INTO shape VALUES (1, 'x');"
         "CREATE TABLE counted (tag text PRIMARY KEY, n int NOT NULL);"
-        "GRANT SELECT, INSERT ON written TO app; GRANT SELECT ON shape TO app;"
+        "GRANT SELECT, INSERT ON written, promised TO app; GRANT SELECT ON shape TO app;"
         "GRANT SELECT, INSERT, UPDATE ON counted TO app;" + grants.SCHEMA
     )
