@@ -15,7 +15,7 @@ from tests.faults.leaving import LEAVING
 from tests.faults.ledger import Ledger
 from tests.faults.troubles import OF_WORKERS, TROUBLES, Weighted
 from tests.faults.watcher import watching
-from tests.faults.world import CANARY, LISTENING, TOTAL, WATCH, World
+from tests.faults.world import CANARY, LISTENING, TOTAL, TRY, WATCH, World
 from tests.support.bad_network import Fault
 
 SETTLE = 5.0
@@ -122,7 +122,7 @@ async def run(
         await _settle(world, report, descriptors)
     report.figures |= {
         "backends, most": seen.most,
-        "backends, bound": TOTAL + WATCH,
+        "backends, bound": TOTAL + WATCH + TRY,
         "of the callers' pool": seen.most_of_callers,
         "looks": seen.looks,
         "memory when warm, MiB": memory / 2**20,
@@ -132,8 +132,8 @@ async def run(
     }
     if seen.most_of_callers > world.pool + LISTENING * world.workers:
         report.faults.append(f"{seen.most_of_callers} backends of a pool whose bound is {world.pool}")
-    if seen.most > TOTAL + WATCH:
-        report.faults.append(f"{seen.most} backends, and the bound is {TOTAL + WATCH}")
+    if seen.most > TOTAL + WATCH + TRY:
+        report.faults.append(f"{seen.most} backends, and the bound is {TOTAL + WATCH + TRY}")
     report.faults += world.ledger.faults(await present(world, f"{seed}-%"))
     return report
 

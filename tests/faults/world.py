@@ -22,6 +22,8 @@ POOL = 5
 TOTAL = 8
 """Most connections of the gateway, those of its watch aside."""
 WATCH = 1
+TRY = 1
+"""Whether a server is back is tried by one connection beside the bound where that is reached."""
 LISTENING = 1
 """The backend that hears notifications for everybody, beside the pool."""
 WAIT_TIMEOUT = 2.0

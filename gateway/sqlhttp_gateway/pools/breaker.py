@@ -2,13 +2,13 @@
 
 After some failures in a row requests are refused at once, and tries in the background say when the server is back: one
 every `probe_interval`, more or less, whether the one before has come to its end or not, since behind a broken network
-each would take all of `connect_timeout`. Connections that are open are nothing to it.
+each would take all of `connect_timeout`. A few at once are enough, or a server that accepts and never answers would
+have more and more of them. Connections that are open are nothing to it.
 """
 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from sqlhttp_gateway.errors import GatewayError, PostgresError, TargetDown, TargetOverloaded, TargetUnavailable
 from sqlhttp_gateway.events import Observer, TargetChanged
@@ -16,11 +16,16 @@ from sqlhttp_gateway.settings import BreakerSettings
 
 _JITTER = 0.5
 """Share by which an interval is shorter or longer, so that several gateways do not come in step."""
+TRIES = 3
+"""Most at once, each a connection. The oldest has all of its time, for a server that is slow; of the
+others the older makes way for a newer, so that one that meets the server back has two intervals at least.
+"""
 _RETRY_AFTER = 1
 _STARTS_OR_STOPS = ("57P01", "57P02", "57P03")
 """What Postgres says while it shuts down, recovers from a crash or starts."""
 
-Probe = Callable[[], Awaitable[Any]]
+Probe = Callable[[], Awaitable[bool]]
+"""Answers whether it could try at all."""
 
 
 class Breaker:
@@ -48,7 +53,8 @@ class Breaker:
         self.is_open = False
         """Whether what needs a new connection is refused; asked by whoever waits for one, so no property."""
         self._watching: asyncio.Task[None] | None = None
-        self._probes: set[asyncio.Task[None]] = set()
+        self._probes: list[asyncio.Task[None]] = []
+        """The oldest first."""
 
     def refusal(self) -> TargetDown:
         """What to tell whoever needs a new connection, while it is open."""
@@ -99,13 +105,20 @@ class Breaker:
     async def _watch(self, probe: Probe) -> None:
         while True:
             await asyncio.sleep(self._settings.probe_interval * (1 + _JITTER * (2 * self._chance() - 1)))
+            if len(self._probes) == TRIES:
+                self._probes.pop(1).cancel()
             trying = self._loop.create_task(self._try(probe))
-            self._probes.add(trying)
-            trying.add_done_callback(self._probes.discard)
+            self._probes.append(trying)
+            trying.add_done_callback(self._ended)
+
+    def _ended(self, trying: "asyncio.Task[None]") -> None:
+        if trying in self._probes:
+            self._probes.remove(trying)
 
     async def _try(self, probe: Probe) -> None:
         try:
-            await probe()
+            if not await probe():
+                return
         except GatewayError as error:
             if _is_absent(error):
                 self._reason = error.message

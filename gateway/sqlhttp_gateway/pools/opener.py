@@ -10,6 +10,7 @@ from sqlhttp_gateway.errors import GatewayError
 from sqlhttp_gateway.model import PoolKey
 from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.breaker import Breaker
+from sqlhttp_gateway.pools.budget import Budget
 from sqlhttp_gateway.pools.connect import connect
 from sqlhttp_gateway.pools.targets import Upstream
 
@@ -24,14 +25,25 @@ class Opener:
     """Connects to one database as one role, by `upstream` as it is then."""
 
     def __init__(
-        self, key: PoolKey, upstream: Upstream, breaker: Breaker | None, *, on_lost: Callable[[Backend], None]
+        self,
+        key: PoolKey,
+        upstream: Upstream,
+        budget: Budget,
+        breaker: Breaker | None,
+        *,
+        on_lost: Callable[[Backend], None],
     ) -> None:
-        """`on_lost` is told when the socket of a connection is gone, whoever closed it."""
+        """`budget` is asked for room for the breaker's tries; for all else whoever wants it opened has done that.
+        `on_lost` is told when the socket of a connection is gone, whoever closed it.
+        """
         self.upstream = upstream
         self.under_way = 0
         """Connections that are being opened."""
         self._key = key
+        self._budget = budget
         self._breaker = breaker
+        self._is_beside = False
+        """A try of the breaker's is under way for which the budget had no room."""
         self._on_lost = on_lost
 
     async def open(self, secret: bytes) -> Backend:
@@ -57,11 +69,29 @@ class Opener:
         backend.connect_seconds = perf_counter() - began
         return backend
 
-    async def _probe(self) -> None:
-        """Open a connection as the gateway's own role and close it; for this moment it is one beside the bounds.
+    async def _probe(self) -> bool:
+        """Open a connection as the gateway's own role and close it; False if there was no room to try.
+
+        Where the bound is reached one such is let in beside it, or a server could stay given up for as long as those
+        that fill it up are used elsewhere.
 
         Raises what `connect` raises.
         """
+        is_counted = self._budget.try_reserve(self._key)
+        if not is_counted:
+            if self._is_beside:
+                return False
+            self._is_beside = True
+        try:
+            await self._log_in()
+        finally:
+            if is_counted:
+                self._budget.give_back(self._key)
+            else:
+                self._is_beside = False
+        return True
+
+    async def _log_in(self) -> None:
         admin = self.upstream.admin
         backend = await connect(
             self.upstream,

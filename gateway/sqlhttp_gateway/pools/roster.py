@@ -38,7 +38,7 @@ class Roster:
         on_lost: Callable[[Backend], None],
     ) -> None:
         """`on_lost` is told when the socket of a connection is gone, whoever closed it."""
-        self.opener = Opener(key, upstream, breaker, on_lost=self._lose)
+        self.opener = Opener(key, upstream, budget, breaker, on_lost=self._lose)
         self.ending: set[Backend] = set()
         """Those that are being closed."""
         self.secret = b""

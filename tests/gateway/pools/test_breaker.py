@@ -29,6 +29,9 @@ class Server:
     def __init__(self) -> None:
         self.error: GatewayError | None = ABSENT
         self.tries = 0
+        self.under_way: list[int] = []
+        """The numbers of the tries that have not ended."""
+        self.has_room = True
         self.is_silent = False
         """Tries come to no end."""
         self.told: list[GatewayError] = []
@@ -41,12 +44,20 @@ class Server:
             chance=lambda: 0.5,
         )
 
-    async def probe(self) -> None:
+    async def probe(self) -> bool:
+        if not self.has_room:
+            return False
         self.tries += 1
         if self.is_silent:
-            await asyncio.get_running_loop().create_future()
+            number = self.tries
+            self.under_way.append(number)
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                self.under_way.remove(number)
         if self.error is not None:
             raise self.error
+        return True
 
     def fail(self, error: GatewayError = ABSENT, times: int = 1) -> None:
         for _ in range(times):
@@ -156,6 +167,40 @@ async def test_tries_that_come_to_no_end_do_not_hold_up_the_next(server: Server,
     await turns()
     assert not server.breaker.is_open
     assert len(asyncio.all_tasks()) == 1, "the others were ended"
+
+
+async def test_no_more_than_a_few_tries_are_under_way_and_the_oldest_keeps_its_time(
+    server: Server, clock: LoopClock
+) -> None:
+    """Each is a connection; a server that is slow needs one that is not given up for a newer one."""
+    server.is_silent = True
+    server.fail(times=3)
+    seen = []
+    for _ in range(6):
+        await turns()
+        clock.advance(0.26)
+        await turns()
+        await turns()  # one has to end before another begins
+        seen.append(list(server.under_way))
+    assert seen == [[1], [1, 2], [1, 2, 3], [1, 3, 4], [1, 4, 5], [1, 5, 6]]
+    server.is_silent, server.error = False, None
+    clock.advance(0.26)
+    await turns()
+    assert not server.breaker.is_open
+    assert server.under_way == []
+
+
+async def test_try_for_which_there_was_no_room_says_nothing_of_the_server(server: Server, clock: LoopClock) -> None:
+    server.fail(times=3)
+    server.has_room, server.error = False, None
+    await turns()
+    clock.advance(0.26)
+    await turns()
+    assert server.breaker.is_open
+    server.has_room = True
+    clock.advance(0.26)
+    await turns()
+    assert not server.breaker.is_open
 
 
 async def test_server_that_refuses_the_gateway_s_own_role_is_back(server: Server, clock: LoopClock) -> None:
