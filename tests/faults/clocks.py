@@ -20,6 +20,11 @@ _MARGIN = 1.0
 """Seconds that an answer may come late on a busy machine."""
 _DEADLINE = 0.5
 _PATIENCE = 10.0
+_LONG = {"query": "SELECT pg_sleep(0.5)"}
+_IS_RUNNING = {
+    "query": "SELECT 1 FROM pg_stat_activity WHERE query = $1 AND state = 'active'",
+    "params": [_LONG["query"]],
+}
 
 
 def is_possible() -> bool:
@@ -77,8 +82,10 @@ async def jump(world: World, offset: Path) -> list[str]:
             if (came == 200) is not (where == "+0"):
                 faults.append(f"{where}: a token for an hour was answered {came}")
         for where in _JUMPS:
-            running = asyncio.create_task(post(plain, {"query": "SELECT pg_sleep(0.5)"}))
-            await asyncio.sleep(0.2)
+            running = asyncio.create_task(post(plain, _LONG))
+            async with asyncio.timeout(_PATIENCE):
+                while not running.done() and not (await post(plain, _IS_RUNNING)).json().get("rows"):
+                    pass
             offset.write_text(where)  # noqa: ASYNC240 - three bytes
             if (answer := await running).status_code != 200:
                 faults.append(f"{where}: a statement under way was answered {answer.status_code}")

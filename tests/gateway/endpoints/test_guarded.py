@@ -487,7 +487,9 @@ async def test_a_request_that_runs_is_not_bounded_by_its_heads_time() -> None:
         connection = await served.connect()
         connection.writer.write(post(b"wait"))
         await served.app.service.waiting.wait()
-        await asyncio.sleep(0.1)  # longer than the head may take
+        with fake_time() as clock:
+            clock.advance(0.1)  # longer than the head may take
+            await turns()
         served.app.service.go.set()
         assert (await connection.response()).endswith(b'{"echo":"wait"}')
 

@@ -154,22 +154,20 @@ async def test_many_requests_are_each_ended_for_their_own_reason(monkeypatch: py
     watch = Watch(0.03)
     leaving, staying = Program(), Program()
     leaving.leave()
+    others_are_over = asyncio.Event()
 
     async def work() -> str:
-        await asyncio.sleep(0.06)
+        await others_are_over.wait()
         return "answered"
 
-    async with asyncio.timeout(DEADLINE):
-        ended = await asyncio.gather(
-            *(
-                each
-                for _ in range(20)
-                for each in (
-                    watched(watch, None, forever),
-                    watched(watch, leaving, forever),
-                    watched(watch, staying, work),
-                )
-            )
+    async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as group:
+        kinds = (None, forever), (leaving, forever), (staying, work)
+        late, gone, well = zip(
+            *([group.create_task(watched(watch, *kind)) for kind in kinds] for _ in range(20)), strict=True
         )
-    assert ended == [(None, Verdict.TOO_SLOW), (None, Verdict.GONE), ("answered", None)] * 20
+        await asyncio.wait([*late, *gone])
+        others_are_over.set()
+    assert [task.result() for task in late] == [(None, Verdict.TOO_SLOW)] * 20
+    assert [task.result() for task in gone] == [(None, Verdict.GONE)] * 20
+    assert [task.result() for task in well] == [("answered", None)] * 20
     assert kept(watch) == [0, 0, 0, 0]
