@@ -27,13 +27,12 @@ from sqlhttp_gateway.errors import (
     RemoteProtocolError,
     StatementRefused,
 )
-from sqlhttp_gateway.wire.ahead import Ahead, Cleansing
+from sqlhttp_gateway.wire.ahead import Ahead
 from sqlhttp_gateway.wire.backend import decode_error, encode_error_response, encode_ready_for_query
 from sqlhttp_gateway.wire.channels import Channels
 from sqlhttp_gateway.wire.effects import Effects, Pin
 from sqlhttp_gateway.wire.fence import Check, Fence, MakePrologue, Verdict
 from sqlhttp_gateway.wire.fenced import FencedRequests
-from sqlhttp_gateway.wire.frontend import SYNC
 from sqlhttp_gateway.wire.naming import Naming
 from sqlhttp_gateway.wire.owed import AHEAD, Entry, Kind, Owed
 from sqlhttp_gateway.wire.own_statements import OwnStatements
@@ -43,6 +42,7 @@ from sqlhttp_gateway.wire.requests import Requests
 from sqlhttp_gateway.wire.session import IDENTITY, BackendSession, Parameters, Session
 from sqlhttp_gateway.wire.told import Greeting, Told
 from sqlhttp_gateway.wire.tunnel_events import Event, Failed, Greeted, Listen, Outdated, Unlisten, changes
+from sqlhttp_gateway.wire.unproven import Unproven
 
 MAX_MESSAGE = 16 * 1024 * 1024
 """Bytes of a message that has to be read whole: a statement's text, mostly. Parameters and COPY data pass unbounded."""
@@ -115,11 +115,17 @@ class Pipeline:
             )
         self._requests.needs_backend = True  # to learn what the server reports, and to check the parameters
         self._replies = Replies(waiting=self._owed, reader=self, to_frontend=self._frontend)
+        self._unproven = Unproven(
+            waiting=self._owed,
+            requests=self._requests,
+            own=self._own,
+            session=self._session,
+            to_backend=self._backward,
+            to_frontend=self._frontend,
+            on_status=lambda frame: self.read_status(frame, AHEAD),
+        )
 
         self._backend: BackendSession | None = None
-        self._cleansing: Cleansing | None = None
-        self._is_refused = False
-        self._set_ahead: Parameters = ()
         self._status = _IDLE
         self._awaits_parameters = True
         self._awaits_listen = False
@@ -144,17 +150,17 @@ class Pipeline:
     @property
     def is_cleansing(self) -> bool:
         """It is not known yet whether the backend is clean, and so whether anything of what was sent is done."""
-        return self._cleansing is not None
+        return self._unproven.cleansing is not None
 
     @property
     def has_failed_ahead(self) -> bool:
         """The backend has refused to become clean, and is about to say that it waits for the next."""
-        return self._cleansing is not None and self._cleansing.has_failed
+        return self._unproven.has_failed
 
     @property
     def is_refused(self) -> bool:
         """The backend could not be made clean, and nothing of what was sent is done: `detach`, and attach another."""
-        return self._is_refused
+        return self._unproven.is_refused
 
     @property
     def in_transaction(self) -> bool:
@@ -237,8 +243,10 @@ class Pipeline:
         """
         if self._is_dead:
             return
-        if self._cleansing is not None:
-            data = self._read_cleansing(self._cleansing, data)
+        if self._unproven.cleansing is not None:
+            data = self._unproven.receive(data)
+            if self._unproven.is_refused:
+                self._refused()
         if data:
             self._replies.receive(data)
         self._go_on()  # something may have waited for this
@@ -259,7 +267,7 @@ class Pipeline:
         self._requests.attach()
         needed = self._session.needed(backend.defaults)
         if ahead is not None:
-            needed = self._begin_cleansing(ahead, needed)
+            needed = self._unproven.begin(ahead, needed, is_greeted=self._is_greeted)
         if needed:
             # What says who we are has to be in force before anything is sent; the rest goes ahead of it.
             self._awaits_parameters |= not IDENTITY.isdisjoint(name for name, _ in needed)
@@ -269,7 +277,10 @@ class Pipeline:
         if self._is_greeted and (self._told.is_recalled or backend.reported is not self._told.baseline):
             self._tell_differences(backend.reported)
         if ahead is not None and not needed:
-            self._send_first()
+            try:
+                self._unproven.send_first()
+            except BadRequest as error:
+                self._end(error)
         self._go_on()
 
     def greet(self, greeting: Greeting) -> None:
@@ -289,9 +300,8 @@ class Pipeline:
             self._fence.detach()
         self._replies.reset()
         self._requests.detach()
-        self._cleansing = None
-        if self._is_refused:
-            self._is_refused = False
+        unproven = self._unproven
+        if (unproven.cleansing is not None or unproven.is_refused) and unproven.detach():
             self._go_on()  # what was sent in vain wants another
         pins = self._session.pins
         if pins & {Pin.LOAD, Pin.CONNECTION}:
@@ -330,70 +340,22 @@ class Pipeline:
             self._channels.hold(notification)
 
     def _go_on(self) -> None:
+        unproven = self._unproven
         self._requests.is_held = (
-            self._awaits_parameters or self._awaits_listen or self._cleansing is not None or self._is_refused
+            self._awaits_parameters or self._awaits_listen or unproven.cleansing is not None or unproven.is_refused
         )
         try:
             self._requests.advance()
         except BadRequest as error:  # in what had to wait until now: whoever calls has not done it
             self._end(error)
 
-    # ── a backend that is not clean ──────────────────────────────────────────────────────────────────────────────────
-
-    def _begin_cleansing(self, ahead: Ahead, needed: Parameters) -> Parameters:
-        """Send what makes the backend clean and sets the parameters. Answers those that have still to be set.
-
-        They are set by statements of their own where the backend has to be taught these, and before the log-in is over.
-        """
-        settings = self._own.settings(needed) if self._is_greeted else None
-        self._set_ahead = needed if settings is not None else ()
-        self._cleansing = Cleansing(ahead, settings or ())
-        self._backward.append(self._cleansing.frames)
-        if settings is not None:
-            return ()
-        if needed:
-            self._owed.add(AHEAD)
-        return needed
-
-    def _send_first(self) -> None:
-        try:
-            if not self._requests.send_first():
-                self._own.sync()
-        except BadRequest as error:
-            self._end(error)
-
-    def _read_cleansing(self, cleansing: Cleansing, data: bytes) -> bytes:
-        """Read on whether the backend is clean now. Answers what comes behind that."""
-        had_failed = cleansing.has_failed
-        rest = cleansing.receive(data)
-        if cleansing.has_failed and not had_failed and not self._owed.ends_in_sync:
-            self._backward.append(SYNC)
-        if rest is None:
-            return b""
-        self._cleansing = None
-        for frame in cleansing.statuses:
-            self.read_status(frame, AHEAD)
-        if cleansing.has_failed:
-            self.refuse_ahead()
-            return b""
-        values = cleansing.values
-        if len(values) != len(self._set_ahead):
-            raise RemoteProtocolError("the server answers with other values than were set")
-        for (name, _), value in zip(self._set_ahead, values, strict=True):
-            self._session.was_set(name, value or b"")
-        self._requests.proven()
-        local = self._owed.pop_ahead()
-        if local:
-            self._frontend.append(local)
-        return rest
-
     def refuse_ahead(self) -> None:
-        """The backend has refused to become clean, or has ended before it was: nothing of what was sent is done."""
-        self._cleansing = None
-        self._is_refused = True
+        """The backend has ended before it was known to be clean: nothing of what was sent is done."""
+        self._unproven.refuse()
+        self._refused()
+
+    def _refused(self) -> None:
         self._channels.transaction_ends(commits=False)
-        self._owed.take_back()
-        self._requests.take_back()
         self._awaits_parameters = not self._is_greeted
 
     # ── what texts do (Texts of `requests`) ──────────────────────────────────────────────────────────────────────────
