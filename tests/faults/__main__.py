@@ -11,8 +11,10 @@ from pathlib import Path
 from tests.faults import clocks, resources
 from tests.faults import world as world_of
 from tests.faults.cancels import Race, keys_of_survivors, race
+from tests.faults.followers import hand_overs, run_again
 from tests.faults.killing import Killing, kill_again_and_again
 from tests.faults.ledger import Ledger
+from tests.faults.limits import pauses, programs
 from tests.faults.probes import Measured, probe
 from tests.faults.run import Report, present, run
 from tests.faults.world import World
@@ -71,6 +73,7 @@ def _do(*, seed: int, seconds: float, episodes: int) -> Whole:
         mixture.faults += world.ledger.faults(asyncio.run(present(world, "kill-%")))
         raced = asyncio.run(race(world, seed=seed, seconds=seconds * _SHARES["cancels"]))
         measured = asyncio.run(probe(world))
+        measured += [asyncio.run(measure(world)) for measure in (hand_overs, run_again, programs, pauses)]
         growth = mixture.figures["memory after, MiB"] / mixture.figures["memory when warm, MiB"]
         measured.append(Measured("memory at the end against warm", growth, 1.05))
         shortages = [

@@ -17,6 +17,7 @@ from typing import Any
 
 from sqlhttp_gateway import app
 from sqlhttp_gateway.cache import policy
+from sqlhttp_gateway.endpoints.connections import Connections
 from sqlhttp_gateway.errors import ConnectionBroken, GatewayError, PostgresError
 from sqlhttp_gateway.execute import plain, plain_batch
 from sqlhttp_gateway.execute.run import execute
@@ -26,6 +27,7 @@ from sqlhttp_gateway.pools import connect, scrub, several
 from sqlhttp_gateway.pools import pool as pools
 from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.budget import Budget
+from sqlhttp_gateway.pools.cancelling import CancelRequests
 from sqlhttp_gateway.pools.gate import Gate
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.line import Line
@@ -117,6 +119,17 @@ def _errors_stay() -> None:
     scrub.ScrubbedExchange.is_clean = property(lambda self: self.status == IDLE)  # type: ignore[assignment]
 
 
+@_breakage("a hand-over's scrub that failed is not made good", check="hand-overs", sign="met what another left")
+def _uncleansed() -> None:
+    async def at_once(self: Lease) -> bool:
+        self._is_deep = self._has_run = False
+        self._status = IDLE
+        self.was_cleansed()
+        return True
+
+    Lease.cleanse = at_once  # type: ignore[method-assign]
+
+
 @_breakage("what is left of an answer goes to the next caller", check="answers", sign="somebody else's")
 def _late_answers() -> None:
     settle = Lease._settle
@@ -177,6 +190,18 @@ def _repeated() -> None:
             self.fatal_first = True
 
     Exchange.refuse = and_begin_again  # type: ignore[method-assign]
+
+
+@_breakage("a statement is run again whose backend was ended", check="run again", sign="run again")
+def _run_again() -> None:
+    take = Exchange._take
+
+    def and_begin_again(self: Exchange, tag: int, *rest: Any) -> None:
+        take(self, tag, *rest)
+        if tag == ERROR_RESPONSE and isinstance(self.error, PostgresError) and self.error.fields.get("V") == "FATAL":
+            self.fatal_first = True
+
+    Exchange._take = and_begin_again  # type: ignore[method-assign,assignment]
 
 
 @_breakage("a batch is told without its COMMIT", check="mixture", sign="acknowledged and lost")
@@ -375,6 +400,23 @@ def _open_breaker() -> None:
     Breaker.succeeded = late  # type: ignore[method-assign]
 
 
+@_breakage("listen.max_connections counts nothing", check="programs", sign="beyond listen.max_connections")
+def _open_door() -> None:
+    Connections._has_place = lambda self, now: True  # type: ignore[method-assign]
+
+
+@_breakage("who waits through a pause has no limit behind it", check="pauses", sign="and a pause")
+def _timeless() -> None:
+    resume, postpone = Gate.resume, Gate._postpone
+
+    def forget(self: Gate) -> None:
+        Gate._postpone = lambda self, moments: None  # type: ignore[method-assign]
+        resume(self)
+        Gate._postpone = postpone  # type: ignore[method-assign]
+
+    Gate.resume = forget  # type: ignore[method-assign]
+
+
 # ── cancels ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -401,6 +443,25 @@ def _late_cancel() -> None:
         task.add_done_callback(sending.discard)
 
     Backend.request_cancel = later  # type: ignore[method-assign]
+
+
+@_breakage("a cancel is sent again although its statement is over", check="cancels", sign="by somebody else's cancel")
+def _cancelled_twice() -> None:
+    leave = CancelRequests.__aexit__
+    sending: set[asyncio.Future[None]] = set()
+
+    async def and_again(self: CancelRequests, *why: Any) -> None:
+        await leave(self, *why)
+        request = self._request
+
+        def send() -> None:
+            task = asyncio.ensure_future(request())
+            sending.add(task)
+            task.add_done_callback(sending.discard)
+
+        asyncio.get_running_loop().call_later(0.02, send)
+
+    CancelRequests.__aexit__ = and_again  # type: ignore[method-assign,assignment]
 
 
 # ── secrets ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from tests.faults import probes
+from tests.faults import followers, limits, probes
 from tests.faults.breakages import BREAKAGES, Breakage
 from tests.faults.episodes import QUICK
 from tests.faults.flatness import judge
@@ -105,6 +105,10 @@ CHECKS: dict[str, Check] = {
     "answers": _probe(probes.answers),
     "cut answers": _probe(probes.cut_answers),
     "recovery": _probe(probes.recovery),
+    "hand-overs": _probe(followers.hand_overs),
+    "run again": _probe(followers.run_again),
+    "programs": _probe(limits.programs),
+    "pauses": _probe(limits.pauses),
 }
 
 

@@ -46,7 +46,7 @@ class Measured:
 
 
 async def probe(world: World) -> list[Measured]:
-    """All rows, one after the other."""
+    """All of these rows, one after the other."""
     return [
         await waits(world),
         await overflow(world),
@@ -61,18 +61,18 @@ async def probe(world: World) -> list[Measured]:
 
 async def waits(world: World) -> Measured:
     """How much longer than its limit a request waits for a connection that does not come."""
-    async with _full(world):
-        times = await asyncio.gather(*(_refused(world) for _ in range(10)))
+    async with full(world):
+        times = await asyncio.gather(*(refused(world) for _ in range(10)))
     return Measured("wait beyond pool.wait_timeout", max(times) - WAIT_TIMEOUT, 0.05)
 
 
 async def overflow(world: World) -> Measured:
     """How long the one too many waits for its refusal."""
-    async with _full(world):
+    async with full(world):
         program = Program(None, world.gateway.sql, world.database.url)  # type: ignore[arg-type]
         queue = [await begin(program, {"query": "SELECT 1"}) for _ in range(MAX_WAITING)]
-        await _until_waiting(world, MAX_WAITING)
-        times = [await _refused(world) for _ in range(5)]
+        await until_waiting(world, MAX_WAITING)
+        times = [await refused(world) for _ in range(5)]
         for request in queue:
             await request.hang_up()
     return Measured("refusal with a full queue", sorted(times)[2], 0.01)
@@ -82,9 +82,9 @@ async def order(world: World) -> Measured:
     """How many requests that came later were begun earlier."""
     program = Program(None, world.gateway.sql, world.database.url)  # type: ignore[arg-type]
     statement = {"query": "SELECT clock_timestamp()::text, pg_sleep(0.01)::text"}
-    async with _full(world):
+    async with full(world):
         requests = [await begin(program, statement) for _ in range(_LINE)]
-        await _until_waiting(world, _LINE)
+        await until_waiting(world, _LINE)
     answers = await asyncio.gather(*(request.answer() for request in requests))
     moments = [answer.json()["rows"][0][0] for answer in answers if answer.status == 200]
     begun = sorted(range(len(moments)), key=lambda number: moments[number])
@@ -244,7 +244,8 @@ def _client(world: World) -> Any:
     return neon_async(world.database.url, endpoint=world.gateway.sql, retry=None)
 
 
-async def _refused(world: World) -> float:
+async def refused(world: World) -> float:
+    """Seconds until a request that gets no connection is told so."""
     sql = _client(world)
     began = time.perf_counter()
     with contextlib.suppress(NeonDbError):
@@ -253,7 +254,7 @@ async def _refused(world: World) -> float:
 
 
 @asynccontextmanager
-async def _full(world: World) -> AsyncIterator[None]:
+async def full(world: World) -> AsyncIterator[None]:
     """Every connection of the pool is busy while the block runs."""
     sql = _client(world)
     busy = [asyncio.create_task(sql(_SLEEP)) for _ in range(POOL)]
@@ -277,7 +278,8 @@ async def _sleeping(connection: "asyncpg.Connection[asyncpg.Record]", count: int
             await asyncio.sleep(0.002)
 
 
-async def _until_waiting(world: World, count: int) -> None:
+async def until_waiting(world: World, count: int) -> None:
+    """Return when so many requests stand in line."""
     async with asyncio.timeout(_FAR), httpx.AsyncClient() as http:
         while True:
             text = (await http.get(f"{world.gateway.url}/status")).json()

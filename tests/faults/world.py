@@ -30,6 +30,8 @@ WAIT_TIMEOUT = 2.0
 MAX_WAITING = 50
 PROOF_LIFETIME = 2.0
 MAX_CONNECTIONS = 30
+MAX_PROGRAMS = 450
+PAUSE_LIMIT = 10.0
 GUEST = "guest"
 """A role that is there at times, for those who are not let in meanwhile."""
 VARIABLE = "BROKEN_ON_PURPOSE"
@@ -90,6 +92,8 @@ def environment(database_url: str) -> dict[str, str]:
         "SQLHTTP_POOL__WAIT_TIMEOUT": str(WAIT_TIMEOUT),
         "SQLHTTP_POOL__MAX_WAITING": str(MAX_WAITING),
         "SQLHTTP_POOL__CONNECT_TIMEOUT": "2",
+        "SQLHTTP_POOL__PAUSE_LIMIT": str(PAUSE_LIMIT),
+        "SQLHTTP_LISTEN__MAX_CONNECTIONS": str(MAX_PROGRAMS),
         "SQLHTTP_STATEMENT__TIMEOUT": "10",
         "SQLHTTP_STATEMENT__CANCEL_TIMEOUT": "1",
         "SQLHTTP_TUNNEL__STARTUP_TIMEOUT": "3",
@@ -161,6 +165,10 @@ def prepare(cluster: Cluster) -> None:
         f"CREATE ROLE {GUEST} LOGIN PASSWORD '{CANARY}-guest';"
         "CREATE TABLE written (tag text NOT NULL, by text);"
         "CREATE TABLE promised (tag text UNIQUE DEFERRABLE INITIALLY DEFERRED, by text);"
+        "CREATE SEQUENCE ended; GRANT USAGE ON ended TO app;"
+        "CREATE FUNCTION leave_prepared() RETURNS text LANGUAGE plpgsql AS $$ BEGIN"
+        "  EXECUTE 'PREPARE theirs AS SELECT 1'; RETURN set_config('app.tag', 'theirs', false);"
+        "  EXCEPTION WHEN duplicate_prepared_statement THEN RETURN 'there'; END $$;"
         "CREATE TABLE shape (a int, b text); INSERT INTO shape VALUES (1, 'x');"
         "CREATE TABLE counted (tag text PRIMARY KEY, n int NOT NULL);"
         "GRANT SELECT, INSERT ON written, promised TO app; GRANT SELECT ON shape TO app;"
