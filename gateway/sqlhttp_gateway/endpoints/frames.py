@@ -16,6 +16,8 @@ _BINARY = 0x82  # the last (and only) frame of a binary message
 _CONTINUATION, _FIRST_CONTROL = 0x0, 0x8
 _FIN, _MASKED = 0x80, 0x80
 _MASK_BYTES = 4
+_LEAST = 2 + _MASK_BYTES
+"""Bytes in front of a short content."""
 _LONG, _LONGER = 126, 127
 _HEAD_SHORT = Struct("!BB").pack
 _HEAD_LONG = Struct("!BBH").pack
@@ -56,6 +58,24 @@ class Frames:
         self._rest = b""
         self._passing = 0  # bytes still to come of a frame that the judge has the beginning of
         self._is_fragmented = False  # a message has begun whose last frame has not come
+
+    def whole(self, data: bytes) -> bytes | None:
+        """The content of a message that is all of `data`, as nearly always; None, and nothing has happened, if it is
+        for `receive`. In a third of its time.
+        """
+        size = len(data)
+        if size < _LEAST or data[0] != _BINARY or self._rest or self._passing or self._is_fragmented:
+            return None
+        head = _LEAST
+        content = data[1] - _MASKED
+        if content == _LONG:
+            head += 2
+            content = data[2] << 8 | data[3]
+        elif not 0 <= content < _LONG:
+            return None  # without a mask, or longer than what comes in one piece
+        if size != head + content or content > self._max_size:
+            return None
+        return apply_mask(data[head:], data[head - _MASK_BYTES : head])
 
     def receive(self, data: bytes) -> list[Frame]:
         """Take what arrived; answers what is whole of it."""

@@ -145,6 +145,10 @@ class TunnelProtocol(WebSocketsSansIOProtocol):
         if self._frames is None:
             super().data_received(data)
             return
+        if self._pushed is not None and (content := self._frames.whole(data)) is not None:
+            if not self.close_sent:
+                self._pushed.take(content)
+            return
         for frame in self._frames.receive(data):
             if self._pushed is None or frame.content is None:
                 super().data_received(frame.raw)

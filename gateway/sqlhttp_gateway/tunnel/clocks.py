@@ -34,6 +34,13 @@ class Clocks:
             self._transaction_since = now
         self._is_busy, self._in_transaction, self._is_pinned = is_busy, in_transaction, is_pinned
 
+    def asked(self, now: float, *, is_pinned: bool) -> None:
+        """`touch` and `see` of a program whose backend has just got a question; its transaction is what it was."""
+        self._last_active = now
+        if self._transaction_since is None:
+            self._transaction_since = now
+        self._is_busy, self._is_pinned = True, is_pinned
+
     def deadline(self) -> float | None:
         """When the next limit is passed if nothing happens until then."""
         settings, when = self._settings, None

@@ -194,6 +194,8 @@ class Traffic:
             if self._greeting and data.startswith(_TERMINATE):
                 self.leave(None)  # it said goodbye before it was let in: there is no need to wait for a backend
                 return
+        if not self._inbox and self._pass_at_once(data):
+            return
         self._inbox.append(data)
         self._inbox_size += len(data) + _PIECE_COST
         self._advance()
@@ -250,6 +252,38 @@ class Traffic:
             self._fail(SendTimeout(f"more than {MAX_HELD} notifications wait for the end of a transaction"))
 
     # ── inside ──
+
+    def _pass_at_once(self, data: bytes) -> bool:
+        """Send one whole question on, if nothing stands in its way: all that `_advance` would do with it, in a third of
+        the time (of 7 µs up to the write, 5). False, and nothing has happened, for anything else.
+        """
+        lease = self._lease
+        if (
+            lease is None
+            or self._is_advancing
+            or self._error is not None
+            or self._farewell is not None
+            or self._outbox.is_full
+            or lease.backend.is_backed_up
+        ):
+            return False
+        try:
+            frames = self._pipeline.pass_whole(data)
+            if frames is None:
+                return False
+            if self._is_lingering:
+                self._stay()
+            if self._changes is not None:
+                self._changes.sent(data)
+            if self._trail is not None:
+                self._trail.sent(data)
+            lease.backend.write(frames)
+            self._fed = 0
+            self._clocks.asked(self._loop.time(), is_pinned=self._is_pinned)
+            self._alarm.set()
+        except Exception as bug:
+            self._crash(bug)
+        return True
 
     def _advance(self) -> None:
         """Do all that can be done now. Whatever changes something calls this."""

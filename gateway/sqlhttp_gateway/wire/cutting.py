@@ -73,13 +73,17 @@ class Cutter(ABC):
         """The head of a message is sent, and the rest is not."""
         return self._passing > 0
 
+    def pass_whole(self, data: bytes) -> bool:
+        """Take what the program sent, if it can be passed on whole, at sight; else nothing has happened."""
+        return not self.is_terminated and not self._inbox and self._pass_whole(data)
+
     def receive(self, data: bytes) -> None:
         """Take what the program sent.
 
         Raises:
             BadRequest: it breaks the protocol.
         """
-        if self.is_terminated or not data or (not self._inbox and self._pass_whole(data)):
+        if not data or self.is_terminated or self.pass_whole(data):
             return
         self._inbox.append(data)
         self._inbox_size += len(data)

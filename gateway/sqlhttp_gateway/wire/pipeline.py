@@ -235,6 +235,11 @@ class Pipeline:
         """
         self._requests.receive(data)
 
+    def pass_whole(self, data: bytes) -> bytes | None:
+        """`receive_frontend` and `to_backend` of a question that is known at sight, while nothing is outstanding; None,
+        and nothing has happened, for anything else."""
+        return _take(self._backward) if self._requests.pass_whole(data) else None
+
     def receive_backend(self, data: bytes) -> None:
         """Take what the backend sent.
 

@@ -41,6 +41,24 @@ def test_whole_message_is_read(size: int) -> None:
     assert Frames().receive(raw) == [Frame(raw, data)]
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_message_that_is_all_there_is_is_read_at_once(size: int) -> None:
+    data = random.randbytes(size)
+    assert Frames().whole(sent(data)) == (data if size < 1 << 16 else None)
+
+
+@pytest.mark.parametrize("size", [1, 125, 126, 1000])
+def test_part_of_a_message_or_more_than_one_is_not_read_at_once(size: int) -> None:
+    raw = sent(bytes(size))
+    for other in (raw[:-1], raw[:5], raw[:2], raw[:1], b"", raw + raw, raw + b"\x82"):
+        frames = Frames()
+        assert frames.whole(other) is None
+        assert b"".join(frame.raw for frame in frames.receive(other) + frames.receive(raw)).startswith(raw[:1])
+    frames = Frames()
+    frames.receive(raw[:-1])
+    assert frames.whole(raw) is None, "its beginning is there already"
+
+
 @pytest.mark.parametrize(
     "raw",
     [
@@ -54,6 +72,7 @@ def test_whole_message_is_read(size: int) -> None:
     ids=["text", "ping", "close", "not masked", "reserved bit", "begins"],  # a mask is another one each time
 )
 def test_what_is_not_plain_is_for_somebody_else(raw: bytes) -> None:
+    assert Frames().whole(raw) is None
     assert Frames().receive(raw) == [Frame(raw, None)]
 
 
@@ -61,6 +80,7 @@ def test_message_that_is_too_long_is_for_somebody_else_to_refuse() -> None:
     frames = Frames(max_size=10)
     assert frames.receive(sent(b"x" * 10))[0].content == b"x" * 10
     assert frames.receive(sent(b"x" * 11))[0].content is None
+    assert (frames.whole(sent(b"x" * 10)), frames.whole(sent(b"x" * 11))) == (b"x" * 10, None)
 
 
 def test_inside_a_message_in_fragments_all_is_for_somebody_else() -> None:
@@ -73,7 +93,10 @@ def test_inside_a_message_in_fragments_all_is_for_somebody_else() -> None:
         sent(b"b", Opcode.CONT, fin=False),
         sent(b"c", Opcode.CONT),
     ]
-    assert [frame.content for part in parts for frame in frames.receive(part)] == [None, None, None, None, None]
+    for part in parts[:2]:
+        assert [frame.content for frame in frames.receive(part)] == [None]
+        assert frames.whole(parts[2]) is None
+    assert [frame.content for part in parts[2:] for frame in frames.receive(part)] == [None, None, None]
     assert [frame.content for frame in frames.receive(sent(b"d"))] == [b"d"]
 
 

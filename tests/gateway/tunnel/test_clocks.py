@@ -95,6 +95,21 @@ def test_a_transaction_is_as_old_as_its_first_statement() -> None:
     assert of.deadline() == 119.0
 
 
+@pytest.mark.parametrize("before", ["", "t", "p", "tp"])
+def test_question_is_a_word_and_its_beginning_at_once(before: str) -> None:
+    limits = {"transaction_timeout": 5.0, "client_idle_timeout": 7.0, "idle_in_transaction_timeout": 9.0}
+    one, other = clocks(**limits), clocks(**limits)
+    for each in (one, other):
+        see(each, 110.0, before)
+    one.asked(112.0, is_pinned="p" in before)
+    other.touch(112.0)
+    see(other, 112.0, before + "b")
+    for after in ("b", before, ""):
+        assert one.deadline() == other.deadline()
+        for each in (one, other):
+            see(each, 113.0, after)
+
+
 def test_of_two_limits_the_first_one_counts() -> None:
     of = clocks(transaction_timeout=10.0, idle_in_transaction_timeout=3.0)
     see(of, 110.0, "t")

@@ -22,7 +22,7 @@ from sqlhttp_gateway.tunnel.pins import Pins
 from sqlhttp_gateway.tunnel.traffic import Traffic
 from sqlhttp_gateway.wire.backend import decode_error
 from sqlhttp_gateway.wire.effects import Pin
-from sqlhttp_gateway.wire.frontend import TERMINATE, encode_query
+from sqlhttp_gateway.wire.frontend import EXECUTE, SYNC, TERMINATE, encode_bind, encode_parse, encode_query
 from sqlhttp_gateway.wire.pipeline import Pipeline
 from sqlhttp_gateway.wire.prepared import Sources
 from sqlhttp_gateway.wire.startup import Startup
@@ -187,6 +187,66 @@ async def test_backend_that_nobody_wants_stays_for_the_next_transaction() -> Non
         lease.say(DONE + READY)
         assert len(it.registry.pool.lingering) == 1
         assert lease.ends == []
+
+
+PREPARE = encode_parse(b"s", b"SELECT $1") + SYNC
+QUESTION = encode_bind(b"s", (b"7",)) + EXECUTE + SYNC
+BOUND = b"2\0\0\0\x04"
+
+
+@asynccontextmanager
+async def prepared(**given: Any) -> AsyncIterator[tuple[Scene, FakeLease]]:
+    """A program that lingers on a backend which knows its statement `s`."""
+    async with lingering(**given) as (it, lease):
+        it.stream.put(PREPARE)
+        await it.until(lambda: lease.backend.written.endswith(SYNC))
+        lease.say(b"1\0\0\0\x04" + b"t\0\0\0\x0a\0\x01\0\0\0\x19" + b"n\0\0\0\x04" + READY)
+        assert len(it.registry.pool.lingering) == 1
+        yield it, lease
+
+
+@pytest.mark.parametrize("cut", [len(QUESTION), len(QUESTION) - 1, 3])
+async def test_question_that_is_known_at_sight_goes_the_way_of_any_other(cut: int) -> None:
+    async with prepared(transaction_timeout=10) as (it, lease):
+        before = len(lease.backend.written)
+        for number in (1, 2):
+            it.stream.put(*filter(None, (QUESTION[:cut], QUESTION[cut:])))
+            await it.until(lambda: lease.backend.written.endswith(EXECUTE + SYNC, before))
+            assert (len(it.registry.pool.lingering), it.traffic.state) == (0, "active")
+            assert it.traffic._clocks.deadline() is not None
+            assert it.traffic._clocks.passed(it.traffic._loop.time() + 10) is not None
+            assert (it.traffic._inbox_size, it.traffic._fed) == (0, 0)
+            before = len(lease.backend.written)
+            lease.say(BOUND + DONE + READY)
+            assert (len(it.registry.pool.lingering), it.traffic.state) == (1, "idle")
+            await it.until(lambda: it.stream.all_sent.count(BOUND + DONE + READY) == number)  # noqa: B023 - awaited
+            assert it.traffic._clocks.deadline() is None
+
+
+async def test_question_that_is_known_at_sight_waits_while_postgres_takes_nothing() -> None:
+    async with prepared() as (it, lease):
+        before = lease.backend.written
+        lease.backend.is_backed_up = True
+        it.traffic.take(QUESTION)
+        assert lease.backend.written == before
+        lease.backend.is_backed_up = False
+        it.traffic._advance()
+        assert lease.backend.written.endswith(EXECUTE + SYNC, len(before))
+        lease.say(BOUND + DONE + READY)
+
+
+async def test_what_fails_on_the_way_of_a_question_is_raised_where_the_tunnel_is_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = None
+    with pytest.raises(ZeroDivisionError):
+        async with prepared() as (it, lease):
+            made = lease
+            monkeypatch.setattr(lease.backend, "write", lambda data: 1 // 0)
+            it.traffic.take(QUESTION)
+            await it.ended()
+    assert made is not None
+    assert made.ends
 
 
 async def test_backend_that_lingers_is_given_back_when_somebody_wants_it() -> None:
