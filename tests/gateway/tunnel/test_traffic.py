@@ -208,18 +208,17 @@ async def prepared(**given: Any) -> AsyncIterator[tuple[Scene, FakeLease]]:
 @pytest.mark.parametrize("cut", [len(QUESTION), len(QUESTION) - 1, 3])
 async def test_question_that_is_known_at_sight_goes_the_way_of_any_other(cut: int) -> None:
     async with prepared(transaction_timeout=10) as (it, lease):
-        before = len(lease.backend.written)
         for number in (1, 2):
+            lease.backend.written = b""
             it.stream.put(*filter(None, (QUESTION[:cut], QUESTION[cut:])))
-            await it.until(lambda: lease.backend.written.endswith(EXECUTE + SYNC, before))
+            await it.until(lambda: lease.backend.written.endswith(EXECUTE + SYNC))
             assert (len(it.registry.pool.lingering), it.traffic.state) == (0, "active")
             assert it.traffic._clocks.deadline() is not None
             assert it.traffic._clocks.passed(it.traffic._loop.time() + 10) is not None
             assert (it.traffic._inbox_size, it.traffic._fed) == (0, 0)
-            before = len(lease.backend.written)
             lease.say(BOUND + DONE + READY)
             assert (len(it.registry.pool.lingering), it.traffic.state) == (1, "idle")
-            await it.until(lambda: it.stream.all_sent.count(BOUND + DONE + READY) == number)  # noqa: B023 - awaited
+            await it.until(lambda number=number: it.stream.all_sent.count(BOUND + DONE + READY) == number)
             assert it.traffic._clocks.deadline() is None
 
 
