@@ -93,6 +93,9 @@ class Story:
         """It ended with an error, which is the reply."""
         self.outcome, self.reason, self.message = error.kind, type(error).__name__, error.message
         self.sqlstate = error.code if isinstance(error, PostgresError) else error.sqlstate
+        # What was raised refers to the calls that it went through, and these to all that they had in hand: the whole
+        # body, and by way of a lease the error itself, so that both were held until cycles were collected.
+        error.__traceback__ = error.__context__ = None
         return error_reply(error, self.request_id)
 
     def late(self, deadline: Deadline) -> DeadlineExceeded:
