@@ -120,6 +120,7 @@ def test_refusal_leaves_everything_to_be_sent_again() -> None:
 def test_parameter_that_the_cleaning_changes_is_told() -> None:
     coming = Coming()
     coming.unproven.begin(AHEAD, (), is_greeted=True)
+    coming.unproven.send_first()
     status = parameter_status("TimeZone", "UTC")
     coming.unproven.receive(status + AHEAD.scrubbed + AHEAD.committed)
     assert coming.statuses == [status]
@@ -128,6 +129,7 @@ def test_parameter_that_the_cleaning_changes_is_told() -> None:
 def test_other_values_than_were_set_are_no_answer() -> None:
     coming = Coming(knows_parameters=True)
     coming.unproven.begin(AHEAD, ZONE, is_greeted=True)
+    coming.unproven.send_first()
     two = ZONE_SET.replace(row([b"Asia/Tokyo"]), row([b"Asia/Tokyo", b"x"]))
     with pytest.raises(RemoteProtocolError, match="other values"):
         coming.unproven.receive(AHEAD.scrubbed + two + AHEAD.committed)
