@@ -199,6 +199,7 @@ class CachedAnswers:
             try:
                 entry = await flight.landed()
             except _Refused as refused:
+                refused.__traceback__ = None  # it is its task's, which this call has in hand, and the request as well
                 return self._past(question, refused.reason)
             # Only one that others began can be older than what this program has seen.
             if not collapsed or entry.shows(question.bookmark) or entry.filled >= came:

@@ -41,10 +41,23 @@ def held() -> int:
         ({"queries": [FAILS, {"query": "SELECT 1"}]}, {"neon-batch-isolation-level": "Serializable"}, 400),
         ({"query": "SELECT no_such_column, $1", "params": [LONG]}, {}, 400),
         (FAILS | {"query": f"/* cache ttl=60 */ {BY_ZERO}"}, {}, 400),
+        ({"query": "/* cache ttl=60 */ SELECT 1 / 0, $1", "params": [LONG]}, {}, 400),
+        ({"query": "/* cache ttl=60 */ SELECT now(), length($1)", "params": [LONG]}, {}, 200),
         (FAILS, {"idempotency-key": "held"}, 400),
         (FAILS, {"sqlhttp-timeout": "20"}, 400),
     ],
-    ids=["answered", "refused", "batch", "transaction", "parse", "cache", "once", "deadline"],
+    ids=[
+        "answered",
+        "refused",
+        "batch",
+        "transaction",
+        "parse",
+        "cache",
+        "cache, not explained",
+        "not cached",
+        "once",
+        "deadline",
+    ],
 )
 async def test_body_goes_with_its_answer(
     start_program: Callable[..., Program], body: object, headers: dict[str, str], status: int

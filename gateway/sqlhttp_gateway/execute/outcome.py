@@ -57,12 +57,12 @@ def may_be_stale(exchange: Exchange, ahead: int) -> bool:
 
 
 def with_outcome(exchange: Exchange, lease: Lease, limits: Limits, *, in_transaction: bool) -> GatewayError:
-    """The error to raise, and what the caller cannot know of it.
+    """The error to raise, taken from the exchange, and what the caller cannot know of it.
 
     A batch that was refused for its size says whether its COMMIT was quicker; a statement that Postgres ended at the
     gateway's limit says that it was the gateway's.
     """
-    error = exchange.error
+    error = exchange.take_error()
     assert error is not None
     if isinstance(error, PostgresError) and error.code == _QUERY_CANCELED and limits.statement_timeout:
         pool, timeout = lease.pool, limits.statement_timeout

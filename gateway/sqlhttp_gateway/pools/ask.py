@@ -32,6 +32,6 @@ async def ask(
     )
     if exchange.parsed:
         statements.add(text, new_name)
-    if exchange.error is not None:
-        raise exchange.error
+    if (error := exchange.take_error()) is not None:
+        raise error
     return [row for result in exchange.results for row in rows_of(result.rows)]

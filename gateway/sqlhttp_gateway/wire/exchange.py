@@ -124,6 +124,15 @@ class Exchange:
         self._rows: list[bytes] = []
         self._chunks: list[bytes] = []
 
+    def take_error(self) -> GatewayError | None:
+        """The error, to be raised; it is known here no more.
+
+        One of the calls that it goes through has this exchange: all that they have in hand would be held until garbage
+        in cycles is collected.
+        """
+        error, self.error = self.error, None
+        return error
+
     def refuse(self, error: GatewayError) -> None:
         """Let `error` be the outcome; rows are no longer kept."""
         if self.error is None:
