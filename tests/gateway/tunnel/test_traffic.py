@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -205,6 +206,10 @@ async def prepared(**given: Any) -> AsyncIterator[tuple[Scene, FakeLease]]:
         yield it, lease
 
 
+def _has_sent(it: Scene, number: int) -> bool:
+    return it.stream.all_sent.count(BOUND + DONE + READY) == number
+
+
 @pytest.mark.parametrize("cut", [len(QUESTION), len(QUESTION) - 1, 3])
 async def test_question_that_is_known_at_sight_goes_the_way_of_any_other(cut: int) -> None:
     async with prepared(transaction_timeout=10) as (it, lease):
@@ -218,7 +223,7 @@ async def test_question_that_is_known_at_sight_goes_the_way_of_any_other(cut: in
             assert (it.traffic._inbox_size, it.traffic._fed) == (0, 0)
             lease.say(BOUND + DONE + READY)
             assert (len(it.registry.pool.lingering), it.traffic.state) == (1, "idle")
-            await it.until(lambda number=number: it.stream.all_sent.count(BOUND + DONE + READY) == number)
+            await it.until(partial(_has_sent, it, number))
             assert it.traffic._clocks.deadline() is None
 
 
