@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from sqlhttp_gateway.endpoints import lean
 from sqlhttp_gateway.endpoints.connections import Connections
 from sqlhttp_gateway.endpoints.head_rules import HeadLimits, ReadHead, check_head, head_too_large
-from sqlhttp_gateway.endpoints.lean import Flow, Line, shared
+from sqlhttp_gateway.endpoints.lean import Flow, Line, client_of, server_of, shared
 from sqlhttp_gateway.endpoints.single_write import reply_bytes
 from sqlhttp_gateway.endpoints.sql import SqlEndpoint
 from sqlhttp_gateway.errors import BadRequest, GatewayError, RequestTooLarge, RequestTooSlow
@@ -121,9 +121,14 @@ class GuardedProtocol(HttpToolsProtocol):
     # ── asyncio.Protocol ──
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        super().connection_made(transport)
+        # As uvicorn does it, but for its flow, and for its way to the addresses, by a socket made for the purpose: five
+        # system calls more, and 5 µs of the 70 that a connection costs.
+        self.connections.add(self)
+        self.transport = transport
         self.flow = Flow(transport)  # type: ignore[assignment]  # not one of uvicorn's, but all that it has
-        self.server = shared(self.server)
+        self.server = shared(server_of(transport))
+        self.client = client_of(transport)
+        self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         self._wait()
         if self._connections is not None:
             self._idle_since = self.loop.time()

@@ -1,4 +1,4 @@
-"""What uvicorn keeps for each connection, in less memory: an empty deque takes 760 bytes, and it has two of them.
+"""What uvicorn keeps for each connection and does for it, in less: an empty deque takes 760 bytes, and it has two.
 
 That is a quarter of what a connection takes, and nearly no connection ever puts anything into either. How requests
 and bytes go through them is uvicorn's to say, and `guarded`'s.
@@ -8,7 +8,7 @@ import asyncio
 from functools import lru_cache
 
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 Address = tuple[str, int | None]
 
@@ -76,6 +76,32 @@ def shared(address: Address | None) -> Address | None:
     return address
 
 
+def server_of(transport: asyncio.Transport) -> Address | None:
+    """Where the connection has come in: host and port, or the path of a Unix socket and None."""
+    name = transport.get_extra_info("sockname")
+    if isinstance(name, tuple):
+        return str(name[0]), int(name[1])
+    return (name, None) if isinstance(name, str) else None
+
+
+def client_of(transport: asyncio.Transport) -> tuple[str, int] | None:
+    """Who has connected; None over a Unix socket, and where the connection is gone already."""
+    name = transport.get_extra_info("peername")
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None
+
+
+_MADE = frozenset(
+    {
+        *("add", "client", "connections", "flow", "scheme", "server", "transport"),
+        *("FlowControl", "get_local_addr", "get_remote_addr", "is_ssl"),
+        *("TRACE_LOG_LEVEL", "level", "log", "logger"),
+    }
+)
+"""All that uvicorn's protocol touches when a connection is made."""
+
+
 def knows_uvicorn() -> bool:
-    """Whether the uvicorn that is installed has no more to its flow than there is here."""
-    return {name for name in vars(FlowControl) if not name.startswith("_")} <= set(dir(Flow))
+    """Whether the uvicorn that is installed has no more to its flow, and to a connection's beginning, than there is
+    here."""
+    flow = {name for name in vars(FlowControl) if not name.startswith("_")}
+    return flow <= set(dir(Flow)) and set(HttpToolsProtocol.connection_made.__code__.co_names) <= _MADE

@@ -1,13 +1,18 @@
 import asyncio
+import socket
 import sys
 from collections import deque
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import uvloop
 from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 
 from sqlhttp_gateway.endpoints import lean
-from sqlhttp_gateway.endpoints.lean import Flow, Line, shared
+from sqlhttp_gateway.endpoints.lean import Flow, Line, client_of, server_of, shared
 
 
 class _Transport:
@@ -88,3 +93,74 @@ def test_flow_of_a_later_uvicorn_with_more_to_it_is_not_replaced(monkeypatch: py
     assert lean.knows_uvicorn()
     monkeypatch.setattr(FlowControl, "pause_all", lambda self: None, raising=False)
     assert not lean.knows_uvicorn()
+
+
+def test_beginning_of_a_later_uvicorns_connection_with_more_to_it_is_not_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def made(self: Any, transport: asyncio.Transport) -> None:
+        self.connections.add(self)
+        self.heard_of_since = transport
+
+    monkeypatch.setattr(HttpToolsProtocol, "connection_made", made)
+    assert not lean.knows_uvicorn()
+
+
+class _Beginning(asyncio.Protocol):
+    """Both ways to the addresses of a connection."""
+
+    def __init__(self) -> None:
+        self.found: asyncio.Future[tuple[object, object]] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        made = cast(asyncio.Transport, transport)  # uvloop's are none by name
+        ours, theirs = (server_of(made), client_of(made)), (get_local_addr(made), get_remote_addr(made))
+        self.found.set_result((ours, theirs))
+        made.close()
+
+
+async def _begin(place: str) -> tuple[object, object]:
+    """What is found at a server in this place: an address, or the path of a Unix socket."""
+    loop, beginning = asyncio.get_running_loop(), _Beginning()
+    bound = socket.socket(socket.AF_UNIX if "/" in place else socket.AF_INET6 if ":" in place else socket.AF_INET)
+    bound.bind(place if "/" in place else (place, 0))
+    create = loop.create_unix_server if "/" in place else loop.create_server
+    async with asyncio.timeout(5), await create(lambda: beginning, sock=bound):
+        with socket.socket(bound.family) as program:
+            program.setblocking(False)
+            await loop.sock_connect(program, bound.getsockname())
+            return await beginning.found
+
+
+PLACES = pytest.mark.parametrize("place", ["127.0.0.1", "::1", "folder/socket"])
+
+
+@PLACES
+async def test_addresses_are_those_that_uvicorn_finds(place: str, tmp_path: Path) -> None:
+    _be_the_same(await _begin(_here(place, tmp_path)))
+
+
+@PLACES
+def test_addresses_are_those_that_uvicorn_finds_by_uvloop(place: str, tmp_path: Path) -> None:
+    _be_the_same(uvloop.run(_begin(_here(place, tmp_path))))
+
+
+def _be_the_same(found: tuple[object, object]) -> None:
+    ours, theirs = found
+    assert ours == theirs
+    assert ours != (None, None)
+
+
+def _here(place: str, folder: Path) -> str:
+    if place == "::1" and not _has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    return place.replace("folder", str(folder))
+
+
+def _has_ipv6() -> bool:
+    with socket.socket(socket.AF_INET6) as tried:
+        try:
+            tried.bind(("::1", 0))
+        except OSError:
+            return False
+    return True
