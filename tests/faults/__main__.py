@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults import clocks, resources
+from tests.faults import clocks, crowd, resources
 from tests.faults import world as world_of
 from tests.faults.cancels import Race, keys_of_survivors, race
 from tests.faults.followers import hand_overs, run_again
@@ -80,6 +80,7 @@ def _do(*, seed: int, seconds: float, episodes: int) -> Whole:
             Shortage("log on a full disk", resources.log_on_a_full_disk(world)),
             Shortage("log that nobody reads", resources.log_that_nobody_reads(world)),
             Shortage("descriptors", resources.files(world)),
+            Shortage("ten thousand idle sockets", crowd.idle(world)),
         ]
         logs = _said(world)
     with world_of.made(workers=WORKERS) as world:

@@ -24,7 +24,7 @@ from tests.support.gateway import answers, free_port
 _LINES = 350
 """Lines of the log that are more than a pipe holds."""
 _ENDS_WITHIN = 20.0
-_BUSY = 0.5
+BUSY = 0.5
 """The share of a processor that a gateway with nothing to do may take at most."""
 _BACK_WITHIN = 10.0
 _CONNECTIONS = 200
@@ -32,7 +32,7 @@ _CONNECTIONS = 200
 
 def log_on_a_full_disk(world: World) -> list[str]:
     """Every line of the log fails with ENOSPC."""
-    with Path("/dev/full").open("wb", buffering=0) as full, _gateway(world, full.fileno()) as (process, port):
+    with Path("/dev/full").open("wb", buffering=0) as full, gateway(world, full.fileno()) as (process, port):
         return _goes_on_and_ends(world, process, port, fails=20)
 
 
@@ -41,7 +41,7 @@ def log_that_nobody_reads(world: World) -> list[str]:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     try:
-        with _gateway(world, writing) as (process, port):
+        with gateway(world, writing) as (process, port):
             return _goes_on_and_ends(world, process, port, fails=_LINES)
     finally:
         os.close(reading)
@@ -61,10 +61,10 @@ def files(world: World) -> list[str]:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (world.descriptors() + 10, before[1]))
         for port in (world.gateway.port, world.door.port):
             many += [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(_CONNECTIONS)]
-        began, used = time.monotonic(), _cpu(pid)
+        began, used = time.monotonic(), cpu(pid)
         time.sleep(1.0)  # what is measured is what it does meanwhile, with nothing to do
-        share = (_cpu(pid) - used) / (time.monotonic() - began)
-        if share > _BUSY:
+        share = (cpu(pid) - used) / (time.monotonic() - began)
+        if share > BUSY:
             faults.append(f"{share:.0%} of a processor without anything to do")
         if b" 200 " not in _ask(kept, world):
             faults.append("a connection that was there before is not answered any more")
@@ -87,7 +87,7 @@ def memory(world: World) -> list[str]:
         size = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
         resource.prlimit(pid, resource.RLIMIT_AS, (size + (4 << 20), resource.RLIM_INFINITY))
     for _ in range(2 * world.workers):
-        status = _post(world, world.gateway.port, "SELECT repeat('x', 1000) FROM generate_series(1, 9000)")
+        status = post(world, world.gateway.port, "SELECT repeat('x', 1000) FROM generate_series(1, 9000)")
         if status == 200:
             faults.append("there was memory enough, and nothing was tried")
     for pid in world.serving:
@@ -98,9 +98,9 @@ def memory(world: World) -> list[str]:
 
 def _goes_on_and_ends(world: World, process: "subprocess.Popen[bytes]", port: int, *, fails: int) -> list[str]:
     faults = []
-    if any(_post(world, port, "SELECT 1/0") != 400 for _ in range(fails)):  # a line of the log each
+    if any(post(world, port, "SELECT 1/0") != 400 for _ in range(fails)):  # a line of the log each
         faults.append("a statement that fails was not answered")
-    if _post(world, port, "SELECT 1") != 200:
+    if post(world, port, "SELECT 1") != 200:
         faults.append("no answer")
     process.terminate()
     try:
@@ -111,9 +111,12 @@ def _goes_on_and_ends(world: World, process: "subprocess.Popen[bytes]", port: in
 
 
 @contextmanager
-def _gateway(world: World, log: int) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+def gateway(
+    world: World, log: int, settings: Mapping[str, str] | None = None
+) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+    """One more gateway before the world's Postgres, that logs to this descriptor: its process and its port."""
     port = free_port()
-    given: Mapping[str, str] = environment(world.upstream)
+    given: Mapping[str, str] = {**environment(world.upstream), **(settings or {})}
     process = subprocess.Popen(
         [sys.executable, "-m", "sqlhttp_gateway", "serve", "--port", str(port)],
         env={**os.environ, **given},
@@ -132,8 +135,8 @@ def _gateway(world: World, log: int) -> Iterator[tuple["subprocess.Popen[bytes]"
         process.wait()
 
 
-def _post(world: World, port: int, query: str) -> int:
-    """The status; 0 when there was no answer."""
+def post(world: World, port: int, query: str) -> int:
+    """The status of one statement's answer; 0 when there was none."""
     head = {"Neon-Connection-String": world.database.url}
     request = Request(f"http://127.0.0.1:{port}/sql", json.dumps({"query": query}).encode(), head)
     try:
@@ -160,14 +163,14 @@ def _ask(connection: socket.socket, world: World) -> bytes:
 def _is_back(world: World) -> list[str]:
     """Whether every one of some new connections is answered, before long."""
     deadline = time.monotonic() + _BACK_WITHIN
-    while any(_post(world, world.gateway.port, "SELECT 1") != 200 for _ in range(8)):
+    while any(post(world, world.gateway.port, "SELECT 1") != 200 for _ in range(8)):
         if time.monotonic() > deadline:
             return [f"not as before within {_BACK_WITHIN:g} s"]
         time.sleep(0.05)
     return []
 
 
-def _cpu(pid: int) -> float:
+def cpu(pid: int) -> float:
     """Seconds of processor time so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
