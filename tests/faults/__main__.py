@@ -11,16 +11,18 @@ from pathlib import Path
 from tests.faults import clocks, crowd, resources
 from tests.faults import world as world_of
 from tests.faults.cancels import Race, keys_of_survivors, race
+from tests.faults.episodes import QUICK
 from tests.faults.followers import hand_overs, run_again
 from tests.faults.killing import Killing, kill_again_and_again
 from tests.faults.ledger import Ledger
 from tests.faults.limits import pauses, programs
 from tests.faults.probes import Measured, probe
 from tests.faults.run import Report, present, run
+from tests.faults.troubles import MILD
 from tests.faults.world import World
 
 WORKERS = 2
-_SHARES = {"mixture": 0.5, "workers": 0.3, "kills": 0.1, "cancels": 0.1}
+_SHARES = {"quick": 0.1, "mixture": 0.4, "workers": 0.3, "kills": 0.1, "cancels": 0.1}
 """Of the seconds; what is no mixture takes as long as it takes, some 90 s."""
 
 
@@ -36,6 +38,7 @@ class Shortage:
 class Whole:
     """Everything that was done."""
 
+    quick: Report
     mixture: Report
     workers: Report
     killing: Killing
@@ -47,7 +50,7 @@ class Whole:
     @property
     def faults(self) -> list[str]:
         """All that was found."""
-        found = self.mixture.faults + self.workers.faults + self.race.faults
+        found = self.quick.faults + self.mixture.faults + self.workers.faults + self.race.faults
         found += [f"{shortage.what}: {fault}" for shortage in self.shortages for fault in shortage.faults]
         if self.killing.unanswered:
             found.append(f"{self.killing.unanswered} writes with keys were never answered")
@@ -67,6 +70,11 @@ def main() -> int:
 
 def _do(*, seed: int, seconds: float, episodes: int) -> Whole:
     with world_of.made() as world:
+        quick = asyncio.run(
+            run(world, seed=seed, episodes=episodes, seconds=seconds * _SHARES["quick"], kinds=QUICK, troubles=MILD)
+        )
+        logs = _said(world)
+    with world_of.made() as world:
         mixture = asyncio.run(run(world, seed=seed, episodes=episodes, seconds=seconds * _SHARES["mixture"]))
         world.ledger = Ledger()
         killing = asyncio.run(kill_again_and_again(world, seed=seed, seconds=seconds * _SHARES["kills"]))
@@ -82,7 +90,7 @@ def _do(*, seed: int, seconds: float, episodes: int) -> Whole:
             Shortage("descriptors", resources.files(world)),
             Shortage("ten thousand idle sockets", crowd.idle(world)),
         ]
-        logs = _said(world)
+        logs += _said(world)
     with world_of.made(workers=WORKERS) as world:
         shortages.append(Shortage("cancel keys while a worker is replaced", asyncio.run(keys_of_survivors(world))))
         workers = asyncio.run(run(world, seed=seed, episodes=episodes, seconds=seconds * _SHARES["workers"]))
@@ -95,7 +103,7 @@ def _do(*, seed: int, seconds: float, episodes: int) -> Whole:
             with world_of.made(settings=clocks.environment(offset)) as world:
                 shortages.append(Shortage("wall clock a day forward and back", asyncio.run(clocks.jump(world, offset))))
                 logs += _said(world)
-    return Whole(mixture, workers, killing, raced, measured, shortages, logs)
+    return Whole(quick, mixture, workers, killing, raced, measured, shortages, logs)
 
 
 def _said(world: World) -> list[str]:
@@ -113,7 +121,10 @@ def _said(world: World) -> list[str]:
 def _lines(whole: Whole) -> list[str]:
     """The report for people."""
     killing, raced = whole.killing, whole.race
-    lines = [table(whole.mixture), "", f"{WORKERS} workers:", table(whole.workers), ""]
+    lines = []
+    parts = {"the quick way alone": whole.quick, "all ways": whole.mixture, f"{WORKERS} workers": whole.workers}
+    for title, report in parts.items():
+        lines += [f"{title}:", table(report), ""]
     lines.append(
         f"{killing.kills} gateways killed, {killing.interrupted} writes interrupted, {killing.writes} answered"
     )

@@ -437,9 +437,7 @@ EPISODES: dict[str, tuple[int, Episode]] = {
     "visit": (2, visit),
 }
 """By name: how often among the others, and what happens."""
-UNCACHED: dict[str, tuple[int, Episode]] = {name: each for name, each in EPISODES.items() if name != "cache"}
-"""Those that ask the cache for nothing. As long as nobody does, no write has to be noted, and plain ones are quick."""
 QUICK: dict[str, tuple[int, Episode]] = {name: EPISODES[name] for name in ("write", "batch", "read", "lock")}
-"""Those of which most go the quick way, as long as nobody asks the cache."""
+"""Those of which most go the quick way. Once anybody has asked the cache, writes do so no more: they are noted."""
 LONG: dict[str, tuple[int, Episode]] = {"stay": (1, stay)}
 """The same of those that take long."""

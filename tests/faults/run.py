@@ -8,7 +8,7 @@ from random import Random
 
 import httpx
 
-from tests.faults.episodes import EPISODES, LONG, UNCACHED, Caller, Episode, close_clients
+from tests.faults.episodes import EPISODES, LONG, Caller, Episode, close_clients
 from tests.faults.flatness import Moment
 from tests.faults.grants import ROLES
 from tests.faults.leaving import LEAVING
@@ -22,10 +22,7 @@ SETTLE = 5.0
 """Seconds after the last episode in which everything has to be as it was."""
 _WARM = 0.3
 """The part of the time after which memory should not grow any more: caches are full then."""
-_UNCACHED_FOR = 2.0
-"""Seconds from the beginning in which nobody asks the cache, unless a world has had a run before."""
 _ALL = EPISODES | LEAVING
-_UNCACHED = UNCACHED | LEAVING
 _ZERO_AT_REST = ("sqlhttp_pool_connections{", "sqlhttp_pool_waiting{", "sqlhttp_leases_leaked", "sqlhttp_bugs")
 """What the names of metrics begin with that are 0 when nothing happens."""
 
@@ -76,15 +73,15 @@ async def run(
     seconds: float,
     pace: Pace = BRISK,
     troubles: Mapping[str, Weighted] | None = None,
-    kinds: Mapping[str, tuple[int, Episode]] | None = None,
+    kinds: Mapping[str, tuple[int, Episode]] = _ALL,
 ) -> Report:
     """Let so many episodes happen, or as many as begin in so many seconds, and look at what they left.
 
-    Of `troubles` and of `kinds` of episodes there are all where nothing else is said.
+    Of `troubles` there are all where nothing else is said. `kinds` are the episodes.
     """
     report = Report(seed)
     luck = Random(seed)
-    await _warm(world)
+    await _warm(world, kinds)
     descriptors, memory = world.descriptors(), world.memory()
     began = time.monotonic()
     async with watching(world) as seen:
@@ -100,8 +97,7 @@ async def run(
                     return
                 if passed < seconds * _WARM:
                     memory = max(memory, world.memory())
-                table = kinds or (_UNCACHED if passed < _UNCACHED_FOR else _ALL)
-                await _episode(Caller(world, own, f"{seed}-{number}"), report, table)
+                await _episode(Caller(world, own, f"{seed}-{number}"), report, kinds)
                 if pace.rest[1]:
                     await asyncio.sleep(own.uniform(*pace.rest))
 
@@ -170,11 +166,11 @@ async def _trouble(world: World, luck: Random, report: Report, pace: Pace, troub
         report.moments.append(Moment(name, began, time.monotonic() - start))
 
 
-async def _warm(world: World) -> None:
-    """Requests of nearly every kind once, so that what is kept for all is there before the baseline is taken."""
+async def _warm(world: World, kinds: Mapping[str, tuple[int, Episode]]) -> None:
+    """Requests of every kind once, so that what is kept for all is there before the baseline is taken."""
     report = Report(0)
-    for name in _UNCACHED:
-        await _UNCACHED[name][1](Caller(world, Random(1), f"warm-{name}"))
+    for name in kinds:
+        await kinds[name][1](Caller(world, Random(1), f"warm-{name}"))
     await close_clients(world.database.url)
     world.ledger = Ledger()
     await _settle(world, report, 10**9)
