@@ -54,12 +54,15 @@ def pgbench(way: str, stage: Stage, workload: Workload, connections: int, second
     )
 
 
-def round_trips(how: str, stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
-    """One program that waits for each answer, by the same client whatever the way."""
-    gateway = stage.server("gateway")
+def round_trips(
+    how: str, stage: Stage, workload: Workload, connections: int, seconds: float, *, by_tcp: bool = False
+) -> Sample:
+    """One program that waits for each answer, by the same client whatever the way; `by_tcp` where Postgres is asked so,
+    by the program itself or by the gateway."""
+    gateway = stage.server("gateway, by TCP" if by_tcp else "gateway")
     [argument, *_] = [*map(str, workload.arguments[0]), ""]
     variables = environment(
-        BENCH_URL=stage.local.url if how == "direct" else stage.database.url,
+        BENCH_URL=stage.local.url if how == "direct" and not by_tcp else stage.database.url,
         BENCH_PORT=str(gateway.port),
         BENCH_DOOR=str(stage.door.port),
         BENCH_STATEMENT=workload.statement,

@@ -152,6 +152,8 @@ RATIOS = (
           _door("TCP door", "simple", 50), _door("PgBouncer", "simple", 50)),
     Ratio("lookup by key, one WebSocket", "a kept connection", P50, 3,
           Run("wire, WebSocket", "key", 1), _WIRE),
+    Ratio("lookup by key, one WebSocket, by TCP", "a kept connection by TCP", P50, None,
+          Run("wire, WebSocket, by TCP", "key", 1), Run("wire, direct, by TCP", "key", 1)),
     Ratio("lookup by key, one connection to the TCP door", "a kept connection", P50, None,
           Run("wire, TCP door", "key", 1), _WIRE),
     Ratio("an idle WebSocket", "", MEMORY_OF_EACH, 30,

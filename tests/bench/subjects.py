@@ -152,6 +152,8 @@ SUBJECTS: dict[str, Subject] = {
     "plain, by TCP": partial(_served, "plain, by TCP"),
     "gateway, kept, by TCP": partial(_by_loader, "gateway, by TCP"),
     "asyncpg kept, by TCP": partial(_direct, "single", by_tcp=True),
+    "wire, direct, by TCP": partial(doors.round_trips, "direct", by_tcp=True),
+    "wire, WebSocket, by TCP": partial(doors.round_trips, "websocket", by_tcp=True),
     # Gateways of their own.
     "kept connections": memory.kept,
     "idle WebSockets": memory.idle,

@@ -34,5 +34,6 @@ def test_who_asks_by_the_socket_is_set_against_nobody_who_asks_by_tcp() -> None:
 def test_the_way_by_tcp_is_measured_beside_the_other_only_where_that_is_wanted() -> None:
     both, one = (set(runs(quick=False, in_both_ways=wanted)) for wanted in (True, False))
     assert {run.subject for run in both - one} == {
-        *("gateway, by TCP", "plain, by TCP", "gateway, kept, by TCP", "asyncpg kept, by TCP")
+        *("gateway, by TCP", "plain, by TCP", "gateway, kept, by TCP", "asyncpg kept, by TCP"),
+        *("wire, WebSocket, by TCP", "wire, direct, by TCP"),
     }
