@@ -13,6 +13,7 @@ import pytest
 from sqlhttp_gateway.model import Statement
 from tests.support.leases import until
 from tests.support.program import Program
+from tests.support.sockets import begin
 
 LONG = "x" * 100_000
 BY_ZERO = "SELECT 1 / (length($1) - 100000)"
@@ -68,4 +69,15 @@ async def test_body_goes_with_its_answer(
         for _ in range(3):  # by uvicorn's way, by the short one, and by what is prepared
             answer = await http.post(program.endpoint, headers=headers, json=body)
             assert answer.status_code == status
+    await until(lambda: held() == 0)
+
+
+@pytest.mark.usefixtures("without_collector")
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("text", ["SELECT pg_sleep(60), $1", "/* cache ttl=60 */ SELECT pg_sleep(60), $1"])
+async def test_body_goes_with_its_program(start_program: Callable[..., Program], text: str, *, kept: bool) -> None:
+    program = start_program()
+    request = await begin(program, {"query": text, "params": [LONG]}, kept=kept)
+    await until(lambda: held() > 0)
+    await request.hang_up()
     await until(lambda: held() == 0)
