@@ -124,7 +124,7 @@ class BadNetwork:
 
     def _reset_all(self) -> None:
         for writer in list(self._open):
-            _reset(writer)
+            reset(writer)
 
     async def _accept(self) -> None:
         while True:
@@ -138,12 +138,12 @@ class BadNetwork:
         reader, writer = await asyncio.open_connection(sock=connection)
         fault, self.made = self.plan(self.made), self.made + 1
         if fault.kind is Kind.REFUSE:
-            _reset(writer)
+            reset(writer)
             return
         try:
             up_reader, up_writer = await asyncio.open_connection(*self._server_at)
         except (OSError, asyncio.CancelledError):  # the latter at the end of the proxy
-            _reset(writer)
+            reset(writer)
             return
         pair = {writer, up_writer}
         self._open |= pair
@@ -176,7 +176,7 @@ class BadNetwork:
             writer.write_eof()
         except OSError:
             for each in pair:
-                _reset(each)
+                reset(each)
 
     async def _happen(
         self, fault: Fault, data: bytes, writer: asyncio.StreamWriter, pair: set[asyncio.StreamWriter]
@@ -185,7 +185,7 @@ class BadNetwork:
             case Kind.RESET:
                 await writer.drain()
                 for each in pair:
-                    _reset(each)
+                    reset(each)
             case Kind.CLOSE:
                 for each in pair:
                     each.close()
@@ -199,7 +199,7 @@ class BadNetwork:
                     await asyncio.sleep(fault.seconds)
 
 
-def _reset(writer: asyncio.StreamWriter) -> None:
+def reset(writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(OSError):
         connection: socket.socket | None = writer.get_extra_info("socket")
         if connection is not None:
