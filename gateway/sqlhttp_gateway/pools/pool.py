@@ -8,26 +8,25 @@ one dies and the next is born.
 import asyncio
 import math
 import ssl
-from collections.abc import Coroutine, Hashable
+from collections.abc import Coroutine, Hashable, Mapping
 from typing import Any, Protocol
 
-from sqlhttp_gateway.errors import GatewayError, PasswordFailed, ShuttingDown
+from sqlhttp_gateway.errors import GatewayError
 from sqlhttp_gateway.events import Closed, Observer
 from sqlhttp_gateway.model import ArrayType, PoolKey
+from sqlhttp_gateway.pools.arrivals import Arrivals
 from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.breaker import Breaker
-from sqlhttp_gateway.pools.budget import Budget, Claim
+from sqlhttp_gateway.pools.budget import Budget
 from sqlhttp_gateway.pools.deadlines import Deadlines
-from sqlhttp_gateway.pools.gate import Gate, is_fulfilled
-from sqlhttp_gateway.pools.line import Line, Place, Turn
+from sqlhttp_gateway.pools.gate import Gate
+from sqlhttp_gateway.pools.line import Turn
 from sqlhttp_gateway.pools.lingering import Lingering
 from sqlhttp_gateway.pools.opener import Password
 from sqlhttp_gateway.pools.roster import Roster, age
 from sqlhttp_gateway.pools.taker import Taker
 from sqlhttp_gateway.pools.targets import Upstream
 
-_RETURNING_WAIT = 0.02
-"""Seconds that a request waits for a scrub to end before it opens a connection; a scrub takes some 50 µs."""
 _FRESH = 0.002
 """Seconds after a transaction within which the next one of the same program is likely to come."""
 _RETURN_TIMEOUT = 30.0
@@ -73,8 +72,6 @@ class Pool:
         """Connections whose holder is done and whose scrub is not, and since when, on the loop's clock."""
         self.leased: dict[Backend, float] = {}
         """Connections in use, and since when, on the loop's clock; kept by their leases."""
-        self.reserving: dict[Turn, float] = {}
-        """Who has a permit and waits for its share of the budget, and since when."""
         self.loop = asyncio.get_running_loop()
         self.overdue: Deadlines[Overdue] = Deadlines(self.loop, lambda statement: statement.deadline_passed())
         """The statements that run here, and when the gateway's own clock ends them."""
@@ -83,8 +80,16 @@ class Pool:
         self._settings = settings
         self._budget = budget
         self._idle: list[Backend] = []
-        self._expecting: Line[str] = Line()
-        """Who has a permit and takes the next connection that comes back."""
+        self._arrivals = Arrivals(
+            key,
+            self._roster,
+            self.gate,
+            budget=budget,
+            breaker=breaker,
+            returning=self.returning,
+            release=self.release,
+        )
+        self._expecting = self._arrivals.expecting
         self.last_used = -math.inf
         """When a connection was last given back; a pool that never had one is soon forgotten, whoever asked for it."""
         self._draining = False
@@ -104,6 +109,11 @@ class Pool:
     def opening(self) -> int:
         """Connections on their way."""
         return self._roster.opener.under_way
+
+    @property
+    def reserving(self) -> Mapping[Turn, float]:
+        """Who has a permit and waits for its share of the budget, and since when."""
+        return self._arrivals.reserving
 
     @property
     def idle(self) -> int:
@@ -186,10 +196,11 @@ class Pool:
                 return backend
             self.discard(backend, "lost")  # as in try_acquire
             await self._enter(max(0.0, deadline - self.loop.time() + gate.stood_still), tenant)
-        returned = await self._await_returning(tenant)
+        returned = await self._arrivals.returned(tenant)
         if returned is not None:
             return returned
-        return await self._open(password, max(0.0, deadline - self.loop.time() + gate.stood_still), tenant=tenant)
+        timeout = max(0.0, deadline - self.loop.time() + gate.stood_still)
+        return await self._arrivals.open(password, timeout, tenant=tenant)
 
     async def log_in(self, password: bytes) -> None:
         """Prove a password by opening a connection with it, which stays in the pool.
@@ -206,7 +217,8 @@ class Pool:
         except BaseException:
             self.gate.leave()
             raise
-        self.release(await self._open(lambda: password, self._settings.wait_timeout, takes_returned=False))
+        timeout = self._settings.wait_timeout
+        self.release(await self._arrivals.open(lambda: password, timeout, takes_returned=False))
 
     def release(self, backend: Backend) -> None:
         """Take back a clean connection: for the next in line, or to keep it idle."""
@@ -250,7 +262,7 @@ class Pool:
         """Whether whoever gave this connection back now could keep it as well: nobody waits for one."""
         return (
             not self.gate.waiting
-            and not self.reserving
+            and not self._arrivals.reserving
             and not self._expecting
             and not self._turns_away
             and not backend.closing
@@ -290,7 +302,7 @@ class Pool:
         # What is opened ahead of need takes nothing from anybody: it neither waits in line nor evicts.
         if self._roster.secret and self.gate.in_use + len(self._idle) < keep and self.gate.try_enter():
             if self._budget.try_reserve(self.key):
-                self.spawn(self._warm())
+                self.spawn(self._arrivals.warm())
             else:
                 self.gate.leave()
 
@@ -344,9 +356,7 @@ class Pool:
         if self.gate.is_paused:
             return
         self.gate.refuse_waiters(error)
-        for turn in self.reserving:
-            if not turn.done():
-                turn.set_exception(error)
+        self._arrivals.refuse(error)
 
     def stop(self) -> None:
         """Lend no more and close what is idle; holders keep theirs until they give it back."""
@@ -354,9 +364,7 @@ class Pool:
         self._turns_away = "drain"
         self.gate.stop()
         self.lingering.reclaim_all()
-        for turn in self.reserving:
-            if not turn.done():
-                turn.set_exception(_shutting_down())
+        self._arrivals.stop()
         while self._idle:
             # A stopped gate admits nobody, and nobody can be waiting: no permit needs to stand for these.
             self.spawn(self._roster.close(self._idle.pop(), "drain"))
@@ -435,106 +443,6 @@ class Pool:
         while self._idle and self.gate.try_keep():
             self.discard(self._idle.pop(0), reason)
 
-    async def _await_returning(self, tenant: str) -> Backend | None:
-        """A connection whose scrub is under way, if there is one to spare: it is free long before a new one is open."""
-        if len(self.returning) <= len(self._expecting):
-            return None
-        turn: asyncio.Future[Any] = self.loop.create_future()
-        expiry = self.loop.call_later(_RETURNING_WAIT, _fulfil, turn)
-        try:
-            return await self._receive(turn, self.loop.time(), tenant)
-        finally:
-            expiry.cancel()
-
-    async def _receive(self, turn: asyncio.Future[Any], since: float, tenant: str) -> Backend | None:
-        """The next connection that comes back; or None, once someone else has fulfilled `turn`.
-
-        The caller holds a permit; on any failure it is given back.
-        """
-        self._expecting.join(turn, Place(tenant, since, math.inf))
-        try:
-            backend: Backend | None = await turn
-        except BaseException:
-            if is_fulfilled(turn) and turn.result() is not None:
-                self.release(turn.result())  # it came in the tick of the cancellation; it takes the permit along
-            else:
-                self.gate.leave()
-            raise
-        finally:
-            self._expecting.leave(turn)
-        return backend
-
-    async def _open(
-        self, password: Password, timeout: float, *, tenant: str = "", takes_returned: bool = True
-    ) -> Backend:
-        """Open a connection under the permit that the caller holds; on any failure the permit is given back.
-
-        As long as the budget has no room, a connection that comes back will do as well, unless `takes_returned` is
-        false.
-        """
-        if self._draining:
-            self.gate.leave()
-            raise _shutting_down()
-        if self.breaker is not None and self.breaker.is_open:
-            self.gate.leave()
-            raise self.breaker.refusal()
-        if not self._budget.try_reserve(self.key):
-            backend = await self._await_budget(timeout, tenant, takes_returned=takes_returned)
-            if backend is not None:
-                return backend
-        return await self._open_reserved(password)
-
-    async def _await_budget(self, timeout: float, tenant: str, *, takes_returned: bool) -> Backend | None:
-        """A unit of the budget, or a connection of this pool that comes back sooner."""
-        turn: asyncio.Future[Any] = self.loop.create_future()
-        self.reserving[turn] = since = self.loop.time()
-        self._budget.wait(turn, Claim(self.key, tenant), since, timeout)
-        try:
-            if takes_returned:
-                return await self._receive(turn, since, tenant)
-            try:
-                await turn
-            except BaseException:
-                self.gate.leave()
-                raise
-            return None
-        except asyncio.CancelledError:
-            if is_fulfilled(turn) and turn.result() is None:
-                self._budget.give_back(self.key)  # the unit came in the tick of the cancellation
-            raise
-        finally:
-            self._budget.leave(turn)
-            del self.reserving[turn]
-
-    async def _open_reserved(self, password: Password) -> Backend:
-        """The same, once the budget has room for it."""
-        opening = self.loop.create_task(self._roster.open(password))
-        try:
-            # A log-in cannot be stopped half-way without losing count: it goes on, and ends in the pool.
-            return await asyncio.shield(opening)
-        except BaseException:
-            if opening.done():
-                self._settle(opening)
-            else:
-                opening.add_done_callback(self._settle)
-            raise
-
-    def _settle(self, opening: "asyncio.Task[Backend]") -> None:
-        """An opening whose caller has gone: keep the connection, or give the permit back."""
-        if opening.cancelled() or opening.exception() is not None:
-            self.gate.leave()
-        else:
-            self.release(opening.result())
-
-    async def _warm(self) -> None:
-        """Open one connection ahead of need, with the password that was proven last."""
-        try:
-            self.release(await self._open_reserved(lambda: self._roster.secret))
-        except PasswordFailed:
-            self._roster.secret = b""  # changed meanwhile: wait for a caller who knows the new one
-        except GatewayError:
-            pass  # the next caller will be told, and the next sweep tries again
-
     async def _close_and_leave(self, backend: Backend, reason: str) -> None:
         try:
             await self._roster.close(backend, reason)
@@ -554,13 +462,3 @@ def _way_to(upstream: Upstream) -> tuple[object, ...]:
     if isinstance(way, ssl.SSLContext):  # read anew from the same settings it is another one
         way = f"{way.verify_mode.name} {way.check_hostname}"
     return upstream.target, way, upstream.server_settings, upstream.is_pooler, upstream.pool.statement_cache_size
-
-
-def _fulfil(turn: asyncio.Future[Any]) -> None:
-    """Nothing came."""
-    if not turn.done():
-        turn.set_result(None)
-
-
-def _shutting_down() -> ShuttingDown:
-    return ShuttingDown("the gateway is shutting down", retry_after=1)

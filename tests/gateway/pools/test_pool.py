@@ -18,6 +18,7 @@ from sqlhttp_gateway.errors import (
 )
 from sqlhttp_gateway.events import Closed, Opened
 from sqlhttp_gateway.model import PoolKey
+from sqlhttp_gateway.pools import arrivals
 from sqlhttp_gateway.pools import opener as opener_module
 from sqlhttp_gateway.pools import pool as pool_module
 from sqlhttp_gateway.pools import roster as roster_module
@@ -88,7 +89,7 @@ async def test_password_that_cannot_be_had_loses_no_permit(database: Database) -
 async def test_waiter_gets_a_connection_that_is_being_cleaned_rather_than_a_new_one(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool_module, "_RETURNING_WAIT", 10.0)  # a busy machine is slow, and is not the subject
+    monkeypatch.setattr(arrivals, "_RETURNING_WAIT", 10.0)  # a busy machine is slow, and is not the subject
     async with leases(database, pool={"max_size": 5}) as lending:
         for _ in range(20):
             lease = await lending.lease()
