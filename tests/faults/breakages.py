@@ -6,13 +6,13 @@ text that what is found has to match, so that no other harm is taken for the one
 """
 
 import asyncio
+import itertools
 import os
 import random
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import cycle
 from typing import Any
 
 from sqlhttp_gateway import app
@@ -23,6 +23,7 @@ from sqlhttp_gateway.execute import plain, plain_batch
 from sqlhttp_gateway.execute.run import execute
 from sqlhttp_gateway.idempotency import store, table
 from sqlhttp_gateway.model import Batch, Statement
+from sqlhttp_gateway.observe.log_writer import LogWriter
 from sqlhttp_gateway.pools import connect, scrub, several
 from sqlhttp_gateway.pools import pool as pools
 from sqlhttp_gateway.pools.backend import Backend
@@ -31,6 +32,7 @@ from sqlhttp_gateway.pools.cancelling import CancelRequests
 from sqlhttp_gateway.pools.gate import Gate
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.line import Line
+from sqlhttp_gateway.tunnel.tunnels import Tunnels
 from sqlhttp_gateway.wire.exchange import ERROR_RESPONSE, IDLE, Exchange
 from sqlhttp_gateway.wire.frontend import DESCRIBE_AND_EXECUTE, SYNC, encode_parse
 from tests.faults.world import VARIABLE
@@ -167,7 +169,7 @@ def _foreign_claims() -> None:
     from sqlhttp_gateway.auth import claims, rls
 
     signed = rls.signed_claims
-    names = cycle((b'"ann"', b'"bob"'))
+    names = itertools.cycle((b'"ann"', b'"bob"'))
 
     def mixed(text: bytes, **rest: Any) -> Any:
         name = next(names)
@@ -428,7 +430,7 @@ def _no_cancel() -> None:
     Backend.request_cancel = nothing  # type: ignore[method-assign]
 
 
-@_breakage("a cancel is sent late, to whoever has the backend then", check="cancels", sign="by somebody else's cancel")
+@_breakage("a cancel is sent late, to whoever has the backend then", check="race", sign="one who cancels nothing")
 def _late_cancel() -> None:
     request = Backend.request_cancel
     sending: set[asyncio.Task[None]] = set()
@@ -462,6 +464,31 @@ def _cancelled_twice() -> None:
         asyncio.get_running_loop().call_later(0.02, send)
 
     CancelRequests.__aexit__ = and_again  # type: ignore[method-assign,assignment]
+
+
+@_breakage("a cancel key opens nothing", check="survivors", sign="a statement ended with")
+def _useless_keys() -> None:
+    Tunnels._show = lambda self, process_id, secret: None  # type: ignore[method-assign]
+
+
+# ── what it says of itself ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+_AT_THE_START = 10
+"""Lines more than it takes until a gateway serves."""
+
+
+@_breakage("a request waits until its line is in the log", check="full log", sign="not answered")
+def _logged_at_once() -> None:
+    emit, lines = LogWriter.emit, itertools.count()
+
+    def write(self: LogWriter, record: Any) -> None:
+        if next(lines) < _AT_THE_START:
+            emit(self, record)
+        else:
+            self._put(self.format(record) + "\n")
+
+    LogWriter.emit = write  # type: ignore[method-assign]
 
 
 # ── secrets ──────────────────────────────────────────────────────────────────────────────────────────────────────────

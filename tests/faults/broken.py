@@ -16,11 +16,13 @@ import httpx
 
 from tests.faults import followers, limits, probes
 from tests.faults.breakages import BREAKAGES, Breakage
+from tests.faults.cancels import keys_of_survivors, race
 from tests.faults.episodes import QUICK
 from tests.faults.flatness import judge
 from tests.faults.killing import kill_again_and_again
 from tests.faults.ledger import Ledger
 from tests.faults.probes import Measured
+from tests.faults.resources import log_on_a_full_disk
 from tests.faults.run import present, run
 from tests.faults.sampling import sampling
 from tests.faults.troubles import MILD
@@ -32,6 +34,7 @@ _EPISODES = 250
 _ROUND = 15.0
 """Seconds in which a round of so many episodes has to be over; it takes a third of that."""
 _KILLING_FOR = 4.0
+_RACE_FOR = 4.0
 _TRIES = 3
 """How often a time is taken that is too long: what is broken is slow every time."""
 _FLAT_FOR = 30.0
@@ -59,6 +62,18 @@ async def _killing(world: World, seed: int) -> list[str]:
     killing = await kill_again_and_again(world, seed=seed, seconds=_KILLING_FOR)
     unanswered = [f"{killing.unanswered} writes with keys were never answered"] if killing.unanswered else []
     return unanswered + world.ledger.faults(await present(world, f"kill-{seed}-%"))
+
+
+async def _race(world: World, seed: int) -> list[str]:
+    return (await race(world, seed=seed, seconds=_RACE_FOR)).faults
+
+
+async def _survivors(world: World, seed: int) -> list[str]:
+    return await keys_of_survivors(world)
+
+
+async def _full_log(world: World, seed: int) -> list[str]:
+    return await asyncio.to_thread(log_on_a_full_disk, world)
 
 
 async def _flatness(world: World, seed: int) -> list[str]:
@@ -97,6 +112,9 @@ CHECKS: dict[str, Check] = {
     "quick": _quick,
     "killing": _killing,
     "flatness": _flatness,
+    "race": _race,
+    "survivors": _survivors,
+    "full log": _full_log,
     "waits": _probe(probes.waits),
     "overflow": _probe(probes.overflow),
     "order": _probe(probes.order),
@@ -110,6 +128,9 @@ CHECKS: dict[str, Check] = {
     "programs": _probe(limits.programs),
     "pauses": _probe(limits.pauses),
 }
+
+_WORKERS = {"survivors": 2}
+"""Of the gateways that a check looks at, where they are not one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +149,7 @@ class Seen:
 def look(breakage: Breakage, *, patience: float = PATIENCE) -> Seen:
     """Let its check look at a gateway that is broken so, again and again until it sees it."""
     others: list[str] = []
-    with made(broken=breakage.name) as world:
+    with made(broken=breakage.name, workers=_WORKERS.get(breakage.check, 1)) as world:
         began = time.monotonic()
         seed = SEED
         while time.monotonic() - began < patience:
@@ -143,7 +164,7 @@ def look(breakage: Breakage, *, patience: float = PATIENCE) -> Seen:
 
 def unbroken(check: str) -> list[str]:
     """What a check finds in the product as it is."""
-    with made() as world:
+    with made(workers=_WORKERS.get(check, 1)) as world:
         return _found(check, world, SEED)
 
 

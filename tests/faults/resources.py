@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from tests.faults.world import World, environment
+from tests.faults.world import VARIABLE, World, environment
 from tests.support.gateway import answers, free_port
 
 _LINES = 350
@@ -116,9 +116,10 @@ def gateway(
 ) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
     """One more gateway before the world's Postgres, that logs to this descriptor: its process and its port."""
     port = free_port()
-    given: Mapping[str, str] = {**environment(world.upstream), **(settings or {})}
+    given: Mapping[str, str] = {**environment(world.upstream), **(settings or {}), VARIABLE: world.broken}
+    module = "tests.faults.broken_gateway" if world.broken else "sqlhttp_gateway"
     process = subprocess.Popen(
-        [sys.executable, "-m", "sqlhttp_gateway", "serve", "--port", str(port)],
+        [sys.executable, "-m", module, "serve", "--port", str(port)],
         env={**os.environ, **given},
         stdin=subprocess.DEVNULL,
         stdout=log,

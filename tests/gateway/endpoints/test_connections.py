@@ -114,6 +114,36 @@ def test_of_those_who_are_told_that_there_is_no_place_there_is_a_bound_too() -> 
     assert [each.is_over for each in turned_away] == [True, True] + [False] * MOST_TURNED_AWAY
 
 
+def test_every_door_gives_back_the_place_that_it_took() -> None:
+    connections = Connections(3)
+    first = Connection()
+    assert connections.enter_tunnel(first, NOW) is None
+    connections.enter_websocket()
+    connections.leave_tunnel(first, None)
+    connections.leave_websocket()
+    assert connections.snapshot() == ({"http": 0, "websocket": 0, "tcp": 0}, 3)
+
+
+def test_one_makes_room_from_the_moment_on_in_which_it_has_been_idle_long_enough() -> None:
+    connections = full(just := Connection(NOW))
+    assert connections.enter(Connection(), NOW + LEAST_IDLE - module._LOOK_EVERY) is not None
+    assert connections.enter(Connection(), NOW + LEAST_IDLE - module._LOOK_EVERY / 2) is not None
+    assert connections.enter(Connection(), NOW + LEAST_IDLE) is None, "and it is looked for again by then"
+    assert just.is_over
+
+
+def test_those_who_were_told_and_have_gone_count_no_more() -> None:
+    connections = full(Connection())
+    for _ in range(MOST_TURNED_AWAY):
+        connections.enter(gone := Connection(), NOW)
+        connections.leave(gone)
+    turned_away = [Connection() for _ in range(MOST_TURNED_AWAY)]
+    for each in turned_away:
+        connections.enter_tunnel(each, NOW)
+    assert not any(each.is_over for each in turned_away)
+    assert not gone.is_over
+
+
 def test_who_was_not_let_in_leaves_no_place_behind() -> None:
     connections = full(first := Connection())
     second, third = Connection(), Connection()

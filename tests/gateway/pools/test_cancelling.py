@@ -112,6 +112,22 @@ async def test_what_is_on_its_way_at_the_end_is_dropped(server: Server) -> None:
     assert server.asked[0].cancelled()
 
 
+async def test_what_is_dropped_at_the_end_has_closed_its_connection_by_then() -> None:
+    closed = False
+
+    async def request() -> None:
+        nonlocal closed
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            closed = True
+
+    async with CancelRequests(request) as requests:
+        requests.make()
+        await turns()
+    assert closed
+
+
 async def test_one_cancel_is_over_when_no_signal_can_come_any_more(server: Server, clock: LoopClock) -> None:
     cancelling = asyncio.ensure_future(cancel_once(server.request, timeout=5.0))
     await pass_by(clock, 0.25)
