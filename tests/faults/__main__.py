@@ -52,6 +52,7 @@ class Whole:
         """All that was found."""
         found = self.quick.faults + self.mixture.faults + self.workers.faults + self.race.faults
         found += [f"{shortage.what}: {fault}" for shortage in self.shortages for fault in shortage.faults]
+        found += [f"{row.what}: {row.worst:.3f}, at most {row.limit:g}" for row in self.measured if not row.is_kept]
         if self.killing.unanswered:
             found.append(f"{self.killing.unanswered} writes with keys were never answered")
         return found + self.logs

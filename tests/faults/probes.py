@@ -78,7 +78,7 @@ async def waits_of_tunnels(world: World) -> Measured:
         programs = [await stack.enter_async_context(logged_in(world.gateway, world.database)) for _ in range(10)]
         async with full(world):
             times = await asyncio.gather(*(_refused_over_the_wire(program) for program in programs))
-    return Measured("the same in a tunnel", max(times) - WAIT_TIMEOUT, 0.05)
+    return Measured("wait beyond pool.wait_timeout in a tunnel", max(times) - WAIT_TIMEOUT, 0.05)
 
 
 async def overflow(world: World) -> Measured:
