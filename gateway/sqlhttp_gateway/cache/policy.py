@@ -84,6 +84,9 @@ class Asked(NamedTuple):
     connection_query: bytes
     url_query: bytes
 
+    def __repr__(self) -> str:
+        return f"Asked(control={self.control!r}, tags={self.tags!r})"  # parameters may be secrets: options, sslpassword
+
     @classmethod
     def of(cls, headers: Mapping[bytes, bytes], connection_string: bytes, url_query: bytes) -> "Asked":
         """The parameters of a connection string begin behind its first "?", where no password can be."""
