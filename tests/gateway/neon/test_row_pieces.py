@@ -95,6 +95,33 @@ def test_texts_of_a_database_without_an_encoding_pass_for_no_null(texts: list[by
     assert pieces(len(texts)).read(row * 2, 0, is_all=True) == (0, 0)
 
 
+def much(*, nulls: int) -> list[bytes]:
+    """Rows of some 300 bytes, most of them without a NULL; lengths have the byte that NULLs are looked for by."""
+    rows: list[list[bytes | None]] = [[b"%d" % row, "ÿ".encode(), b"x" * 255] for row in range(200)]
+    for number in range(nulls):
+        rows[number * 199 // max(1, nulls - 1)][number % 3] = None  # in the first row, in the last, and between
+    return [data_row(row) for row in rows]
+
+
+@pytest.mark.parametrize("array_mode", [True, False])
+@pytest.mark.parametrize("nulls", [0, 1, 7])
+def test_few_nulls_in_much_text_are_where_they_were(nulls: int, array_mode: bool) -> None:
+    region = b"".join(much(nulls=nulls))
+    taken = pieces(array_mode=array_mode)
+    assert taken.read(region, 0, is_all=True) == (200, len(region))
+    assert json(taken) == judged(region, 200, array_mode=array_mode)
+
+
+@pytest.mark.parametrize("nulls", [0, 7])
+def test_in_much_text_as_well_none_passes_for_null_that_is_not(nulls: int) -> None:
+    rows = much(nulls=nulls)
+    rows[100] = data_row([b"100", b"\xff", b""])
+    count, position = (taken := pieces()).read(b"".join(rows), 0, is_all=True)
+    assert count <= 100
+    assert position == len(b"".join(rows[:count]))
+    assert json(taken) == judged(b"".join(rows[:count]), count)
+
+
 def test_nothing_is_left_of_what_was_cleared() -> None:
     taken = pieces()
     taken.read(STREAM, 0, is_all=True)
