@@ -2,8 +2,10 @@
 
 import asyncio
 
+import orjson
 import pytest
 
+from sqlhttp_gateway.errors import PostgresError
 from sqlhttp_gateway.execute.limits import Limits
 from sqlhttp_gateway.execute.plain_batch import Begun, batch_results, is_plain_batch, start_batch
 from sqlhttp_gateway.model import Batch, Result, Statement
@@ -113,3 +115,24 @@ async def test_results_are_those_of_execute(database: Database) -> None:
             _, results = await on_lease(lending, batch(*texts))
             assert results is not None
             assert [each._replace(read=None) for each in results] == [each._replace(read=None) for each in by_execute]
+
+
+async def test_rows_that_come_in_many_pieces_are_read_as_they_come_and_stay_text(database: Database) -> None:
+    many = "SELECT n, repeat('x', 100) FROM generate_series(1, 3000) AS n"
+    async with leases(database, pool={"max_size": 1}) as lending:
+        for _ in range(3):  # parsed, prepared, foreseen
+            _, results = await on_lease(lending, batch("SELECT 1", many))
+            assert results is not None
+            assert results[1].read is not None
+            rows = orjson.loads(b"".join(results[1].read.json()))
+            assert [row[0] for row in rows] == [str(number) for number in range(1, 3001)]
+
+
+async def test_text_that_could_not_be_parsed_does_not_pass_for_prepared(database: Database) -> None:
+    async with leases(database, pool={"max_size": 1}) as lending:
+        lease = await lending.lease()
+        with pytest.raises(PostgresError, match="nowhere"):
+            await outcome(lease, batch("SELECT nowhere", "SELECT 1"))
+        assert len(lease.backend.statements) == 0
+        lease.release()
+        await lending.settled()

@@ -122,6 +122,16 @@ def test_in_much_text_as_well_none_passes_for_null_that_is_not(nulls: int) -> No
     assert json(taken) == judged(b"".join(rows[:count]), count)
 
 
+@pytest.mark.parametrize("array_mode", [True, False])
+def test_columns_that_are_converted_are_as_the_walker_has_them(array_mode: bool) -> None:
+    region = b"".join(map(data_row, [(b"1", b"x"), (None, "ÿ".encode()), (b"2", None)]))
+    taken = RowPieces("ab", [int, None], array_mode=array_mode)
+    assert taken.read(region, 0, is_all=True) == (3, len(region))
+    assert json(taken) == encode_rows_walking(region, 3, names="ab", converters=[int, None], array_mode=array_mode)
+    none = data_row((b"one", b"x"))
+    assert RowPieces("ab", [int, None], array_mode=array_mode).read(none, 0, is_all=True) == (0, 0)
+
+
 def test_nothing_is_left_of_what_was_cleared() -> None:
     taken = pieces()
     taken.read(STREAM, 0, is_all=True)
