@@ -22,7 +22,8 @@ NOWHERE = "postgres://app:secret@127.0.0.1:9/main"
 def asked(*arguments: str, **sections: dict[str, Any]) -> int:
     """The exit status, with settings by section."""
     given = [f"{section}.{name}={value}" for section, names in sections.items() for name, value in names.items()]
-    return main(["health", *arguments, *(word for each in given for word in ("--set", each))])
+    patience = [] if "--timeout" in arguments else ["--timeout", "30"]
+    return main(["health", *patience, *arguments, *(word for each in given for word in ("--set", each))])
 
 
 def test_gateway_that_runs_lives_and_one_that_is_not_there_does_not(
