@@ -406,16 +406,43 @@ async def open_connection(
 ) -> Any:
     """A connection that asyncpg has made and logged in; to be given to a Backend at once.
 
-    Raises what asyncpg raises, OSError and TimeoutError among it: `connect` translates.
+    Raises what asyncpg raises, OSError and TimeoutError among it: `connect` translates. Nothing is left of it then.
     """
-    return await asyncpg.connect(
-        host=host,
-        port=port,
-        user=role,
-        database=database,
-        password=password,
-        ssl=ssl,
-        timeout=timeout,
-        statement_cache_size=0,
-        server_settings=server_settings,
-    )
+    loop = _Remembering(asyncio.get_running_loop())
+    try:
+        return await asyncpg.connect(
+            host=host,
+            port=port,
+            user=role,
+            database=database,
+            password=password,
+            ssl=ssl,
+            timeout=timeout,
+            statement_cache_size=0,
+            server_settings=server_settings,
+            loop=loop if ssl else None,
+        )
+    except BaseException:
+        for transport in loop.encrypted:
+            transport.abort()
+        raise
+
+
+class _Remembering:
+    """An event loop that knows the TLS transports it has made.
+
+    asyncpg closes one that it gives up, which in TLS takes the other side's word, or half a minute without it; and for
+    as long the server keeps a process of which nobody here knows any more.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.encrypted: list[Any] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    async def start_tls(self, *args: Any, **options: Any) -> Any:
+        transport = await self._loop.start_tls(*args, **options)
+        self.encrypted.append(transport)
+        return transport

@@ -1,7 +1,10 @@
 """One connection: whose answers are whose, what comes unasked, and how it ends."""
 
 import asyncio
+import contextlib
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -12,6 +15,7 @@ from sqlhttp_gateway.errors import ConnectionBroken, GatewayError, RemoteProtoco
 from sqlhttp_gateway.pools.backend import Backend, open_connection
 from sqlhttp_gateway.wire.exchange import Exchange
 from sqlhttp_gateway.wire.frontend import encode_query
+from tests.support.certificates import Authority
 from tests.support.cluster import Database
 from tests.support.watch import watching
 
@@ -319,3 +323,41 @@ async def test_backend_whose_server_cannot_be_reached_is_let_go(
         await backend.close(0.02)
         assert lost == [backend]
         await watch.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'opened'")
+
+
+async def test_log_in_by_tls_that_is_given_up_leaves_no_socket_to_a_server_that_says_nothing(tmp_path: Path) -> None:
+    """asyncpg closes it, which in TLS takes the server's word; its process would stand beside the bound meanwhile."""
+    authority = Authority(tmp_path)
+    files = authority.issue("server")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.certificate, files.key)
+    ends: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    async def shake_hands(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(8)
+        writer.write(b"S")
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(incoming, outgoing, server_side=True)
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                incoming.write(data)
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    tls.do_handshake()  # once that is done it does nothing, and nothing is ever answered
+                writer.write(outgoing.read())
+        ends.set_result(True)
+        writer.close()
+
+    async with await asyncio.start_server(shake_hands, "127.0.0.1", 0) as server:
+        with pytest.raises(TimeoutError):
+            await open_connection(
+                host="localhost",
+                port=server.sockets[0].getsockname()[1],
+                database="d",
+                role="r",
+                password="p",
+                ssl=ssl.create_default_context(cafile=str(authority.root)),
+                server_settings={},
+                timeout=2.0,
+            )
+        async with asyncio.timeout(15):  # half of what asyncio would give the server
+            assert await ends
