@@ -45,7 +45,7 @@ async def programs(world: World) -> Measured:
 async def pauses(world: World) -> Measured:
     """How much longer than its limit, the pause aside, a request waits that was in line before the pause."""
     console = Database(world.door.host, world.door.port, "sqlhttp")
-    async with full(world), await _operator(console) as one, await _operator(console) as other:
+    async with await _operator(console) as one, await _operator(console) as other, full(world):
         waiting = asyncio.create_task(refused(world))
         await until_waiting(world, 1)
         began = time.perf_counter()
