@@ -18,6 +18,8 @@ COUNT = 10_000
 _OTHERS = 20
 _ANSWERED_WITHIN = 10.0
 _GONE_WITHIN = 5.0
+_AT_REST = 0.3
+"""Seconds in which no more of them is closed."""
 _OF_EACH = 6 * 1024
 """Bytes of memory that one may cost; it is 3.7 KiB for one that has asked once."""
 _OF_ALL = 4 << 20
@@ -43,7 +45,7 @@ def _come_and_go(world: World, pid: int, port: int, count: int) -> list[str]:
     if any(post(world, port, "SELECT 1") != 200 for _ in range(_OTHERS)):
         return ["no answer before"]
     faults = []
-    files, memory = open_files(pid), resident(pid)
+    files, memory = _files_at_rest(pid), resident(pid)
     with ExitStack() as connected:
         for number in range(count):
             program = connected.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
@@ -75,3 +77,15 @@ def _come_and_go(world: World, pid: int, port: int, count: int) -> list[str]:
     if open_files(pid) > kept:
         faults.append(f"{open_files(pid)} descriptors {_GONE_WITHIN:g} s after they have gone, {files} before")
     return faults
+
+
+def _files_at_rest(pid: int) -> int:
+    """Open descriptors, once those of requests that are over have been closed."""
+    deadline = time.monotonic() + _GONE_WITHIN
+    fewest, since = open_files(pid), time.monotonic()
+    while time.monotonic() - since < _AT_REST and time.monotonic() < deadline:
+        time.sleep(0.02)
+        now = open_files(pid)
+        if now < fewest:
+            fewest, since = now, time.monotonic()
+    return fewest

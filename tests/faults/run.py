@@ -116,6 +116,7 @@ async def run(
         await _mend(world)
         await close_clients(world.database.url)
         await _settle(world, report, descriptors)
+        report.faults += await _permits(world)
     report.figures |= {
         "backends, most": seen.most,
         "backends, bound": TOTAL + WATCH + TRY,
@@ -229,6 +230,34 @@ async def _left(world: World, descriptors: int) -> list[str]:
     await connection.close()
     left += [f"backend {tuple(row)}" for row in busy_backends]
     return left
+
+
+async def _permits(world: World) -> list[str]:
+    """The pool's bound is reached still: a permit that was lost is seen by nobody until there is none."""
+    async with httpx.AsyncClient(timeout=httpx.Timeout(SETTLE + 10)) as http:
+        headers = {"Neon-Connection-String": world.database.url}
+        body = {"query": f"SELECT pg_sleep({SETTLE + 5})::text"}
+        asking = [
+            asyncio.create_task(http.post(world.gateway.sql, json=body, headers=headers)) for _ in range(world.pool)
+        ]
+        deadline = time.monotonic() + SETTLE
+        most = 0
+        while most < world.pool and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+            most = max(most, await _asleep(world))
+        for each in asking:
+            each.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+    while await _asleep(world) and time.monotonic() < deadline + SETTLE:  # noqa: ASYNC110 - Postgres tells nobody
+        await asyncio.sleep(0.02)
+    return [] if most == world.pool else [f"{most} statements at once, and the pool has {world.pool} permits"]
+
+
+async def _asleep(world: World) -> int:
+    connection = await world.cluster.maintenance.connect()
+    count: int = await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+    await connection.close()
+    return count
 
 
 async def present(world: World, like: str) -> list[str]:

@@ -13,7 +13,7 @@ import asyncpg
 
 from tests.faults.grants import ROLES
 from tests.faults.world import CANARY, GUEST, World
-from tests.support.bad_network import Fault, Kind, Way
+from tests.support.bad_network import Fault, Kind, Plan, Way
 
 _PATIENCE = 60.0
 """Seconds after which what has to come back is missed."""
@@ -92,11 +92,7 @@ async def spoil_network(world: World, luck: Random) -> None:
             return Fault()
         return Fault(luck.choice(kinds), luck.choice(list(Way)), luck.randrange(3000), 0.002)
 
-    world.network.plan = plan
-    world.network.cut_all()
-    await asyncio.sleep(1 + luck.random())
-    world.network.plan = lambda number: Fault()
-    world.network.cut_all()
+    await _meet(world, plan, 1 + luck.random())
 
 
 async def restart(world: World, luck: Random) -> None:
@@ -120,20 +116,24 @@ async def smart_stop(world: World, luck: Random) -> None:
 
 async def silence(world: World, luck: Random) -> None:
     """A server that accepts and never answers."""
-    await _meet(world, Fault(Kind.SWALLOW, luck.choice(list(Way))), 1 + luck.random())
+    fault = Fault(Kind.SWALLOW, luck.choice(list(Way)))
+    await _meet(world, lambda number: fault, 1 + luck.random())
 
 
 async def black_hole(world: World, luck: Random) -> None:
     """A server that falls silent during log-in."""
-    await _meet(world, Fault(Kind.SWALLOW, luck.choice(list(Way)), luck.randrange(1, 500)), 1 + luck.random())
+    fault = Fault(Kind.SWALLOW, luck.choice(list(Way)), luck.randrange(1, 500))
+    await _meet(world, lambda number: fault, 1 + luck.random())
 
 
 async def full_backlog(world: World, luck: Random) -> None:
     """A server that does not even accept, for a while."""
     world.network.stop_accepting()
-    world.network.cut_all()
-    await asyncio.sleep(1 + luck.random())
-    world.network.accept_again()
+    try:
+        world.network.cut_all()
+        await asyncio.sleep(1 + luck.random())
+    finally:  # also where the run ends in the middle
+        world.network.accept_again()
 
 
 async def change_password(world: World, luck: Random) -> None:
@@ -180,13 +180,15 @@ async def _end_worker(world: World, luck: Random, how: signal.Signals) -> None:
         await asyncio.sleep(0.05)
 
 
-async def _meet(world: World, fault: Fault, seconds: float) -> None:
-    """Every new connection meets the fault, and there are only new ones."""
-    world.network.plan = lambda number: fault
-    world.network.cut_all()
-    await asyncio.sleep(seconds)
-    world.network.plan = lambda number: Fault()
-    world.network.cut_all()
+async def _meet(world: World, plan: Plan, seconds: float) -> None:
+    """Every new connection meets its fault, and there are only new ones; none does where the run ends."""
+    world.network.plan = plan
+    try:
+        world.network.cut_all()
+        await asyncio.sleep(seconds)
+    finally:
+        world.network.plan = lambda number: Fault()
+        world.network.cut_all()
 
 
 async def _beside(world: World, sql: str) -> bool:

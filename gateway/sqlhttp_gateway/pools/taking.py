@@ -41,7 +41,9 @@ class Taking:
         self._has_left = True
         self._pool.gate.give_up(self._taker)
         if self._opening is not None:
-            self._opening.cancel()
+            # Not in the tick in which it was made: what is cancelled before its first step never has the permit that
+            # it would give back.
+            self._pool.loop.call_soon(self._opening.cancel)
 
     # ── inside ──
 

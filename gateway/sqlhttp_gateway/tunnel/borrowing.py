@@ -132,7 +132,9 @@ class Borrowing:
 
     def _leave(self) -> None:
         if isinstance(self._waiting, asyncio.Task):
-            self._waiting.cancel()
+            # Not in the tick in which it was made: what is cancelled before its first step never has the lease that it
+            # would give back.
+            asyncio.get_running_loop().call_soon(self._waiting.cancel)
         elif self._waiting is not None:
             self._waiting.leave()
 

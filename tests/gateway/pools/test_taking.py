@@ -115,6 +115,19 @@ async def test_connection_that_was_taken_and_not_used_is_clean_for_the_next(data
         assert await lending.value(PID) == pid
 
 
+async def test_whoever_leaves_while_a_connection_is_opened_leaves_the_permit(database: Database) -> None:
+    """At whichever turn of the loop that is: also in the one in which opening it was begun."""
+    for turns in range(12):
+        async with leases(database, pool=ONE) as lending:
+            program = Program(lending)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            program.taking.leave()
+            await lending.settled()
+            await until(lambda lending=lending: not lending.pool.gate.in_use)  # type: ignore[misc]
+            assert program.found == []
+
+
 async def test_whoever_leaves_in_the_tick_in_which_it_comes_keeps_nothing(database: Database) -> None:
     async with leases(database, pool=ONE) as lending:
         await ready(lending)

@@ -151,3 +151,12 @@ async def test_backend_that_cannot_be_cleaned_is_dropped_for_another() -> None:
     scene.borrowing.cleanse(lease, scene.found.append)
     await scene.until(lambda: scene.found)
     assert (scene.found, lease.ends) == ([other], ["cleanse", "drop unclean"])
+
+
+async def test_backend_whose_cleaning_has_not_begun_is_dropped_by_whoever_leaves() -> None:
+    scene = Scene()
+    lease = scene.registry.add()
+    assert scene.borrowing.at_once() is lease
+    scene.borrowing.cleanse(lease, scene.found.append)
+    await scene.borrowing.stop()
+    assert (scene.found, lease.ends) == ([], ["cleanse", "drop unclean"])
