@@ -207,12 +207,20 @@ class Authenticator:
         password the gateway holds is believed by that password: it opens nothing but the console, and proves nothing to
         anybody later. All others wait, and count as wrong until Postgres has said that they are not.
 
+        Whoever is known to another server, a tenant's above all, is no operator, whatever the role's name is there; and
+        no tenant's name stands in the way of the database's own.
+
         Raises:
+            ScopeRefused: an API key or a token was shown, and leads to another target.
             GatewayError: as `authenticate_password`.
         """
-        password = dsn.password
-        if password is not None and self._registry.is_paused(dsn.database) and not self._is_key_or_token(password):
-            upstream = self._targets.default
+        password, upstream = dsn.password, self._targets.default
+        if password is None or self._is_key_or_token(password):
+            caller = await self.authenticate_password(dsn, peer=peer, origin=origin)
+            if caller.target != upstream.target.name:
+                raise ScopeRefused("the console is for roles of the gateway's default target")
+            return caller
+        if self._registry.is_paused(dsn.database):
             key = PoolKey(upstream.target.name, dsn.database, dsn.role)
             attempt = Attempt(key.target, dsn.role, peer)
             is_known = self._passwords.knew(dsn, key)
@@ -222,7 +230,7 @@ class Authenticator:
                 return Caller(key.target, dsn.database, dsn.role, self._registry.pool(key, upstream), self._loop.time())
             if not is_known:
                 self._failures.failed(attempt)
-        return await self.authenticate_password(dsn, peer=peer, origin=origin)
+        return await self._proven(dsn, upstream, None, peer)
 
     async def held_password(self, dsn: Dsn, *, peer: str) -> bytes | None:
         """The password of a role for which the gateway can log in by itself; None where it holds none.
@@ -277,6 +285,10 @@ class Authenticator:
             if shown is not None and owner is not None:
                 return await self._with(shown, dsn, host)
         dsn, upstream, tenant = await self._leads_to(dsn, host)
+        return await self._proven(dsn, upstream, tenant, peer)
+
+    async def _proven(self, dsn: Dsn, upstream: Upstream, tenant: Tenant | None, peer: str) -> Caller:
+        """Whoever has the password that the role has there."""
         key = PoolKey(upstream.target.name, dsn.database, dsn.role)
         until = await self._prove(dsn, key, upstream, peer)
         pool = self._registry.pool(key, upstream)  # only now: a name that anybody can make up gets no pool

@@ -15,6 +15,7 @@ from sqlhttp_gateway.auth.failures import Failures
 from sqlhttp_gateway.auth.jwks import KeySet
 from sqlhttp_gateway.auth.jwt import Issuer, Tokens
 from sqlhttp_gateway.auth.own_access import Logins
+from sqlhttp_gateway.auth.tenants import Tenant, Tenants
 from sqlhttp_gateway.errors import (
     CredentialsMissing,
     InvalidConnectionString,
@@ -26,11 +27,11 @@ from sqlhttp_gateway.errors import (
     TargetMisconfigured,
     TooManyFailures,
 )
-from sqlhttp_gateway.model import Dsn
+from sqlhttp_gateway.model import Dsn, PoolKey
 from sqlhttp_gateway.neon.dsn import dsn_from_header
 from sqlhttp_gateway.pools.passwords import Passwords
 from sqlhttp_gateway.pools.registry import PoolRegistry
-from sqlhttp_gateway.pools.targets import Targets
+from sqlhttp_gateway.pools.targets import Targets, Upstream
 from sqlhttp_gateway.settings import AuthSettings, LoginSettings, Settings, TargetSettings
 from tests.support.issuer import Issuer as Signer
 from tests.support.own_lease import running_registry
@@ -300,3 +301,32 @@ async def test_key_in_an_operators_password_is_looked_up_as_ever(registry: PoolR
     for _ in range(4):
         caller = await subject.authenticate_operator(given, peer="127.0.0.1")
         assert caller.grant is not None
+
+
+async def test_operator_is_known_to_the_default_target_whatever_tenants_are_called(
+    registry: PoolRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a tenant of the database's name, who says what its own server's roles are, could open the console."""
+    passwords = Passwords(AuthSettings(), registry)
+    asked: list[str] = []
+
+    async def prove(_: Dsn, key: PoolKey, upstream: Upstream) -> float:
+        asked.append(f"{key.target} {upstream.target.name}")
+        return 1.0
+
+    monkeypatch.setattr(passwords, "prove", prove)
+    tenants = Tenants((Tenant("main", databases=("main",), target="reports", database="main"),))
+    subject = Authenticator(TARGETS, registry, passwords, logins=LOGINS, tenants=tenants)
+    given = dsn("postgres://admin:theirs@db/main")
+    assert (await subject.authenticate_password(given, peer="127.0.0.1")).target == "reports"
+    assert (await subject.authenticate_operator(given, peer="127.0.0.1")).target == "default"
+    assert asked == ["reports reports", "default default"]
+
+
+async def test_key_of_another_target_opens_no_console(registry: PoolRegistry) -> None:
+    keys = ApiKeys({KEY.id: record(target="reports", role="admin")}, clock=lambda: 0.0)
+    subject = Authenticator(TARGETS, registry, Passwords(AuthSettings(), registry), keys=keys, logins=LOGINS)
+    given = dsn(f"postgres://admin:{KEY.text}@reports/main")
+    assert (await subject.authenticate_password(given, peer="127.0.0.1")).target == "reports"
+    with pytest.raises(ScopeRefused, match="default target"):
+        await subject.authenticate_operator(given, peer="127.0.0.1")
