@@ -20,6 +20,8 @@ from tests.support.bad_network import Fault
 
 SETTLE = 5.0
 """Seconds after the last episode in which everything has to be as it was."""
+_MANY = 10
+"""Statements for each permit, where there are several workers: none of them is left with fewer than it has permits."""
 _WARM = 0.3
 """The part of the time after which memory should not grow any more: caches are full then."""
 _ALL = EPISODES | LEAVING
@@ -233,13 +235,15 @@ async def _left(world: World, descriptors: int) -> list[str]:
 
 
 async def _permits(world: World) -> list[str]:
-    """The pool's bound is reached still: a permit that was lost is seen by nobody until there is none."""
-    async with httpx.AsyncClient(timeout=httpx.Timeout(SETTLE + 10)) as http:
+    """The pool's bound is reached still: a permit that was lost is seen by nobody until there is none.
+
+    To which of several workers a connection comes is the kernel's choice, so that more are made than there are permits.
+    """
+    asked = world.pool if world.workers == 1 else world.pool * _MANY
+    async with httpx.AsyncClient(timeout=SETTLE + 10, limits=httpx.Limits()) as http:
         headers = {"Neon-Connection-String": world.database.url}
         body = {"query": f"SELECT pg_sleep({SETTLE + 5})::text"}
-        asking = [
-            asyncio.create_task(http.post(world.gateway.sql, json=body, headers=headers)) for _ in range(world.pool)
-        ]
+        asking = [asyncio.create_task(http.post(world.gateway.sql, json=body, headers=headers)) for _ in range(asked)]
         deadline = time.monotonic() + SETTLE
         most = 0
         while most < world.pool and time.monotonic() < deadline:
