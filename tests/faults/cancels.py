@@ -17,7 +17,8 @@ from random import Random
 from urllib.parse import urlsplit
 
 from sqlhttp import NeonDbError, neon_async
-from tests.faults.world import World
+from tests.faults.world import ASLEEP, World
+from tests.support import watch as activity
 from tests.support.wire_program import SocketPipe, WireProgram, dialled
 
 CANCELLERS = 6
@@ -27,7 +28,6 @@ _LONGEST = 0.02
 _CANCELLED = "57014"
 _FULL = "53300"
 """The line before the pool is full of those who leave: nobody's statement was touched."""
-_SLEEPING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
 _REPLACED = 5.0
 """Seconds in which a cancel has to have reached its worker, by way of one that has only just begun if need be."""
 _PATIENCE = 30.0
@@ -161,10 +161,8 @@ async def keys_of_survivors(world: World) -> list[str]:
             if sum(_worker(each, world) == _worker(program, world) for each in programs) < world.pool // world.workers:
                 programs.append(program)  # one more would wait for a backend
         answers = [group.create_task(program.query("SELECT pg_sleep(30)")) for program in programs]
-        connection = await world.cluster.maintenance.connect()
-        stack.push_async_callback(connection.close)
-        while await connection.fetchval(_SLEEPING) < len(programs):  # noqa: ASYNC110 - Postgres tells nobody
-            await asyncio.sleep(0.01)
+        beside = await stack.enter_async_context(activity.watching(world.cluster.maintenance))
+        await beside.until(len(programs), ASLEEP)
         victim, *_ = world.serving  # in the order in which they were made, and so of their numbers
         os.kill(victim, signal.SIGKILL)
         while victim in world.serving:  # noqa: ASYNC110 - what it takes in its last moment is lost, as it may be

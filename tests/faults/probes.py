@@ -16,7 +16,7 @@ from websockets.exceptions import WebSocketException
 
 from sqlhttp import NeonDbError, neon_async
 from sqlhttp_gateway.wire.frontend import encode_query
-from tests.faults.world import MAX_WAITING, POOL, WAIT_TIMEOUT, World
+from tests.faults.world import ASLEEP, MAX_WAITING, POOL, WAIT_TIMEOUT, World
 from tests.support.bad_network import Fault, Kind, Way
 from tests.support.program import Program
 from tests.support.sockets import begin
@@ -323,9 +323,10 @@ async def full(world: World) -> AsyncIterator[list[asyncio.Task[Any]]]:
 
 
 async def _sleeping(connection: "asyncpg.Connection[asyncpg.Record]", count: int) -> None:
+    """As `Watch.until`, within another limit: some are awaited in vain."""
     async with asyncio.timeout(_FAR):
         while True:
-            found = await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+            found = await connection.fetchval(f"SELECT count(*) FROM pg_stat_activity WHERE {ASLEEP}")
             if found == count:
                 return
             await asyncio.sleep(0.002)

@@ -15,7 +15,8 @@ from tests.faults.leaving import LEAVING
 from tests.faults.ledger import Ledger
 from tests.faults.troubles import OF_WORKERS, TROUBLES, Weighted
 from tests.faults.watcher import watching
-from tests.faults.world import CANARY, LISTENING, TOTAL, TRY, WATCH, World
+from tests.faults.world import ASLEEP, CANARY, LISTENING, TOTAL, TRY, WATCH, World
+from tests.support import watch as activity
 from tests.support.bad_network import Fault
 
 SETTLE = 5.0
@@ -240,28 +241,24 @@ async def _permits(world: World) -> list[str]:
     To which of several workers a connection comes is the kernel's choice, so that more are made than there are permits.
     """
     asked = world.pool if world.workers == 1 else world.pool * _MANY
-    async with httpx.AsyncClient(timeout=SETTLE + 10, limits=httpx.Limits()) as http:
-        headers = {"Neon-Connection-String": world.database.url}
-        body = {"query": f"SELECT pg_sleep({SETTLE + 5})::text"}
+    headers = {"Neon-Connection-String": world.database.url}
+    body = {"query": f"SELECT pg_sleep({SETTLE + 5})::text"}
+    async with (
+        activity.watching(world.cluster.maintenance) as beside,
+        httpx.AsyncClient(timeout=SETTLE + 10, limits=httpx.Limits()) as http,
+    ):
         asking = [asyncio.create_task(http.post(world.gateway.sql, json=body, headers=headers)) for _ in range(asked)]
         deadline = time.monotonic() + SETTLE
         most = 0
         while most < world.pool and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
-            most = max(most, await _asleep(world))
+            most = max(most, await beside.backends(ASLEEP))
         for each in asking:
             each.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
-    while await _asleep(world) and time.monotonic() < deadline + SETTLE:  # noqa: ASYNC110 - Postgres tells nobody
-        await asyncio.sleep(0.02)
+        while await beside.backends(ASLEEP) and time.monotonic() < deadline + SETTLE:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
     return [] if most == world.pool else [f"{most} statements at once, and the pool has {world.pool} permits"]
-
-
-async def _asleep(world: World) -> int:
-    connection = await world.cluster.maintenance.connect()
-    count: int = await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
-    await connection.close()
-    return count
 
 
 async def present(world: World, like: str) -> list[str]:

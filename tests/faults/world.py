@@ -32,6 +32,8 @@ PROOF_LIFETIME = 2.0
 MAX_CONNECTIONS = 30
 MAX_PROGRAMS = 450
 PAUSE_LIMIT = 10.0
+ASLEEP = "wait_event = 'PgSleep'"
+"""What pg_stat_activity says of who runs pg_sleep."""
 GUEST = "guest"
 """A role that is there at times, for those who are not let in meanwhile."""
 VARIABLE = "BROKEN_ON_PURPOSE"

@@ -5,6 +5,7 @@ As `Pool.acquire`, with a callback in place of a task: a task costs more than th
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from sqlhttp_gateway.errors import GatewayError
 from sqlhttp_gateway.pools.backend import Backend
@@ -41,9 +42,7 @@ class Taking:
         self._has_left = True
         self._pool.gate.give_up(self._taker)
         if self._opening is not None:
-            # Not in the tick in which it was made: what is cancelled before its first step never has the permit that
-            # it would give back.
-            self._pool.loop.call_soon(self._opening.cancel)
+            cancel_begun(self._opening)
 
     # ── inside ──
 
@@ -91,3 +90,11 @@ class Taking:
     def _end(self, error: BaseException) -> None:
         if not self._has_left:
             self._done(error)
+
+
+def cancel_begun(task: "asyncio.Task[Any]") -> None:
+    """Cancel a task that was made to hold a permit or a lease, in the loop's next turn, when it has begun.
+
+    What is cancelled before its first step never runs, and so never gives back what it was to hold.
+    """
+    task.get_loop().call_soon(task.cancel)

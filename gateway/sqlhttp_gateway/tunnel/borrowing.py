@@ -12,7 +12,7 @@ from sqlhttp_gateway.limits import Quotas
 from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.registry import PoolRegistry
-from sqlhttp_gateway.pools.taking import Taking
+from sqlhttp_gateway.pools.taking import Taking, cancel_begun
 from sqlhttp_gateway.tunnel.granted import Granted
 from sqlhttp_gateway.tunnel.login import LoggedIn
 from sqlhttp_gateway.tunnel.servers import Servers
@@ -132,9 +132,7 @@ class Borrowing:
 
     def _leave(self) -> None:
         if isinstance(self._waiting, asyncio.Task):
-            # Not in the tick in which it was made: what is cancelled before its first step never has the lease that it
-            # would give back.
-            asyncio.get_running_loop().call_soon(self._waiting.cancel)
+            cancel_begun(self._waiting)
         elif self._waiting is not None:
             self._waiting.leave()
 
