@@ -10,9 +10,9 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.faults.resources import BUSY, cpu, gateway, post
+from tests.faults.resources import BUSY, gateway, post
 from tests.faults.world import TOTAL, World
-from tests.support.processes import open_files, resident
+from tests.support.processes import cpu_seconds, open_files, resident
 
 COUNT = 10_000
 _OTHERS = 20
@@ -57,9 +57,9 @@ def _come_and_go(world: World, pid: int, port: int, count: int) -> list[str]:
         here = open_files(pid) - files
         if here < count:
             faults.append(f"{here} of {count} are connected")
-        began, used = time.monotonic(), cpu(pid)
+        began, used = time.monotonic(), cpu_seconds(pid)
         time.sleep(1.0)  # what is measured is what it does meanwhile, with nothing to do
-        share = (cpu(pid) - used) / (time.monotonic() - began)
+        share = (cpu_seconds(pid) - used) / (time.monotonic() - began)
         if share > BUSY:
             faults.append(f"{share:.0%} of a processor without anything to do")
         grown = resident(pid) - memory

@@ -8,21 +8,20 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from random import Random
-from typing import Any
-from urllib.parse import urlsplit
 
 from websockets.exceptions import WebSocketException
 
-from sqlhttp import AsyncSql, Cache, NeonDbError, OutcomeUnknown, Sql, neon, neon_async
+from sqlhttp import AsyncSql, Cache, NeonDbError, OutcomeUnknown
 from sqlhttp_gateway.wire.frontend import EXECUTE, encode_bind, encode_parse, encode_query
+from tests.faults.doors import Threaded, client, head, http, threaded, websocket
+from tests.faults.doors import tcp as tcp_door
 from tests.faults.grants import KEY, NAMES, NOTES, token
 from tests.faults.world import CANARY, GUEST, World
-from tests.support.wire_program import TIMEOUT, SocketPipe, WireProgram, connected, dialled, extended, frame
+from tests.support.wire_program import TIMEOUT, WireProgram, extended, frame
 
 INSERT = "INSERT INTO written (tag, by) VALUES ($1, $2)"
 _PROMISE = "INSERT INTO promised (tag, by) SELECT $1, $2 FROM generate_series(1, $3::int)"
@@ -41,29 +40,8 @@ OTHERS = {
     "2D000": "a transaction that is over",
 }
 """SQLSTATEs that a statement outside any transaction gets from what its connection was used for before."""
-_THREADS = ThreadPoolExecutor(32, thread_name_prefix="caller")
 Outcome = str
 """A word for the table: ok, refused, unknown, left."""
-
-
-class Threaded:
-    """The client without asyncio, which sends head and body in one write, where httpx makes two of them."""
-
-    def __init__(self, sql: Sql) -> None:
-        self._sql = sql
-        self.q = sql.q
-
-    async def __call__(self, text: str, *params: object) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(_THREADS, lambda: self._sql(text, *params))
-
-    async def transaction(self, queries: Sequence[Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(_THREADS, self._sql.transaction, queries)
-
-
-async def close_clients(url: str) -> None:
-    """Close the connections that our own clients keep."""
-    await neon_async(url).close()
-    neon(url).close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +64,9 @@ class Caller:
         if error.code in OTHERS:
             self.world.ledger.strange.append(f"an error of somebody else's: {error.code} {error} for {self.tag}")
 
-    def client(self) -> "AsyncSql | Threaded":
+    def client(self) -> AsyncSql | Threaded:
         """Two in three send a request in one piece, each with the head of the one before: those go the quick way."""
-        endpoint = self.world.gateway.sql
-        if self.luck.random() < 1 / 3:
-            return neon_async(self.url, endpoint=endpoint, retry=None, timeout=TIMEOUT)
-        return Threaded(neon(self.url, endpoint=endpoint, retry=None))
+        return client(self.world) if self.luck.random() < 1 / 3 else threaded(self.world)
 
     async def tell(self, tags: list[str], write: Awaitable[object]) -> Outcome:
         """Send a write and tell the ledger what came of it."""
@@ -133,7 +108,7 @@ async def write_batch(caller: Caller) -> Outcome:
 async def write_once(caller: Caller) -> Outcome:
     """One INSERT under a key, sent until it is answered."""
     key = f"key-{caller.tag}"
-    sql = neon_async(caller.url, endpoint=caller.world.gateway.sql, retry=None, timeout=TIMEOUT, idempotency_key=key)
+    sql = client(caller.world).with_(idempotency_key=key)
     outcome = "unknown"
     caller.world.ledger.expect([caller.tag])
     for _ in range(20):
@@ -206,12 +181,11 @@ async def hang_up(caller: Caller) -> Outcome:
     """A request of which some is sent, or whose answer is not waited for."""
     sleep = f" RETURNING pg_sleep({caller.luck.choice((0.2, 0.2, 5))})::text"
     body = json.dumps({"query": INSERT + sleep, "params": [caller.tag, CANARY]}).encode()
-    where = urlsplit(caller.world.gateway.sql)
     caller.world.ledger.expect([caller.tag])
-    whole = _head(caller, len(body)) + body
+    whole = head(caller.world, len(body)) + body
     sent = whole[: caller.luck.randrange(1, len(whole) + 1)] if caller.luck.random() < 0.5 else whole
     with contextlib.suppress(OSError):
-        async with dialled(where.hostname, where.port) as (_, writer):
+        async with http(caller.world) as (_, writer):
             writer.write(sent)
             await writer.drain()
             await asyncio.sleep(0.3 * caller.luck.random())
@@ -225,26 +199,20 @@ async def hang_up(caller: Caller) -> Outcome:
 async def read_slowly(caller: Caller) -> Outcome:
     """A large answer, read a little of."""
     body = json.dumps({"query": "SELECT repeat('x', 1000) FROM generate_series(1, 5000)"}).encode()
-    where = urlsplit(caller.world.gateway.sql)
     with contextlib.suppress(OSError, TimeoutError):
-        async with dialled(where.hostname, where.port, limit=1024) as (reader, writer):
-            writer.write(_head(caller, len(body)) + body)
+        async with http(caller.world, limit=1024) as (reader, writer):
+            writer.write(head(caller.world, len(body)) + body)
             for _ in range(caller.luck.randrange(3)):
                 async with asyncio.timeout(2):
                     await reader.read(1)
     return "left"
 
 
-def _head(caller: Caller, size: int) -> bytes:
-    headers = f"Host: x\r\nContent-Length: {size}\r\nNeon-Connection-String: {caller.url}"
-    return f"POST /sql HTTP/1.1\r\n{headers}\r\n\r\n".encode()
-
-
 async def tunnel(caller: Caller) -> Outcome:
     """A transaction over a WebSocket that commits, rolls back or is left at any step."""
     ledger = caller.world.ledger
     try:
-        async with asyncio.timeout(TIMEOUT), connected(caller.world.gateway, caller.world.database) as program:
+        async with asyncio.timeout(TIMEOUT), websocket(caller.world) as program:
             return await _transaction(caller, program)
     except (OSError, EOFError, TimeoutError, WebSocketException):
         return "unknown" if caller.tag in ledger.unknown else "refused"
@@ -254,10 +222,8 @@ async def tcp(caller: Caller) -> Outcome:
     """The same by the TCP door."""
     ledger = caller.world.ledger
     try:
-        async with asyncio.timeout(TIMEOUT):
-            reader, writer = await asyncio.open_connection(caller.world.door.host, caller.world.door.port)
-            async with WireProgram(SocketPipe(reader, writer), caller.world.door) as program:
-                return await _transaction(caller, program)
+        async with asyncio.timeout(TIMEOUT), tcp_door(caller.world) as program:
+            return await _transaction(caller, program)
     except (OSError, EOFError, TimeoutError):
         return "unknown" if caller.tag in ledger.unknown else "refused"
 
@@ -336,7 +302,7 @@ async def named(caller: Caller) -> Outcome:
                 found = [row["owner"] for row in (await sql.transaction([sql.q("SELECT 1"), sql.q(_NOTES)]))[1]]
             case _:
                 member = caller.world.database.as_role("member", token(name))
-                async with asyncio.timeout(TIMEOUT), connected(caller.world.gateway, member) as program:
+                async with asyncio.timeout(TIMEOUT), websocket(caller.world, member) as program:
                     await program.log_in({"application_name": caller.tag})
                     answer = await program.ask(_NOTES)
                     if answer.status != "I" or answer.error:
@@ -351,7 +317,7 @@ async def named(caller: Caller) -> Outcome:
 
 async def cached(caller: Caller) -> Outcome:
     """Reads by way of the cache: what was acknowledged is in them, and they are for those who may read."""
-    sql = neon_async(caller.url, endpoint=caller.world.gateway.sql, retry=None, timeout=TIMEOUT)
+    sql = client(caller.world)
     read = sql.with_(cache=Cache(ttl=60))
     strange = caller.world.ledger.strange
     try:
@@ -379,10 +345,9 @@ async def stay(caller: Caller) -> Outcome:
     try:
         async with AsyncExitStack() as stack:
             if caller.luck.random() < 0.5:
-                program = await stack.enter_async_context(connected(caller.world.gateway, caller.world.database))
+                program = await stack.enter_async_context(websocket(caller.world))
             else:
-                reader, writer = await asyncio.open_connection(caller.world.door.host, caller.world.door.port)
-                program = await stack.enter_async_context(WireProgram(SocketPipe(reader, writer), caller.world.door))
+                program = await stack.enter_async_context(tcp_door(caller.world))
             await program.log_in({"application_name": caller.tag})
             until = time.monotonic() + 40 * caller.luck.random()
             while time.monotonic() < until:
@@ -415,8 +380,7 @@ async def visit(caller: Caller) -> Outcome:
 
 
 def _as(caller: Caller, role: str, password: str) -> AsyncSql:
-    url = caller.world.database.as_role(role, password).url
-    return neon_async(url, endpoint=caller.world.gateway.sql, retry=None, timeout=TIMEOUT)
+    return client(caller.world, caller.world.database.as_role(role, password))
 
 
 Episode = Callable[[Caller], Awaitable[Outcome]]

@@ -13,18 +13,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import urlsplit
 
 from websockets.exceptions import WebSocketException
 
 from sqlhttp_gateway.wire.frontend import EXECUTE, SYNC, TERMINATE, encode_bind, encode_parse, encode_query
+from tests.faults.doors import SSL_REQUEST, http, tcp, websocket
 from tests.faults.episodes import INSERT, Caller, Episode, Outcome
-from tests.faults.world import CANARY, World
-from tests.support.wire_program import TIMEOUT, SocketPipe, WebSocketPipe, WireProgram, connected, dialled, frame
+from tests.faults.world import CANARY
+from tests.support.wire_program import TIMEOUT, SocketPipe, WebSocketPipe, WireProgram, frame
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends a reset
 _FLUSH = frame(b"H", b"")
-_SSL_REQUEST = struct.pack("!II", 8, 80877103)
 _SLOW_READS = 3
 _LARGE = b"SELECT repeat('x', 1000) FROM generate_series(1, 20000)"
 When = Literal["connected", "greeted"]
@@ -58,7 +57,7 @@ def _copy(tag: bytes) -> bytes:
 
 WIRE: dict[str, Step] = {
     "at once": Step("connected", lambda program, tag: b""),
-    "after SSLRequest": Step("connected", lambda program, tag: _SSL_REQUEST),
+    "after SSLRequest": Step("connected", lambda program, tag: SSL_REQUEST),
     "in the start-up": Step("connected", lambda program, tag: program.startup()[:11]),
     "after the start-up": Step("connected", lambda program, tag: program.startup()),
     "in the password": Step("connected", lambda program, tag: program.startup() + program.password()[:7]),
@@ -133,11 +132,11 @@ def _parts(caller: Caller) -> dict[str, tuple[bytes, bool]]:
 
 async def leave_http(caller: Caller) -> Outcome:
     """HTTP: a request of which some is sent."""
-    ledger, where = caller.world.ledger, urlsplit(caller.world.gateway.sql)
+    ledger = caller.world.ledger
     name, (sent, may_write) = caller.luck.choice(list(_parts(caller).items()))
     ledger.expect([caller.tag])
     with contextlib.suppress(OSError):
-        async with dialled(where.hostname, where.port) as (_, writer):
+        async with http(caller.world) as (_, writer):
             writer.write(sent)
             await asyncio.sleep(0.05 * caller.luck.random())
             if caller.luck.random() < 0.5:
@@ -150,7 +149,7 @@ async def leave_http(caller: Caller) -> Outcome:
 async def read_a_byte_a_second(caller: Caller) -> Outcome:
     """A large answer, of which a byte is read now and then, or none; cut off by the gateway or left."""
     with contextlib.suppress(OSError, TimeoutError, WebSocketException):
-        async with asyncio.timeout(TIMEOUT), _tcp(caller.world, receives=4096) as program:
+        async with asyncio.timeout(TIMEOUT), tcp(caller.world, receives=4096) as program:
             if (await program.log_in()).status != "I":
                 return "refused"
             await program.send(encode_query(_LARGE))
@@ -164,28 +163,7 @@ async def read_a_byte_a_second(caller: Caller) -> Outcome:
 
 @asynccontextmanager
 async def _program(caller: Caller) -> AsyncIterator[WireProgram]:
-    if caller.luck.random() < 0.5:
-        async with connected(caller.world.gateway, caller.world.database) as program:
-            yield program
-    else:
-        async with _tcp(caller.world) as program:
-            yield program
-
-
-@asynccontextmanager
-async def _tcp(world: World, *, receives: int = 0) -> AsyncIterator[WireProgram]:
-    """`receives` is how many bytes the kernel may keep for us; 0 lets it choose."""
-    connection = socket.socket()
-    if receives:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receives)
-    connection.setblocking(False)
-    try:
-        await asyncio.get_running_loop().sock_connect(connection, (world.door.host, world.door.port))
-    except BaseException:
-        connection.close()
-        raise
-    reader, writer = await asyncio.open_connection(sock=connection, limit=receives or 65536)
-    async with WireProgram(SocketPipe(reader, writer), world.door) as program:
+    async with (websocket if caller.luck.random() < 0.5 else tcp)(caller.world) as program:
         yield program
 
 

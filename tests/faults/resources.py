@@ -20,6 +20,7 @@ from urllib.request import Request, urlopen
 
 from tests.faults.world import VARIABLE, World, environment
 from tests.support.gateway import answers, free_port
+from tests.support.processes import cpu_seconds
 
 _LINES = 350
 """Lines of the log that are more than a pipe holds."""
@@ -61,9 +62,9 @@ def files(world: World) -> list[str]:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (world.descriptors() + 10, before[1]))
         for port in (world.gateway.port, world.door.port):
             many += [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(_CONNECTIONS)]
-        began, used = time.monotonic(), cpu(pid)
+        began, used = time.monotonic(), cpu_seconds(pid)
         time.sleep(1.0)  # what is measured is what it does meanwhile, with nothing to do
-        share = (cpu(pid) - used) / (time.monotonic() - began)
+        share = (cpu_seconds(pid) - used) / (time.monotonic() - began)
         if share > BUSY:
             faults.append(f"{share:.0%} of a processor without anything to do")
         if b" 200 " not in _ask(kept, world):
@@ -169,9 +170,3 @@ def _is_back(world: World) -> list[str]:
             return [f"not as before within {_BACK_WITHIN:g} s"]
         time.sleep(0.05)
     return []
-
-
-def cpu(pid: int) -> float:
-    """Seconds of processor time so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -8,16 +8,18 @@ from random import Random
 
 import httpx
 
-from tests.faults.episodes import EPISODES, LONG, Caller, Episode, close_clients
+from tests.faults.doors import close_clients
+from tests.faults.episodes import EPISODES, LONG, Caller, Episode
 from tests.faults.flatness import Moment
 from tests.faults.grants import ROLES
 from tests.faults.leaving import LEAVING
 from tests.faults.ledger import Ledger
 from tests.faults.troubles import OF_WORKERS, TROUBLES, Weighted
 from tests.faults.watcher import watching
-from tests.faults.world import ASLEEP, CANARY, LISTENING, TOTAL, TRY, WATCH, World
+from tests.faults.world import ASLEEP, CANARY, LISTENING, TOTAL, World
 from tests.support import watch as activity
 from tests.support.bad_network import Fault
+from tests.support.gateway import Gateway
 
 SETTLE = 5.0
 """Seconds after the last episode in which everything has to be as it was."""
@@ -25,7 +27,8 @@ _MANY = 10
 """Statements for each permit, where there are several workers: none of them is left with fewer than it has permits."""
 _WARM = 0.3
 """The part of the time after which memory should not grow any more: caches are full then."""
-_ALL = EPISODES | LEAVING
+ALL = EPISODES | LEAVING
+"""All that any gateway can be asked."""
 _ZERO_AT_REST = ("sqlhttp_pool_connections{", "sqlhttp_pool_waiting{", "sqlhttp_leases_leaked", "sqlhttp_bugs")
 """What the names of metrics begin with that are 0 when nothing happens."""
 
@@ -76,7 +79,7 @@ async def run(
     seconds: float,
     pace: Pace = BRISK,
     troubles: Mapping[str, Weighted] | None = None,
-    kinds: Mapping[str, tuple[int, Episode]] = _ALL,
+    kinds: Mapping[str, tuple[int, Episode]] = ALL,
 ) -> Report:
     """Let so many episodes happen, or as many as begin in so many seconds, and look at what they left.
 
@@ -117,12 +120,13 @@ async def run(
             await asyncio.gather(troubling, *staying, return_exceptions=True)
         report.seconds = time.monotonic() - began
         await _mend(world)
-        await close_clients(world.database.url)
+        await close_clients(world)
         await _settle(world, report, descriptors)
-        report.faults += await _permits(world)
+        for each in world.gateways:
+            report.faults += await _permits(world, each)
     report.figures |= {
         "backends, most": seen.most,
-        "backends, bound": TOTAL + WATCH + TRY,
+        "backends, bound": world.bound,
         "of the callers' pool": seen.most_of_callers,
         "looks": seen.looks,
         "memory when warm, MiB": memory / 2**20,
@@ -130,10 +134,12 @@ async def run(
         "descriptors before": descriptors,
         "descriptors after": world.descriptors(),
     }
-    if seen.most_of_callers > world.pool + LISTENING * world.workers:
-        report.faults.append(f"{seen.most_of_callers} backends of a pool whose bound is {world.pool}")
-    if seen.most > TOTAL + WATCH + TRY:
-        report.faults.append(f"{seen.most} backends, and the bound is {TOTAL + WATCH + TRY}")
+    pools = world.pool * len(world.gateways)
+    if seen.most_of_callers > pools + LISTENING * world.workers * len(world.gateways):
+        report.faults.append(f"{seen.most_of_callers} backends of pools whose bound is {pools}")
+    if seen.most > world.bound:
+        report.faults.append(f"{seen.most} backends, and the bound is {world.bound}")
+    report.faults += seen.faults
     report.faults += world.ledger.faults(await present(world, f"{seed}-%"))
     return report
 
@@ -175,14 +181,15 @@ async def _warm(world: World, kinds: Mapping[str, tuple[int, Episode]]) -> None:
     report = Report(0)
     for name in kinds:
         await kinds[name][1](Caller(world, Random(1), f"warm-{name}"))
-    await close_clients(world.database.url)
+    await close_clients(world)
     world.ledger = Ledger()
     await _settle(world, report, 10**9)
 
 
 async def _mend(world: World) -> None:
     """Postgres runs and the network is whole."""
-    world.network.plan = lambda number: Fault()
+    for network in world.networks:
+        network.plan = lambda number: Fault()
     deadline = time.monotonic() + 20
     while True:
         try:
@@ -210,21 +217,21 @@ async def _settle(world: World, report: Report, descriptors: int) -> None:
 
 
 async def _left(world: World, descriptors: int) -> list[str]:
-    async with httpx.AsyncClient() as http:
-        text = (await http.get(f"{world.gateway.url}/metrics")).text
-    left = []
+    left, urls = [], [each.url for each in world.gateways]
+    async with httpx.AsyncClient(verify=world.tls or True) as http:
+        text = "\n".join([(await http.get(f"{url}/metrics")).text for url in urls])
     if CANARY in text:
         left.append("a secret in the metrics")
     for line in text.splitlines():
         name, _, value = line.rpartition(" ")
         if not name.startswith(_ZERO_AT_REST) or 'state="idle"' in name:
             continue
-        allowed = (
-            LISTENING * world.workers if 'role="postgres",state="leased"' in name else 0
-        )  # it hears what ends cached answers
+        # It hears what ends cached answers.
+        allowed = LISTENING * world.workers if 'role="postgres",state="leased"' in name else 0
         if float(value) > allowed:
             left.append(f"{name} is {value}")
-    if world.descriptors() > descriptors + TOTAL + 4:  # pooled connections that the baseline had not got yet
+    pooled = (TOTAL + 4) * len(world.gateways)  # those that the baseline had not got yet
+    if world.descriptors() > descriptors + pooled:
         left.append(f"{world.descriptors()} descriptors, and {descriptors} at the beginning")
     connection = await world.cluster.maintenance.connect()
     busy_backends = await connection.fetch(
@@ -235,7 +242,7 @@ async def _left(world: World, descriptors: int) -> list[str]:
     return left
 
 
-async def _permits(world: World) -> list[str]:
+async def _permits(world: World, gateway: Gateway) -> list[str]:
     """The pool's bound is reached still: a permit that was lost is seen by nobody until there is none.
 
     To which of several workers a connection comes is the kernel's choice, so that more are made than there are permits.
@@ -245,9 +252,9 @@ async def _permits(world: World) -> list[str]:
     body = {"query": f"SELECT pg_sleep({SETTLE + 5})::text"}
     async with (
         activity.watching(world.cluster.maintenance) as beside,
-        httpx.AsyncClient(timeout=SETTLE + 10, limits=httpx.Limits()) as http,
+        httpx.AsyncClient(timeout=SETTLE + 10, limits=httpx.Limits(), verify=world.tls or True) as http,
     ):
-        asking = [asyncio.create_task(http.post(world.gateway.sql, json=body, headers=headers)) for _ in range(asked)]
+        asking = [asyncio.create_task(http.post(gateway.sql, json=body, headers=headers)) for _ in range(asked)]
         deadline = time.monotonic() + SETTLE
         most = 0
         while most < world.pool and time.monotonic() < deadline:

@@ -8,21 +8,19 @@ import asyncio
 import contextlib
 import itertools
 import json
-import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
 
+from tests.faults.doors import head
 from tests.faults.grants import ROLES
 from tests.faults.world import World
-from tests.support.processes import open_connections
+from tests.support.processes import cpu_seconds, open_connections, threads
 
 EVERY = 1.0
 PROBE_EVERY = 0.1
@@ -100,7 +98,7 @@ async def sampling(world: World) -> AsyncIterator[list[Sample]]:
 async def _sample(world: World, samples: list[Sample], probes: _Probes, began: float) -> None:
     cpu, counts = _cpu(world), {}
     with _Counting(world) as count:
-        async with httpx.AsyncClient(timeout=5) as http:
+        async with httpx.AsyncClient(timeout=5, verify=world.tls or True) as http:
             for number in itertools.count(1):
                 await asyncio.sleep(max(0.0, began + number * EVERY - time.monotonic()))
                 status = await _status(world, http)
@@ -115,8 +113,8 @@ async def _sample(world: World, samples: list[Sample], probes: _Probes, began: f
                         memory=round(world.memory() / 2**20, 2),
                         descriptors=world.descriptors(),
                         callers=open_connections(world.gateway.port, world.door.port),
-                        threads=len(os.listdir(f"/proc/{world.pid}/task")),
-                        cpu=round(cpu - before_cpu, 2),
+                        threads=sum(threads(pid) for pid in world.serving),
+                        cpu=round(_more(before_cpu, cpu), 2),
                         leased=None if pools is None else sum(pool["leased"] for pool in pools),
                         waiting=None if pools is None else sum(pool["waiting"] for pool in pools),
                         backends=await count.now(),
@@ -139,9 +137,14 @@ async def _status(world: World, http: httpx.AsyncClient) -> dict[str, Any]:
     return found
 
 
-def _cpu(world: World) -> float:
-    fields = Path(f"/proc/{world.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def _cpu(world: World) -> dict[int, float]:
+    """Seconds of CPU time of each process that serves."""
+    return {pid: cpu_seconds(pid) for pid in world.serving}
+
+
+def _more(before: dict[int, float], now: dict[int, float]) -> float:
+    """What was used in between, by those that are there now."""
+    return sum(used - before.get(pid, 0.0) for pid, used in now.items())
 
 
 def _at(ordered: list[float], part: float) -> float | None:
@@ -179,7 +182,6 @@ class _Counting:
 
 
 async def _probe_through(world: World, probes: _Probes) -> None:
-    where = urlsplit(world.gateway.sql)
     reader: asyncio.StreamReader | None = None
     writer: asyncio.StreamWriter | None = None
     try:
@@ -188,8 +190,8 @@ async def _probe_through(world: World, probes: _Probes) -> None:
             try:
                 async with asyncio.timeout(PROBE_TIMEOUT):
                     if reader is None or writer is None:
-                        reader, writer = await asyncio.open_connection(where.hostname, where.port)
-                    writer.write(_request(world))
+                        reader, writer = await asyncio.open_connection("127.0.0.1", world.gateway.port, ssl=world.tls)
+                    writer.write(head(world, len(_BODY)) + _BODY)
                     answer = await reader.readuntil(b"\r\n\r\n")
                     length = int(answer.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
                     await reader.readexactly(length)
@@ -206,12 +208,6 @@ async def _probe_through(world: World, probes: _Probes) -> None:
     finally:
         if writer is not None:
             writer.transport.abort()
-
-
-def _request(world: World) -> bytes:
-    """With the password of this moment: it changes now and then."""
-    head = f"Host: x\r\nContent-Length: {len(_BODY)}\r\nNeon-Connection-String: {world.database.url}"
-    return f"POST /sql HTTP/1.1\r\n{head}\r\n\r\n".encode() + _BODY
 
 
 async def _probe_direct(world: World, probes: _Probes) -> None:

@@ -80,7 +80,7 @@ async def take_slots(world: World, luck: Random) -> None:
 
 async def cut_network(world: World, luck: Random) -> None:
     """Every connection to Postgres is reset."""
-    world.network.cut_all()
+    _cut(world)
 
 
 async def spoil_network(world: World, luck: Random) -> None:
@@ -128,12 +128,14 @@ async def black_hole(world: World, luck: Random) -> None:
 
 async def full_backlog(world: World, luck: Random) -> None:
     """A server that does not even accept, for a while."""
-    world.network.stop_accepting()
+    for network in world.networks:
+        network.stop_accepting()
     try:
-        world.network.cut_all()
+        _cut(world)
         await asyncio.sleep(1 + luck.random())
     finally:  # also where the run ends in the middle
-        world.network.accept_again()
+        for network in world.networks:
+            network.accept_again()
 
 
 async def change_password(world: World, luck: Random) -> None:
@@ -182,13 +184,20 @@ async def _end_worker(world: World, luck: Random, how: signal.Signals) -> None:
 
 async def _meet(world: World, plan: Plan, seconds: float) -> None:
     """Every new connection meets its fault, and there are only new ones; none does where the run ends."""
-    world.network.plan = plan
+    for network in world.networks:
+        network.plan = plan
     try:
-        world.network.cut_all()
+        _cut(world)
         await asyncio.sleep(seconds)
     finally:
-        world.network.plan = lambda number: Fault()
-        world.network.cut_all()
+        for network in world.networks:
+            network.plan = lambda number: Fault()
+        _cut(world)
+
+
+def _cut(world: World) -> None:
+    for network in world.networks:
+        network.cut_all()
 
 
 async def _beside(world: World, sql: str) -> bool:

@@ -1,20 +1,21 @@
 """Looks from outside while faults happen: how many backends there are, ten times a second."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import asyncpg
 
 from tests.faults.grants import ROLES
 from tests.faults.world import World
+from tests.support.cluster import Cluster
 
 EVERY = 0.1
 _COUNT = (
-    "SELECT count(*), count(*) FILTER (WHERE usename = 'app') FROM pg_stat_activity"
+    "SELECT count(*), count(*) FILTER (WHERE usename = 'app'), count(*) FILTER (WHERE NOT ssl)"
+    " FROM pg_stat_activity JOIN pg_stat_ssl USING (pid)"
     f" WHERE backend_type = 'client backend' AND (usename IN {ROLES} OR application_name = 'sqlhttp')"
 )
 
@@ -25,36 +26,53 @@ class Seen:
 
     looks: int = 0
     most: int = 0
-    """Backends of the gateway, whoever's."""
+    """Backends of the gateways on all servers together, whoever's."""
     most_of_callers: int = 0
+    """On one server."""
+    faults: list[str] = field(default_factory=list)
+    """What was not as it has to be."""
+    _now: dict[int, int] = field(default_factory=dict)
+    """Backends by server, as they were counted last."""
+
+    def count(self, server: int, backends: int, of_callers: int) -> None:
+        """These are there now, on one server."""
+        self._now[server] = backends
+        self.most = max(self.most, sum(self._now.values()))
+        self.most_of_callers = max(self.most_of_callers, of_callers)
+        self.looks += 1
 
 
 @asynccontextmanager
 async def watching(world: World) -> AsyncIterator[Seen]:
-    """Look while the block runs; when Postgres is away there is nothing to see."""
+    """Look while the block runs; when a server is away there is nothing to see of it."""
     seen = Seen()
-    task = asyncio.create_task(_look(world, seen))
+    tasks = [
+        asyncio.create_task(_look(cluster, number, seen, encrypts=world.ground.encrypts))
+        for number, cluster in enumerate(world.ground.clusters)
+    ]
     try:
         yield seen
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _look(world: World, seen: Seen) -> None:
+async def _look(cluster: Cluster, number: int, seen: Seen, *, encrypts: bool) -> None:
     while True:
         try:
-            connection = await world.cluster.maintenance.connect()
+            connection = await cluster.maintenance.connect()
         except (asyncpg.PostgresError, OSError):
+            seen.count(number, 0, 0)
             await asyncio.sleep(EVERY)
             continue
         try:
             due = time.monotonic()
             while True:
-                backends, callers = await connection.fetchrow(_COUNT) or (0, 0)
-                seen.most, seen.most_of_callers = max(seen.most, backends), max(seen.most_of_callers, callers)
-                seen.looks += 1
+                backends, of_callers, in_clear = await connection.fetchrow(_COUNT) or (0, 0, 0)
+                seen.count(number, backends, of_callers)
+                if encrypts and in_clear and not seen.faults:
+                    seen.faults.append(f"{in_clear} backends without TLS")
                 due = max(due + EVERY, time.monotonic())  # what a look takes is no pause beside it; none is made up for
                 await asyncio.sleep(due - time.monotonic())
         except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):

@@ -4,17 +4,19 @@ The bound on connections is small, so that callers are in each other's way. Noth
 """
 
 import contextlib
+import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from sqlhttp import AsyncSql
 from sqlhttp_gateway.cli import main as sqlhttp
 from sqlhttp_gateway.settings import load_settings
 from tests.faults import grants
 from tests.faults.ledger import Ledger
 from tests.support.bad_network import BadNetwork, bad_network
-from tests.support.cluster import Cluster, Database, running_cluster
+from tests.support.cluster import PASSWORD, Cluster, Database, running_cluster
 from tests.support.gateway import Gateway, GatewayProcess, free_port
 from tests.support.processes import children, open_files, resident
 
@@ -34,6 +36,8 @@ MAX_PROGRAMS = 450
 PAUSE_LIMIT = 10.0
 ASLEEP = "wait_event = 'PgSleep'"
 """What pg_stat_activity says of who runs pg_sleep."""
+POSTGRES = {"max_connections": str(MAX_CONNECTIONS), "synchronous_commit": "on"}
+"""Settings of every server."""
 GUEST = "guest"
 """A role that is there at times, for those who are not let in meanwhile."""
 VARIABLE = "BROKEN_ON_PURPOSE"
@@ -42,15 +46,40 @@ CANARY = "canary-4f1c"
 """In every password and parameter; must never be seen in a log, a metric or an error."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What stands below a world's gateways, and how they are to be set up for it."""
+
+    clusters: tuple[Cluster, ...]
+    """All servers, the primary first."""
+    at: tuple[tuple[str, int], ...] = ()
+    """Hosts and ports to which the gateway is to connect, in order; empty: those of the clusters."""
+    query: str = ""
+    """The end of its connection string, from the question mark on."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    workers: int = 1
+    gateways: int = 1
+    """Gateways that know nothing of each other; episodes go to the first where they say nothing else."""
+    tls: ssl.SSLContext | None = None
+    """How programs speak to the gateways, where those have a certificate."""
+    encrypts: bool = False
+    """Whether every connection of the gateways to Postgres has to have TLS."""
+    more: int = 0
+    """Connections beside the bound of each gateway that are its own."""
+
+
 @dataclass(slots=True)
 class World:
     """Everything that an episode needs."""
 
+    ground: Ground
     cluster: Cluster
+    """The primary, which may be another one later."""
     database: Database
-    network: BadNetwork
-    gateway: Gateway
-    process: GatewayProcess
+    networks: tuple[BadNetwork, ...]
+    """In front of each place to which the gateway connects."""
+    gateways: tuple[Gateway, ...]
+    processes: tuple[GatewayProcess, ...]
     upstream: str
     """The gateway's own connection string."""
     door: Database
@@ -60,6 +89,28 @@ class World:
     broken: str = ""
     """By what the gateway is broken on purpose; empty: it is not."""
     ledger: Ledger = field(default_factory=Ledger)
+    clients: dict[str, AsyncSql] = field(default_factory=dict)
+    """By connection string, those that keep connections of their own."""
+
+    @property
+    def gateway(self) -> Gateway:
+        """The first one, or the only one."""
+        return self.gateways[0]
+
+    @property
+    def process(self) -> GatewayProcess:
+        """That of this gateway."""
+        return self.processes[0]
+
+    @property
+    def network(self) -> BadNetwork:
+        """The one in front of the primary as it was at the beginning."""
+        return self.networks[0]
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """How to speak to the gateway; None: in clear."""
+        return self.ground.tls
 
     @property
     def pid(self) -> int:
@@ -69,12 +120,19 @@ class World:
     @property
     def serving(self) -> list[int]:
         """The processes that serve."""
-        return [self.pid] if self.workers == 1 else children(self.pid)
+        if self.workers == 1:
+            return [process.pid for process in self.processes]
+        return [pid for process in self.processes for pid in children(process.pid)]
 
     @property
     def pool(self) -> int:
-        """Most connections of the callers' pool, over all workers."""
+        """Most connections of the callers' pool of one gateway on one server, over all of its workers."""
         return POOL // self.workers * self.workers
+
+    @property
+    def bound(self) -> int:
+        """Most connections of all gateways, with what they have beside their pools."""
+        return (TOTAL + WATCH + TRY + self.ground.more) * len(self.processes)
 
     def descriptors(self) -> int:
         """Open files of the processes that serve."""
@@ -121,30 +179,58 @@ def made(
 
     `broken` names one of `breakages` from which the gateway is to suffer.
     """
-    ours = {"max_connections": str(MAX_CONNECTIONS), "synchronous_commit": "on"}
-    with running_cluster(ours | dict(options or {})) as cluster:
-        prepare(cluster)
-        database = Database(cluster.host, cluster.port, "postgres", "app", f"{CANARY}-password")
-        with bad_network(cluster.host, cluster.port) as network:
-            through = Database("127.0.0.1", network.port, "postgres")
-            port, door = free_port(), free_port()
-            log = cluster.data.with_name("gateway.log")
-            url = f"http://127.0.0.1:{port}"
-            where = Gateway(url, load_settings(database_url=through.url))
+    with (
+        running_cluster(POSTGRES | dict(options or {})) as cluster,
+        made_on(Ground((cluster,), workers=workers, settings=settings or {}), broken=broken) as world,
+    ):
+        yield world
+
+
+@contextmanager
+def made_on(ground: Ground, settings: Mapping[str, str] | None = None, *, broken: str = "") -> Iterator[World]:
+    """The same on ground that is there; `settings` go over the ground's."""
+    cluster = ground.clusters[0]
+    prepare(cluster)
+    database = Database(cluster.host, cluster.port, "postgres", "app", f"{CANARY}-password")
+    places = ground.at or tuple((each.host, each.port) for each in ground.clusters)
+    log = cluster.data.with_name("gateway.log")
+    scheme = "http" if ground.tls is None else "https"
+    with ExitStack() as stack:
+        networks = tuple(stack.enter_context(bad_network(*place)) for place in places)
+        hosts = ",".join(f"127.0.0.1:{network.port}" for network in networks)
+        upstream = f"postgres://postgres:{PASSWORD}@{hosts}/postgres{ground.query}"
+        doors = [free_port() for _ in range(ground.gateways)]
+        gateways, processes = [], []
+        for number, door in enumerate(doors):
+            port = free_port()
             more = {
                 "SQLHTTP_LISTEN__POSTGRES": str(door),
-                "SQLHTTP_LISTEN__WORKERS": str(workers),
+                "SQLHTTP_LISTEN__WORKERS": str(ground.workers),
+                **ground.settings,
                 **(settings or {}),
                 **_broken(broken),
             }
-            process = gateway(through.url, port, log, more)
-            to_door = replace(database, host="127.0.0.1", port=door)
-            world = World(cluster, database, network, where, process, through.url, to_door, log, workers, broken)
-            try:
-                world.process.wait_until_ready(url)
-                yield world
-            finally:
-                world.process.kill()
+            own = log if not number else log.with_name(f"gateway{number}.log")
+            process = gateway(upstream, port, own, more)
+            stack.callback(process.kill)
+            gateways.append(Gateway(f"{scheme}://127.0.0.1:{port}", load_settings(database_url=upstream)))
+            processes.append(process)
+        world = World(
+            ground=ground,
+            cluster=cluster,
+            database=database,
+            networks=networks,
+            gateways=tuple(gateways),
+            processes=tuple(processes),
+            upstream=upstream,
+            door=replace(database, host="127.0.0.1", port=doors[0]),
+            log=log,
+            workers=ground.workers,
+            broken=broken,
+        )
+        for each, process in zip(gateways, processes, strict=True):
+            process.wait_until_ready(each.url, ground.tls)
+        yield world
 
 
 def gateway(database_url: str, port: int, log: Path, settings: Mapping[str, str]) -> GatewayProcess:

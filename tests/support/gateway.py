@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -133,14 +134,14 @@ class GatewayProcess:
             self._process.kill()
         self.wait()
 
-    def wait_until_ready(self, url: str) -> None:
-        """Until /livez of `url` answers 200.
+    def wait_until_ready(self, url: str, tls: ssl.SSLContext | None = None) -> None:
+        """Until /livez of `url` answers 200; `tls` is whom to trust where it is HTTPS.
 
         Raises:
             EndedEarly: it ended instead; the text has its exit status and its output.
         """
         deadline = time.monotonic() + READY_TIMEOUT
-        while self._process.poll() is None and not answers(f"{url}/livez"):
+        while self._process.poll() is None and not answers(f"{url}/livez", tls):
             assert time.monotonic() < deadline, "the gateway did not start"
             time.sleep(0.02)
         if self._process.poll() is not None:
@@ -168,10 +169,10 @@ class GatewayProcess:
         return self._output.decode()
 
 
-def answers(url: str) -> bool:
+def answers(url: str, tls: ssl.SSLContext | None = None) -> bool:
     """Whether a GET is answered with 200."""
     try:
-        with urlopen(url, timeout=5) as response:
+        with urlopen(url, timeout=5, context=tls) as response:
             return bool(response.status == 200)
     except HTTPError as error:
         error.close()

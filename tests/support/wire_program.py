@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from ssl import SSLContext
 from struct import pack, unpack_from
 from typing import Any, Protocol, Self
 
@@ -272,10 +273,10 @@ class WireProgram:
 
 @asynccontextmanager
 async def dialled(
-    host: str | None, port: int | None, *, limit: int = 65536
+    host: str | None, port: int | None, *, limit: int = 65536, tls: SSLContext | None = None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A connection that is gone afterwards, whatever happened meanwhile: closed already or aborted now."""
-    reader, writer = await asyncio.open_connection(host, port, limit=limit)
+    reader, writer = await asyncio.open_connection(host, port, limit=limit, ssl=tls)
     try:
         yield reader, writer
     finally:
@@ -287,7 +288,7 @@ async def connected(
     gateway: Gateway, database: Database, *, path: str = "/v2", **options: Any
 ) -> AsyncIterator[WireProgram]:
     """A program over a WebSocket, not logged in yet; `options` are those of the `websockets` client."""
-    url = gateway.url.replace("http://", "ws://") + path
+    url = gateway.url.replace("http", "ws", 1) + path
     defaults: dict[str, Any] = {"compression": None, "max_size": None, "ping_interval": None, "proxy": None}
     async with connect(url, **(defaults | options)) as socket:
         yield WireProgram(WebSocketPipe(socket), database)
