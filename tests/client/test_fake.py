@@ -88,7 +88,9 @@ async def test_the_asynchronous_client_is_answered_too(fake: FakeNeon) -> None:
 def test_closing_closes_nothing(fake: FakeNeon) -> None:
     fake.answer("select", [{"a": 1}])
     with fake.sql as sql:
-        sql("select 1")
+        assert sql("select 1") == [{"a": 1}]
+    assert sql("select 1") == [{"a": 1}]
+    assert fake.sql("select 1") == [{"a": 1}]
 
 
 # ── over a WebSocket that is not there ───────────────────────────────────────────────────────────────────────────────

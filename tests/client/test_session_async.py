@@ -6,7 +6,7 @@ import pytest
 
 from sqlhttp import AsyncSql, ConnectionLost, Retry, TransactionLost, errors, neon_async
 from tests.support.backend_bytes import GREETING, PARSED, done, failed, ready, selected
-from tests.support.scripted_websocket import Line, ScriptedWebSocket, drops, scripted_websocket
+from tests.support.scripted_websocket import TERMINATE, Line, ScriptedWebSocket, drops, scripted_websocket
 
 BEGUN = GREETING + done("BEGIN", "T")
 SEVEN = selected([("a", 23)], ["7"], status="T")
@@ -49,6 +49,10 @@ async def test_a_transaction_may_be_ended_early() -> None:
             await tx.commit()
         async with client(server).begin() as tx:
             await tx.rollback()
+    for received, word in zip(server.received, (b"COMMIT\0", b"ROLLBACK\0"), strict=True):
+        _, ending, goodbye = received  # and nothing more is said at the block's end
+        assert word in ending
+        assert goodbye == TERMINATE
 
 
 async def test_savepoints() -> None:

@@ -8,7 +8,7 @@ import pytest
 from sqlhttp_gateway.errors import ConcurrencyLimited, RateLimited, WaitTimeout
 from sqlhttp_gateway.limits import Quota, Quotas
 from sqlhttp_gateway.model import Allowance
-from tests.support.clock import turns
+from tests.support.clock import fake_time, turns
 from tests.support.lent import FakeLease, FakeRegistry
 
 NAME = "key:0123"
@@ -93,9 +93,10 @@ async def test_changed_allowance_holds_from_the_next_request_on(quotas: Quotas) 
         quotas.admit(NAME, Allowance(rate=1.0))
 
 
-async def test_no_rate_is_no_limit(quotas: Quotas) -> None:
+async def test_no_rate_is_no_limit(quotas: Quotas, clock: Clock) -> None:
     for _ in range(1000):
-        quotas.admit(NAME, Allowance(max_concurrent=1))
+        quota = quotas.admit(NAME, Allowance(max_concurrent=1))
+    assert quota.is_quiet(clock()), "there is nothing to remember of so many"
 
 
 # ── memory ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -174,17 +175,19 @@ async def test_turn_that_does_not_come_is_told_with_the_time(quotas: Quotas, reg
 
 
 async def test_pause_of_the_pool_is_no_reason_to_refuse(quotas: Quotas, registry: FakeRegistry) -> None:
-    registry.pool.upstream.pool.wait_timeout = 0.01
     quota = quotas.admit(NAME, Allowance(max_concurrent=1))
     registry.idle.append(FakeLease())
     first = await lease(quota, registry)
-    second = lease(quota, registry)
-    await turns()
-    registry.pool.gate.stood_still = 5.0
-    await registry.was_asked_to_resume.wait()
-    registry.idle.append(FakeLease())
-    first.release()
-    (await second).release()
+    with fake_time() as time:
+        second = lease(quota, registry)
+        await turns()
+        registry.pool.gate.stood_still = 5.0
+        time.advance(registry.pool.upstream.pool.wait_timeout)
+        await registry.was_asked_to_resume.wait()
+        registry.idle.append(FakeLease())
+        first.release()
+        (await second).release()
+    assert quota.is_quiet(0.0)
 
 
 @pytest.mark.parametrize("how", ["cancelled", "refused"])

@@ -136,6 +136,8 @@ async def test_lock_of_an_open_transaction_is_released_without_another_request(
     try:
         # Waits for as long as the gateway holds on to it; the connection's own timeout ends a failure.
         await observer.execute("SELECT pg_advisory_lock(8)", timeout=10)
+        [holder] = await observer.fetch("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 8")
+        assert holder["pid"] == observer.get_server_pid()
     finally:
         await observer.close()
 

@@ -417,8 +417,10 @@ async def test_transaction_mode_gives_the_backend_to_others_between_transactions
     async with logged_in(gateway, database) as one, logged_in(gateway, database) as two:
         for _ in range(3):
             for program in (one, two):
-                await program.query("BEGIN")
-                await program.query("COMMIT")
+                assert (await program.query("BEGIN")).commands == ["BEGIN"]
+                assert (await program.query("SELECT 1")).status == "T"
+                assert (await program.query("COMMIT")).commands == ["COMMIT"]
+        assert await one.value("SELECT pg_backend_pid()") == await two.value("SELECT pg_backend_pid()")
 
 
 async def test_named_statements_work_on_every_backend_and_never_meet(

@@ -66,10 +66,12 @@ def test_a_row_is_texts_and_nulls() -> None:
 
 
 @given(st.binary(max_size=40))
-def test_a_malformed_message_is_a_protocol_error(data: bytes) -> None:
-    for decode in (decode_row_description, decode_data_row, decode_notification):
+def test_any_bytes_are_read_or_are_a_protocol_error(data: bytes) -> None:
+    for decode in (decode_row_description, decode_data_row):
         with suppress(ProtocolError):
-            decode(data)
+            assert len(decode(data)) == int.from_bytes(data[:2], "big")
+    with suppress(ProtocolError):
+        assert "\0" not in decode_notification(data).channel
 
 
 @pytest.mark.parametrize(

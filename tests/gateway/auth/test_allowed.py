@@ -11,9 +11,23 @@ LISTED = Grant("key:1", b"", statements=frozenset({digest_of("SELECT 1")}))
 READER = Grant("key:1", b"", read_only=True)
 
 
+def allows(grant: Grant, text: str) -> bool:
+    """Whether a program with this grant may send the statement, alone and in a batch; both have to be said alike."""
+    said = set()
+    for request in (Statement(text), Batch((Statement(text),))):
+        try:
+            check_statements(grant, request)
+        except StatementRefused:
+            said.add(False)
+        else:
+            said.add(True)
+    [is_allowed] = said
+    return is_allowed
+
+
 @pytest.mark.parametrize("text", ["SELECT 1", "SELECT 1;", "\nSELECT 1 ;\r\n"])
 def test_listed_statement_runs_whatever_blanks_stand_around_it(text: str) -> None:
-    check_statements(LISTED, Statement(text))
+    assert allows(LISTED, text)
 
 
 @pytest.mark.parametrize("text", ["select 1", "SELECT 1 -- x", "SELECT  1", "SELECT 2", "SELECT 1; SELECT 2", ""])
@@ -28,7 +42,7 @@ def test_batch_is_refused_for_one_statement_that_is_not_listed() -> None:
 
 
 def test_grant_without_a_list_allows_anything() -> None:
-    check_statements(Grant("key:1", b""), Statement("COMMIT"))
+    assert allows(Grant("key:1", b""), "COMMIT")
 
 
 @pytest.mark.parametrize("text", ["COMMIT", "/* a */ rollback", "PREPARE TRANSACTION 'x'"])
@@ -38,4 +52,4 @@ def test_read_only_grant_cannot_end_the_transaction(text: str) -> None:
 
 
 def test_read_only_grant_may_go_back_to_a_savepoint() -> None:
-    check_statements(READER, Statement("ROLLBACK TO a"))
+    assert allows(READER, "ROLLBACK TO a")

@@ -49,7 +49,23 @@ def test_origin_is_allowed_exactly_or_below_a_wildcard(allowed: str, origin: str
 
 
 def test_grant_without_places_admits_everybody() -> None:
-    Grant("key:1", b"").admit(peer="", origin=None)
+    for peer, origin in (("", None), ("10.0.0.1", None), ("10.0.0.1", "https://evil.example"), ("", "null")):
+        assert admits(Grant("key:1", b""), peer, origin)
+
+
+def test_grant_with_places_admits_who_is_in_them() -> None:
+    grant = Grant("key:1", b"", addresses=("127.0.0.1",), origins=("https://app.example",))
+    assert admits(grant, "127.0.0.1", "https://app.example")
+    assert not admits(grant, "127.0.0.1", "https://evil.example")
+    assert not admits(grant, "10.0.0.1", "https://app.example")
+
+
+def admits(grant: Grant, peer: str, origin: str | None) -> bool:
+    try:
+        grant.admit(peer=peer, origin=origin)
+    except PlaceRefused:
+        return False
+    return True
 
 
 def test_grant_with_addresses_names_the_peer_that_is_not_allowed_to_connect() -> None:

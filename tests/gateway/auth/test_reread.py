@@ -6,6 +6,7 @@ import pytest
 
 from sqlhttp_gateway.auth.reread import Reread
 from sqlhttp_gateway.errors import TargetUnavailable
+from tests.support.clock import turns
 
 
 class Source:
@@ -92,10 +93,14 @@ async def test_look_that_fails_is_logged_and_the_next_one_is_due(
 
 
 async def test_stopped_in_the_middle_it_ends() -> None:
-    source = Source()
-    subject = reread(source, [])
+    source, taken = Source(), list[int]()
+    subject = reread(source, taken, every=0.0)
     source.may_answer.clear()
     subject.start()
     while not source.reads:  # noqa: ASYNC110
         await asyncio.sleep(0)
     await subject.stop()
+    source.may_answer.set()
+    await turns()
+    assert (source.reads, taken) == (1, [])
+    assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -198,4 +198,6 @@ def test_what_is_no_pgbouncer_ini_is_refused_with_the_place(text: str, message: 
 
 def test_text_is_valid_toml_whatever_stands_in_a_name() -> None:
     translation = translate('[databases]\n"odd \\name" = host=db\nother = host=db2 dbname="x"\n')
-    tomllib.loads(as_toml(translation))
+    settings = tomllib.loads(as_toml(translation))
+    assert settings["database_url"].endswith("@db:5432/odd%20%5Cname")
+    assert settings["tenants"]["other"]["database"] == '"x"'

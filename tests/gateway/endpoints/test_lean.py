@@ -58,11 +58,12 @@ def test_transport_is_told_once_to_pause_and_once_to_resume(flow: Flow, transpor
 
 
 async def test_answer_with_room_does_not_wait(flow: Flow) -> None:
-    async with asyncio.timeout(5):
-        await flow.drain()
+    for _ in range(2):
+        waiting = asyncio.ensure_future(flow.drain())
+        await asyncio.sleep(0)
+        assert waiting.done()
         flow.pause_writing()
         flow.resume_writing()
-        await flow.drain()
 
 
 async def test_all_that_wait_for_room_go_on_when_there_is_some_and_wait_again_when_there_is_none(flow: Flow) -> None:

@@ -242,6 +242,7 @@ async def test_port_that_is_taken_is_named() -> None:
 async def test_without_a_port_there_is_no_door() -> None:
     listener = Listener(Tunnels(), ListenSettings())  # type: ignore[arg-type]
     await listener.start()
+    assert listener._server is None
     listener.close()
     await listener.stop()
 

@@ -86,11 +86,15 @@ def test_request_without_a_trace_begins_one() -> None:
     assert span.parent is None
 
 
-def test_before_the_start_and_for_other_events_nothing_happens() -> None:
+def test_before_the_start_after_the_end_and_for_other_events_there_are_no_spans() -> None:
+    exporter = InMemorySpanExporter()
     traces = Traces()
     traces(answered())
+    traces.start(SimpleSpanProcessor(exporter))
     traces(Opened("default/main/app", 0.1))
     traces.stop()
+    traces(answered())
+    assert exporter.get_finished_spans() == ()
 
 
 def test_spans_reach_a_collector_under_the_name_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:

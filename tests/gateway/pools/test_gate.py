@@ -386,7 +386,9 @@ async def test_deadline_after_the_permit_has_arrived_changes_nothing(gate: Gate)
     gate.leave()
     gate._expire(turn)
     await waiter
+    assert (gate.in_use, gate.waiting) == (1, 0)
     gate.leave()
+    assert gate.in_use == 0
 
 
 # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -284,7 +284,10 @@ async def test_drain_waits_for_leases_and_closes_everything(database: Database) 
 
 async def test_drain_of_nothing_is_over_at_once(database: Database) -> None:
     async with leases(database) as lending:
-        await asyncio.wait_for(lending.registry.drain(60.0), 1.0)
+        draining = asyncio.create_task(lending.registry.drain(60.0))
+        await turns()
+        assert draining.done()
+        assert isinstance(await refusal(lending.lease()), ShuttingDown)
 
 
 async def test_lease_that_outlives_the_grace_time_is_dropped(database: Database) -> None:
@@ -320,3 +323,7 @@ async def test_pools_that_come_while_it_drains_are_no_trouble(database: Database
             lending.pool_of(database.as_role(f"role_{number}", ""))
             await asyncio.sleep(0)
         await draining
+        assert lending.registry.connections == 0
+        for number in (0, 29):
+            pool = lending.pool_of(database.as_role(f"role_{number}", ""))
+            assert isinstance(await refusal(lending.lease(pool)), ShuttingDown)

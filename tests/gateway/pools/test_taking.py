@@ -1,7 +1,7 @@
 """Connections that go on as they are, to those who take them so, on a real Postgres."""
 
 import asyncio
-from typing import Any, Self
+from typing import Self
 
 from sqlhttp_gateway.errors import QueueFull, ShuttingDown, WaitTimeout
 from sqlhttp_gateway.pools import scrub
@@ -171,15 +171,16 @@ async def test_why_there_is_none_is_told_and_never_at_once(database: Database) -
 async def test_request_before_it_in_line_gets_the_connection_first_and_clean(database: Database) -> None:
     async with leases(database, pool=ONE) as lending:
         await ready(lending)
-        holder = await lending.lease()
-        request = asyncio.create_task(lending.value(PID))
+        holder = await Program.that_sets(lending, b"SET search_path = elsewhere")
+        request = asyncio.create_task(lending.lease())
         await until(lambda: lending.pool.gate.waiting == 1)
         program = Program(lending)
-        reader: Any = program
-        holder.lend(reader, lambda error: None)
-        holder.take_back()
-        holder.release()
-        await request
+        holder.lease.take_back()
+        holder.lease.release()
+        lease = await request
+        assert program.found == [], "it came after the request"
+        assert await value(lease, "SHOW search_path") == '"$user", public'
+        lease.release()
         await until(lambda: bool(program.found))
         program.lease.release()
 

@@ -77,6 +77,7 @@ async def test_what_was_kept_while_nobody_listened_ends_when_somebody_does_again
 
 async def test_without_the_setting_nobody_listens(database: Database) -> None:
     async with running_app(database, cache={"listen": False}) as app:
-        await is_hit(app, "SELECT 1")
-        async with watching(database) as watch:
-            await watch.until(0, LISTENS)
+        async with watching(database) as watch, watch.counting(LISTENS) as seen:
+            assert not await is_hit(app, "SELECT 1")
+            assert await is_hit(app, "SELECT 1"), "it is kept all the same"
+        assert seen.most == 0, f"of {seen.looks} looks"

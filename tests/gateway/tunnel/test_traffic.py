@@ -302,6 +302,10 @@ async def test_nothing_lingers_where_the_settings_want_none() -> None:
     async with scene(linger=0) as it:
         it.registry.pool.lets_linger = True
         await it.greeted()
+        lease = await it.sends(SELECT)
+        lease.say(DONE + READY)
+        await it.until(lambda: lease.ends == ["take_back", "release"])
+        assert len(it.registry.pool.lingering) == 0
 
 
 async def test_goodbye_ends_it_without_an_error() -> None:
