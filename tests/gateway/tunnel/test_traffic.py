@@ -304,7 +304,7 @@ async def test_nothing_lingers_where_the_settings_want_none() -> None:
         await it.greeted()
         lease = await it.sends(SELECT)
         lease.say(DONE + READY)
-        await it.until(lambda: lease.ends == ["take_back", "release"])
+        assert lease.ends == ["take_back", "release"], "at once"
         assert len(it.registry.pool.lingering) == 0
 
 
