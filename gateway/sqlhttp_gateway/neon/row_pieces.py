@@ -46,7 +46,7 @@ _SPARSE = 300
 """Bytes for each NULL from which on it is cheaper to look for the one byte: that is ten times as fast as looking for
 several, and then takes 0.2 us for each NULL."""
 _FEW = 4096
-"""Bytes up to which nothing is gained by it."""
+"""Bytes up to which nothing is gained by it, and those that tell how many NULLs to expect."""
 
 _BEGINNING = 5
 """Bytes of a tag and a length."""
@@ -185,21 +185,28 @@ class RowPieces:
 
 def _guised(data: bytes) -> bytes:
     """The same with another length and text in place of each NULL's length."""
-    if len(data) <= _FEW or data.count(_NULL_BYTE) * _SPARSE > len(_NULL_LENGTH) * len(data):
-        return _NULL_FIELD.join(data.split(_NULL_LENGTH))  # nearly twice as fast as to replace, which looks twice
-    parts: list[bytes | memoryview] = []
+    if len(data) > _FEW and data.count(_NULL_BYTE, 0, _FEW) * _SPARSE <= len(_NULL_LENGTH) * _FEW:
+        parts = _cut_at_nulls(data, most=len(data) // _SPARSE)
+        if parts is not None:
+            return _NULL_FIELD.join(parts) if len(parts) > 1 else data
+    return _NULL_FIELD.join(data.split(_NULL_LENGTH))  # nearly twice as fast as to replace, which looks twice
+
+
+def _cut_at_nulls(data: bytes, *, most: int) -> list[memoryview] | None:
+    """What stands between the NULLs' lengths; None when there are more than `most` of those, or of what begins so."""
+    parts: list[memoryview] = []
     view, begin, at = memoryview(data), 0, data.find(_NULL_BYTE)
-    while at >= 0:
+    for _ in range(most):
+        if at < 0:
+            parts.append(view[begin:])
+            return parts
         if data.startswith(_NULL_LENGTH, at):
             parts.append(view[begin:at])
             begin = at = at + len(_NULL_LENGTH)
         else:
             at += 1
         at = data.find(_NULL_BYTE, at)
-    if not parts:
-        return data
-    parts.append(view[begin:])
-    return _NULL_FIELD.join(parts)
+    return None
 
 
 def _with_nulls(encoded: bytes) -> tuple[bytes, int]:

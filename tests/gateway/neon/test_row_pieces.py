@@ -112,6 +112,16 @@ def test_few_nulls_in_much_text_are_where_they_were(nulls: int, array_mode: bool
     assert json(taken) == judged(region, 200, array_mode=array_mode)
 
 
+@pytest.mark.parametrize("array_mode", [True, False])
+@pytest.mark.parametrize("nulls_first", [True, False])
+def test_nulls_that_stand_all_together_are_where_they_were(nulls_first: bool, array_mode: bool) -> None:
+    many, few = [data_row([b"1", None, None])] * 300, much(nulls=0)
+    region = b"".join([*many, *few] if nulls_first else [*few, *many])
+    taken = pieces(array_mode=array_mode)
+    assert taken.read(region, 0, is_all=True) == (500, len(region))
+    assert json(taken) == judged(region, 500, array_mode=array_mode)
+
+
 @pytest.mark.parametrize("nulls", [0, 7])
 def test_in_much_text_as_well_none_passes_for_null_that_is_not(nulls: int) -> None:
     rows = much(nulls=nulls)
