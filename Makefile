@@ -24,6 +24,7 @@ help:
 	@echo 'make docs     write the settings into the example file and the README'
 	@echo 'make bench    measurements side by side; ROUNDS=1 is quick'
 	@echo 'make faults   what goes wrong in production, mixed from a seed: SEED=1 SECONDS=600'
+	@echo '              KILLS=2000: only the gateway killed so often in the middle of writes under keys'
 	@echo 'make faults-seen: the gateway broken on purpose in many ways, and which check sees it: ARGS="RESET COMMIT" for some'
 	@echo 'make endurance: an hour of it at a steady rate, sampled each second, judged and drawn: SEED=1 SECONDS=3600'
 	@echo 'make incident 300 programs before a pool of 10: which alert came when'
@@ -70,7 +71,8 @@ fuzz: $(VENV)/.dev
 	@$(BIN)/python -m tests.fuzz.coverage_guided $(TARGET) -runs=$(or $(RUNS),1000000) -max_len=2000 .fuzz/$(TARGET)
 
 faults: $(VENV)/.dev
-	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
+	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) \
+	  $(if $(KILLS),--kills $(KILLS)) $(ARGS)
 
 faults-seen: $(VENV)/.dev
 	@$(BIN)/python -m tests.faults.broken $(ARGS)

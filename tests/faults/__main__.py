@@ -14,10 +14,9 @@ from tests.faults.cancels import Race, keys_of_survivors, race
 from tests.faults.episodes import QUICK
 from tests.faults.followers import hand_overs, run_again
 from tests.faults.killing import Killing, kill_again_and_again
-from tests.faults.ledger import Ledger
 from tests.faults.limits import pauses, programs
 from tests.faults.probes import Measured, probe
-from tests.faults.run import Report, present, run
+from tests.faults.run import Report, run
 from tests.faults.troubles import MILD
 from tests.faults.world import World
 
@@ -50,11 +49,9 @@ class Whole:
     @property
     def faults(self) -> list[str]:
         """All that was found."""
-        found = self.quick.faults + self.mixture.faults + self.workers.faults + self.race.faults
+        found = self.quick.faults + self.mixture.faults + self.workers.faults + self.race.faults + self.killing.faults
         found += [f"{shortage.what}: {fault}" for shortage in self.shortages for fault in shortage.faults]
         found += [f"{row.what}: {row.worst:.3f}, at most {row.limit:g}" for row in self.measured if not row.is_kept]
-        if self.killing.unanswered:
-            found.append(f"{self.killing.unanswered} writes with keys were never answered")
         return found + self.logs
 
 
@@ -63,7 +60,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="the same seed, the same mixture")
     parser.add_argument("--seconds", type=float, default=600.0, help="how long (600)")
     parser.add_argument("--episodes", type=int, default=10**9, help="most episodes of each mixture")
+    parser.add_argument("--kills", type=int, help="only this: kill the gateway so often, within the seconds")
     arguments = parser.parse_args()
+    if arguments.kills:
+        return _only_kill(seed=arguments.seed, seconds=arguments.seconds, kills=arguments.kills)
     whole = _do(seed=arguments.seed, seconds=arguments.seconds, episodes=arguments.episodes)
     print("\n".join(_lines(whole)))
     return 1 if whole.faults else 0
@@ -77,9 +77,7 @@ def _do(*, seed: int, seconds: float, episodes: int) -> Whole:
         logs = _said(world)
     with world_of.made() as world:
         mixture = asyncio.run(run(world, seed=seed, episodes=episodes, seconds=seconds * _SHARES["mixture"]))
-        world.ledger = Ledger()
         killing = asyncio.run(kill_again_and_again(world, seed=seed, seconds=seconds * _SHARES["kills"]))
-        mixture.faults += world.ledger.faults(asyncio.run(present(world, "kill-%")))
         raced = asyncio.run(race(world, seed=seed, seconds=seconds * _SHARES["cancels"]))
         measured = asyncio.run(probe(world))
         measured += [asyncio.run(measure(world)) for measure in (hand_overs, run_again, programs, pauses)]
@@ -107,6 +105,13 @@ def _do(*, seed: int, seconds: float, episodes: int) -> Whole:
     return Whole(quick, mixture, workers, killing, raced, measured, shortages, logs)
 
 
+def _only_kill(*, seed: int, seconds: float, kills: int) -> int:
+    with world_of.made() as world:
+        killing = asyncio.run(kill_again_and_again(world, seed=seed, seconds=seconds, kills=kills))
+    print("\n".join([f"seed {seed}", *killing.lines(), "", *killing.faults, f"{len(killing.faults)} faults found"]))
+    return 1 if killing.faults else 0
+
+
 def _said(world: World) -> list[str]:
     """What the world's gateway should not have logged. It is stopped."""
     world.process.stop()
@@ -126,9 +131,7 @@ def _lines(whole: Whole) -> list[str]:
     parts = {"the quick way alone": whole.quick, "all ways": whole.mixture, f"{WORKERS} workers": whole.workers}
     for title, report in parts.items():
         lines += [f"{title}:", table(report), ""]
-    lines.append(
-        f"{killing.kills} gateways killed, {killing.interrupted} writes interrupted, {killing.writes} answered"
-    )
+    lines += killing.lines()
     lines.append(f"{raced.sent} cancels, {raced.hit} seen to hit, {raced.undisturbed} statements of bystanders")
     lines.append("")
     for row in whole.measured:

@@ -20,10 +20,9 @@ from tests.faults.cancels import keys_of_survivors, race
 from tests.faults.episodes import QUICK
 from tests.faults.flatness import judge
 from tests.faults.killing import kill_again_and_again
-from tests.faults.ledger import Ledger
 from tests.faults.probes import Measured
 from tests.faults.resources import log_on_a_full_disk
-from tests.faults.run import present, run
+from tests.faults.run import run
 from tests.faults.sampling import sampling
 from tests.faults.troubles import MILD
 from tests.faults.world import CANARY, World, made
@@ -58,10 +57,7 @@ async def _quick(world: World, seed: int) -> list[str]:
 
 
 async def _killing(world: World, seed: int) -> list[str]:
-    world.ledger = Ledger()
-    killing = await kill_again_and_again(world, seed=seed, seconds=_KILLING_FOR)
-    unanswered = [f"{killing.unanswered} writes with keys were never answered"] if killing.unanswered else []
-    return unanswered + world.ledger.faults(await present(world, f"kill-{seed}-%"))
+    return (await kill_again_and_again(world, seed=seed, seconds=_KILLING_FOR)).faults
 
 
 async def _race(world: World, seed: int) -> list[str]:

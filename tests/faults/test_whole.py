@@ -9,11 +9,10 @@ from tests.faults.probes import Measured
 from tests.faults.run import Report
 
 
-def whole(*measured: Measured, shortage: str = "", unanswered: int = 0, log: str = "") -> Whole:
-    killing = Killing()
-    killing.unanswered = unanswered
+def whole(*measured: Measured, shortage: str = "", killing: str = "", log: str = "") -> Whole:
     shortages = [Shortage("descriptors", [shortage] if shortage else [])]
-    return Whole(Report(1), Report(1), Report(1), killing, Race(), list(measured), shortages, [log] if log else [])
+    killings = Killing(faults=[killing] if killing else [])
+    return Whole(Report(1), Report(1), Report(1), killings, Race(), list(measured), shortages, [log] if log else [])
 
 
 def test_nothing_found_is_no_fault() -> None:
@@ -25,7 +24,7 @@ def test_nothing_found_is_no_fault() -> None:
     [
         (whole(Measured("a refusal", 0.0123, 0.01)), "a refusal: 0.012, at most 0.01"),
         (whole(shortage="no answer"), "descriptors: no answer"),
-        (whole(unanswered=2), "2 writes with keys were never answered"),
+        (whole(killing="written 2 times"), "written 2 times"),
         (whole(log="a traceback in the log"), "a traceback in the log"),
     ],
 )
