@@ -48,6 +48,11 @@ class FakeStream:
             self._reading.clear()
 
     @property
+    def is_drained(self) -> bool:
+        """Whether all that was put has been received."""
+        return self._arriving.empty()
+
+    @property
     def all_sent(self) -> bytes:
         return b"".join(self.sent)
 

@@ -5,6 +5,7 @@ answered, as there. What a column has no number for here is 0 or empty.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from sqlhttp_gateway.observe.report import Report
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.targets import DEFAULT
 from sqlhttp_gateway.tunnel.controls import Controls
-from sqlhttp_gateway.tunnel.stream import Stream
+from sqlhttp_gateway.tunnel.stream import Stream, StreamClosed
 from sqlhttp_gateway.wire.backend import (
     IDLE,
     AuthenticationOk,
@@ -30,10 +31,13 @@ from sqlhttp_gateway.wire.backend import (
     encode_row_description,
 )
 from sqlhttp_gateway.wire.buffer import MessageBuffer
+from sqlhttp_gateway.wire.frontend import TERMINATE
 
 DATABASE = "sqlhttp"
 """Its name, on the TCP door."""
 MAX_QUERY = 10_000
+MAX_BEHIND = 100
+"""Messages that may come behind a PAUSE which is under way."""
 _INT8, _TEXT = 20, 25
 _READY = encode_ready_for_query(IDLE)
 _SIMPLE_ONLY = UnsupportedStatement("the console answers simple queries only")
@@ -97,6 +101,8 @@ class Console:
     def __init__(self, stream: Stream, sources: Sources) -> None:
         self._stream = stream
         self._sources = sources
+        self._behind: deque[bytes] = deque()
+        """What was asked while something was under way."""
 
     async def run(self, rest: bytes) -> GatewayError | None:
         """Until the program leaves; `rest` is what it sent behind its password.
@@ -109,13 +115,13 @@ class Console:
         buffer.receive(rest)
         while True:
             try:
-                frame = buffer.next_frame()
+                frame = self._behind.popleft() if self._behind else buffer.next_frame()
             except BadRequest as error:
                 await self._stream.send(encode_error_response(error, severity="FATAL"))
                 return error
             if frame is None:
                 buffer.receive(await self._stream.receive())
-            elif frame[:1] == b"X":
+            elif frame[:1] == TERMINATE[:1]:
                 return None
             elif frame[:1] == b"Q":
                 text = frame[5:-1].decode(errors="replace")
@@ -172,18 +178,34 @@ class Console:
                 controls.reload()
 
     async def _while_there(self, work: Coroutine[Any, Any, None], buffer: MessageBuffer) -> None:
-        """Wait for `work` as long as the program does."""
+        """Wait for `work` as long as the program does, which says goodbye before it goes.
+
+        Raises:
+            StreamClosed: it has gone.
+            BadRequest: it sends too much meanwhile.
+        """
         working = asyncio.ensure_future(work)
         receiving = asyncio.ensure_future(self._stream.receive())
         try:
-            await asyncio.wait((working, receiving), return_when=asyncio.FIRST_COMPLETED)
-            if receiving.done():
-                buffer.receive(receiving.result())
+            while not working.done():
+                await asyncio.wait((working, receiving), return_when=asyncio.FIRST_COMPLETED)
+                if receiving.done():
+                    buffer.receive(receiving.result())
+                    receiving = asyncio.ensure_future(self._stream.receive())
+                    self._take_behind(buffer, may_leave=working.done())
             await working
         finally:
             for task in (working, receiving):
                 task.cancel()
             await asyncio.gather(working, receiving, return_exceptions=True)
+
+    def _take_behind(self, buffer: MessageBuffer, *, may_leave: bool) -> None:
+        while (frame := buffer.next_frame()) is not None:
+            if frame[:1] == TERMINATE[:1] and not may_leave:
+                raise StreamClosed
+            self._behind.append(frame)
+            if len(self._behind) > MAX_BEHIND:
+                raise BadRequest(f"more than {MAX_BEHIND} messages behind one that is not answered yet")
 
 
 def encode_table(table: Table) -> bytes:

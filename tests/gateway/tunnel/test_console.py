@@ -8,10 +8,11 @@ import pytest
 
 from sqlhttp_gateway.model import Target
 from sqlhttp_gateway.observe.counts import Counts, DatabaseCounts
-from sqlhttp_gateway.tunnel.console import Client, Console, Sources
+from sqlhttp_gateway.tunnel.console import MAX_BEHIND, Client, Console, Sources
 from sqlhttp_gateway.tunnel.stream import StreamClosed
 from sqlhttp_gateway.wire.backend import decode_error
 from sqlhttp_gateway.wire.frontend import SYNC, TERMINATE, encode_query
+from tests.support.leases import until
 from tests.support.reports import pool, report
 from tests.support.streams import FakeStream
 from tests.support.wire_program import Answer, Message
@@ -176,17 +177,60 @@ async def test_what_is_not_paused_cannot_be_resumed() -> None:
     assert (answer.code, answer.error["M"]) == ("0A000", "database app is not paused")
 
 
-async def test_pause_is_off_when_who_asked_for_it_has_gone() -> None:
-    class Endless(Operated):
-        async def pause(self, database: str | None) -> None:
-            try:
-                await asyncio.Event().wait()
-            finally:
-                self.did.append(("off", database))
+class Endless(Operated):
+    """PAUSE waits for something that does not end."""
 
+    async def pause(self, database: str | None) -> None:
+        self.did.append(("pause", database))
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.did.append(("off", database))
+
+
+@pytest.mark.parametrize(
+    "last_words",
+    [[], [TERMINATE], [TERMINATE[:2], TERMINATE[2:]], [encode_query(b"SHOW POOLS"), encode_query(b"SHOW") + TERMINATE]],
+    ids=["without a word", "with a goodbye", "with one in two pieces", "with a goodbye behind other questions"],
+)
+async def test_pause_is_off_when_who_asked_for_it_has_gone(last_words: list[bytes]) -> None:
     controls, stream = Endless(), FakeStream()
-    stream.put(encode_query(b"PAUSE"))
+    stream.put(encode_query(b"PAUSE"), *last_words)
+    if not last_words:
+        stream.hang_up()
+    with pytest.raises(StreamClosed):
+        async with asyncio.timeout(10):
+            await Console(stream, sources(controls)).run(b"")
+    assert controls.did == [("pause", None), ("off", None)]
+
+
+async def test_what_is_asked_behind_a_pause_is_answered_behind_it() -> None:
+    class Slow(Operated):
+        def __init__(self) -> None:
+            super().__init__()
+            self.may_end = asyncio.Event()
+
+        async def pause(self, database: str | None) -> None:
+            await self.may_end.wait()
+            await super().pause(database)
+
+    controls, stream = Slow(), FakeStream()
+    running = asyncio.create_task(Console(stream, sources(controls)).run(b""))
+    stream.put(encode_query(b"PAUSE"), encode_query(b"RECONNECT") + encode_query(b"RELOAD")[:3])
+    await until(lambda: stream.is_drained)
+    assert controls.did == []
+    controls.may_end.set()
+    stream.put(encode_query(b"RELOAD")[3:], TERMINATE)
+    assert await running is None
+    assert controls.did == [("pause", None), ("reconnect", None), ("reload", None)]
+
+
+async def test_pause_is_off_when_too_much_is_asked_behind_it() -> None:
+    controls, stream = Endless(), FakeStream()
+    stream.put(encode_query(b"PAUSE"), encode_query(b"RELOAD") * (MAX_BEHIND + 1))
+    running = asyncio.create_task(Console(stream, sources(controls)).run(b""))
+    await until(lambda: b"more than 100 messages" in stream.all_sent)
     stream.hang_up()
     with pytest.raises(StreamClosed):
-        await Console(stream, sources(controls)).run(b"")
-    assert controls.did == [("off", None)]
+        await running
+    assert controls.did[:2] == [("pause", None), ("off", None)]
