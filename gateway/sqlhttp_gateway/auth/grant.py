@@ -91,7 +91,10 @@ def origin_allowed(allowed: Iterable[str], origin: str | None) -> bool:
             return True
         scheme, separator, host = entry.partition("://*.")
         if separator:
-            parts = urlsplit(origin)
+            try:
+                parts = urlsplit(origin)
+            except ValueError:  # half an IPv6 address
+                return False
             if parts.scheme == scheme and parts.netloc.endswith(f".{host}") and "@" not in parts.netloc:
                 return True
     return False

@@ -42,6 +42,7 @@ def test_peer_without_a_readable_address_is_not_covered(peer: str) -> None:
         ("https://*.app.example", "https://evil.example#.app.example", False),
         ("https://*.app.example", "https://evil.example/.app.example", False),
         ("https://*.app.example", "https://evil.example@one.app.example", False),
+        ("https://*.app.example", "https://[one.app.example", False),
     ],
 )
 def test_origin_is_allowed_exactly_or_below_a_wildcard(allowed: str, origin: str | None, expected: bool) -> None:
