@@ -5,12 +5,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import asyncpg
 import pytest
 
+from sqlhttp_gateway.wire.frontend import encode_query
 from tests.support.asgi import Call
-from tests.support.cluster import Database
+from tests.support.cluster import Database, running_cluster
 from tests.support.gateway import free_port
+from tests.support.leases import until
 from tests.support.running_app import RunningApp, running_app
 
 Program = asyncpg.Connection  # type: ignore[type-arg]
+
+
+async def connected(database: Database, port: int) -> Program:
+    return await asyncpg.connect(
+        host="127.0.0.1", port=port, user=database.role, password=database.password, database=database.name
+    )
 
 
 @pytest.fixture
@@ -20,9 +28,7 @@ async def door(database: Database) -> AsyncIterator[tuple[RunningApp, Program]]:
     port = free_port()
     async with running_app(database, listen={"postgres": port}) as app:
         await app.hear_changes()
-        program = await asyncpg.connect(
-            host="127.0.0.1", port=port, user=database.role, password=database.password, database=database.name
-        )
+        program = await connected(database, port)
         try:
             yield app, program
         finally:
@@ -96,3 +102,38 @@ async def test_read_of_a_tunnel_leaves_what_is_kept(door: tuple[RunningApp, Prog
     assert not await is_hit(app)
     assert await program.fetchval("SELECT count(*) FROM t WHERE id = $1", 1) == 1
     assert await is_hit(app)
+
+
+async def test_what_a_program_wrote_that_left_before_its_answer_is_seen(door: tuple[RunningApp, Program]) -> None:
+    """Most such writes are done before the gateway can cancel them."""
+    app, program = door
+    tunnels = app.assembly._tunnels
+    for turn in range(1, 6):
+        await value(app)
+        leaver = await connected(app.database, program._addr[1])
+        await leaver.execute("SELECT 1")
+        leaver._transport.write(encode_query(b"UPDATE t SET value = %d" % turn))
+        leaver._transport.close()
+        await until(lambda: tunnels.connected == 1)
+        written = int(app.database.psql("SELECT value FROM t"))
+        assert await value(app) >= written
+
+
+@pytest.mark.parametrize("door", ["tunnel", "sql"])
+async def test_what_was_prepared_is_seen_when_it_is_committed(door: str) -> None:
+    with running_cluster({"max_prepared_transactions": "2"}) as cluster:
+        database, port = cluster.maintenance, free_port()
+        database.psql("CREATE TABLE t (id int PRIMARY KEY, value int); INSERT INTO t VALUES (1, 0)")
+        async with running_app(database, listen={"postgres": port}) as app:
+            await app.hear_changes()
+            program = await connected(database, port)
+            try:
+                await program.execute("BEGIN; UPDATE t SET value = 7; PREPARE TRANSACTION 'both'")
+                assert [await value(app), await is_hit(app)] == [0, True]
+                if door == "tunnel":
+                    await program.execute("COMMIT PREPARED 'both'")
+                else:
+                    assert (await app.post({"query": "COMMIT PREPARED 'both'"})).status == 200
+                assert await value(app) == 7
+            finally:
+                await program.close()

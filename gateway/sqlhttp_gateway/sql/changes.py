@@ -22,6 +22,8 @@ _HARMLESS_TAGS = frozenset(
     }
 )
 """First words of the command tags of what changes no table. EXPLAIN is not among them, since it may run things."""
+_PREPARED = "COMMIT PREPARED"
+"""What another transaction has prepared is seen from now on."""
 _CHANGE_TAGS = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "COPY"})
 _SETTING = re.compile(r"set_config|pg_settings|u&\"", re.IGNORECASE)
 """What changes a setting without SET, or may be hidden behind escapes."""
@@ -96,7 +98,8 @@ class Changes:
     async def _end(self, caller: Caller, request: Statement | Batch, results: list[Result], run: RunReading) -> None:
         place = caller.target, caller.database
         statements = request.statements if isinstance(request, Batch) else (request,)
-        words = [result.tag.partition(b" ")[0].decode() if result.tag is not None else "" for result in results]
+        tags = [result.tag.decode() if result.tag is not None else "" for result in results]
+        words = [tag if tag == _PREPARED else tag.partition(" ")[0] for tag in tags]
         # SET LOCAL search_path, or SET ROLE, and a name in the next statement means another table.
         is_plain = not any(word in ("SET", "RESET") for word in words)
         is_plain = is_plain and (len(words) == 1 or not any(_SETTING.search(each.text) for each in statements))

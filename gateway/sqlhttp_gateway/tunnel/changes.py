@@ -22,7 +22,8 @@ _SETTLE_AFTER = 10.0
 _TAIL = 160
 """Bytes of one chunk that are looked at again with the next, since a word may be cut in two."""
 _IDLE = b"Z\0\0\0\x05I"
-_TAG = re.compile(rb"C\0\0\0[\x06-\x7f]([A-Z]+)[ \0]")
+_TAG = re.compile(rb"C\0\0\0[\x06-\x7f](COMMIT PREPARED|[A-Z]+)[ \0]")
+"""The first word, but where the second makes a change of it: what another transaction has prepared is seen now."""
 _READING = frozenset((b"SELECT", b"FETCH", b"DECLARE", b"MOVE"))
 _HARMLESS = frozenset(
     {
@@ -127,9 +128,12 @@ class Changes:
             if data.endswith(_IDLE):
                 self._is_changing = False
 
-    def left(self) -> None:
-        """The program has left, or the backend has: what was under way may still be committed."""
-        if self._is_changing:
+    def left(self, *, is_busy: bool) -> None:
+        """The program has left, or the backend has: what was under way may still be committed.
+
+        While it `is_busy` something was asked that Postgres has not answered yet, a change for all that is known.
+        """
+        if self._is_changing or (is_busy and self._cache.is_used):
             self._end()
             asyncio.get_running_loop().call_later(_SETTLE_AFTER, self._end)
 

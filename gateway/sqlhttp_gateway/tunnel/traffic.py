@@ -565,7 +565,7 @@ class Traffic:
     async def _leave(self) -> None:
         """The program is gone or refused: nothing of it may stay, and what it runs must stop."""
         if self._changes is not None:
-            self._changes.left()
+            self._changes.left(is_busy=self._lease is not None and self._pipeline.is_busy)
         if self._trail is not None:
             self._trail.left()
         self._unpin()

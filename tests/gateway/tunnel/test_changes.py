@@ -32,14 +32,18 @@ def stamped(cache: ResultCache, work: Callable[[], None]) -> bool:
     return cache.schema_changed_at(PLACE) > before
 
 
-@pytest.mark.parametrize("tag", [b"INSERT 0 1", b"UPDATE 3", b"COPY 7", b"CREATE TABLE", b"DO", b"CALL", b"EXPLAIN"])
+@pytest.mark.parametrize(
+    "tag", [b"INSERT 0 1", b"UPDATE 3", b"COPY 7", b"CREATE TABLE", b"DO", b"CALL", b"EXPLAIN", b"COMMIT PREPARED"]
+)
 def test_change_is_known_before_the_program_hears_of_it(cache: ResultCache, tag: bytes) -> None:
     changes = Changes(cache, PLACE)
     assert stamped(cache, lambda: changes.said(done(tag) + IDLE))
     assert not stamped(cache, lambda: changes.said(done(b"SELECT 1") + IDLE))
 
 
-@pytest.mark.parametrize("tag", [b"SELECT 1", b"SHOW", b"BEGIN", b"COMMIT", b"SET", b"LISTEN", b"FETCH 3"])
+@pytest.mark.parametrize(
+    "tag", [b"SELECT 1", b"SHOW", b"BEGIN", b"COMMIT", b"SET", b"LISTEN", b"FETCH 3", b"ROLLBACK PREPARED"]
+)
 def test_reading_changes_nothing(cache: ResultCache, tag: bytes) -> None:
     changes = Changes(cache, PLACE)
     changes.sent(b"P\0\0\0\x20\0SELECT count(*) FROM t WHERE id IN (1, 2)\0\0\0")
@@ -144,6 +148,12 @@ def test_transaction_that_was_open_when_the_first_answer_was_kept_counts() -> No
 async def test_program_that_leaves_in_the_middle_may_have_changed_something(cache: ResultCache) -> None:
     changes = Changes(cache, PLACE)
     changes.said(done(b"INSERT 0 1") + OPEN)
-    assert stamped(cache, changes.left)
+    assert stamped(cache, lambda: changes.left(is_busy=False))
     idle = Changes(cache, PLACE)
-    assert not stamped(cache, idle.left)
+    assert not stamped(cache, lambda: idle.left(is_busy=False))
+
+
+async def test_program_that_leaves_before_its_answer_may_have_changed_something(cache: ResultCache) -> None:
+    changes = Changes(cache, PLACE)
+    changes.sent(b"Q\0\0\0\x1eINSERT INTO t VALUES (1)\0")
+    assert stamped(cache, lambda: changes.left(is_busy=True))
