@@ -103,6 +103,45 @@ def test_nothing_that_a_failed_batch_leaves_behind_is_there_for_the_next(program
         assert program.rows(question) == clean[what], what
 
 
+@pytest.mark.parametrize("is_plain", [True, False], ids=["plain", "not plain"])
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("TimeZone", "Asia/Kathmandu", "SELECT '2024-02-29 12:00'::timestamptz AT TIME ZONE 'UTC'"),
+        ("DateStyle", "ISO, DMY", "SELECT '01/02/2024'::date - date '2024-01-01'"),
+        ("standard_conforming_strings", "off", r"SELECT length('a\\b')"),
+        ("transform_null_equals", "on", "SELECT 1 WHERE NULL = NULL"),
+        ("client_encoding", "LATIN1", "SELECT length('é')"),
+    ],
+)
+def test_constants_are_read_by_the_settings_of_their_own_transaction(
+    program: Program, name: str, value: str, text: str, is_plain: bool
+) -> None:
+    """Postgres reads them as it parses, and a text that is asked again is not parsed again."""
+    setting = f"SELECT set_config('{name}', '{value}', true)" if is_plain else f"SET LOCAL {name} = '{value}'"
+    if name == "DateStyle" and not is_plain:
+        setting = "SET LOCAL DateStyle = ISO, DMY"
+    queries = {"queries": [{"query": setting}, {"query": text}]}
+
+    def among_its_settings() -> list[list[str | None]]:
+        rows: list[list[str | None]] = program.post(queries).json()["results"][1]["rows"]
+        return rows
+
+    set_first = among_its_settings()
+    alone = program.rows(text)
+    assert set_first != alone
+    for _ in range(3):
+        assert among_its_settings() == set_first
+        assert program.rows(text) == alone
+
+
+@pytest.mark.parametrize("text", ["SELECT 'now'::timestamptz", "SELECT $$now$$::timestamptz"])
+def test_now_is_another_moment_each_time(program: Program, text: str) -> None:
+    assert len({str(program.rows(text)) for _ in range(4)}) == 4
+    batch = {"queries": [{"query": text}, {"query": "SELECT 1"}]}
+    assert len({str(program.post(batch).json()["results"][0]["rows"]) for _ in range(4)}) == 4
+
+
 def test_begin_answers_and_leaves_no_transaction(program: Program, database: Database) -> None:
     program.ask("CREATE TABLE seen (i int)")
     assert program.ask("BEGIN")["command"] == "BEGIN"

@@ -55,7 +55,7 @@ def start_batch(
     `array_modes` are what holds for each statement.
     """
     statements, asked = lease.backend.statements, batch.statements
-    prepared = [statements.prepared(statement.text) for statement in asked]
+    prepared, is_kept = statements.of_transaction([statement.text for statement in asked])
     count_names = not all(array_modes)
     reading = None if count_names and any(array_modes) else READINGS[not count_names, True]
     most, timeout = limits.max_bytes, limits.statement_timeout
@@ -73,7 +73,7 @@ def start_batch(
         text = statement.text
         head = before.bind_head if before is not None else heads.get(text)
         if head is None:
-            name = statements.new_name(text)
+            name = statements.new_name(text) if is_kept else b""
             new.append((text, name))
             frames.append(encode_parse(name, text.encode()))
             head = bind_head(name)

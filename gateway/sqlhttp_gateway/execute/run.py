@@ -140,13 +140,13 @@ class _Script(NamedTuple):
 
 def _script(request: Statement | Batch, options: Options, prologue: Prologue | None) -> _Script:
     """Raises:
-    UnsupportedStatement: a transaction would have a stream of COPY data in it.
+    UnsupportedStatement: it needs a stream of COPY data.
     """
-    if isinstance(request, Statement) and prologue is None:
-        return _Script((request,), 0, _ARRAY_MODES[_is_array_mode(request, options)], is_plain(request), False)
     asked = request.statements if isinstance(request, Batch) else (request,)
-    # Told by Postgres it would be too late: all of the batch is on its way then, its COMMIT included.
+    # Told by Postgres it would be too late: all of the request is on its way then, or has run.
     refuse_streams(asked)
+    if isinstance(request, Statement) and prologue is None:
+        return _Script(asked, 0, _ARRAY_MODES[_is_array_mode(request, options)], is_plain(request), False)
     before = beginning(options.transaction if isinstance(request, Batch) else _NO_OPTIONS, prologue)
     modes = frozenset(_is_array_mode(statement, options) for statement in asked)
     return _Script((*before, *asked, _COMMIT), len(before), modes, False, _holds_commit(request, options))
@@ -170,6 +170,7 @@ def _write(
     head = parts = [statements.take_closing()]
     new: Parsed = []
     cached: list[bool] = []
+    prepared_as, is_kept = statements.of_transaction([text for text, _, _ in texts])
     for number, (text, params, _) in enumerate(texts):
         if number and number == last:
             if is_pooler:
@@ -177,10 +178,10 @@ def _write(
             if script.holds_commit:
                 parts.append(FLUSH)
                 parts = []
-        prepared = statements.prepared(text) if reuse else None
+        prepared = prepared_as[number] if reuse else None
         cached.append(prepared is not None)
         if prepared is None:
-            name = statements.new_name(text)
+            name = statements.new_name(text) if is_kept else b""
             new.append((text, name))
             parts.append(encode_parse(name, text.encode()))
         else:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from sqlhttp_gateway.model import Prologue, Statement, TransactionOptions
 from sqlhttp_gateway.wire.exchange import copy_refused
+from sqlhttp_gateway.wire.lexer import tokens_of
 
 _PLAIN = re.compile(r"\s*(?:select|insert|update|delete|with|values|merge|table)\b", re.IGNORECASE)
 """What begins like this cannot leave a transaction open, so its scrub may travel in the same write."""
@@ -15,9 +16,7 @@ _ROWLESS = re.compile(
     re.IGNORECASE,
 )
 _RETURNING = re.compile(r"\breturning\b", re.IGNORECASE)
-_STREAMS = re.compile(
-    r"(?:\s|--[^\n]*\n|/\*[^*]*\*/)*+copy\b.*\b(?:from\s+stdin|to\s+stdout)\b", re.IGNORECASE | re.DOTALL
-)
+_MAY_COPY = re.compile(r"(?:[\s;]|--|/\*|copy\b)", re.IGNORECASE)
 
 
 def is_plain(request: Statement) -> bool:
@@ -39,7 +38,7 @@ def refuse_streams(statements: Iterable[Statement]) -> None:
     Raises:
         UnsupportedStatement: one of the statements does.
     """
-    if any(_STREAMS.match(statement.text) for statement in statements):
+    if any(_needs_stream(statement.text) for statement in statements):
         raise copy_refused()
 
 
@@ -62,3 +61,22 @@ def holds_commit(texts: Collection[str]) -> bool:
 
 def _is_rowless(text: str) -> bool:
     return _ROWLESS.match(text) is not None and _RETURNING.search(text) is None
+
+
+def _needs_stream(text: str) -> bool:
+    """Whether it is a COPY from or to the program; Postgres takes STDIN and STDOUT for the same."""
+    if _MAY_COPY.match(text) is None or "copy" not in text.lower():
+        return False
+    depth, before, is_copy = 0, b"", False
+    for token in tokens_of(text.encode()):
+        if token.kind == "other":
+            depth += {b"(": 1, b")": -1}.get(token.value, 0)
+        word = token.value if token.kind == "word" and not depth else b""
+        if not is_copy and token.value != b";":
+            if word != b"copy":
+                return False
+            is_copy = True
+        if before in (b"from", b"to") and word in (b"stdin", b"stdout"):
+            return True
+        before = word
+    return False

@@ -300,6 +300,7 @@ class Lease:
         exchange = self._exchange
         assert exchange is not None
         rest = exchange.receive(data)
+        is_held_back = bool(self._tail)  # so that nothing follows by which Postgres could tell that no data comes
         if rest is None and self._tail and (exchange.error is not None or len(exchange.results) >= self._tail_after):
             tail, self._tail = self._tail, b""
             # Whoever has gone meanwhile, be it in this tick, gets no COMMIT any more.
@@ -308,7 +309,7 @@ class Lease:
         if rest is None and exchange.error is not None:
             if exchange.copy_in:
                 exchange.copy_in = False
-                if self._feeds_copy:
+                if self._feeds_copy or is_held_back:
                     self.backend.write(encode_copy_fail(b"not possible in one request") + SYNC)
             elif not isinstance(exchange.error, PostgresError):
                 self._stop()

@@ -3,8 +3,11 @@
 Named by a counter and never reused: a name that went missing on the server can only be an old one.
 """
 
+from collections.abc import Sequence
+
 from sqlhttp_gateway.wire.foreseen import Foreseen
 from sqlhttp_gateway.wire.frontend import bind_head, encode_close_statement
+from sqlhttp_gateway.wire.meaning import changes_meaning, is_of_its_moment
 
 MAX_TEXT = 16_384
 """Longer texts are parsed each time, so that a few generated statements cannot fill the server's memory."""
@@ -13,10 +16,11 @@ MAX_TEXT = 16_384
 class Prepared:
     """A statement that the connection holds under `name`, and what its answer will probably begin with."""
 
-    __slots__ = ("bind_head", "foreseen", "name")
+    __slots__ = ("bind_head", "changes_meaning", "foreseen", "name")
 
-    def __init__(self, name: bytes) -> None:
+    def __init__(self, text: str, name: bytes) -> None:
         self.name = name
+        self.changes_meaning = changes_meaning(text)
         self.bind_head = bind_head(name)
         self.foreseen: Foreseen | None = None
 
@@ -49,9 +53,20 @@ class Statements:
             self._names[text] = prepared  # now the most recently used
         return prepared
 
+    def of_transaction(self, texts: Sequence[str]) -> tuple[list[Prepared | None], bool]:
+        """What each text of one transaction is prepared as, and whether those that are not may be kept.
+
+        None is, and none may be, where one of them changes what a text means when it is parsed.
+        """
+        prepared = [self.prepared(text) for text in texts]
+        for text, known in zip(texts, prepared, strict=True):
+            if self._size and (changes_meaning(text) if known is None else known.changes_meaning):
+                return [None] * len(prepared), False
+        return prepared, True
+
     def new_name(self, text: str) -> bytes:
         """A name to parse `text` under; empty, the unnamed statement, for one that is not to be kept."""
-        if not self._size or len(text) > MAX_TEXT:
+        if not self._size or len(text) > MAX_TEXT or is_of_its_moment(text):
             return b""
         self._counter += 1
         return b"sqlhttp_%d" % self._counter
@@ -63,7 +78,7 @@ class Statements:
         known = self._names.pop(text, None)
         if known is not None:
             self.closing.append(known.name)
-        self._names[text] = Prepared(name)
+        self._names[text] = Prepared(text, name)
         while len(self._names) > self._size:
             oldest = next(iter(self._names))
             self.closing.append(self._names.pop(oldest).name)

@@ -59,8 +59,8 @@ class Effects:
     """Names in SQL's EXECUTE, which may be statements that the program made with Parse."""
     ask: Ask = Ask.NOTHING
     pins: tuple[Pin, ...] = ()
-    is_local: bool = False
-    """Whether a parameter changes for the rest of the transaction that may change what a text means."""
+    local: tuple[str, ...] = ()
+    """Parameters of those in MEANING that may have another value for the rest of the transaction; "" for any."""
     reads_sequence: bool = False
     """Whether the text is a single statement with lastval or currval, which speak of an earlier one."""
 
@@ -143,7 +143,7 @@ class _Reading:
         self._executes: list[bytes] = []
         self._ask = Ask.NOTHING
         self._pins: list[Pin] = []
-        self._is_local = False
+        self._local: dict[str, None] = {}
         self._reads_sequence = False
 
     def effects(self, *, is_single: bool) -> Effects:
@@ -156,7 +156,7 @@ class _Reading:
             tuple(self._executes),
             self._ask,
             tuple(self._pins),
-            self._is_local,
+            tuple(self._local),
             self._reads_sequence and is_single,
         )
         return NO_EFFECTS if effects == NO_EFFECTS else effects
@@ -194,6 +194,7 @@ class _Reading:
                 self._read_code(rest)
             case b"call":
                 self._ask |= Ask.EVERYTHING
+                self._set_locally("")
 
     def _read_words(self, tokens: list[Token]) -> None:
         """What can stand anywhere in a statement."""
@@ -243,7 +244,7 @@ class _Reading:
 
     def _set_locally(self, name: str) -> None:
         if not name or name in MEANING:
-            self._is_local = True
+            self._local[name] = None
 
     def _reset(self, name: str) -> None:
         if name == "all":
@@ -280,6 +281,7 @@ class _Reading:
 
     def _read_code(self, rest: list[Token]) -> None:
         self._ask |= Ask.EVERYTHING
+        self._set_locally("")
         for token in rest:
             if token.kind != "string":
                 continue

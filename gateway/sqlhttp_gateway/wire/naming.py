@@ -87,7 +87,9 @@ class Naming:
         if not name or name in self.program:
             return False
         source = self._sources.find(tail)
-        return source is not None and source.is_proven and not source.effects.executes
+        if source is None or not source.is_proven:
+            return False
+        return not source.effects.executes and not source.is_of_its_moment
 
     def define_elsewhere(self, name: bytes, tail: bytes) -> None:
         """Take a Parse that `is_known_elsewhere`. A backend is taught when the statement is used."""
@@ -167,7 +169,9 @@ class Naming:
         entry = statements.find(self._key(prepared.source))
         if entry is None or entry.shape != prepared.shape:
             return None
-        return entry.name if entry.shape is not None or entry.generation == prepared.generation else None
+        if entry.generation == prepared.generation:
+            return entry.name
+        return entry.name if entry.shape is not None and not prepared.source.is_of_its_moment else None
 
     def use(self, name: bytes) -> tuple[bytes, bytes]:
         """A message names the statement `name`: what goes first, and how the backend calls it."""
@@ -211,7 +215,9 @@ class Naming:
             return entry
         if self.program.is_pending(self._taught.get(entry.name, -1)):
             return None
-        if entry.generation < prepared.generation and (entry.shape is None or entry.shape != prepared.shape):
+        if entry.generation < prepared.generation and (
+            entry.shape is None or entry.shape != prepared.shape or prepared.source.is_of_its_moment
+        ):
             return None
         return entry
 

@@ -19,6 +19,7 @@ from struct import pack
 from weakref import WeakValueDictionary
 
 from sqlhttp_gateway.wire.effects import Effects, effects_of
+from sqlhttp_gateway.wire.meaning import is_of_its_moment
 
 PREFIX = b"sqlhttp_"
 """How every name begins that the gateway gives to a statement; no program's own name reaches a backend so."""
@@ -28,13 +29,16 @@ _NAME = PREFIX + b"t%d"
 class Source:
     """What a Parse says after the name: the text with its NUL, and the types. Equal ones are one object."""
 
-    __slots__ = ("__weakref__", "effects", "is_proven", "tail")
+    __slots__ = ("__weakref__", "effects", "is_of_its_moment", "is_proven", "tail")
 
     def __init__(self, tail: bytes) -> None:
         self.tail = tail
         self.is_proven = False
         """A backend has taken it, the last time it was asked to."""
-        self.effects: Effects = effects_of(tail[: tail.index(b"\0")])
+        text = tail[: tail.index(b"\0")]
+        self.effects: Effects = effects_of(text)
+        self.is_of_its_moment = is_of_its_moment(text.decode("latin-1"))
+        """What a backend has parsed before a program did is not what the program means."""
 
     def parse(self, name: bytes) -> bytes:
         """The Parse that makes this source the statement `name`."""

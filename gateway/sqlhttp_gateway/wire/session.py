@@ -157,7 +157,7 @@ class Session:
         for name in effects.sets:
             self._resets.pop(name, None)
             self._sets[name] = None
-        if effects.is_local or not MEANING.isdisjoint(effects.sets + effects.resets):
+        if effects.local or not MEANING.isdisjoint(effects.sets + effects.resets):
             self._transaction = object()  # until its end, no text is sure to mean what it means elsewhere
         self._ask |= effects.ask
         self._pins |= set(effects.pins)

@@ -6,7 +6,13 @@ import random
 
 import pytest
 
-from sqlhttp_gateway.errors import ConnectionBroken, PostgresError, ResponseTooLarge, StatementTimeout
+from sqlhttp_gateway.errors import (
+    ConnectionBroken,
+    PostgresError,
+    ResponseTooLarge,
+    StatementTimeout,
+    UnsupportedStatement,
+)
 from sqlhttp_gateway.events import Cancelled, Closed, Leaked, Opened
 from sqlhttp_gateway.execute.limits import Limits
 from sqlhttp_gateway.pools import lease as lease_module
@@ -14,7 +20,7 @@ from sqlhttp_gateway.pools import scrub
 from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.wire.exchange import Exchange
-from sqlhttp_gateway.wire.frontend import encode_query
+from sqlhttp_gateway.wire.frontend import EXECUTE, FLUSH, SYNC, encode_bind, encode_parse, encode_query
 from tests.support.cluster import Database
 from tests.support.leases import Leases, leases, refusal, run, until, value
 from tests.support.watch import watching
@@ -454,3 +460,20 @@ async def test_batch_whose_holder_has_gone_is_not_committed_any_more(database: D
         lease.backend._transport.resume_reading()
         assert await lending.value("SELECT count(*) FROM t") == "0"
         assert await lending.value(PID) == backend
+
+
+async def test_copy_in_front_of_what_is_held_back_is_ended(database: Database) -> None:
+    """While it waits for data Postgres passes over a Sync, and without a word it would wait for ever."""
+    async with leases(database, pool=ONE) as fleet:
+        lease = await fleet.lease()
+        await run(lease, "CREATE TABLE copied (i int)")
+        exchange = Exchange()
+        begin = encode_parse(b"", b"BEGIN") + encode_bind(b"", ()) + EXECUTE
+        copy = encode_parse(b"", b"COPY copied FROM STDIN") + encode_bind(b"", ()) + EXECUTE
+        commit = encode_parse(b"", b"COMMIT") + encode_bind(b"", ()) + EXECUTE
+        async with asyncio.timeout(10):
+            await lease.run(begin + copy + FLUSH, exchange, tail=commit + SYNC, tail_after=2, statements=2)
+        assert isinstance(exchange.error, UnsupportedStatement)
+        assert exchange.status == ord("E"), "its transaction is open still, and failed"
+        lease.release()
+        assert await fleet.value("SELECT 1") == "1"

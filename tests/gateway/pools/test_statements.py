@@ -28,6 +28,28 @@ def test_new_name_alone_promises_nothing() -> None:
     assert statements.find("SELECT 1") is None
 
 
+def test_text_that_means_something_else_later_is_not_kept() -> None:
+    statements = Statements(2)
+    assert statements.new_name("SELECT 'today'::date") == b""
+
+
+def test_transaction_finds_what_is_prepared_and_may_keep_the_rest() -> None:
+    statements = Statements(4)
+    name = parsed(statements, "SELECT 1")
+    [one, other], is_kept = statements.of_transaction(["SELECT 1", "SELECT 2"])
+    assert one is not None
+    assert (one.name, other, is_kept) == (name, None, True)
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_transaction_that_changes_what_texts_mean_neither_finds_nor_keeps_any(is_known: bool) -> None:
+    statements = Statements(4)
+    parsed(statements, "SELECT 1")
+    if is_known:
+        parsed(statements, "SET LOCAL TimeZone = 'UTC'")
+    assert statements.of_transaction(["SET LOCAL TimeZone = 'UTC'", "SELECT 1"]) == ([None, None], False)
+
+
 def test_names_are_never_used_twice() -> None:
     """A name that went missing on the server can then only be an old one."""
     statements = Statements(3)

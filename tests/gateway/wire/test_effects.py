@@ -176,6 +176,13 @@ def test_long_texts_are_read_as_short_ones_are() -> None:
     assert effects_of(padding + b"SELECT 1") is NO_EFFECTS
 
 
-@pytest.mark.parametrize("text", ["SET LOCAL DateStyle = German", "SELECT set_config($1, $2, 'on')"])
-def test_text_that_changes_the_meaning_of_others_within_its_transaction_is_marked(text: str) -> None:
-    assert effects_of(text.encode()) == Effects(is_local=True)
+@pytest.mark.parametrize(
+    ("text", "name"), [("SET LOCAL DateStyle = German", "datestyle"), ("SELECT set_config($1, $2, 'on')", "")]
+)
+def test_text_that_changes_the_meaning_of_others_within_its_transaction_is_marked(text: str, name: str) -> None:
+    assert effects_of(text.encode()) == Effects(local=(name,))
+
+
+@pytest.mark.parametrize("text", ["CALL p()", "DO $$ BEGIN SET LOCAL timezone = 'UTC'; END $$"])
+def test_code_may_change_any_parameter_for_the_transaction(text: str) -> None:
+    assert effects_of(text.encode()).local == ("",)

@@ -178,3 +178,33 @@ def test_statement_of_the_gateways_own_is_known_once_the_backend_was_taught_it()
     assert desk.names.ours(source) is None
     _, name, _ = desk.names.teach_ours(source)
     assert desk.names.ours(source) == name
+
+
+@pytest.mark.parametrize(("text", "is_shared"), [(b"SELECT 1", True), (b"SELECT 'today'::date", False)])
+def test_text_of_its_moment_is_not_had_from_before(text: bytes, is_shared: bool) -> None:
+    """'today' stands for the day on which it was parsed: what another parsed earlier may be yesterday's."""
+    tail = text + b"\0\0\0"
+    sources = Sources()
+    source = sources.get(tail)  # which is kept only as long as somebody does
+    source.is_proven = True
+    earlier, later = (Naming(sources, Session({}), Owed()) for _ in range(2))
+    shared, own = (BackendSession({}, statement_cache_size=100) for _ in range(2))
+    earlier.attach(shared)
+    earlier.define(b"s", tail)
+    assert later.is_known_elsewhere(b"s", tail) is is_shared
+    later.attach(own)
+    later.define(b"s", tail)
+    for names in (earlier, later):
+        names.program.batch_sent()
+        names.settle()
+        prepared = names.program.get(b"s")
+        assert prepared is not None
+        prepared.shape = b"a date"
+    entry = shared.statements.find((source, None))
+    assert entry is not None
+    entry.shape = b"a date"
+    later.detach()
+    later.attach(shared)
+    assert (later.ready(b"s") is not None) is is_shared
+    first, name = later.use(b"s")
+    assert (first == b"" and name == entry.name) is is_shared
