@@ -20,6 +20,8 @@ Steps = Generator[bytes, bytes, Kind]
 
 _REFUSALS = ("53", "57")
 """Classes of SQLSTATE that say "not now" to whoever has no backend yet: full, shutting down, starting up."""
+_OF_THE_IDLE = ("25P03", "57P05")
+"""idle_in_transaction_session_timeout and idle_session_timeout: the connection had ended before the statement came."""
 
 
 class Cut(Exception):
@@ -144,12 +146,13 @@ class Line:
         nothing_ran = not conversation.status or _begins(statements)
         commits = sent and not {"commit", "end", "prepare"}.isdisjoint(words)
         fields = conversation.outcome.error
+        is_undone = conversation.status in ("T", "E") and not commits
         if fields is not None:
-            return _last_word(fields, nothing_ran=nothing_ran, commits=commits)
+            return _last_word(fields, nothing_ran=nothing_ran, stays=sent and not is_undone)
         if nothing_ran:
             kind = errors.ConnectTimeout if timed_out else errors.ConnectFailed
             return kind(f"the connection ended before anything ran: {reason}")
-        if conversation.status in ("T", "E") and not commits:
+        if is_undone:
             return errors.TransactionLost(f"the transaction is rolled back with its connection: {reason}")
         if not sent:
             return errors.SendFailed(f"the statement could not be sent: {reason}")
@@ -160,15 +163,16 @@ class Line:
         return errors.ConnectionLost(f"the connection ended before an answer came: {reason}")
 
 
-def _last_word(fields: dict[str, str], *, nothing_ran: bool, commits: bool) -> errors.NeonDbError:
-    """The error with which the server ended the connection."""
-    if nothing_ran and fields.get("code", "")[:2] in _REFUSALS:
+def _last_word(fields: dict[str, str], *, nothing_ran: bool, stays: bool) -> errors.NeonDbError:
+    """The error with which the server ended the connection. `stays`: what the statement has done by then is not undone.
+
+    Whatever the reason, it may have been done: the server's word and the end of the statement can cross each other.
+    """
+    code = fields.get("code", "")
+    if nothing_ran and code[:2] in _REFUSALS:
         return errors.Refused(**{"message": "", **fields})
     error = postgres_error(fields)
-    if nothing_ran:
-        error.may_have_run = False
-    elif commits and not fields.get("code", "").startswith("25"):  # 25P03, 25P04: it had ended before
-        error.may_have_run = True
+    error.may_have_run = stays and not nothing_ran and code not in _OF_THE_IDLE
     return error
 
 

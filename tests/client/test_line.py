@@ -179,10 +179,35 @@ def test_a_statement_that_commits_by_itself_may_have_run(comes: list[Any], kind:
 
 @pytest.mark.parametrize(
     ("statement", "code", "may"),
-    [(INSERT, "57P01", False), (COMMIT, "57P01", True), (COMMIT, "25P03", False), (INSERT, "25P03", False)],
+    [
+        (INSERT, "57P01", False),
+        (INSERT, "08006", False),
+        (COMMIT, "57P01", True),
+        (COMMIT, "25P04", True),
+        (COMMIT, "25P03", False),
+        (INSERT, "25P03", False),
+    ],
 )
 def test_the_servers_last_word_is_the_error(statement: Statement, code: str, may: bool) -> None:
     error = played(in_transaction().run(statement), failed(code, severity="FATAL"), Cut("closed"))
+    assert error.sqlstate == code
+    assert error.may_have_run is may
+
+
+@pytest.mark.parametrize(
+    ("code", "sent", "may"),
+    [
+        ("57P01", True, True),
+        ("25P04", True, True),
+        ("53400", True, True),
+        ("57P05", True, False),
+        ("57P01", False, False),
+    ],
+)
+def test_a_statement_that_commits_by_itself_may_be_done_whatever_the_last_word_is(
+    code: str, sent: bool, may: bool
+) -> None:
+    error = played(idle().run(INSERT), failed(code, severity="FATAL"), Cut("closed", sent=sent))
     assert error.sqlstate == code
     assert error.may_have_run is may
 
