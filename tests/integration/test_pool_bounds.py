@@ -145,11 +145,24 @@ async def test_idle_connections_are_closed(start_program: Callable[..., Program]
     assert program.value("SELECT 1") == 1
 
 
-async def test_min_size_connections_stay(start_program: Callable[..., Program], database: Database) -> None:
+async def test_min_size_connections_stay(
+    start_program: Callable[..., Program], database: Database, postgres: Cluster
+) -> None:
     program = start_program(pool={"idle_timeout": 0.2, "min_size": 2})
-    async with watching(database) as watch:
-        await answers(program, [{"query": "SELECT pg_sleep(0.05)::text"}] * 4)
-        await watch.until(2)
+    three: list[object] = [{"query": "SELECT pg_sleep(0.05)::text"}] * 3
+    own = (
+        "SELECT array_agg(pid ORDER BY pid) FROM pg_stat_activity WHERE datname = current_database() "
+        f"AND usename = '{database.role}' AND pid <> pg_backend_pid()"
+    )
+    with scratch_role(postgres) as role:
+        async with watching(database) as watch:
+            await answers(program, three)
+            await watch.until(2)
+            stayed = await watch.value(own)
+            # When a connection of another pool that became idle later is closed, theirs would have been long ago.
+            await answers(program.to(database.as_role(role, "secret")), three)
+            await watch.until(2, f"usename = '{role}'")
+            assert await watch.value(own) == stayed
 
 
 async def test_connection_is_replaced_at_the_end_of_its_life(start_program: Callable[..., Program]) -> None:

@@ -19,6 +19,7 @@ from sqlhttp_gateway.pools.targets import DEFAULT
 from sqlhttp_gateway.settings import ListenSettings
 from sqlhttp_gateway.tunnel.login import Address
 from sqlhttp_gateway.tunnel.stream import Stream, StreamClosed, StreamMisused
+from tests.support.clock import turns
 
 CERTIFICATE = Path(__file__).parents[2] / "support" / "certificate.pem"
 SSL_REQUEST = pack("!II", 8, 80877103)
@@ -149,12 +150,17 @@ async def test_program_that_does_not_read_makes_send_wait_until_it_is_dropped() 
         reader._transport.pause_reading()  # type: ignore[attr-defined]
 
         async def send() -> None:
-            while True:
+            for _ in range(count):
                 await stream.send(b"x" * 1_000_000)
                 await asyncio.sleep(0)
 
+        count = 30  # of a megabyte each: more than two kernels hold for one connection
+        assert isinstance(stream, SocketStream)
         sending = asyncio.create_task(send())
-        await asyncio.wait({sending}, timeout=0.2)
+        async with asyncio.timeout(10):
+            while stream._writable.is_set():  # noqa: ASYNC110 - it is the kernel that has no more room
+                await asyncio.sleep(0)
+        await turns(10 * count)
         assert not sending.done()
         stream.abort()
         with pytest.raises(StreamClosed):
