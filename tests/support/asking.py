@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlhttp_gateway.neon.caching import AGE, CACHE_STATUS
 from sqlhttp_gateway.neon.headers import JSON_HEADERS
+from sqlhttp_gateway.neon.response import Pieces
 from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.quick import Quick
 from sqlhttp_gateway.reply import Reply
@@ -79,8 +80,8 @@ class _Receiver:
     def deliver(self, reply: Reply | None) -> None:
         self._answer.set_result(LEFT_TO_SERVICE if reply is None else reply)
 
-    def deliver_plain(self, request_id: str, timing: bytes, body: bytes) -> None:
-        self._answer.set_result(Reply(200, JSON_HEADERS, request_id, body, timing))
+    def deliver_plain(self, request_id: str, timing: bytes, body: bytes | Pieces) -> None:
+        self._answer.set_result(Reply(200, JSON_HEADERS, request_id, bytes(body), timing))
 
     def deliver_kept(self, request_id: str, hit: Hit) -> None:
         headers = (*JSON_HEADERS, (CACHE_STATUS, hit.status), (AGE, b"%d" % hit.age))

@@ -20,10 +20,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from sqlhttp_gateway.endpoints.guarded import GuardedProtocol
 from sqlhttp_gateway.endpoints.heads import Head
 from sqlhttp_gateway.endpoints.sending import LEAST_BYTES, Sending
-from sqlhttp_gateway.endpoints.single_write import kept_bytes, plain_bytes, reply_bytes, reply_parts
+from sqlhttp_gateway.endpoints.single_write import kept_bytes, plain_bytes, plain_head, reply_bytes, reply_parts
 from sqlhttp_gateway.events import unobserved
 from sqlhttp_gateway.neon.caching import AGE, CACHE_STATUS
 from sqlhttp_gateway.neon.headers import JSON_HEADERS
+from sqlhttp_gateway.neon.response import Pieces
 from sqlhttp_gateway.reply import Reply
 from sqlhttp_gateway.sql.errand import Errand
 from sqlhttp_gateway.sql.hits import Hit
@@ -262,15 +263,27 @@ class LaneProtocol(GuardedProtocol):
         if reply.due is not None or len(reply.body) > LEAST_BYTES:
             self.wrote(reply)
 
-    def deliver_plain(self, request_id: str, timing: bytes, body: bytes) -> None:
+    def deliver_plain(self, request_id: str, timing: bytes, body: bytes | Pieces) -> None:
         """The same, as `quick` says it of what went well."""
         if self._is_last or len(body) > LEAST_BYTES:
-            self.deliver(Reply(200, JSON_HEADERS, request_id, body, timing))
+            self._deliver_long(request_id, timing, body)
             return
         self._running = None
         transport = self.transport
         if not transport.is_closing():
             transport.write(plain_bytes(request_id, timing, body))
+            self._answered()
+
+    def _deliver_long(self, request_id: str, timing: bytes, body: bytes | Pieces) -> None:
+        """The same where the connection closes behind it, or where it is much."""
+        if (
+            isinstance(body, bytes) or self._is_last or self.scheme == "https"
+        ):  # a record of TLS for each piece is waste
+            self.deliver(Reply(200, JSON_HEADERS, request_id, bytes(body), timing))
+            return
+        self._running = None
+        if not self.transport.is_closing():
+            self.transport.writelines((plain_head(request_id, timing, len(body)), *body.parts))
             self._answered()
 
     def deliver_kept(self, request_id: str, hit: Hit) -> None:

@@ -13,6 +13,7 @@ from starlette.types import Send
 
 from sqlhttp_gateway.neon.caching import AGE, CACHE_STATUS
 from sqlhttp_gateway.neon.headers import JSON_HEADERS, REQUEST_ID
+from sqlhttp_gateway.neon.response import Pieces
 from sqlhttp_gateway.neon.timing import SERVER_TIMING
 from sqlhttp_gateway.reply import Headers, Reply
 from sqlhttp_gateway.sql.hits import Hit
@@ -100,15 +101,24 @@ def _head(status: int, headers: Headers) -> bytes:
 
 
 _PLAIN = _head(200, JSON_HEADERS)
-_PLAIN_TIMED = _PLAIN + b"%b\r\nserver-timing: %b\r\ncontent-length: %d\r\n\r\n%b"
-_PLAIN_UNTIMED = _PLAIN + b"%b\r\ncontent-length: %d\r\n\r\n%b"
+_PLAIN_TIMED_HEAD = _PLAIN + b"%b\r\nserver-timing: %b\r\ncontent-length: %d\r\n\r\n"
+_PLAIN_UNTIMED_HEAD = _PLAIN + b"%b\r\ncontent-length: %d\r\n\r\n"
+_PLAIN_TIMED = _PLAIN_TIMED_HEAD + b"%b"
+_PLAIN_UNTIMED = _PLAIN_UNTIMED_HEAD + b"%b"
 
 
-def plain_bytes(request_id: str, timing: bytes, body: bytes) -> bytes:
+def plain_bytes(request_id: str, timing: bytes, body: bytes | Pieces) -> bytes:
     """`reply_bytes` of a Reply with status 200 and the headers of JSON, for a third of the price."""
     if timing:
         return _PLAIN_TIMED % (request_id.encode(), timing, len(body), body)
     return _PLAIN_UNTIMED % (request_id.encode(), len(body), body)
+
+
+def plain_head(request_id: str, timing: bytes, size: int) -> bytes:
+    """What stands in front of the body there, which has that size."""
+    if timing:
+        return _PLAIN_TIMED_HEAD % (request_id.encode(), timing, size)
+    return _PLAIN_UNTIMED_HEAD % (request_id.encode(), size)
 
 
 _KEPT = (

@@ -18,7 +18,7 @@ from sqlhttp_gateway.execute.plain import Started, plain_result, start_plain
 from sqlhttp_gateway.execute.plain_batch import Begun, batch_results, start_batch
 from sqlhttp_gateway.model import Batch, Statement
 from sqlhttp_gateway.neon.headers import JSON_HEADERS
-from sqlhttp_gateway.neon.response import encode_batch, encode_result
+from sqlhttp_gateway.neon.response import Pieces, encode_arrived, encode_batch, encode_result
 from sqlhttp_gateway.neon.timing import encode_plain_timing
 from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.connect import password_failed
@@ -37,7 +37,7 @@ class Receiver(Protocol):
     def deliver(self, reply: Reply | None) -> None:
         """The reply, or None when the request is the service's to answer and nothing was run."""
 
-    def deliver_plain(self, request_id: str, timing: bytes, body: bytes) -> None:
+    def deliver_plain(self, request_id: str, timing: bytes, body: bytes | Pieces) -> None:
         """What stands in a Reply with status 200, the headers of JSON and no deadline."""
 
 
@@ -248,7 +248,12 @@ class Errand:
             if result is None:
                 self._hand_over()
                 return
-            body = encode_result(result, self._asker.options, array_mode=self._array_mode, array_types=NO_TYPES)
+            body: bytes | Pieces
+            array_mode = self._array_mode
+            if result.read is not None:
+                body = encode_arrived(result, array_mode=array_mode)
+            else:
+                body = encode_result(result, self._asker.options, array_mode=array_mode, array_types=NO_TYPES)
             self._succeeded(lease, (result.row_count,), body)
         except Exception as error:
             self._failed(error)
@@ -295,7 +300,7 @@ class Errand:
 
     # ── the end, which is one of these four ──
 
-    def _succeeded(self, lease: Lease, row_counts: Sequence[int], body: bytes) -> None:
+    def _succeeded(self, lease: Lease, row_counts: Sequence[int], body: bytes | Pieces) -> None:
         receiver = self._receiver
         if receiver is None:
             return
@@ -309,7 +314,7 @@ class Errand:
             story = self._story()
             story.encoded = now - ran
             story.succeeded(row_counts)
-            self._conclude(story, Reply(200, JSON_HEADERS, story.request_id, body))
+            self._conclude(story, Reply(200, JSON_HEADERS, story.request_id, bytes(body)))
             return
         request_id = new_request_id()
         timing = encode_plain_timing(waited, executed, now - ran) if errands.telling.server_timing else b""

@@ -18,8 +18,10 @@ from sqlhttp_gateway.endpoints import guarded, lane
 from sqlhttp_gateway.endpoints.connections import Connections
 from sqlhttp_gateway.endpoints.guarded import GuardedProtocol
 from sqlhttp_gateway.endpoints.lane import LaneProtocol
+from sqlhttp_gateway.endpoints.single_write import reply_bytes
 from sqlhttp_gateway.endpoints.sql import SqlEndpoint
 from sqlhttp_gateway.neon.headers import JSON_HEADERS
+from sqlhttp_gateway.neon.response import Pieces
 from sqlhttp_gateway.reply import Reply
 from sqlhttp_gateway.serve import GatewayServer
 from sqlhttp_gateway.settings import RequestSettings, load_settings
@@ -93,6 +95,20 @@ class Endless:
 
     def cancel(self, msg: str | None = None) -> None:
         self.cancelled.set()
+
+
+class Ready:
+    """A quick way that has one answer to all."""
+
+    def __init__(self, body: bytes | Pieces) -> None:
+        self._body = body
+
+    def asker(self, headers: Mapping[bytes, bytes]) -> "Ready":
+        return self
+
+    def begin(self, asker: object, body: bytes, receiver: LaneProtocol) -> "Ready":
+        asyncio.get_running_loop().call_soon(receiver.deliver_plain, ID, b"queue;dur=0.1", self._body)
+        return self
 
 
 class Served:
@@ -280,6 +296,28 @@ async def test_programs_behind_one_connection_of_a_proxy_take_the_lane_by_turns(
                 assert name in await connection.ask(post(name, b"User-Agent: " + name))
                 assert served.app.service.asked[-1][0][b"user-agent"] == name
         assert served.app.by_asgi == 2
+
+
+@pytest.mark.parametrize("lines", [[], [b"Connection: close"]])
+@pytest.mark.parametrize("size", [1000, 300_000])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_answer_in_pieces_is_sent_as_if_it_had_been_put_together(
+    size: int, lines: list[bytes], scheme: str
+) -> None:
+    whole = bytes(range(256)) * (size // 256)
+    parts = [whole[:1], memoryview(whole)[1:50], memoryview(whole)[50:-1], whole[-1:]]
+    async with serving() as served:
+        assert served.app.lane is not None
+        served.app.lane.quick = Ready(Pieces(parts, len(whole)))  # type: ignore[assignment]
+        await (await served.connect()).ask(post(b"plain", *lines))
+        connection = await served.connect()
+        await until(lambda: bool(served.server.server_state.connections))
+        for protocol in served.server.server_state.connections:
+            assert isinstance(protocol, LaneProtocol)
+            protocol.scheme = scheme  # whether TLS lies under it
+        reply = Reply(200, JSON_HEADERS, ID, whole, b"queue;dur=0.1")
+        assert await connection.ask(post(b"quick", *lines)) == reply_bytes(reply, is_last=bool(lines))
+        assert served.app.by_asgi == 1
 
 
 async def test_known_head_does_not_help_where_there_is_no_place() -> None:

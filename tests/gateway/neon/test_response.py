@@ -8,7 +8,8 @@ import pytest
 from sqlhttp_gateway import errors
 from sqlhttp_gateway.errors import GatewayError, PostgresError
 from sqlhttp_gateway.model import ArrayType, Options, Result
-from sqlhttp_gateway.neon.response import NOT_SUPPORTED, encode_batch, encode_error, encode_result
+from sqlhttp_gateway.neon.arriving import READINGS
+from sqlhttp_gateway.neon.response import NOT_SUPPORTED, encode_arrived, encode_batch, encode_error, encode_result
 from tests.support.rows import result
 
 RAW = Options(raw_text=True)
@@ -45,6 +46,20 @@ def test_the_mode_of_the_statement_wins_over_that_of_the_headers() -> None:
     encoded = encode_result(result(["n"], [(b"1",)]), options, array_mode=False, array_types={})
     assert json.loads(encoded)["rows"] == [{"n": "1"}]
     assert json.loads(encoded)["rowAsArray"] is False
+
+
+@pytest.mark.parametrize("array_mode", [True, False])
+def test_rows_that_were_read_as_they_came_are_answered_alike_in_pieces_or_whole(array_mode: bool) -> None:
+    kept = result(["n", "t"], [(b"%d" % row, "ÿ".encode()) for row in range(1000)])
+    assert kept.description is not None
+    reader = READINGS[array_mode, True](kept.description)
+    assert reader is not None
+    reader.keep(kept.rows, kept.row_count)
+    arrived = kept._replace(rows=b"", read=reader)
+    pieces = encode_arrived(arrived, array_mode=array_mode)
+    whole = encode_result(kept, RAW, array_mode=array_mode, array_types={})
+    assert bytes(pieces) == encode_result(arrived, RAW, array_mode=array_mode, array_types={}) == whole
+    assert len(pieces) == len(whole)
 
 
 def test_names_and_values_beyond_ascii() -> None:

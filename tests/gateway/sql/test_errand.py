@@ -232,6 +232,17 @@ async def test_line_that_is_full_is_told_as_by_the_service(database: Database) -
             second.cancel()
 
 
+async def test_many_rows_are_not_put_together_and_are_those_of_the_service(
+    asking: Asking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = one("SELECT n, NULLIF(n % 7, 0), 'row ' || n AS text FROM generate_series(1, 10000) AS n")
+    by_service = await asking.of_service(many)
+    monkeypatch.setattr("sqlhttp_gateway.sql.errand.encode_result", spoiled)
+    quickly = await asking.of_quick(many)
+    assert isinstance(quickly, Reply)
+    assert quickly.body == by_service.body
+
+
 async def test_nothing_is_left_of_requests_that_are_over(asking: Asking) -> None:
     """No cycle keeps a request until the garbage collector looks."""
     await asking.of_service(one("SELECT 1"))
