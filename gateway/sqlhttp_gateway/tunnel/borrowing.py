@@ -1,13 +1,14 @@
-"""How one program gets its backends: one that is free, or, within the limits of its tenant, by waiting in line.
+"""How one program gets its backends, by waiting in line where none is free, and whether it may keep one for longer.
 
-What it does with them, and when it gives them back, is `traffic`'s business.
+What it does with the one that it has, and when it gives that back, is `held`'s business.
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from sqlhttp_gateway.errors import RequestCancelled
+from sqlhttp_gateway.errors import GatewayError, RequestCancelled
+from sqlhttp_gateway.events import Observer, TunnelPinned
 from sqlhttp_gateway.limits import Quotas
 from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.lease import Lease
@@ -15,7 +16,9 @@ from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.taking import Taking, cancel_begun
 from sqlhttp_gateway.tunnel.granted import Granted
 from sqlhttp_gateway.tunnel.login import LoggedIn
+from sqlhttp_gateway.tunnel.pins import Pins
 from sqlhttp_gateway.tunnel.servers import Servers
+from sqlhttp_gateway.wire.effects import Pin
 from sqlhttp_gateway.wire.fence import MakePrologue
 
 Done = Callable[[Lease | BaseException], None]
@@ -31,16 +34,22 @@ class Borrowing:
         *,
         registry: PoolRegistry,
         quotas: Quotas,
+        pins: Pins,
+        observe: Observer,
         granted: Granted | None = None,
         servers: Servers | None = None,
     ) -> None:
         """`granted` is what a program has that showed a key or a token, `servers` the choice where there are any."""
         self.pool = logged_in.caller.pool
         """The one that backends come from now."""
+        self.is_pinned = False
+        """The backend stays beyond its transactions; to be read only."""
         self._caller = logged_in.caller
         self._password = logged_in.password
         self._registry = registry
         self._quotas = quotas
+        self._pins = pins
+        self._observe = observe
         self._granted = granted
         self._servers = servers
         self._prologues: Callable[[Backend], MakePrologue] | None = None
@@ -95,6 +104,27 @@ class Borrowing:
             self._waiting = self._done = None
             if isinstance(waiting, asyncio.Task):
                 await asyncio.gather(waiting, return_exceptions=True)
+
+    def pin(self, pin: Pin) -> None:
+        """The backend has to stay, for this reason.
+
+        Raises:
+            PinsExhausted: too many stay already.
+        """
+        if not self.is_pinned:
+            self._observe(TunnelPinned(str(self.pool.key), pin))
+            self._pins.enter(self.pool)
+            self.is_pinned = True
+
+    def unpin(self) -> None:
+        """It need not stay any more. Harmless when it did not."""
+        if self.is_pinned:
+            self.is_pinned = False
+            self._pins.leave(self.pool)
+
+    def explained(self, error: GatewayError) -> GatewayError:
+        """What an error means for this program."""
+        return self._granted.explained(error, self.pool) if self._granted is not None else error
 
     def make_prologue(self, backend: Backend) -> MakePrologue | None:
         """How transactions have to begin on this backend, if it matters."""

@@ -264,9 +264,14 @@ class Tunnels:
                 logged_in,
                 pipeline,
                 borrowing=Borrowing(
-                    logged_in, registry=self._registry, quotas=self._quotas, granted=granted, servers=servers
+                    logged_in,
+                    registry=self._registry,
+                    quotas=self._quotas,
+                    pins=self._pins,
+                    observe=self._observe,
+                    granted=granted,
+                    servers=servers,
                 ),
-                pins=self._pins,
                 listeners=self._listeners,
                 greetings=self._greetings,
                 trail=self._trail_of(logged_in),
@@ -274,7 +279,6 @@ class Tunnels:
                 if self._cache is not None
                 else None,
                 settings=self._settings,
-                observe=self._observe,
                 granted=granted,
             )
             if self._is_draining:

@@ -143,6 +143,11 @@ class Pipeline:
         return self._requests.needs_backend
 
     @property
+    def is_greeted(self) -> bool:
+        """The program has been let in: errors from now on are answers, and not the end."""
+        return self._is_greeted
+
+    @property
     def takes_unclean(self) -> bool:
         """Whether a backend may be attached that is not clean."""
         return not self._is_plain and self._fence is None

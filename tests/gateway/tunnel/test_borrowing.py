@@ -7,22 +7,34 @@ from typing import Any
 
 import pytest
 
-from sqlhttp_gateway.errors import RequestCancelled, TargetUnavailable, WaitTimeout
+from sqlhttp_gateway.errors import PinsExhausted, RequestCancelled, TargetUnavailable, WaitTimeout
+from sqlhttp_gateway.events import Event, TunnelPinned
 from sqlhttp_gateway.limits import Quotas
 from sqlhttp_gateway.model import Allowance
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.tunnel.borrowing import Borrowing
 from sqlhttp_gateway.tunnel.login import LoggedIn
+from sqlhttp_gateway.tunnel.pins import Pins
+from sqlhttp_gateway.wire.effects import Pin
 from sqlhttp_gateway.wire.startup import Startup
 from tests.support.lending import FakeRegistry
 
 
 class Scene:
-    def __init__(self, *, allowance: Allowance | None = None, **more: Any) -> None:
+    def __init__(self, *, allowance: Allowance | None = None, max_pinned: int = 5, **more: Any) -> None:
+        self.pins = Pins(max_pinned)
+        self.events: list[Event] = []
         self.registry: Any = FakeRegistry()
         caller: Any = SimpleNamespace(pool=self.registry.pool, grant=None, allowance=allowance, tenant="t")
         logged_in = LoggedIn(caller, Startup("ada", "app", {}), b"sesam", b"", b"", renew=_never)
-        self.borrowing = Borrowing(logged_in, registry=self.registry, quotas=Quotas(self.registry), **more)
+        self.borrowing = Borrowing(
+            logged_in,
+            registry=self.registry,
+            quotas=Quotas(self.registry),
+            pins=self.pins,
+            observe=self.events.append,
+            **more,
+        )
         self.found: list[Lease | BaseException] = []
 
     def wait(self) -> None:
@@ -160,3 +172,24 @@ async def test_backend_whose_cleaning_has_not_begun_is_dropped_by_whoever_leaves
     scene.borrowing.cleanse(lease, scene.found.append)
     await scene.borrowing.stop()
     assert (scene.found, lease.ends) == ([], ["cleanse", "drop unclean"])
+
+
+async def test_backend_that_stays_counts_once_whatever_it_stays_for() -> None:
+    scene = Scene()
+    for pin in (Pin.LOAD, Pin.SEQUENCE):
+        scene.borrowing.pin(pin)
+    assert (scene.pins.pinned(scene.registry.pool), scene.borrowing.is_pinned) == (1, True)
+    assert scene.events == [TunnelPinned("default/app/ada", Pin.LOAD)]
+    scene.borrowing.unpin()
+    scene.borrowing.unpin()
+    assert (scene.pins.pinned(scene.registry.pool), scene.borrowing.is_pinned) == (0, False)
+
+
+async def test_backend_too_many_does_not_stay_and_is_told_as_one_that_wanted_to() -> None:
+    scene = Scene(max_pinned=0)
+    with pytest.raises(PinsExhausted):
+        scene.borrowing.pin(Pin.LOAD)
+    assert not scene.borrowing.is_pinned
+    assert len(scene.events) == 1
+    scene.borrowing.unpin()
+    assert scene.pins.pinned(scene.registry.pool) == 0
