@@ -1,11 +1,13 @@
 """Whose password it is, is really checked: right, wrong, changed, expired, and when nothing may be read in Postgres."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import quote
 
 import asyncpg
+import httpx
 import pytest
 
 from tests.support.cluster import Cluster, Database
@@ -208,6 +210,44 @@ def test_many_wrong_ones_from_an_address_and_none_is_looked_at_but_those_that_we
         assert status(program, database.as_role(role, "secret")) == 200, "so does another role"
     unknown = database.as_role("nobody_at_all", "guess")
     assert [status(program, unknown) for _ in range(4)] == [400, 400, 400, 429], "told apart from nobody"
+
+
+async def test_wrong_ones_that_come_all_at_once_are_no_more_than_those_one_after_the_other(
+    start: Callable[..., Program], database: Database, postgres: Cluster
+) -> None:
+    """Each of them comes before any is known to be wrong; but few are looked at together."""
+    program = start(auth={"failures": 3})
+    with scratch_role(postgres) as role:
+        async with httpx.AsyncClient(timeout=60) as many:
+
+            async def guess(password: str) -> int:
+                headers = {"Neon-Connection-String": database.as_role(role, password).url}
+                return (await many.post(program.endpoint, json={"query": "SELECT 1"}, headers=headers)).status_code
+
+            told = await asyncio.gather(*[guess(f"guess{number}") for number in range(40)])
+    assert 3 <= told.count(400) <= 3 + 4, "some are looked at before the third is known to be wrong"
+    assert told.count(400) + told.count(429) == 40
+
+
+async def test_wrong_proofs_that_come_all_at_once_are_no_more_than_those_one_after_the_other(
+    start_gateway: Callable[..., Gateway], database: Database
+) -> None:
+    port = free_port()
+    start_gateway(listen={"port": 0, "postgres": port, "scram": True}, auth={"failures": 3})
+
+    async def guess(password: str) -> str:
+        try:
+            program = await asyncpg.connect(
+                host="127.0.0.1", port=port, user="postgres", database=database.name, password=password
+            )
+        except asyncpg.PostgresError as error:
+            return type(error).__name__
+        await program.close()
+        return "in"
+
+    told = await asyncio.gather(*[guess(f"guess{number}") for number in range(20)])
+    assert told.count("InvalidPasswordError") == 3
+    assert told.count("InvalidAuthorizationSpecificationError") == 17
 
 
 async def test_tunnels_count_wrong_passwords_as_requests_do(

@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
@@ -266,10 +267,10 @@ class Authenticator:
         """Until when the password is proven, unless too many were wrong before it."""
         attempt = Attempt(key.target, dsn.role, peer)
         # Behind one address there may be many programs: one of them that goes wrong must not shut out the others.
-        if not self._passwords.knew(dsn, key):
-            self._failures.check(attempt)
+        may_look = _nobody if self._passwords.knew(dsn, key) else partial(self._failures.check, attempt)
+        may_look()
         try:
-            until = await self._passwords.prove(dsn, key, upstream)
+            until = await self._passwords.prove(dsn, key, upstream, may_look=may_look)
         except PasswordFailed:
             self._failures.failed(attempt)
             raise
@@ -407,7 +408,7 @@ class Authenticator:
 
 
 def _nobody() -> None:
-    """There is nobody to be told."""
+    """There is nobody to be told, or to be refused."""
 
 
 def password_of(connection_string: bytes) -> bytes:

@@ -8,6 +8,7 @@ gets the same answer as a wrong password.
 import asyncio
 import hashlib
 import secrets
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from sqlhttp_gateway.errors import (
@@ -18,6 +19,7 @@ from sqlhttp_gateway.errors import (
     QueueFull,
     TargetMisconfigured,
     TargetUnavailable,
+    TooManyFailures,
     WaitTimeout,
 )
 from sqlhttp_gateway.model import Dsn, PoolKey
@@ -58,11 +60,16 @@ class Passwords:
         self._gate: Gate[None] = Gate(_CHECKS_AT_ONCE, max_waiting=_CHECKS_WAITING, name="password checks")
         self._threads = ThreadPoolExecutor(_CHECKS_AT_ONCE, thread_name_prefix="password")
 
-    async def prove(self, dsn: Dsn, key: PoolKey, upstream: Upstream) -> float:
+    async def prove(
+        self, dsn: Dsn, key: PoolKey, upstream: Upstream, *, may_look: Callable[[], None] = lambda: None
+    ) -> float:
         """Find out whether the password is the role's; answers until when that may be believed, on the loop's clock.
+
+        `may_look` is called again when its turn has come, for those before it may have been too many wrong ones.
 
         Raises:
             CredentialsMissing: there is no password.
+            TooManyFailures: `may_look` has raised it.
             PasswordFailed: it is wrong, or there is no such role.
             GatewayError: Postgres could not be asked.
         """
@@ -75,13 +82,22 @@ class Passwords:
         if expiry is not None and self._loop.time() < expiry:
             return expiry
         flight = (key, digest)
-        # Many requests of one burst share a check; it belongs to none of them, so none can cancel it for the others.
-        task = self._running.get(flight)
-        if task is None:
-            task = self._loop.create_task(self._check(dsn.password, key, upstream))
-            self._running[flight] = task
-            task.add_done_callback(lambda done: self._landed(flight, done))
-        return self._remember((key.target, dsn.role), digest, proven_at=await asyncio.shield(task))
+        while True:
+            # Many requests of one burst share a check; it belongs to none of them, so none can cancel it for others.
+            task = self._running.get(flight)
+            is_own = task is None
+            if task is None:
+                task = self._loop.create_task(self._check(dsn.password, key, upstream, may_look))
+                self._running[flight] = task
+                task.add_done_callback(lambda done: self._landed(flight, done))
+            try:
+                proven_at = await asyncio.shield(task)
+            except TooManyFailures:
+                if is_own:
+                    raise
+                may_look()  # whoever began it was refused, from another address perhaps
+            else:
+                return self._remember((key.target, dsn.role), digest, proven_at=proven_at)
 
     def knew(self, dsn: Dsn, key: PoolKey) -> bool:
         """Whether the password was right a short while ago, be that proof believed still or not."""
@@ -115,7 +131,7 @@ class Passwords:
     def _digest(self, password: bytes) -> bytes:
         return hashlib.blake2b(password, key=self._key, digest_size=16).digest()
 
-    async def _check(self, password: bytes, key: PoolKey, upstream: Upstream) -> float:
+    async def _check(self, password: bytes, key: PoolKey, upstream: Upstream, may_look: Callable[[], None]) -> float:
         """Return if the password is right: the moment from which on that is not sure any more."""
         for database in (upstream.admin.database, key.database):
             if self._registry.is_paused(database):  # not while holding up those behind at the gate
@@ -125,6 +141,7 @@ class Passwords:
         except (QueueFull, WaitTimeout) as error:
             raise type(error)("too many passwords are being checked just now", retry_after=1) from None
         try:
+            may_look()
             if self._settings.verify_by != "login" and not self._must_log_in(key.target):
                 asked = self._loop.time()
                 try:

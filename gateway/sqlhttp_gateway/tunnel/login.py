@@ -96,6 +96,9 @@ class Login:
                 case None:
                     await self._flush()
                     handshake.receive(await self._stream.receive())
+                    if held is not None and startup is not None and (error := await self._barred(startup, address)):
+                        await self._refuse(error)
+                        return None
                 case StartTls():
                     await self._flush()
                     await self._stream.start_tls()
@@ -156,6 +159,15 @@ class Login:
             self._handshake.take_rest(),
             partial(self._authenticate, startup, password, address),
         )
+
+    async def _barred(self, startup: Startup, address: Address) -> GatewayError | None:
+        """Why no proof is looked at, though one was asked for: many may have been asked at once, and been wrong."""
+        assert self._verifiers is not None
+        try:
+            await self._verifiers.find(self._dsn(startup, None, address), peer=self._stream.peer)
+        except GatewayError as error:
+            return error
+        return None
 
     def _dsn(self, startup: Startup, password: bytes | None, address: Address) -> Dsn:
         database = self._stands_for.get(startup.database, startup.database)

@@ -283,7 +283,7 @@ async def test_held_password_opens_nothing_but_the_console_and_only_while_its_da
     subject, given = operator("postgres://admin:own@db/main", registry)
     asked: list[str] = []
 
-    async def prove(*_: object) -> float:
+    async def prove(*_: object, **__: object) -> float:
         asked.append("Postgres")
         raise PasswordFailed("no")
 
@@ -310,7 +310,7 @@ async def test_operator_is_known_to_the_default_target_whatever_tenants_are_call
     passwords = Passwords(AuthSettings(), registry)
     asked: list[str] = []
 
-    async def prove(_: Dsn, key: PoolKey, upstream: Upstream) -> float:
+    async def prove(_: Dsn, key: PoolKey, upstream: Upstream, **__: object) -> float:
         asked.append(f"{key.target} {upstream.target.name}")
         return 1.0
 
