@@ -212,7 +212,8 @@ class Authenticator:
         no tenant's name stands in the way of the database's own.
 
         Raises:
-            ScopeRefused: an API key or a token was shown, and leads to another target.
+            ScopeRefused: an API key or a token was shown, and leads to another target, or has bounds that a console
+                does not know.
             GatewayError: as `authenticate_password`.
         """
         password, upstream = dsn.password, self._targets.default
@@ -220,6 +221,11 @@ class Authenticator:
             caller = await self.authenticate_password(dsn, peer=peer, origin=origin)
             if caller.target != upstream.target.name:
                 raise ScopeRefused("the console is for roles of the gateway's default target")
+            grant = caller.grant
+            if grant is not None and (grant.read_only or grant.statements is not None or grant.set_role is not None):
+                raise ScopeRefused(
+                    "the console is not for credentials that may only read, run listed statements or set their role"
+                )
             return caller
         if self._registry.is_paused(dsn.database):
             key = PoolKey(upstream.target.name, dsn.database, dsn.role)

@@ -323,6 +323,21 @@ async def test_operator_is_known_to_the_default_target_whatever_tenants_are_call
     assert asked == ["reports reports", "default default"]
 
 
+@pytest.mark.parametrize(
+    "bounds", [{"read_only": True}, {"statements": frozenset()}, {"login": "admin", "statements": frozenset()}]
+)
+async def test_key_with_bounds_opens_no_console_whatever_its_role(
+    registry: PoolRegistry, bounds: dict[str, object]
+) -> None:
+    """Whoever may only read could pause the database."""
+    subject, given = authenticator(registry, record(**bounds)), dsn(f"postgres://app:{KEY.text}@db/main")
+    assert (await subject.authenticate_password(given, peer="127.0.0.1")).role == "app"
+    with pytest.raises(ScopeRefused, match="console"):
+        await subject.authenticate_operator(given, peer="127.0.0.1")
+    subject = authenticator(registry, record())
+    assert (await subject.authenticate_operator(given, peer="127.0.0.1")).role == "app"
+
+
 async def test_key_of_another_target_opens_no_console(registry: PoolRegistry) -> None:
     keys = ApiKeys({KEY.id: record(target="reports", role="admin")}, clock=lambda: 0.0)
     subject = Authenticator(TARGETS, registry, Passwords(AuthSettings(), registry), keys=keys, logins=LOGINS)
