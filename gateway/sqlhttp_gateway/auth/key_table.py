@@ -45,6 +45,10 @@ _INSERT = (
     " $13::json)"
 )
 _DIGEST = re.compile("[0-9a-f]{64}")
+_NEVER = 253_402_300_800.0
+"""The year 10000, in Unix time. A key that is valid for longer, such as until infinity, has no end."""
+_NOWHERE = "-"
+"""Neither an origin nor an address: where an entry is none, the key must not be good from everywhere."""
 _REVOKE = "UPDATE sqlhttp.api_keys SET revoked_at = pg_catalog.now() WHERE id = $1 AND revoked_at IS NULL RETURNING id"
 
 
@@ -108,9 +112,14 @@ def _record(text: bytes) -> tuple[KeyRecord, bool]:
     row = orjson.loads(text)
     is_revoked = row.pop("is_revoked")
     for name in ("origins", "addresses"):
-        row[name] = tuple(row[name])
+        row[name] = tuple(each if isinstance(each, str) else _NOWHERE for each in row[name])
+    if row["expires_at"] is not None:
+        seconds = float(row["expires_at"])  # JSON has no number for infinity, which comes as a text
+        row["expires_at"] = max(0.0, seconds) if seconds < _NEVER else None
     row["allowance"] = limits_from_json(row.pop("limits"))
     if row["statements"] is not None:
         # What is no digest permits nothing; a whole table must not be unreadable for one such entry.
-        row["statements"] = frozenset(bytes.fromhex(each) for each in row["statements"] if _DIGEST.fullmatch(each))
+        row["statements"] = frozenset(
+            bytes.fromhex(each) for each in row["statements"] if isinstance(each, str) and _DIGEST.fullmatch(each)
+        )
     return KeyRecord(**row), is_revoked

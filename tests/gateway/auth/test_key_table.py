@@ -1,9 +1,12 @@
 """Keys in a table: kept as hashes, read in pages, revoked, and believed only from the gateway's own hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from sqlhttp_gateway.auth import key_table
 from sqlhttp_gateway.auth.api_keys import KeyRecord
+from sqlhttp_gateway.auth.grant import address_allowed, origin_allowed
 from sqlhttp_gateway.errors import TargetMisconfigured
 from sqlhttp_gateway.model import Allowance
 from tests.support.cluster import Cluster, Database
@@ -72,6 +75,39 @@ async def test_more_keys_than_a_page_are_all_read(database: Database) -> None:
             " SELECT to_char(n, 'FM000000000000'), 'sha256:', 'main', 'app' FROM generate_series(1, 1234) n"
         )
         assert len(await key_table.read(lease)) == 1234
+
+
+@pytest.mark.parametrize(
+    ("until", "expected"),
+    [("infinity", None), ("-infinity", 0.0), ("20000-01-01", None), ("0044-03-15 BC", 0.0), ("2030-01-01", 1893456000.0)],
+)
+async def test_any_moment_that_postgres_knows_may_be_the_end_of_a_key(
+    database: Database, until: str, expected: float | None
+) -> None:
+    async with own_lease(database) as lease:
+        await key_table.create(lease)
+        await key_table.add(lease, PLAIN)
+        database.psql(f"UPDATE sqlhttp.api_keys SET expires_at = '{until}'::timestamp AT TIME ZONE 'UTC'")
+        assert await key_table.read(lease) == [(replace(PLAIN, expires_at=expected), False)]
+
+
+@pytest.mark.parametrize("value", ["ARRAY[NULL]", "ARRAY[ARRAY['https://a.example', '127.0.0.1']]"])
+async def test_entry_that_is_no_text_allows_nothing_and_other_keys_are_read(database: Database, value: str) -> None:
+    async with own_lease(database) as lease:
+        await key_table.create(lease)
+        await key_table.add(lease, PLAIN)
+        await key_table.add(lease, replace(PLAIN, id="000000000000"))
+        database.psql(
+            f"UPDATE sqlhttp.api_keys SET origins = {value}::text[], addresses = {value}::text[],"
+            f" statements = {value}::text[] WHERE id = '000000000000'"
+        )
+        [(odd, _), (plain, _)] = await key_table.read(lease)
+        assert plain == PLAIN
+        assert odd.statements == frozenset()
+        assert not origin_allowed(odd.origins, "https://a.example")
+        assert not address_allowed(odd.addresses, "127.0.0.1")
+        assert odd.origins
+        assert odd.addresses
 
 
 async def test_entry_that_is_no_digest_permits_nothing(database: Database) -> None:
