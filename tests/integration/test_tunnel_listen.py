@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
-from tests.support.cluster import Database
+from tests.support.cluster import Cluster, Database
 from tests.support.gateway import Gateway
+from tests.support.program import scratch_role
 from tests.support.wire_program import Message, logged_in
 
 StartGateway = Callable[..., Gateway]
@@ -96,6 +97,28 @@ async def test_backend_that_listens_may_die(start_gateway: StartGateway, databas
         assert "may have been missed" in notice.error["M"]
         await speaker.query("NOTIFY talk, 'again'")
         assert heard(await program.message()) == ("talk", "again")
+
+
+async def test_listening_goes_on_by_the_new_password_when_the_first_who_listened_came_with_the_old_one(
+    start_gateway: StartGateway, database: Database, postgres: Cluster
+) -> None:
+    gateway = start_gateway()
+    with scratch_role(postgres) as role:
+        old, new = database.as_role(role, "secret"), database.as_role(role, "changed")
+        async with logged_in(gateway, old) as first:
+            await first.query("LISTEN talk")
+            database.psql(f"ALTER ROLE {role} PASSWORD 'changed'")
+            async with logged_in(gateway, new) as second:
+                await second.query("LISTEN talk")
+                [ear] = [pid for pid, query in await backends(database) if query == 'LISTEN "talk"']
+                database.psql(f"SELECT pg_terminate_backend({ear})")
+                async with asyncio.timeout(30):
+                    for program in (first, second):
+                        message = await program.message()
+                        assert message is not None
+                        assert message.tag == "N"
+                database.psql("NOTIFY talk, 'again'")
+                assert heard(await second.message()) == ("talk", "again")
 
 
 async def test_backend_that_listens_goes_when_the_last_listener_does(

@@ -145,10 +145,16 @@ class Ear:
 
     async def _connect(self) -> None:
         try:
-            pool, password = next(iter(self._ways.values()))
+            hearer, (pool, password) = next(iter(self._ways.items()))
             if pool.upstream.group is not None:  # another server may be the primary by now
                 pool = self._registry.pool(pool.key, pool.upstream)
-            lease = await self._registry.lease(self._registry.listening_pool(pool), lambda: password)
+            try:
+                lease = await self._registry.lease(self._registry.listening_pool(pool), lambda: password)
+            except GatewayError:
+                # Its password may be an old one by now. The next try goes another's way, or all would stay deaf.
+                if hearer in self._ways:
+                    self._ways[hearer] = self._ways.pop(hearer)
+                raise
             self._lease = lease
             self._buffer = MessageBuffer(max_size=MAX_FRAME, fault=RemoteProtocolError)
             lease.lend(self, self._lose)

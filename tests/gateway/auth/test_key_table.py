@@ -79,7 +79,13 @@ async def test_more_keys_than_a_page_are_all_read(database: Database) -> None:
 
 @pytest.mark.parametrize(
     ("until", "expected"),
-    [("infinity", None), ("-infinity", 0.0), ("20000-01-01", None), ("0044-03-15 BC", 0.0), ("2030-01-01", 1893456000.0)],
+    [
+        ("infinity", None),
+        ("-infinity", 0.0),
+        ("20000-01-01", None),
+        ("0044-03-15 BC", 0.0),
+        ("2030-01-01", 1893456000.0),
+    ],
 )
 async def test_any_moment_that_postgres_knows_may_be_the_end_of_a_key(
     database: Database, until: str, expected: float | None

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from sqlhttp_gateway.errors import ConnectionBroken, PostgresError, WaitTimeout
+from sqlhttp_gateway.errors import ConnectionBroken, PasswordFailed, PostgresError, WaitTimeout
 from sqlhttp_gateway.tunnel.listeners import Listeners, clipped
 from sqlhttp_gateway.wire.backend import encode_error_response
 from sqlhttp_gateway.wire.frontend import encode_query
@@ -155,6 +156,30 @@ async def test_replacement_is_tried_until_it_comes(monkeypatch: pytest.MonkeyPat
     second.say(DONE)
     await it.until(lambda: program.heard)
     it.listeners.unlisten(program)
+
+
+async def test_who_cannot_connect_any_more_does_not_keep_the_others_deaf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first has come with a password that is not the role's any more."""
+    monkeypatch.setattr("sqlhttp_gateway.tunnel.listeners._FIRST_DELAY", 0.001)
+    it, old, new = Scene(), Program(), Program()
+    lease = await it.listening(old, b"talk")
+    task = asyncio.create_task(
+        it.listeners.listen(new, (b"talk",), pool=it.registry.pool, password=b"changed")  # type: ignore[arg-type]
+    )
+    await task
+    lend = it.registry.lease
+
+    async def by_password(pool: object, password: Callable[[], bytes], **options: Any) -> FakeLease:
+        if password() != b"changed":
+            raise PasswordFailed("wrong")
+        return await lend(pool, password, **options)
+
+    monkeypatch.setattr(it.registry, "lease", by_password)
+    lease.break_off()
+    second = it.registry.add()
+    await it.until(lambda: second.backend.written)
+    second.say(DONE)
+    await it.until(lambda: old.heard and new.heard)
 
 
 async def test_listen_that_waits_when_the_backend_is_lost_fails() -> None:
