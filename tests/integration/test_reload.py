@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import httpx
@@ -34,6 +35,11 @@ class Served:
         with urlopen(f"{self.url}/metrics") as response:
             lines = response.read().decode().splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+    def has_pool(self, target: str) -> bool:
+        with urlopen(f"{self.url}/metrics") as response:
+            lines = response.read().decode().splitlines()
+        return any(line.startswith("sqlhttp_pool_max_size{") and f'target="{target}"' in line for line in lines)
 
     def reload(self, text: str, *, outcome: str = "ok") -> None:
         """Write the file, send SIGHUP, and wait until that has had its effect."""
@@ -150,6 +156,22 @@ def test_a_target_that_leads_elsewhere_is_gone_to_without_a_failed_request(
             until(lambda: database.psql("SELECT count(*) FROM pg_stat_activity WHERE application_name='old'") == "0\n")
         assert load.failed == {}
         assert process.stop() == 0
+
+
+def test_target_that_was_given_up_is_served_where_it_leads_now(
+    serve: Callable[..., Served], database: Database
+) -> None:
+    text = '[targets.acme]\nurl = "postgresql://postgres:secret@127.0.0.1:{}/{}"\n[breaker]\nfailures = 1\n'
+    served = serve(text.format(free_port(), database.name))
+    at_acme = urlsplit(database.url)._replace(netloc=f"{database.role}:{PASSWORD}@acme").geturl()
+
+    def status() -> int:
+        return served.ask("SELECT 1", **{"Neon-Connection-String": at_acme})[0]
+
+    until(lambda: status() == 503)
+    until(lambda: not served.has_pool("acme"))
+    served.reload(text.format(database.port, database.name).replace("postgres:secret", f"postgres:{PASSWORD}"))
+    until(lambda: status() == 200)
 
 
 def test_servers_join_and_leave_a_target_without_a_failed_request(serve: Callable[..., Served], fleet: Fleet) -> None:

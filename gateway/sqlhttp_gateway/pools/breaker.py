@@ -52,6 +52,7 @@ class Breaker:
         self._opened_at: float | None = None
         self.is_open = False
         """Whether what needs a new connection is refused; asked by whoever waits for one, so no property."""
+        self._probe: Probe | None = None
         self._watching: asyncio.Task[None] | None = None
         self._probes: list[asyncio.Task[None]] = []
         """The oldest first."""
@@ -70,6 +71,14 @@ class Breaker:
         """Go by these from the next failure, and the next try, on."""
         self._settings = settings
 
+    def probe_by(self, probe: Probe) -> None:
+        """Try it by this one from now on, which goes where connections are opened now."""
+        self._probe = probe
+
+    def forget(self) -> None:
+        """Nobody connects to the server any more: it is not tried, and nothing is known of it."""
+        self.succeeded()
+
     def failed(self, error: GatewayError, probe: Probe) -> None:
         """A connection could not be opened. `probe` tries to open one, and raises as that did."""
         if not _is_absent(error):
@@ -78,10 +87,11 @@ class Breaker:
             return
         self._failures += 1
         self._reason = error.message
+        self._probe = probe
         if self._opened_at is None and 0 < self._settings.failures <= self._failures:
             self._opened_at = self._loop.time()
             self.is_open = True
-            self._watching = self._loop.create_task(self._watch(probe))
+            self._watching = self._loop.create_task(self._watch())
             self._observe(TargetChanged(self.name, is_up=False, reason=error.message))
             self._on_open(self.refusal())
 
@@ -102,12 +112,12 @@ class Breaker:
 
     # ── inside ──
 
-    async def _watch(self, probe: Probe) -> None:
+    async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self._settings.probe_interval * (1 + _JITTER * (2 * self._chance() - 1)))
             if len(self._probes) == TRIES:
                 self._probes.pop(1).cancel()
-            trying = self._loop.create_task(self._try(probe))
+            trying = self._loop.create_task(self._try())
             self._probes.append(trying)
             trying.add_done_callback(self._ended)
 
@@ -115,9 +125,10 @@ class Breaker:
         if trying in self._probes:
             self._probes.remove(trying)
 
-    async def _try(self, probe: Probe) -> None:
+    async def _try(self) -> None:
+        assert self._probe is not None
         try:
-            if not await probe():
+            if not await self._probe():
                 return
         except GatewayError as error:
             if _is_absent(error):

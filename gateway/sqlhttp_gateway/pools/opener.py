@@ -45,6 +45,12 @@ class Opener:
         self._is_beside = False
         """A try of the breaker's is under way for which the budget had no room."""
         self._on_lost = on_lost
+        self._is_what_is_tried()
+
+    def reconfigure(self, upstream: Upstream) -> None:
+        """Connect by this from now on; so does whoever tries whether the server is back."""
+        self.upstream = upstream
+        self._is_what_is_tried()
 
     async def open(self, secret: bytes) -> Backend:
         """A connection that was logged in with this password.
@@ -68,6 +74,11 @@ class Opener:
             breaker.succeeded()
         backend.connect_seconds = perf_counter() - began
         return backend
+
+    def _is_what_is_tried(self) -> None:
+        # One that failed, long ago perhaps, may belong to a pool that nobody has any more, and lead elsewhere.
+        if self._breaker is not None:
+            self._breaker.probe_by(self._probe)
 
     async def _probe(self) -> bool:
         """Open a connection as the gateway's own role and close it; False if there was no room to try.

@@ -342,7 +342,8 @@ class Pool:
         Connections that would be opened otherwise now are replaced as they come free, and so are those of too large a
         pool closed.
         """
-        before, self._roster.opener.upstream = self.upstream, upstream
+        before = self.upstream
+        self._roster.opener.reconfigure(upstream)
         settings = self._settings = upstream.pool
         self.lingering.reclaim_all()
         if _way_to(before) != _way_to(upstream):

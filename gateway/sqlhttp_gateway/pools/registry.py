@@ -34,6 +34,8 @@ class PoolRegistry:
         self._listening: dict[PoolKey, Pool] = {}
         self._leaving: set[PoolKey] = set()
         """Pools whose target is there no more."""
+        self._upstreams: Mapping[str, Upstream] | None = None
+        """Those of the last `apply`, for a pool that it did not see."""
         self._budget = Budget(max_total, self._evict)
         self._cancel_timeout = cancel_timeout
         self._observe = observe
@@ -90,22 +92,19 @@ class PoolRegistry:
 
         Pools of a target that is there no more close their connections as they come free.
         """
+        self._upstreams = upstreams
         for key, pool in self._pools.items():
-            upstream = upstreams.get(key.target)
-            if upstream is None:
-                pool.reconnect()
-                self._leaving.add(key)
-            else:
-                pool.reconfigure(upstream)
-                self._leaving.discard(key)
+            self._lead(key, pool, upstreams)
         for key, pool in self._listening.items():
             if (upstream := upstreams.get(key.target)) is not None:
                 pool.reconfigure(_single(upstream))
         self._budget.resize(max_total)
         if breaker is not None:
             self._breaker = breaker
-            for each in self._breakers.values():
+            for server, each in self._breakers.items():
                 each.reconfigure(breaker)
+                if server not in upstreams:
+                    each.forget()
 
     def listening_pool(self, pool: Pool) -> Pool:
         """One connection beside `pool`, with the same key, for whoever listens on behalf of all: it takes no place of
@@ -265,8 +264,21 @@ class PoolRegistry:
     def _current(self, pool: Pool) -> Pool:
         """The pool of the same key that is not retired: two for one key would have twice its connections."""
         current = self._pools.setdefault(pool.key, pool)
-        current.is_retired = False
+        if current.is_retired:
+            current.is_retired = False
+            if self._upstreams is not None:  # who holds it may have slept through that
+                self._lead(current.key, current, self._upstreams)
         return current
+
+    def _lead(self, key: PoolKey, pool: Pool, upstreams: Mapping[str, Upstream]) -> None:
+        """Have a pool connect as these say."""
+        upstream = upstreams.get(key.target)
+        if upstream is None:
+            pool.reconnect()
+            self._leaving.add(key)
+        else:
+            pool.reconfigure(upstream)
+            self._leaving.discard(key)
 
     def _evict(self) -> bool:
         """Begin to close the connection that is idle longest, of any pool."""

@@ -155,6 +155,30 @@ async def test_it_is_tried_at_intervals_until_it_is_back(server: Server, clock: 
     assert server.tries == 5, "and no more after that"
 
 
+async def test_it_is_tried_where_connections_would_be_opened_now(server: Server, clock: LoopClock) -> None:
+    """Whoever saw it fail may belong to settings that are no longer in force."""
+    server.fail(times=3)
+    elsewhere = Server()
+    elsewhere.error = None
+    server.breaker.probe_by(elsewhere.probe)
+    await turns()
+    clock.advance(0.26)
+    await turns()
+    assert (server.tries, elsewhere.tries) == (0, 1)
+    assert not server.breaker.is_open
+
+
+async def test_server_that_nobody_connects_to_any_more_is_not_tried(server: Server, clock: LoopClock) -> None:
+    server.fail(times=3)
+    server.breaker.forget()
+    assert not server.breaker.is_open
+    await turns()
+    clock.advance(1.0)
+    await turns()
+    assert server.tries == 0
+    assert server.events[-1] == TargetChanged("t", is_up=True, seconds=0.0)
+
+
 async def test_tries_that_come_to_no_end_do_not_hold_up_the_next(server: Server, clock: LoopClock) -> None:
     server.is_silent = True
     server.fail(times=3)

@@ -64,6 +64,28 @@ async def test_server_that_is_not_there_is_tried_until_it_is(database: Database)
     await breaker.stop()
 
 
+async def test_server_is_tried_by_the_opener_that_was_made_or_changed_last(database: Database) -> None:
+    """The one that has seen it fail may be of a pool that nobody has any more, and lead to where nothing is."""
+    opening, breaker = opener(database)
+    there = opening.upstream
+    nowhere, _ = opener(Database("127.0.0.1", free_port(), database.name, database.role, database.password))
+
+    async def goes_down() -> None:
+        opening.reconfigure(nowhere.upstream)
+        with pytest.raises(TargetUnavailable):
+            await opening.open(database.password.encode())
+        assert breaker.is_open
+
+    await goes_down()
+    lost: list[Backend] = []
+    later = Opener(opening._key, there, opening._budget, breaker, on_lost=lost.append)
+    await until(lambda: not breaker.is_open)
+    await goes_down()
+    later.reconfigure(there)
+    await until(lambda: not breaker.is_open)
+    await breaker.stop()
+
+
 async def test_tries_of_a_server_that_accepts_and_never_answers_keep_to_the_bound(database: Database) -> None:
     """All but one of them, where the bound is reached by others."""
     with socket.create_server(("127.0.0.1", 0)) as silent:

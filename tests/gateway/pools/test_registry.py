@@ -1,6 +1,7 @@
 """One pool for each key, never two; all of them bounded, swept and drained together."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +10,7 @@ from sqlhttp_gateway.events import Closed, Paused
 from sqlhttp_gateway.pools import registry as registry_module
 from tests.support.clock import fake_time, turns
 from tests.support.cluster import Database
-from tests.support.leases import leases, refusal, run, until
+from tests.support.leases import leases, refusal, run, until, value
 from tests.support.watch import watching
 
 
@@ -81,6 +82,21 @@ async def test_whoever_still_has_a_forgotten_pool_does_not_get_a_second_one(data
         second = await waiting
         assert second.pool is new
         second.release()
+
+
+@pytest.mark.usefixtures("_often")
+async def test_forgotten_pool_that_comes_back_goes_by_the_settings_of_then(database: Database) -> None:
+    """A tunnel may have slept through a reload that leads its target elsewhere."""
+    async with leases(database, pool={"idle_timeout": 0.01}) as lending:
+        lending.registry.start()
+        old = lending.pool
+        await until(lambda: old.is_retired)
+        settings = old.upstream.server_settings | {"application_name": "elsewhere"}
+        upstream = replace(old.upstream, server_settings=settings)
+        lending.registry.apply({old.key.target: upstream}, max_total=9)
+        lease = await lending.lease(old)
+        assert await value(lease, "SELECT current_setting('application_name')") == "elsewhere"
+        lease.release()
 
 
 async def test_longest_idle_connection_of_any_pool_makes_room(database: Database, postgres: object) -> None:
