@@ -1,7 +1,6 @@
 """One call: the request that goes out, and what is made of the answer."""
 
 import json
-from time import monotonic
 from typing import Any
 
 import pytest
@@ -108,16 +107,21 @@ def test_less_than_a_list_of_rows() -> None:
     assert column_of([[1, 2], [3, 4]]) == [1, 3]
 
 
-def test_a_timeout_of_the_caller_s_is_told_to_the_gateway_and_the_default_is_not() -> None:
+def test_a_timeout_of_the_caller_s_is_told_to_the_gateway_and_the_default_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("sqlhttp._options.monotonic", lambda: now)
+
     def told(options: ClientOptions) -> str | None:
         return dict(single_call(options, Query("select 1"), None).request.headers).get("Sqlhttp-Timeout")
 
     assert told(OPTIONS) is None
     assert told(OPTIONS._replace(timeout=None)) is None
-    assert 2.39 < float(told(OPTIONS._replace(timeout=2.5)) or 0) <= 2.4
-    assert 0.08 < float(told(OPTIONS._replace(timeout=0.1)) or 0) <= 0.09
-    assert 4.8 < float(told(OPTIONS._replace(deadline=monotonic() + 5)) or 0) <= 4.9
-    assert told(OPTIONS._replace(deadline=monotonic() - 1)) is None, "it is over before it is sent"
+    assert float(told(OPTIONS._replace(timeout=2.5)) or 0) == pytest.approx(2.4)
+    assert float(told(OPTIONS._replace(timeout=0.1)) or 0) == pytest.approx(0.09)
+    assert float(told(OPTIONS._replace(deadline=now + 5)) or 0) == pytest.approx(4.9)
+    assert told(OPTIONS._replace(deadline=now - 1)) is None, "it is over before it is sent"
     own = OPTIONS._replace(timeout=5.0, headers=(("sqlhttp-timeout", "1"),))
     assert told(own) is None
     assert dict(single_call(own, Query("select 1"), None).request.headers)["sqlhttp-timeout"] == "1"

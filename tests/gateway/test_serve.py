@@ -139,7 +139,7 @@ def test_a_request_that_outlasts_the_grace_time_is_cancelled(postgres: Cluster) 
         until(lambda: postgres.maintenance.psql(busy) == "1\n", "the statement never ran")
         began = time.monotonic()
         assert process.stop() == 0
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 20, "and not the 30 s of the statement"
         request.join()
         until(lambda: postgres.maintenance.psql(busy) == "0\n", "the statement still runs")
 
@@ -175,7 +175,7 @@ def test_a_connection_string_that_cannot_be_used_is_one_message(postgres: Cluste
 
 def test_the_grace_time_counts_once_for_tunnels_and_requests_together(postgres: Cluster) -> None:
     door = free_port()
-    process, port = started(postgres, "--set", "drain.grace=2", "--set", f"listen.postgres={door}")
+    process, port = started(postgres, "--set", "drain.grace=3", "--set", f"listen.postgres={door}")
     with process:
         url = postgres.maintenance.url.replace(f":{postgres.port}", f":{door}")
         held = subprocess.Popen([sys.executable, "-c", HOLD, url], stderr=subprocess.DEVNULL)
@@ -187,7 +187,7 @@ def test_the_grace_time_counts_once_for_tunnels_and_requests_together(postgres: 
         until(lambda: postgres.maintenance.psql(busy) == "2\n", "the statements never ran")
         began = time.monotonic()
         assert process.stop() == 0
-        assert 1.9 < time.monotonic() - began < 3.9, "2 s of grace, and not twice that"
+        assert 2.9 < time.monotonic() - began < 5.9, "3 s of grace, and not twice that"
         request.join()
         held.kill()
         held.wait()
@@ -201,7 +201,7 @@ def test_the_second_sigterm_ends_it_at_once(postgres: Cluster) -> None:
             until(lambda port=port: "draining" in get(port, "/readyz"), "it did not drain")  # type: ignore[misc]
             began = time.monotonic()
             assert process.stop() == 0
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 30, "and not the 120 s that it may take"
 
 
 def test_answers_ask_to_close_the_connection_once_the_drain_has_begun(postgres: Cluster) -> None:

@@ -111,7 +111,7 @@ def test_the_second_ctrl_c_ends_it(postgres: Cluster) -> None:
         began = time.monotonic()
         os.write(keyboard, CTRL_C)
         assert process.wait(timeout=30) == 0
-        assert time.monotonic() - began < 10, "and not the 120 s that it may take"
+        assert time.monotonic() - began < 30, "and not the 120 s that it may take"
 
 
 def test_a_worker_is_told_as_often_as_may_be_and_drains_until_its_parent_says_more(postgres: Cluster) -> None:

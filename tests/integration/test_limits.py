@@ -143,7 +143,7 @@ def test_statement_timeout_ends_what_runs_longer(start_program: Callable[..., Pr
     program.ask("CREATE TABLE kept (i int)")
     began = time.monotonic()
     response = program.post(body)
-    assert 0.4 < time.monotonic() - began < 5
+    assert 0.4 < time.monotonic() - began < 20
     assert response.status_code == 400
     error = response.json()
     assert error["code"] == "57014"

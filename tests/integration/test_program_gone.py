@@ -12,6 +12,8 @@ from tests.support.sockets import begin, post
 from tests.support.watch import watching
 
 SLEEPING = "wait_event = 'PgSleep'"
+BUSY = 5.0
+"""Seconds for what takes 100 ms on a machine that has nothing else to do; the statements would run for sixty."""
 
 
 async def test_statement_ends_when_its_program_hangs_up(
@@ -26,7 +28,7 @@ async def test_statement_ends_when_its_program_hangs_up(
             began = time.monotonic()
             await request.hang_up()
             await watch.until(0, SLEEPING)
-            assert time.monotonic() - began < 1.0, "100 ms are meant; a busy machine gets a second"
+            assert time.monotonic() - began < BUSY
     assert program.value("SELECT pg_backend_pid()") == backend, "Postgres confirmed, so the connection is kept"
 
 
@@ -45,7 +47,7 @@ async def test_statement_ends_when_its_program_hangs_up_that_has_sent_more_reque
             began = time.monotonic()
             await request.hang_up()
             await watch.until(0, SLEEPING)
-            assert time.monotonic() - began < 1.0
+            assert time.monotonic() - began < BUSY
     assert program.rows("SELECT i FROM kept") == []
 
 
