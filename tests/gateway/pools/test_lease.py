@@ -209,11 +209,8 @@ async def test_cancelled_statement_is_stopped_and_its_connection_kept(database: 
 async def test_late_cancel_never_hits_the_next_statement(database: Database) -> None:
     """Holders are cancelled at random moments around the end of their statement; the next one must not feel it."""
     chance = random.Random(11)
-    races = 0
     async with leases(database, pool=ONE) as lending:
-        loop = asyncio.get_running_loop()
-        end = loop.time() + 4.0
-        while loop.time() < end:
+        for _ in range(500):
             lease = await lending.lease()
             task = asyncio.create_task(run(lease, "SELECT count(*) FROM generate_series(1, 300)"))
             for _ in range(chance.randrange(6)):
@@ -224,8 +221,6 @@ async def test_late_cancel_never_hits_the_next_statement(database: Database) -> 
             await asyncio.wait({task})
             lease.release()
             assert await lending.value("SELECT count(*) FROM generate_series(1, 3000)") == "3000"
-            races += 1
-        assert races > 100
         assert len(lending.told(Cancelled)) > 20
         assert len(lending.told(Opened)) == 1, lending.told(Closed)
 
@@ -278,7 +273,7 @@ async def test_cancel_that_is_lost_or_comes_too_early_is_followed_by_another(
             monkeypatch.setattr(Backend, "request_cancel", fail_first)
             began = asyncio.get_running_loop().time()
             await cancelled_while_it_runs(lending, "SELECT pg_sleep(60)")
-            assert asyncio.get_running_loop().time() - began < 1.0, what
+            assert asyncio.get_running_loop().time() - began < 1.8, f"{what}: in less than the 2 s of cancel_timeout"
             assert asked == 2, what
             assert (await lending.value(PID) == before) is (what != "lost")
             assert [event.confirmed for event in lending.told(Cancelled)] == [what != "lost"]
