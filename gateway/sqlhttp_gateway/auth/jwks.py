@@ -130,6 +130,8 @@ class KeySet:
         self._fetched_at: float | None = None
         self._tried_at: float | None = None
         self._fetching: asyncio.Task[None] | None = None
+        self._thread: asyncio.Future[bytes] | None = None
+        """What fetches, which nobody can end, so that it may take longer than its time."""
 
     async def key(self, name: str, algorithm: str) -> Any | None:
         """The key with this id for this algorithm; None when there is none.
@@ -181,7 +183,8 @@ class KeySet:
             raise KeySetUnavailable(f"the keys of issuer {self._name} cannot be fetched", retry_after=1)
 
     async def _shared_fetch(self) -> None:
-        await asyncio.shield(self._start())
+        # Waited for in this way, since a fetch that `stop` ends must not end the requests that wait for it as well.
+        await asyncio.wait((self._start(),))
 
     def _start(self) -> "asyncio.Task[None]":
         if self._fetching is None:
@@ -197,7 +200,7 @@ class KeySet:
         """Fetch once; a failure is logged, without the URL or the answer, and leaves the keys as they are."""
         try:
             async with asyncio.timeout(self._timeout):
-                keys = keys_from_jwks(await asyncio.to_thread(self._fetch))
+                keys = keys_from_jwks(await self._fetched())
         except Exception as error:  # what a stranger's server can bring about is nobody's to foresee, and ends nothing
             reason = str(error) if isinstance(error, NotFetched) else type(error).__name__
             _LOG.warning("the keys of issuer %s could not be fetched: %s", self._name, reason)
@@ -207,6 +210,21 @@ class KeySet:
         self._fetched_at = self._clock()
         if is_changed:
             self._on_change()
+
+
+    async def _fetched(self) -> bytes:
+        if self._thread is not None and not self._thread.done():
+            # One thread for each issuer and no more: there are few, and whoever resolves a name needs one as well.
+            raise NotFetched("the fetch before it has not ended yet")
+        self._thread = asyncio.ensure_future(asyncio.to_thread(self._fetch))
+        self._thread.add_done_callback(_seen)
+        return await asyncio.shield(self._thread)
+
+
+def _seen(thread: "asyncio.Future[bytes]") -> None:
+    """Whoever waited may have given up; asyncio would complain that nobody looked."""
+    if not thread.cancelled():
+        thread.exception()
 
 
 class NotFetched(OSError):

@@ -1,5 +1,6 @@
 """An issuer's keys: which are usable, how often they are fetched, and what serves while they cannot be."""
 
+import asyncio
 import json
 import socket
 import subprocess
@@ -326,3 +327,52 @@ async def test_issuer_that_was_never_reached_is_tried_again_soon_and_not_at_once
     source.is_down = False
     source.now += 1.0
     assert await keys.key("one", "ES256") is not None
+
+
+class Stuck(Source):
+    """An issuer whose answer does not end: a thread waits for it, whatever time limit there is."""
+
+    def __init__(self, issuer: Issuer) -> None:
+        super().__init__(issuer)
+        self.may_end = threading.Event()
+        self.began = threading.Event()
+
+    def __call__(self) -> bytes:
+        self.began.set()
+        super().__call__()
+        self.may_end.wait(30)
+        return self.issuer.jwks()
+
+
+@pytest.fixture
+def stuck() -> Stuck:
+    issuer = Issuer()
+    issuer.rotate("one")
+    return Stuck(issuer)
+
+
+async def test_issuer_whose_answer_does_not_end_keeps_one_thread_and_no_more(stuck: Stuck) -> None:
+    """All the others are for whoever resolves the name of a server."""
+    keys = KeySet("mine", stuck, clock=lambda: stuck.now, timeout=0.01)
+    for _ in range(5):
+        with pytest.raises(KeySetUnavailable):
+            await keys.key("one", "ES256")
+        stuck.now += 60
+    assert stuck.fetches == 1
+    stuck.may_end.set()
+    assert keys._thread is not None
+    await keys._thread
+    keys._timeout = 30.0
+    assert await keys.key("one", "ES256") is not None
+    assert stuck.fetches == 2
+
+
+async def test_request_that_waits_for_keys_which_are_given_up_is_refused_and_not_cancelled(stuck: Stuck) -> None:
+    """So it is when the settings are read again, and say other things of the issuer."""
+    keys = KeySet("mine", stuck, clock=lambda: stuck.now)
+    waiting = asyncio.create_task(keys.key("one", "ES256"))
+    await asyncio.to_thread(stuck.began.wait, 30)
+    await keys.stop()
+    stuck.may_end.set()  # the loop waits at its end for the thread
+    with pytest.raises(KeySetUnavailable):
+        await waiting
