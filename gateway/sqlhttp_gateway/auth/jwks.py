@@ -211,7 +211,6 @@ class KeySet:
         if is_changed:
             self._on_change()
 
-
     async def _fetched(self) -> bytes:
         if self._thread is not None and not self._thread.done():
             # One thread for each issuer and no more: there are few, and whoever resolves a name needs one as well.

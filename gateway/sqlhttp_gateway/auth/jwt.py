@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from sqlhttp_gateway.auth.jwks import KeySet, verify
-from sqlhttp_gateway.errors import InvalidToken
+from sqlhttp_gateway.errors import InvalidToken, KeySetUnavailable
 from sqlhttp_gateway.model import NO_LIMITS, Allowance
 
 MAX_LENGTH = 16_384
@@ -142,17 +142,27 @@ class Tokens:
         named = [each for each in candidates if each.issuer is None or each.issuer == parts.claims.get("iss")]
         if not named:
             raise InvalidToken("invalid JWT token issuer")
+        if algorithm == SYMMETRIC:  # no key id says whose it is: of two that share a secret, either may have signed
+            signers = (each for each in named if verify(algorithm, each.secret, parts.signed, parts.signature))
+            signer = next(signers, named[0])
+            return signer, signer.secret
         is_known = False
+        unavailable: KeySetUnavailable | None = None
         for issuer in named:
-            if issuer.keys is None:
-                return issuer, issuer.secret
+            assert issuer.keys is not None
             if not isinstance(key_id, str):
                 raise InvalidToken(_MALFORMED)
             if algorithm in issuer.algorithms:
-                key = await issuer.keys.key(key_id, algorithm)
+                try:
+                    key = await issuer.keys.key(key_id, algorithm)
+                except KeySetUnavailable as error:  # it may be the next one's
+                    unavailable = unavailable or error
+                    continue
                 if key is not None:
                     return issuer, key
             is_known = is_known or algorithm not in issuer.algorithms or issuer.keys.knows(key_id)
+        if unavailable is not None:
+            raise unavailable
         raise InvalidToken(_UNSUPPORTED if is_known else _NOT_FOUND)
 
     def _check_claims(self, claims: dict[str, Any], issuer: Issuer) -> float | None:

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sqlhttp_gateway.auth.jwks import KeySet
 from sqlhttp_gateway.auth.jwt import MAX_LENGTH, Issuer, Tokens, Verified
-from sqlhttp_gateway.errors import InvalidToken
+from sqlhttp_gateway.errors import InvalidToken, KeySetUnavailable
 from tests.support.issuer import Issuer as Signer
 from tests.support.issuer import encode, new_private_key, sign
 
@@ -274,6 +274,28 @@ async def test_each_of_several_issuers_is_good_for_its_own_roles_alone() -> None
 async def test_two_issuers_of_one_role_are_told_apart_by_the_key() -> None:
     both = issuer(), issuer(OTHER, name="second")
     assert (await verified(OTHER.token("other", {}), *both)).issuer.name == "second"
+
+
+async def test_issuer_that_cannot_be_reached_is_no_hindrance_to_another_of_the_same_role() -> None:
+    def unreachable() -> bytes:
+        raise OSError("unreachable")
+
+    down = issuer(name="down", keys=KeySet("down", unreachable))
+    assert (await verified(token(), down, issuer())).issuer.name == "mine"
+    with pytest.raises(KeySetUnavailable, match="issuer down"):
+        await verified(OTHER.token("other", {"sub": "ann"}), down, issuer())
+
+
+async def test_two_who_share_a_secret_for_one_role_are_told_apart_by_it() -> None:
+    """So one secret can follow another without an hour in which nobody gets in."""
+    old, new = (
+        issuer(name=name, keys=None, secret=secret) for name, secret in (("old", SECRET), ("new", SECRET[::-1]))
+    )
+    for secret, name in ((SECRET, "old"), (SECRET[::-1], "new")):
+        text = sign("HS256", secret, {"alg": "HS256"}, {"sub": "ann"})
+        assert (await verified(text, old, new)).issuer.name == name
+    text = sign("HS256", b"x" * 32, {"alg": "HS256"}, {"sub": "ann"})
+    assert "does not match" in await refusal(text, old, new)
 
 
 def test_nothing_of_a_secret_or_of_claims_is_shown() -> None:
