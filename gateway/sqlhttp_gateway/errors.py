@@ -119,7 +119,6 @@ class UnsupportedStatement(GatewayError):
     """The statement needs a conversation that one request cannot hold, such as COPY FROM STDIN."""
 
     status, sqlstate, kind = 400, "0A000", "client"
-    ran = HasRun.MAYBE  # what COPY … TO STDOUT runs can be done before the cancel reaches it
 
 
 # ── who is asking ────────────────────────────────────────────────────────────────────────────────────────────────────

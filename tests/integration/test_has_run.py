@@ -73,7 +73,7 @@ CASES: dict[str, Case] = {
     "a batch that commits and fails": Case(
         {"queries": [{"query": WRITE}, {"query": "COMMIT"}, {"query": "SELECT 1/0"}]}, "maybe", stays=True
     ),
-    "COPY to a stream": Case({"query": f"COPY ({WRITE} RETURNING 1) TO STDOUT"}, "maybe", stays=True),
+    "COPY to a stream": Case({"query": f"COPY ({WRITE} RETURNING 1) TO STDOUT"}, "no", stays=False),
     "a connection that ends": Case(
         {"query": f"WITH w AS ({WRITE} RETURNING 1) SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(1) FROM w"},
         "maybe",

@@ -11,6 +11,7 @@ from struct import Struct
 
 from sqlhttp_gateway.errors import (
     GatewayError,
+    HasRun,
     PostgresError,
     RemoteProtocolError,
     ResponseTooLarge,
@@ -266,7 +267,9 @@ class Exchange:
             self.parameters = [*self.parameters, data[start:end]]
         elif tag in _COPY:
             self.copy_in = tag == COPY_IN_RESPONSE
-            self.refuse(copy_refused())
+            refused = copy_refused()
+            refused.ran = HasRun.MAYBE  # what COPY … TO STDOUT runs can be done before the cancel reaches it
+            self.refuse(refused)
         elif tag not in _IGNORED:
             raise RemoteProtocolError(f"unexpected message {chr(tag)!r} from the server")
 

@@ -314,6 +314,7 @@ def test_copy_is_refused_and_says_who_waits_for_data(tag: bytes, waits: bool) ->
     exchange = Exchange()
     assert exchange.receive(BOUND + message(tag, b"\0\0\1\0\0")) is None
     assert isinstance(exchange.error, UnsupportedStatement)
+    assert exchange.error.may_have_run, "Postgres is at it already"
     assert exchange.copy_in is waits
 
 
