@@ -11,7 +11,9 @@ from sqlhttp_gateway.wire.effects import ALL
 class Channels:
     """Channels in force, and those that the running transaction may change."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_shared: bool = True) -> None:
+        self.is_shared = is_shared
+        """Somebody else does the listening; if not, the program's own backend does, and stays with it."""
         self._listening: set[bytes] = set()
         self._new: set[bytes] = set()  # of these, those that count only if the transaction commits
         self._changes: list[tuple[bool, bytes]] = []  # in order: is it a LISTEN, and of what

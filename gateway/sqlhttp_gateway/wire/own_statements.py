@@ -1,7 +1,7 @@
 """Statements of the gateway's own, sent to a tunnel's backend between those of the program.
 
 Each is put down in `owed` with its batch, so that the program sees nothing of its answer. What is to be asked or set,
-and what the answers mean, is the work of `session` and `pipeline`.
+and what the answers mean, is the work of `session` and `accord`.
 """
 
 from collections.abc import Callable, Sequence

@@ -10,44 +10,37 @@ One Pipeline lives as long as its tunnel. Its holder moves bytes and borrows bac
     next_event()                the rest
 
 A backend may go when every ReadyForQuery it owes has come, the last one idle, and nothing of the session lives in it
-alone. Prepared statements hold on any backend (`naming`), parameters are set on each, and where a statement may have
-left something else behind, the server is asked, which decides whether the backend has to stay (`session`). With
-Pin.SESSION nothing is rewritten and the backend stays until the end.
+alone. Prepared statements hold on any backend (`naming`), parameters are set on each (`accord`), and where a statement
+may have left something else behind, the server is asked, which decides whether the backend has to stay (`session`).
+With Pin.SESSION nothing is rewritten and the backend stays until the end. What backends answer is read by `answers`.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from enum import Enum, auto
 
-from sqlhttp_gateway.errors import (
-    BadRequest,
-    ClaimsFailed,
-    GatewayError,
-    PostgresError,
-    RemoteProtocolError,
-    StatementRefused,
-)
+from sqlhttp_gateway.errors import BadRequest, GatewayError
+from sqlhttp_gateway.wire.accord import Accord
 from sqlhttp_gateway.wire.ahead import Ahead
-from sqlhttp_gateway.wire.backend import decode_error, encode_error_response, encode_ready_for_query
+from sqlhttp_gateway.wire.answers import IDLE, Answers
+from sqlhttp_gateway.wire.backend import encode_error_response
 from sqlhttp_gateway.wire.channels import Channels
 from sqlhttp_gateway.wire.effects import Effects, Pin
-from sqlhttp_gateway.wire.fence import Check, Fence, MakePrologue, Verdict
+from sqlhttp_gateway.wire.fence import Check, Fence, MakePrologue
 from sqlhttp_gateway.wire.fenced import FencedRequests
 from sqlhttp_gateway.wire.naming import Naming
-from sqlhttp_gateway.wire.owed import AHEAD, Entry, Kind, Owed
+from sqlhttp_gateway.wire.owed import Owed
 from sqlhttp_gateway.wire.own_statements import OwnStatements
 from sqlhttp_gateway.wire.prepared import Sources, Undo
 from sqlhttp_gateway.wire.replies import Replies
 from sqlhttp_gateway.wire.requests import Requests
-from sqlhttp_gateway.wire.session import IDENTITY, BackendSession, Parameters, Session
-from sqlhttp_gateway.wire.told import Greeting, Told
-from sqlhttp_gateway.wire.tunnel_events import Event, Failed, Greeted, Listen, Outdated, Unlisten, changes
+from sqlhttp_gateway.wire.session import BackendSession, Session
+from sqlhttp_gateway.wire.told import Greeting
+from sqlhttp_gateway.wire.tunnel_events import Event, Failed, Listen, changes
 from sqlhttp_gateway.wire.unproven import Unproven
 
 MAX_MESSAGE = 16 * 1024 * 1024
 """Bytes of a message that has to be read whole: a statement's text, mostly. Parameters and COPY data pass unbounded."""
-
-_IDLE = ord("I")
 
 
 class Residue(Enum):
@@ -80,9 +73,7 @@ class Pipeline:
         """
         self._session = Session(parameters, pins=pins)
         self._is_plain = Pin.SESSION in self._session.pins and not is_fenced
-        self._key_data = key_data
-        self._shares_listen = shares_listen
-        self._channels = Channels()
+        self._channels = Channels(is_shared=shares_listen)
         self._events: deque[Event] = deque()
         self._told_pins = self._session.pins
 
@@ -90,7 +81,7 @@ class Pipeline:
         self._backward: list[bytes] = []
         self._owed = Owed()
         self._names = Naming(sources, self._session, self._owed)
-        self._own = OwnStatements(waiting=self._owed, names=self._names, sources=sources, to_backend=self._backward)
+        own = OwnStatements(waiting=self._owed, names=self._names, sources=sources, to_backend=self._backward)
         self._fence: Fence | None = None
         if is_fenced:
             self._fence = Fence(check=check, waiting=self._owed, names=self._names, sources=sources)
@@ -114,26 +105,44 @@ class Pipeline:
                 is_plain=self._is_plain,
             )
         self._requests.needs_backend = True  # to learn what the server reports, and to check the parameters
-        self._replies = Replies(waiting=self._owed, reader=self, to_frontend=self._frontend)
+        self._accord = accord = Accord(
+            session=self._session,
+            own=own,
+            key_data=key_data,
+            to_frontend=self._frontend,
+            events=self._events,
+            say_ready=self.say_ready,
+            end=self._end,
+        )
+        self._answers = Answers(
+            waiting=self._owed,
+            requests=self._requests,
+            names=self._names,
+            own=own,
+            accord=accord,
+            channels=self._channels,
+            fence=self._fence,
+            is_plain=self._is_plain,
+            to_frontend=self._frontend,
+            events=self._events,
+            end=self._end,
+        )
+        self._replies = Replies(waiting=self._owed, reader=self._answers, to_frontend=self._frontend)
         self._unproven = Unproven(
             waiting=self._owed,
             requests=self._requests,
-            own=self._own,
+            own=own,
             session=self._session,
             to_backend=self._backward,
             to_frontend=self._frontend,
-            on_status=lambda frame: self.read_status(frame, AHEAD),
+            on_status=lambda frame: accord.read_status(frame, is_ours=True),
         )
 
-        self._backend: BackendSession | None = None
-        self._status = _IDLE
-        self._awaits_parameters = True
+        self._has_backend = False
         self._awaits_listen = False
-        self._is_greeted = False
         self._is_dead = False
         self._declined: GatewayError | None = None
         self._told_declined = b""
-        self._told = Told()
 
     # ── for the holder ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -145,7 +154,7 @@ class Pipeline:
     @property
     def is_greeted(self) -> bool:
         """The program has been let in: errors from now on are answers, and not the end."""
-        return self._is_greeted
+        return self._accord.is_greeted
 
     @property
     def takes_unclean(self) -> bool:
@@ -170,7 +179,7 @@ class Pipeline:
     @property
     def in_transaction(self) -> bool:
         """A transaction is open, failed ones included."""
-        return self._status != _IDLE
+        return self._answers.status != IDLE
 
     @property
     def is_busy(self) -> bool:
@@ -181,10 +190,10 @@ class Pipeline:
     def may_release(self) -> bool:
         """Nothing depends on the backend any more."""
         return (
-            self._backend is not None
+            self._has_backend
             and not self._requests.is_open
             and not self._owed
-            and self._status == _IDLE
+            and self._answers.status == IDLE
             and not self._session.is_pinned
             and not self._requests.is_held
             and not self._requests.is_amid_message
@@ -268,8 +277,8 @@ class Pipeline:
 
         `make_prologue` is what a fenced program's transactions begin with on it.
         """
-        assert self._backend is None
-        self._backend = backend
+        assert not self._has_backend
+        self._has_backend = True
         if self._fence is not None:
             assert make_prologue is not None, "a fenced program without what its transactions begin with"
             self._fence.attach(make_prologue)
@@ -277,15 +286,8 @@ class Pipeline:
         self._requests.attach()
         needed = self._session.needed(backend.defaults)
         if ahead is not None:
-            needed = self._unproven.begin(ahead, needed, is_greeted=self._is_greeted)
-        if needed:
-            # What says who we are has to be in force before anything is sent; the rest goes ahead of it.
-            self._awaits_parameters |= not IDENTITY.isdisjoint(name for name, _ in needed)
-            self._set_parameters(needed)
-        elif not self._is_greeted:
-            self._greet()
-        if self._is_greeted and (self._told.is_recalled or backend.reported is not self._told.baseline):
-            self._tell_differences(backend.reported)
+            needed = self._unproven.begin(ahead, needed, is_greeted=self._accord.is_greeted)
+        self._accord.meet(backend.reported, needed)
         if ahead is not None and not needed:
             try:
                 self._unproven.send_first()
@@ -295,15 +297,14 @@ class Pipeline:
 
     def greet(self, greeting: Greeting) -> None:
         """Let the program in before there is a backend, with what another of the same pool was told."""
-        self._told.recall(greeting)
         self._requests.needs_backend = False
-        self._say_greeting()
+        self._accord.recall(greeting)
         self._go_on()
 
     def detach(self) -> Residue:
         """The backend goes back to its pool. Says what it has to be cleaned of."""
-        self._backend = None
-        self._status = _IDLE
+        self._has_backend = False
+        self._answers.status = IDLE
         self._owed.clear()
         self._names.detach()
         if self._fence is not None:
@@ -328,7 +329,7 @@ class Pipeline:
         self._told_declined = said
         self._frontend.append(said)
         if self._requests.refuse():
-            self.say_ready()
+            self._answers.say_ready()
         self._go_on()
 
     def listening(self, channels: Iterable[bytes]) -> None:
@@ -339,34 +340,20 @@ class Pipeline:
 
     def listen_alone(self) -> None:
         """Nobody can hear for the program: from now on its own backend does, and stays with it."""
-        self._shares_listen = self._awaits_listen = False
+        self._channels.is_shared = self._awaits_listen = False
         self._go_on()
 
     def notify(self, notification: bytes) -> None:
         """Pass a NotificationResponse to the program, at once or when its transaction is over, as Postgres does."""
-        if self._status == _IDLE and not self._requests.is_open and not self._owed and self._is_greeted:
+        if self._answers.status == IDLE and not self._requests.is_open and not self._owed and self._accord.is_greeted:
             self._frontend.append(notification)
         else:
             self._channels.hold(notification)
-
-    def _go_on(self) -> None:
-        unproven = self._unproven
-        self._requests.is_held = (
-            self._awaits_parameters or self._awaits_listen or unproven.cleansing is not None or unproven.is_refused
-        )
-        try:
-            self._requests.advance()
-        except BadRequest as error:  # in what had to wait until now: whoever calls has not done it
-            self._end(error)
 
     def refuse_ahead(self) -> None:
         """The backend has ended before it was known to be clean: nothing of what was sent is done."""
         self._unproven.refuse()
         self._refused()
-
-    def _refused(self) -> None:
-        self._channels.transaction_ends(commits=False)
-        self._awaits_parameters = not self._is_greeted
 
     # ── what texts do (Texts of `requests`) ──────────────────────────────────────────────────────────────────────────
 
@@ -375,7 +362,7 @@ class Pipeline:
         if self._names.needs_certainty(effects):
             return True
         missing = self._channels.missing(effects.listens)
-        if not missing or not self._shares_listen:
+        if not missing or not self._channels.is_shared:
             return False
         self._awaits_listen = self._requests.is_held = True
         self._events.append(Listen(missing))
@@ -383,7 +370,7 @@ class Pipeline:
 
     def run(self, effects: Effects) -> tuple[bytes, Undo | None]:
         """A text with these effects is about to be sent: what goes first, and how to take back what was assumed."""
-        if effects.listens and not self._shares_listen:
+        if effects.listens and not self._channels.is_shared:
             self._session.pin(Pin.LISTEN)
         self._channels.run(unlistens=effects.unlistens, listens=effects.listens)
         if effects.reads_sequence and not self.in_transaction and not self._requests.is_open:
@@ -398,205 +385,30 @@ class Pipeline:
             self._frontend.pop()  # it is told once, as the end
         self._end(self._declined)
 
-    # ── what backends say (Reader of `replies`) ──────────────────────────────────────────────────────────────────────
+    def say_ready(self) -> None:
+        """ReadyForQuery of our own, outside any transaction."""
+        self._answers.say_ready()
 
-    def read_ready(self, status: int, frame: bytes, entry: Entry | None) -> None:
-        """ReadyForQuery."""
-        if entry is None:
-            self._frontend.append(frame)  # of a Sync that was thought to be lost to a COPY
-            return
-        if entry.kind not in (Kind.SYNC, Kind.QUERY):
-            raise RemoteProtocolError("unexpected ReadyForQuery from the server")
-        local = self._owed.pop()
-        self._status = status
-        is_over = not self._owed
-        if entry.batch is None:
-            self._names.program.batch_answered()
-        if is_over:
-            self._requests.is_open = False
-            self._names.settle()
-        if entry.batch is not None:
-            entry.batch.finish()
-        elif self._fence is None or self._is_within(self._fence, status):
-            self._end_batch(frame, is_idle=is_over and status == _IDLE)
-        if local:
-            self._frontend.append(local)
+    # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def read_whole(self, answer: bytes) -> bool:
-        """All that is owed, and nothing to be told of: `read_ready` of the last message."""
-        if self._fence is not None or self._channels.pending:
-            return False  # they belong between the answer and its ReadyForQuery
-        self._status = answer[-1]
-        self._owed.clear()
-        self._requests.is_open = False
-        self._names.settle()
-        self._frontend.append(answer)
-        if self._status == _IDLE:
-            self._end_transaction()
-            self._ask()
-        return True
+    def _go_on(self) -> None:
+        unproven = self._unproven
+        self._requests.is_held = (
+            self._accord.is_pending or self._awaits_listen or unproven.cleansing is not None or unproven.is_refused
+        )
+        try:
+            self._requests.advance()
+        except BadRequest as error:  # in what had to wait until now: whoever calls has not done it
+            self._end(error)
 
-    def _end_batch(self, frame: bytes, *, is_idle: bool) -> None:
-        """Pass on a ReadyForQuery; at the end of a transaction, with what belongs there."""
-        if is_idle:
-            self._end_transaction()
-        self._frontend.append(frame)
-        if is_idle:
-            self._ask()
-
-    def read_error(self, frame: bytes, entry: Entry | None) -> None:
-        """ErrorResponse."""
+    def _refused(self) -> None:
         self._channels.transaction_ends(commits=False)
-        if self._fence is not None:
-            self._fence.error()
-            if entry is not None and entry.instead:
-                frame = entry.instead
-        if entry is not None and entry.batch is not None:
-            entry.batch.error = frame
-        else:
-            self._frontend.append(self._names.with_own_names(frame))
-        if entry is None:
-            return
-        if entry.kind is Kind.QUERY:
-            self._owed.in_copy = False
-            if entry.undo is not None:
-                entry.undo(True)
-        elif entry.kind is not Kind.SYNC:
-            self._names.batch_failed(self._owed.fail())
-
-    def read_status(self, frame: bytes, entry: Entry | None) -> None:
-        """ParameterStatus."""
-        name, value, is_new = self._told.read(frame)
-        is_ours = entry is not None and entry.is_ours
-        if not is_ours:
-            self._session.reported(name.lower(), value)
-        if is_new and (not is_ours or self._is_greeted):
-            self._frontend.append(frame)
-
-    def read_notification(self, frame: bytes) -> None:
-        """NotificationResponse, which only a backend of our own has for us."""
-        if self._is_plain or not self._shares_listen:
-            self._frontend.append(frame)
-
-    def read_copy(self, frame: bytes, entry: Entry | None) -> None:
-        """CopyInResponse."""
-        if entry is None:
-            raise RemoteProtocolError("unexpected CopyInResponse from the server")
-        if self._fence is not None:
-            raise RemoteProtocolError("CopyInResponse to a program that cannot have asked for it")
-        for _ in range(self._owed.enter_copy()):
-            self._names.program.batch_answered()
-        self._frontend.append(frame)
-
-    def read_command(self, tag: bytes) -> None:
-        """CommandComplete."""
-        if tag in (b"ROLLBACK", b"COMMIT"):
-            self._channels.transaction_ends(commits=tag == b"COMMIT")
-        elif tag in (b"DEALLOCATE ALL", b"DISCARD ALL") and not self._is_plain:
-            self._names.dropped_all()
-
-    def _end_transaction(self) -> None:
-        """All that was sent is answered, and no transaction is open."""
-        self._requests.settle()
-        gone = self._channels.settle()
-        if gone:
-            self._events.append(Unlisten(gone))
-        if self._channels.pending:
-            self._frontend += self._channels.take_held()
-
-    # ── the fence ──
-
-    def _is_within(self, fence: Fence, status: int) -> bool:
-        """Whether a batch has ended as it should, so that its ReadyForQuery is the program's."""
-        match fence.settle(status):
-            case Verdict.FINE:
-                return True
-            case Verdict.ROLL_BACK:
-                self._roll_back(fence)
-            case Verdict.REFUSED:
-                fields = decode_error((fence.refusal or b"")[5:])
-                self._end(ClaimsFailed(f"the claims could not be set: {fields.get('M', '')}"))
-            case Verdict.BROKEN:
-                self._end(StatementRefused("a transaction was begun in a way that these credentials do not allow"))
-        return False
-
-    def _roll_back(self, fence: Fence) -> None:
-        def done(values: Sequence[bytes | None] | None) -> None:
-            if values is None:
-                self._end(ClaimsFailed("the transaction could not be ended"))
-                return
-            fence.rolled_back()
-            self._end_batch(encode_ready_for_query(b"I"), is_idle=True)
-
-        self._own.run(b"ROLLBACK", done)
-
-    # ── what we ask and set ourselves ────────────────────────────────────────────────────────────────────────────────
-
-    def _ask(self) -> None:
-        """Ask the server what the transaction has left behind, where its texts are suspect."""
-        question = self._session.question()
-        if question is None:
-            return
-
-        def done(values: Sequence[bytes | None] | None) -> None:
-            restored = self._session.answered(question, values)
-            self._awaits_parameters = False
-            if restored:
-                self._set_parameters(restored)
-
-        self._awaits_parameters = question.may_restore
-        self._own.run(question.text, done)
-
-    def _set_parameters(self, needed: Parameters) -> None:
-        """Give the backend the session's parameters, ahead of whatever the program sends."""
-
-        def done(values: Sequence[bytes | None] | None) -> None:
-            if values is None or len(values) != len(needed):
-                self._fail(batch.error)
-                return
-            for (name, _), value in zip(needed, values, strict=True):
-                self._session.was_set(name, value or b"")
-            self._awaits_parameters = False
-            if not self._is_greeted:
-                self._greet()
-
-        batch = self._own.set_parameters(needed, done)
-
-    def _fail(self, error_response: bytes | None) -> None:
-        """Without its parameters the session must not go on: what follows could run as somebody else."""
-        fields = decode_error(error_response[5:]) if error_response else {"M": "a parameter could not be set"}
-        self._end(PostgresError(fields | {"S": "FATAL", "V": "FATAL"}))
+        self._accord.refused()
 
     def _end(self, error: GatewayError) -> None:
         self._frontend.append(encode_error_response(error, severity="FATAL"))
         self._events.append(Failed(error))
         self._requests.is_terminated = self._is_dead = True
-
-    def _greet(self) -> None:
-        """The log-in is over: every ParameterStatus of the server, the key, and the first ReadyForQuery."""
-        assert self._backend is not None
-        self._events.append(Greeted(self._told.learn(self._backend.reported)))
-        self._say_greeting()
-
-    def _say_greeting(self) -> None:
-        self._is_greeted, self._awaits_parameters = True, False
-        self._frontend += self._told.statuses()
-        self._frontend.append(self._key_data)
-        self.say_ready()
-
-    def say_ready(self) -> None:
-        """ReadyForQuery of our own, outside any transaction."""
-        self._end_transaction()
-        self._frontend.append(encode_ready_for_query(b"I"))
-
-    def _tell_differences(self, reported: Mapping[str, str]) -> None:
-        """Another backend may have other defaults: the program is told, as it would be of any change."""
-        is_recalled, self._told.is_recalled = self._told.is_recalled, False
-        if reported == self._told.baseline:
-            return
-        if is_recalled:
-            self._events.append(Outdated())
-        self._frontend += self._told.differences(reported, self._session.parameters)
 
 
 def _take(parts: list[bytes]) -> bytes:

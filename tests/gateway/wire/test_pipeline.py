@@ -1,17 +1,14 @@
 """A tunnel's life over borrowed backends, message by message."""
 
-from collections.abc import Mapping
-
 import pytest
 
-from sqlhttp_gateway.errors import BadRequest, PostgresError, RemoteProtocolError, WaitTimeout
+from sqlhttp_gateway.errors import BadRequest, RemoteProtocolError, WaitTimeout
 from sqlhttp_gateway.pools.scrub import AHEAD
 from sqlhttp_gateway.wire.effects import Pin
 from sqlhttp_gateway.wire.pipeline import Pipeline, Residue
 from sqlhttp_gateway.wire.prepared import Sources
 from sqlhttp_gateway.wire.session import BackendSession
-from sqlhttp_gateway.wire.told import Greeting
-from sqlhttp_gateway.wire.tunnel_events import Event, Failed, Greeted, Listen, Outdated, Pinned, Unlisten, Unpinned
+from sqlhttp_gateway.wire.tunnel_events import Failed, Pinned, Unpinned
 from tests.support.postgres_model import (
     BIND_COMPLETE,
     CLOSE_COMPLETE,
@@ -39,169 +36,22 @@ from tests.support.postgres_model import (
     ready,
     row,
 )
-
-REPORTED = {"TimeZone": "UTC", "client_encoding": "UTF8"}
-KEY = b"K\0\0\0\x0c\0\0\0\x07abcd"
-GREETING = parameter_status("TimeZone", "UTC") + parameter_status("client_encoding", "UTF8") + KEY + ready()
-SELECTED = PARSE_COMPLETE + BIND_COMPLETE + row(b"1") + command_complete("SELECT 1") + ready()
-LOOK = NO_PARAMETERS + ROW_DESCRIPTION
-NAMED = PARSE_COMPLETE + LOOK
-"""What the backend says to a Parse under a name of ours, which we let it describe; the program gets ParseComplete."""
-SET_ZONE = PARSE_COMPLETE + BIND_COMPLETE + row(b"UTC") + command_complete("SELECT 1") + ready()
-SET_DONE = BIND_COMPLETE + row(b"x") + command_complete("SELECT 1") + ready()
-
-
-def a_backend(reported: Mapping[str, str] = REPORTED, *, size: int = 100) -> BackendSession:
-    return BackendSession(reported, statement_cache_size=size)
-
-
-def a_tunnel(
-    parameters: Mapping[str, str] | None = None,
-    *,
-    sources: Sources | None = None,
-    pins: tuple[Pin, ...] = (),
-    shares_listen: bool = True,
-    max_message: int = 1000,
-) -> Pipeline:
-    """A tunnel before its log-in."""
-    return Pipeline(
-        parameters or {},
-        Sources() if sources is None else sources,
-        key_data=KEY,
-        pins=pins,
-        shares_listen=shares_listen,
-        max_message=max_message,
-    )
-
-
-def logged_in(tunnel: Pipeline | None = None, backend: BackendSession | None = None) -> Pipeline:
-    """A tunnel after its log-in, without a backend."""
-    tunnel = tunnel or a_tunnel()
-    tunnel.attach(backend or a_backend())
-    assert tunnel.to_frontend() == GREETING
-    assert tunnel.may_release
-    tunnel.detach()
-    return tunnel
-
-
-def attached(tunnel: Pipeline | None = None, backend: BackendSession | None = None) -> Pipeline:
-    """A tunnel after its log-in that keeps its backend."""
-    tunnel = tunnel or a_tunnel()
-    tunnel.attach(backend or a_backend())
-    assert tunnel.to_frontend() == GREETING
-    return tunnel
-
-
-def sent(tunnel: Pipeline, data: bytes) -> bytes:
-    """What the backend gets when the program sends `data`."""
-    tunnel.receive_frontend(data)
-    return tunnel.to_backend()
-
-
-def answered(tunnel: Pipeline, data: bytes) -> bytes:
-    """What the program gets when the backend sends `data`."""
-    tunnel.receive_backend(data)
-    return tunnel.to_frontend()
-
-
-def named(name: str, text: str) -> bytes:
-    """A Parse under a name of ours, and the Describe that follows it."""
-    return parse(name, text) + describe("S", name)
-
-
-def events(tunnel: Pipeline) -> list[Event]:
-    """What else has happened since the log-in."""
-    return [event for event in iter(tunnel.next_event, None) if not isinstance(event, Greeted)]
-
-
-# ── log-in ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_second_of_the_same_kind_is_let_in_without_a_backend() -> None:
-    backend = a_backend()
-    first = a_tunnel({"TimeZone": "utc"})
-    first.attach(backend)
-    answered(first, SET_ZONE)
-    [greeted] = [event for event in iter(first.next_event, None) if isinstance(event, Greeted)]
-    second = a_tunnel({"TimeZone": "utc"})
-    second.greet(greeted.greeting)
-    assert second.to_frontend() == GREETING
-    assert not second.needs_backend
-    second.receive_frontend(query("SELECT 1"))
-    assert second.needs_backend
-    second.attach(backend)
-    assert b"timezone" in second.to_backend()  # what it asked for is set before its statement
-    assert events(second) == []
-    assert second.to_frontend() == b""
-
-
-def test_greeting_that_is_out_of_date_is_mended_with_the_first_backend() -> None:
-    tunnel = a_tunnel()
-    tunnel.greet(Greeting({"TimeZone": "GMT", "client_encoding": "UTF8"}, {"TimeZone": "GMT"}))
-    tunnel.to_frontend()
-    tunnel.receive_frontend(query("SELECT 1"))
-    tunnel.attach(a_backend())
-    assert tunnel.to_frontend() == parameter_status("TimeZone", "UTC")
-    assert events(tunnel) == [Outdated()]
-
-
-def test_log_in_tells_what_the_server_reports_the_key_and_exactly_one_ready() -> None:
-    tunnel = a_tunnel()
-    assert tunnel.needs_backend
-    assert tunnel.to_frontend() == b""
-    tunnel.attach(a_backend())
-    assert tunnel.to_frontend() == GREETING
-    assert tunnel.to_backend() == b""
-    assert tunnel.may_release
-
-
-def test_query_that_came_with_the_password_goes_out_after_the_log_in() -> None:
-    tunnel = a_tunnel()
-    assert sent(tunnel, query("SELECT 1")) == b""
-    tunnel.attach(a_backend())
-    assert tunnel.to_frontend() == GREETING
-    assert tunnel.to_backend() == query("SELECT 1")
-    assert not tunnel.may_release
-
-
-def test_start_up_parameters_are_set_and_checked_before_the_log_in_is_over() -> None:
-    tunnel = a_tunnel({"application_name": "web", "client_encoding": "UTF8"})
-    tunnel.receive_frontend(query("SELECT 1"))
-    tunnel.attach(a_backend())
-    prologue = tunnel.to_backend()
-    assert b"SELECT pg_catalog.set_config($1,$2,false)\0" in prologue
-    assert b"application_name" in prologue
-    assert b"client_encoding" not in prologue  # the server has it already
-    assert prologue.endswith(SYNC)
-    assert tunnel.to_frontend() == b""
-    setting = PARSE_COMPLETE + BIND_COMPLETE + parameter_status("application_name", "web") + row(b"web")
-    greeting = answered(tunnel, setting + command_complete("SELECT 1") + ready())
-    assert greeting == GREETING.replace(KEY, parameter_status("application_name", "web") + KEY)
-    assert tunnel.to_backend() == query("SELECT 1")
-
-
-def test_start_up_parameter_that_the_server_refuses_ends_the_tunnel_in_its_words() -> None:
-    tunnel = a_tunnel({"work_mem": "lots"})
-    tunnel.receive_frontend(query("SELECT 1"))
-    tunnel.attach(a_backend())
-    refusal = error("22023", 'invalid value for parameter "work_mem": "lots"')
-    told = answered(tunnel, PARSE_COMPLETE + BIND_COMPLETE + refusal + ready())
-    assert told == refusal.replace(b"SERROR\0VERROR", b"SFATAL\0VFATAL")
-    (failed,) = events(tunnel)
-    assert isinstance(failed, Failed)
-    assert isinstance(failed.error, PostgresError)
-    assert failed.error.code == "22023"
-    assert query("SELECT 1") not in tunnel.to_backend()
-    assert tunnel.is_terminated
-
-
-def test_encoding_is_in_force_before_values_in_it_are_bound() -> None:
-    tunnel = a_tunnel({"application_name": "x", "client_encoding": "LATIN1"})
-    tunnel.attach(a_backend())
-    prologue = tunnel.to_backend()
-    assert prologue.count(b"E\0\0\0\x09") == 2
-    assert prologue.index(b"client_encoding") < prologue.index(b"E\0\0\0\x09") < prologue.index(b"application_name")
-
+from tests.support.tunnel_pipeline import (
+    LOOK,
+    NAMED,
+    SELECTED,
+    a_backend,
+    a_tunnel,
+    answer_question,
+    answered,
+    attached,
+    events,
+    logged_in,
+    named,
+    prepare,
+    run,
+    sent,
+)
 
 # ── borrowing ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -375,17 +225,6 @@ def test_copy_data_of_any_size_passes_as_it_comes() -> None:
     assert tunnel.may_release
 
 
-def test_rows_of_any_size_pass_as_they_come() -> None:
-    tunnel = attached()
-    sent(tunnel, query("SELECT repeat('x', 100000)"))
-    answer = row(b"x" * 100_000)
-    assert answered(tunnel, answer[:10]) == answer[:10]
-    assert answered(tunnel, answer[10:]) == answer[10:]
-    assert not tunnel.may_release
-    answered(tunnel, command_complete("SELECT 1") + ready())
-    assert tunnel.may_release
-
-
 def test_statement_text_beyond_the_bound_is_refused_but_what_came_before_it_is_sent() -> None:
     tunnel = attached()
     with pytest.raises(BadRequest, match=r"a message of 1012 bytes is too large \(max is 1000 bytes\)"):
@@ -422,29 +261,7 @@ def test_malformed_message_behind_one_that_waited_for_a_backend_ends_the_tunnel_
     assert tunnel.is_terminated
 
 
-@pytest.mark.parametrize("data", [PARSE_COMPLETE, ready()[:1] + b"\0\0\0\x03I", command_complete("SELECT 1"), COPY_IN])
-def test_answer_that_nobody_asked_for_ends_the_tunnel(data: bytes) -> None:
-    with pytest.raises(RemoteProtocolError):
-        attached().receive_backend(data)
-
-
-def test_notices_and_reports_pass_at_any_time() -> None:
-    tunnel = attached()
-    notice = frame(b"N", b"SNOTICE\0\0")
-    assert answered(tunnel, notice) == notice
-    changed = parameter_status("TimeZone", "CET")
-    assert answered(tunnel, changed[:7]) == b""
-    assert answered(tunnel, changed[7:]) == changed
-
-
 # ── prepared statements ──────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def prepare(tunnel: Pipeline, name: str, text: str) -> bytes:
-    """Parse `text` as `name`, on an attached tunnel; its name on the backend."""
-    frames = sent(tunnel, parse(name, text) + SYNC)
-    assert answered(tunnel, NAMED + ready()) == PARSE_COMPLETE + ready()
-    return frames[5 : frames.index(b"\0", 5)]
 
 
 def test_statement_has_a_name_of_ours_on_the_backend() -> None:
@@ -745,162 +562,6 @@ def test_statement_in_doubt_waits_for_its_batch() -> None:
     assert tunnel.to_backend() == close("S", "sqlhttp_t1") + named("sqlhttp_t2", "SELECT 1") + SYNC
 
 
-# ── COPY ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_sync_that_copy_swallows_is_not_waited_for() -> None:
-    tunnel = attached()
-    sent(tunnel, parse("", "COPY t FROM STDIN") + bind("", "") + execute("") + SYNC)
-    answered(tunnel, PARSE_COMPLETE + BIND_COMPLETE + COPY_IN)
-    sent(tunnel, copy_data(b"1\n") + SYNC + COPY_DONE + SYNC)
-    answered(tunnel, command_complete("COPY 1") + ready())
-    assert tunnel.may_release
-
-
-def test_copy_whose_data_came_with_it_is_followed_to_its_end() -> None:
-    tunnel = attached()
-    sent(tunnel, query("COPY t FROM STDIN") + copy_data(b"1\n") + COPY_DONE + query("SELECT 1"))
-    answered(tunnel, COPY_IN + command_complete("COPY 1") + ready())
-    assert not tunnel.may_release
-    answered(tunnel, command_complete("SELECT 1") + ready())
-    assert tunnel.may_release
-
-
-def test_failed_copy_passes_over_its_data() -> None:
-    tunnel = attached()
-    sent(tunnel, parse("", "COPY t FROM STDIN") + bind("", "") + execute("") + SYNC)
-    answered(tunnel, PARSE_COMPLETE + BIND_COMPLETE + COPY_IN + error("22P02", "no number"))
-    assert sent(tunnel, copy_data(b"x\n") + COPY_DONE) == b""
-    assert sent(tunnel, SYNC) == SYNC
-    answered(tunnel, ready())
-    assert tunnel.may_release
-
-
-# ── parameters ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def run(tunnel: Pipeline, text: str, tag: str, *, status: str = "I") -> bytes:
-    """Run one simple query; the question that follows it, if any."""
-    sent(tunnel, query(text))
-    done = command_complete(tag) + ready(status)
-    assert answered(tunnel, done) == done
-    return tunnel.to_backend()
-
-
-def answer_question(tunnel: Pipeline, *values: bytes | None) -> None:
-    done = command_complete("SELECT 1") + ready()
-    assert answered(tunnel, PARSE_COMPLETE + BIND_COMPLETE + row(*values) + done) == b""
-
-
-def test_parameter_is_asked_for_after_set_and_set_on_the_next_backend() -> None:
-    tunnel = attached()
-    question = run(tunnel, "SET work_mem = '1024kB'", "SET")
-    assert b"SELECT pg_catalog.current_setting(E'work_mem', true)" in question
-    assert not tunnel.may_release
-    answer_question(tunnel, b"1MB")
-    assert tunnel.may_release
-    assert tunnel.detach() is Residue.NOTHING
-    tunnel.receive_frontend(query("SHOW work_mem"))
-    tunnel.attach(a_backend())
-    frames = tunnel.to_backend()
-    assert frames.index(b"work_mem\0\0\0\x031MB") < frames.index(SYNC) < frames.index(query("SHOW work_mem"))
-    shown = row(b"1MB") + command_complete("SHOW") + ready()
-    assert answered(tunnel, PARSE_COMPLETE + SET_DONE + shown) == shown
-
-
-def test_set_within_a_transaction_is_asked_about_at_its_end() -> None:
-    tunnel = attached()
-    assert run(tunnel, "BEGIN; SET a.b = 1", "SET", status="T") == b""
-    question = run(tunnel, "ROLLBACK", "ROLLBACK")
-    assert b"E'a.b'" in question
-    answer_question(tunnel, None)
-    tunnel.detach()
-    tunnel.receive_frontend(query("SELECT 1"))
-    tunnel.attach(a_backend())
-    assert tunnel.to_backend() == query("SELECT 1")
-
-
-def test_next_query_need_not_wait_for_the_question() -> None:
-    tunnel = attached()
-    run(tunnel, "SET a.b = 1", "SET")
-    assert sent(tunnel, query("SELECT 1")) == query("SELECT 1")
-    done = command_complete("SELECT 1") + ready()
-    answer = PARSE_COMPLETE + BIND_COMPLETE + row(b"1") + command_complete("SELECT 1") + ready()
-    assert answered(tunnel, answer + done) == done
-    assert tunnel.may_release
-
-
-def test_set_by_a_prepared_statement_is_noticed_when_it_runs() -> None:
-    tunnel = attached()
-    prepare(tunnel, "s", "SET a.b = 1")
-    assert tunnel.to_backend() == b""
-    sent(tunnel, bind("", "s") + execute("") + SYNC)
-    answered(tunnel, BIND_COMPLETE + command_complete("SET") + ready())
-    assert b"E'a.b'" in tunnel.to_backend()
-
-
-def test_change_that_the_server_reports_is_told_and_carried_on_without_a_question() -> None:
-    tunnel = attached()
-    sent(tunnel, query("SELECT f()"))
-    answer = command_complete("SELECT 1") + parameter_status("TimeZone", "CET") + ready()
-    assert answered(tunnel, answer) == answer
-    assert tunnel.to_backend() == b""
-    tunnel.detach()
-    tunnel.receive_frontend(query("SELECT 1"))
-    tunnel.attach(a_backend())
-    assert b"timezone\0\0\0\x03CET" in tunnel.to_backend()
-    answer = PARSE_COMPLETE + BIND_COMPLETE + row(b"CET") + command_complete("SELECT 1")
-    assert answered(tunnel, answer + parameter_status("TimeZone", "CET") + ready()) == b""  # it knows
-
-
-def test_role_is_in_force_before_anything_is_sent() -> None:
-    tunnel = attached()
-    run(tunnel, "SET ROLE bob", "SET")
-    answer_question(tunnel, b"bob")
-    tunnel.detach()
-    tunnel.receive_frontend(query("SELECT 1"))
-    tunnel.attach(a_backend())
-    assert query("SELECT 1") not in tunnel.to_backend()
-    answered(tunnel, PARSE_COMPLETE + SET_DONE)
-    assert tunnel.to_backend() == query("SELECT 1")
-
-
-def test_role_that_may_not_be_taken_any_more_ends_the_tunnel_before_anything_runs() -> None:
-    tunnel = attached()
-    run(tunnel, "SET ROLE bob", "SET")
-    answer_question(tunnel, b"bob")
-    tunnel.detach()
-    tunnel.receive_frontend(query("SELECT 1"))
-    tunnel.attach(a_backend())
-    tunnel.to_backend()
-    answered(tunnel, PARSE_COMPLETE + BIND_COMPLETE + error("42501", "permission denied") + ready())
-    assert tunnel.to_backend() == b""
-    assert isinstance(events(tunnel)[0], Failed)
-
-
-def test_program_is_told_of_another_backends_defaults() -> None:
-    tunnel = logged_in()
-    tunnel.receive_frontend(query("SELECT 1"))
-    tunnel.attach(a_backend(REPORTED | {"TimeZone": "CET"}))
-    assert tunnel.to_frontend() == parameter_status("TimeZone", "CET")
-    tunnel.detach()
-
-
-def test_reset_takes_back_to_start_up_on_this_backend_too() -> None:
-    tunnel = a_tunnel({"TimeZone": "CET"})
-    tunnel.attach(a_backend())
-    answered(tunnel, PARSE_COMPLETE + parameter_status("TimeZone", "CET") + SET_DONE)
-    sent(tunnel, query("RESET ALL"))
-    answered(tunnel, command_complete("RESET") + parameter_status("TimeZone", "UTC") + ready())
-    tunnel.receive_frontend(query("SHOW TimeZone"))
-    assert query("SHOW TimeZone") not in tunnel.to_backend()
-    answer_question(tunnel, b"UTC")
-    frames = tunnel.to_backend()
-    assert frames.index(b"timezone\0\0\0\x03CET") < frames.index(query("SHOW TimeZone"))
-    answer = BIND_COMPLETE + row(b"CET") + command_complete("SELECT 1") + parameter_status("TimeZone", "CET")
-    assert answered(tunnel, answer + ready()) == parameter_status("TimeZone", "CET")
-
-
 # ── pins ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -972,93 +633,18 @@ def test_session_mode_passes_everything_as_it_is_and_keeps_the_backend() -> None
     assert tunnel.detach() is Residue.STATEMENTS
 
 
-# ── LISTEN ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-NOTIFICATION = frame(b"A", b"\0\0\0\x07jobs\x0042\0")
-
-
-def test_listen_waits_until_somebody_listens_for_it() -> None:
-    tunnel = attached()
-    assert sent(tunnel, query("LISTEN jobs") + query("SELECT 1")) == b""
-    assert events(tunnel) == [Listen((b"jobs",))]
-    tunnel.listening([b"jobs"])
-    assert tunnel.to_backend() == query("LISTEN jobs") + query("SELECT 1")
-    answered(tunnel, command_complete("LISTEN") + ready() + command_complete("SELECT 1") + ready())
-    assert tunnel.may_release
-    run(tunnel, "LISTEN jobs", "LISTEN")
-    assert events(tunnel) == []
-
-
-def test_notification_comes_at_once_when_idle_and_before_ready_else() -> None:
-    tunnel = logged_in()
-    tunnel.notify(NOTIFICATION)
-    assert tunnel.to_frontend() == NOTIFICATION
-    tunnel.receive_frontend(query("BEGIN"))
-    tunnel.attach(a_backend())
-    tunnel.notify(NOTIFICATION)
-    answered(tunnel, command_complete("BEGIN") + ready("T"))
-    assert tunnel.pending_notifications == 1
-    sent(tunnel, query("COMMIT"))
-    done = command_complete("COMMIT")
-    assert answered(tunnel, done + ready()) == done + NOTIFICATION + ready()
-
-
-def test_notification_of_a_borrowed_backend_is_not_passed_on() -> None:
-    tunnel = attached()
-    sent(tunnel, query("SELECT 1"))
-    assert answered(tunnel, command_complete("SELECT 1") + NOTIFICATION + ready()) == (
-        command_complete("SELECT 1") + ready()
-    )
-
-
-def test_unlisten_and_rolled_back_listen_are_told() -> None:
-    tunnel = attached()
-    sent(tunnel, query("LISTEN jobs"))
-    tunnel.listening([b"jobs"])
-    answered(tunnel, command_complete("LISTEN") + ready())
-    run(tunnel, "BEGIN", "BEGIN", status="T")
-    sent(tunnel, query("LISTEN more"))
-    tunnel.listening([b"more"])
-    answered(tunnel, command_complete("LISTEN") + ready("T"))
-    assert events(tunnel) == [Listen((b"jobs",)), Listen((b"more",))]
-    run(tunnel, "ROLLBACK", "ROLLBACK")
-    assert events(tunnel) == [Unlisten((b"more",))]
-    run(tunnel, "UNLISTEN *", "UNLISTEN")
-    assert events(tunnel) == [Unlisten((b"jobs",))]
-
-
-def test_listen_in_a_text_that_fails_is_told_to_be_over() -> None:
-    tunnel = attached()
-    sent(tunnel, query("LISTEN jobs; SELECT 1/0"))
-    tunnel.listening([b"jobs"])
-    answered(tunnel, command_complete("LISTEN") + error("22012", "division by zero") + ready())
-    assert events(tunnel) == [Listen((b"jobs",)), Unlisten((b"jobs",))]
-
-
-def test_listen_pins_where_nobody_listens_for_others() -> None:
-    tunnel = attached(a_tunnel(shares_listen=False))
-    run(tunnel, "LISTEN jobs", "LISTEN")
-    assert events(tunnel) == [Pinned(Pin.LISTEN)]
-    assert answered(tunnel, NOTIFICATION) == NOTIFICATION
-
-
-def test_program_for_whom_nobody_can_listen_listens_over_its_own_backend() -> None:
-    tunnel = attached()
-    assert sent(tunnel, query("LISTEN jobs")) == b""
-    assert events(tunnel) == [Listen((b"jobs",))]
-    tunnel.listen_alone()
-    assert tunnel.to_backend() == query("LISTEN jobs")
-    assert events(tunnel) == [Pinned(Pin.LISTEN)]
-    answered(tunnel, command_complete("LISTEN") + ready())
-    assert not tunnel.may_release
-    assert answered(tunnel, NOTIFICATION) == NOTIFICATION
-
-
 # ── a backend that is not clean ──────────────────────────────────────────────────────────────────────────────────────
 
+
 GOES_AHEAD = AHEAD.scrub + AHEAD.commit
+
+
 CLEAN = AHEAD.scrubbed + AHEAD.committed
+
+
 REFUSED = CLEAN[:27] + error("57014", "canceling statement due to user request")
+
+
 ASKED = parse("", "SELECT 1") + bind("", "") + execute("")
 
 

@@ -37,10 +37,14 @@ NOTIFICATION = frame(b"A", b"\0\0\0\x01talk\0hello\0")
 DONE = BIND_COMPLETE + ROW_DESCRIPTION + row(b"1") + row(b"2") + command_complete("SELECT 2") + ready()
 
 
-def prepared(text: str = "select a") -> Pipeline:
+def a_backend() -> BackendSession:
+    return BackendSession({"client_encoding": "UTF8"}, statement_cache_size=10)
+
+
+def prepared(text: str = "select a", *, backend: BackendSession | None = None) -> Pipeline:
     """A program with the statement `s` on the backend that it has."""
     pipeline = Pipeline({}, Sources())
-    pipeline.attach(BackendSession({"client_encoding": "UTF8"}, statement_cache_size=10))
+    pipeline.attach(backend or a_backend())
     pipeline.receive_frontend(parse("s", text) + SYNC)
     pipeline.receive_backend(PARSE_COMPLETE + NO_PARAMETERS + ROW_DESCRIPTION + ready())
     pipeline.to_backend()
@@ -180,10 +184,9 @@ def test_command_that_somebody_has_to_be_told_of_is_looked_at(tag: str) -> None:
 
 def test_backend_that_ran_only_what_it_knew_has_parsed_nothing() -> None:
     """So that its scrub need not look for what an unseen text may have left."""
-    pipeline = prepared()
+    backend = a_backend()
+    pipeline = prepared(backend=backend)
     assert pipeline.has_parsed
-    backend = pipeline._backend
-    assert backend is not None
     pipeline.detach()
     pipeline.attach(backend)
     exchange(pipeline, RUN, DONE)

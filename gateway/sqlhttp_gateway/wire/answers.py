@@ -1,0 +1,202 @@
+"""What a tunnel's backend answers, and what follows from it for the program, its session and its channels.
+
+`replies` cuts what comes into messages and passes on most of them; here are those that mean something beyond that.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from sqlhttp_gateway.errors import ClaimsFailed, GatewayError, RemoteProtocolError, StatementRefused
+from sqlhttp_gateway.wire.accord import Accord
+from sqlhttp_gateway.wire.backend import decode_error, encode_ready_for_query
+from sqlhttp_gateway.wire.channels import Channels
+from sqlhttp_gateway.wire.fence import Fence, Verdict
+from sqlhttp_gateway.wire.naming import Naming
+from sqlhttp_gateway.wire.owed import Entry, Kind, Owed
+from sqlhttp_gateway.wire.own_statements import OwnStatements
+from sqlhttp_gateway.wire.requests import Requests
+from sqlhttp_gateway.wire.tunnel_events import Event, Unlisten
+
+IDLE = ord("I")
+"""ReadyForQuery's status where no transaction is open."""
+
+
+class Answers:
+    """One tunnel's Reader. `to_frontend` is where the bytes go."""
+
+    __slots__ = (
+        "_accord",
+        "_channels",
+        "_end",
+        "_events",
+        "_fence",
+        "_is_plain",
+        "_names",
+        "_out",
+        "_owed",
+        "_own",
+        "_requests",
+        "status",
+    )
+
+    def __init__(
+        self,
+        *,
+        waiting: Owed,
+        requests: Requests,
+        names: Naming,
+        own: OwnStatements,
+        accord: Accord,
+        channels: Channels,
+        fence: Fence | None,
+        is_plain: bool,
+        to_frontend: list[bytes],
+        events: deque[Event],
+        end: Callable[[GatewayError], None],
+    ) -> None:
+        """`is_plain` where nothing is rewritten; `end` is told why the program may not go on."""
+        self.status = IDLE
+        """What the last ReadyForQuery said."""
+        self._owed = waiting
+        self._requests = requests
+        self._names = names
+        self._own = own
+        self._accord = accord
+        self._channels = channels
+        self._fence = fence
+        self._is_plain = is_plain
+        self._out = to_frontend
+        self._events = events
+        self._end = end
+
+    def say_ready(self) -> None:
+        """ReadyForQuery of our own, outside any transaction."""
+        self._end_transaction()
+        self._out.append(encode_ready_for_query(b"I"))
+
+    # ── Reader ──
+
+    def read_ready(self, status: int, frame: bytes, entry: Entry | None) -> None:
+        """ReadyForQuery."""
+        if entry is None:
+            self._out.append(frame)  # of a Sync that was thought to be lost to a COPY
+            return
+        if entry.kind not in (Kind.SYNC, Kind.QUERY):
+            raise RemoteProtocolError("unexpected ReadyForQuery from the server")
+        local = self._owed.pop()
+        self.status = status
+        is_over = not self._owed
+        if entry.batch is None:
+            self._names.program.batch_answered()
+        if is_over:
+            self._requests.is_open = False
+            self._names.settle()
+        if entry.batch is not None:
+            entry.batch.finish()
+        elif self._fence is None or self._is_within(self._fence, status):
+            self._end_batch(frame, is_idle=is_over and status == IDLE)
+        if local:
+            self._out.append(local)
+
+    def read_whole(self, answer: bytes) -> bool:
+        """All that is owed, and nothing to be told of: `read_ready` of the last message."""
+        if self._fence is not None or self._channels.pending:
+            return False  # they belong between the answer and its ReadyForQuery
+        self.status = answer[-1]
+        self._owed.clear()
+        self._requests.is_open = False
+        self._names.settle()
+        self._out.append(answer)
+        if self.status == IDLE:
+            self._end_transaction()
+            self._accord.ask()
+        return True
+
+    def read_error(self, frame: bytes, entry: Entry | None) -> None:
+        """ErrorResponse."""
+        self._channels.transaction_ends(commits=False)
+        if self._fence is not None:
+            self._fence.error()
+            if entry is not None and entry.instead:
+                frame = entry.instead
+        if entry is not None and entry.batch is not None:
+            entry.batch.error = frame
+        else:
+            self._out.append(self._names.with_own_names(frame))
+        if entry is None:
+            return
+        if entry.kind is Kind.QUERY:
+            self._owed.in_copy = False
+            if entry.undo is not None:
+                entry.undo(True)
+        elif entry.kind is not Kind.SYNC:
+            self._names.batch_failed(self._owed.fail())
+
+    def read_status(self, frame: bytes, entry: Entry | None) -> None:
+        """ParameterStatus."""
+        self._accord.read_status(frame, is_ours=entry is not None and entry.is_ours)
+
+    def read_notification(self, frame: bytes) -> None:
+        """NotificationResponse, which only a backend of our own has for us."""
+        if self._is_plain or not self._channels.is_shared:
+            self._out.append(frame)
+
+    def read_copy(self, frame: bytes, entry: Entry | None) -> None:
+        """CopyInResponse."""
+        if entry is None:
+            raise RemoteProtocolError("unexpected CopyInResponse from the server")
+        if self._fence is not None:
+            raise RemoteProtocolError("CopyInResponse to a program that cannot have asked for it")
+        for _ in range(self._owed.enter_copy()):
+            self._names.program.batch_answered()
+        self._out.append(frame)
+
+    def read_command(self, tag: bytes) -> None:
+        """CommandComplete."""
+        if tag in (b"ROLLBACK", b"COMMIT"):
+            self._channels.transaction_ends(commits=tag == b"COMMIT")
+        elif tag in (b"DEALLOCATE ALL", b"DISCARD ALL") and not self._is_plain:
+            self._names.dropped_all()
+
+    # ── inside ──
+
+    def _end_batch(self, frame: bytes, *, is_idle: bool) -> None:
+        """Pass on a ReadyForQuery; at the end of a transaction, with what belongs there."""
+        if is_idle:
+            self._end_transaction()
+        self._out.append(frame)
+        if is_idle:
+            self._accord.ask()
+
+    def _end_transaction(self) -> None:
+        """All that was sent is answered, and no transaction is open."""
+        self._requests.settle()
+        gone = self._channels.settle()
+        if gone:
+            self._events.append(Unlisten(gone))
+        if self._channels.pending:
+            self._out += self._channels.take_held()
+
+    def _is_within(self, fence: Fence, status: int) -> bool:
+        """Whether a batch has ended as it should, so that its ReadyForQuery is the program's."""
+        match fence.settle(status):
+            case Verdict.FINE:
+                return True
+            case Verdict.ROLL_BACK:
+                self._roll_back(fence)
+            case Verdict.REFUSED:
+                fields = decode_error((fence.refusal or b"")[5:])
+                self._end(ClaimsFailed(f"the claims could not be set: {fields.get('M', '')}"))
+            case Verdict.BROKEN:
+                self._end(StatementRefused("a transaction was begun in a way that these credentials do not allow"))
+        return False
+
+    def _roll_back(self, fence: Fence) -> None:
+        def done(values: Sequence[bytes | None] | None) -> None:
+            if values is None:
+                self._end(ClaimsFailed("the transaction could not be ended"))
+                return
+            fence.rolled_back()
+            self._end_batch(encode_ready_for_query(b"I"), is_idle=True)
+
+        self._own.run(b"ROLLBACK", done)

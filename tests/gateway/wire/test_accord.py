@@ -1,0 +1,231 @@
+"""What a tunnel's session and its backend have to agree on, through a pipeline, message by message."""
+
+from sqlhttp_gateway.errors import PostgresError
+from sqlhttp_gateway.wire.pipeline import Residue
+from sqlhttp_gateway.wire.told import Greeting
+from sqlhttp_gateway.wire.tunnel_events import Failed, Greeted, Outdated
+from tests.support.postgres_model import (
+    BIND_COMPLETE,
+    PARSE_COMPLETE,
+    SYNC,
+    bind,
+    command_complete,
+    error,
+    execute,
+    parameter_status,
+    query,
+    ready,
+    row,
+)
+from tests.support.tunnel_pipeline import (
+    GREETING,
+    KEY,
+    REPORTED,
+    SET_DONE,
+    SET_ZONE,
+    a_backend,
+    a_tunnel,
+    answer_question,
+    answered,
+    attached,
+    events,
+    logged_in,
+    prepare,
+    run,
+    sent,
+)
+
+
+def test_second_of_the_same_kind_is_let_in_without_a_backend() -> None:
+    backend = a_backend()
+    first = a_tunnel({"TimeZone": "utc"})
+    first.attach(backend)
+    answered(first, SET_ZONE)
+    [greeted] = [event for event in iter(first.next_event, None) if isinstance(event, Greeted)]
+    second = a_tunnel({"TimeZone": "utc"})
+    second.greet(greeted.greeting)
+    assert second.to_frontend() == GREETING
+    assert not second.needs_backend
+    second.receive_frontend(query("SELECT 1"))
+    assert second.needs_backend
+    second.attach(backend)
+    assert b"timezone" in second.to_backend()  # what it asked for is set before its statement
+    assert events(second) == []
+    assert second.to_frontend() == b""
+
+
+def test_greeting_that_is_out_of_date_is_mended_with_the_first_backend() -> None:
+    tunnel = a_tunnel()
+    tunnel.greet(Greeting({"TimeZone": "GMT", "client_encoding": "UTF8"}, {"TimeZone": "GMT"}))
+    tunnel.to_frontend()
+    tunnel.receive_frontend(query("SELECT 1"))
+    tunnel.attach(a_backend())
+    assert tunnel.to_frontend() == parameter_status("TimeZone", "UTC")
+    assert events(tunnel) == [Outdated()]
+
+
+def test_log_in_tells_what_the_server_reports_the_key_and_exactly_one_ready() -> None:
+    tunnel = a_tunnel()
+    assert tunnel.needs_backend
+    assert tunnel.to_frontend() == b""
+    tunnel.attach(a_backend())
+    assert tunnel.to_frontend() == GREETING
+    assert tunnel.to_backend() == b""
+    assert tunnel.may_release
+
+
+def test_query_that_came_with_the_password_goes_out_after_the_log_in() -> None:
+    tunnel = a_tunnel()
+    assert sent(tunnel, query("SELECT 1")) == b""
+    tunnel.attach(a_backend())
+    assert tunnel.to_frontend() == GREETING
+    assert tunnel.to_backend() == query("SELECT 1")
+    assert not tunnel.may_release
+
+
+def test_start_up_parameters_are_set_and_checked_before_the_log_in_is_over() -> None:
+    tunnel = a_tunnel({"application_name": "web", "client_encoding": "UTF8"})
+    tunnel.receive_frontend(query("SELECT 1"))
+    tunnel.attach(a_backend())
+    prologue = tunnel.to_backend()
+    assert b"SELECT pg_catalog.set_config($1,$2,false)\0" in prologue
+    assert b"application_name" in prologue
+    assert b"client_encoding" not in prologue  # the server has it already
+    assert prologue.endswith(SYNC)
+    assert tunnel.to_frontend() == b""
+    setting = PARSE_COMPLETE + BIND_COMPLETE + parameter_status("application_name", "web") + row(b"web")
+    greeting = answered(tunnel, setting + command_complete("SELECT 1") + ready())
+    assert greeting == GREETING.replace(KEY, parameter_status("application_name", "web") + KEY)
+    assert tunnel.to_backend() == query("SELECT 1")
+
+
+def test_start_up_parameter_that_the_server_refuses_ends_the_tunnel_in_its_words() -> None:
+    tunnel = a_tunnel({"work_mem": "lots"})
+    tunnel.receive_frontend(query("SELECT 1"))
+    tunnel.attach(a_backend())
+    refusal = error("22023", 'invalid value for parameter "work_mem": "lots"')
+    told = answered(tunnel, PARSE_COMPLETE + BIND_COMPLETE + refusal + ready())
+    assert told == refusal.replace(b"SERROR\0VERROR", b"SFATAL\0VFATAL")
+    (failed,) = events(tunnel)
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.error, PostgresError)
+    assert failed.error.code == "22023"
+    assert query("SELECT 1") not in tunnel.to_backend()
+    assert tunnel.is_terminated
+
+
+def test_encoding_is_in_force_before_values_in_it_are_bound() -> None:
+    tunnel = a_tunnel({"application_name": "x", "client_encoding": "LATIN1"})
+    tunnel.attach(a_backend())
+    prologue = tunnel.to_backend()
+    assert prologue.count(b"E\0\0\0\x09") == 2
+    assert prologue.index(b"client_encoding") < prologue.index(b"E\0\0\0\x09") < prologue.index(b"application_name")
+
+
+def test_parameter_is_asked_for_after_set_and_set_on_the_next_backend() -> None:
+    tunnel = attached()
+    question = run(tunnel, "SET work_mem = '1024kB'", "SET")
+    assert b"SELECT pg_catalog.current_setting(E'work_mem', true)" in question
+    assert not tunnel.may_release
+    answer_question(tunnel, b"1MB")
+    assert tunnel.may_release
+    assert tunnel.detach() is Residue.NOTHING
+    tunnel.receive_frontend(query("SHOW work_mem"))
+    tunnel.attach(a_backend())
+    frames = tunnel.to_backend()
+    assert frames.index(b"work_mem\0\0\0\x031MB") < frames.index(SYNC) < frames.index(query("SHOW work_mem"))
+    shown = row(b"1MB") + command_complete("SHOW") + ready()
+    assert answered(tunnel, PARSE_COMPLETE + SET_DONE + shown) == shown
+
+
+def test_set_within_a_transaction_is_asked_about_at_its_end() -> None:
+    tunnel = attached()
+    assert run(tunnel, "BEGIN; SET a.b = 1", "SET", status="T") == b""
+    question = run(tunnel, "ROLLBACK", "ROLLBACK")
+    assert b"E'a.b'" in question
+    answer_question(tunnel, None)
+    tunnel.detach()
+    tunnel.receive_frontend(query("SELECT 1"))
+    tunnel.attach(a_backend())
+    assert tunnel.to_backend() == query("SELECT 1")
+
+
+def test_next_query_need_not_wait_for_the_question() -> None:
+    tunnel = attached()
+    run(tunnel, "SET a.b = 1", "SET")
+    assert sent(tunnel, query("SELECT 1")) == query("SELECT 1")
+    done = command_complete("SELECT 1") + ready()
+    answer = PARSE_COMPLETE + BIND_COMPLETE + row(b"1") + command_complete("SELECT 1") + ready()
+    assert answered(tunnel, answer + done) == done
+    assert tunnel.may_release
+
+
+def test_set_by_a_prepared_statement_is_noticed_when_it_runs() -> None:
+    tunnel = attached()
+    prepare(tunnel, "s", "SET a.b = 1")
+    assert tunnel.to_backend() == b""
+    sent(tunnel, bind("", "s") + execute("") + SYNC)
+    answered(tunnel, BIND_COMPLETE + command_complete("SET") + ready())
+    assert b"E'a.b'" in tunnel.to_backend()
+
+
+def test_change_that_the_server_reports_is_told_and_carried_on_without_a_question() -> None:
+    tunnel = attached()
+    sent(tunnel, query("SELECT f()"))
+    answer = command_complete("SELECT 1") + parameter_status("TimeZone", "CET") + ready()
+    assert answered(tunnel, answer) == answer
+    assert tunnel.to_backend() == b""
+    tunnel.detach()
+    tunnel.receive_frontend(query("SELECT 1"))
+    tunnel.attach(a_backend())
+    assert b"timezone\0\0\0\x03CET" in tunnel.to_backend()
+    answer = PARSE_COMPLETE + BIND_COMPLETE + row(b"CET") + command_complete("SELECT 1")
+    assert answered(tunnel, answer + parameter_status("TimeZone", "CET") + ready()) == b""  # it knows
+
+
+def test_role_is_in_force_before_anything_is_sent() -> None:
+    tunnel = attached()
+    run(tunnel, "SET ROLE bob", "SET")
+    answer_question(tunnel, b"bob")
+    tunnel.detach()
+    tunnel.receive_frontend(query("SELECT 1"))
+    tunnel.attach(a_backend())
+    assert query("SELECT 1") not in tunnel.to_backend()
+    answered(tunnel, PARSE_COMPLETE + SET_DONE)
+    assert tunnel.to_backend() == query("SELECT 1")
+
+
+def test_role_that_may_not_be_taken_any_more_ends_the_tunnel_before_anything_runs() -> None:
+    tunnel = attached()
+    run(tunnel, "SET ROLE bob", "SET")
+    answer_question(tunnel, b"bob")
+    tunnel.detach()
+    tunnel.receive_frontend(query("SELECT 1"))
+    tunnel.attach(a_backend())
+    tunnel.to_backend()
+    answered(tunnel, PARSE_COMPLETE + BIND_COMPLETE + error("42501", "permission denied") + ready())
+    assert tunnel.to_backend() == b""
+    assert isinstance(events(tunnel)[0], Failed)
+
+
+def test_program_is_told_of_another_backends_defaults() -> None:
+    tunnel = logged_in()
+    tunnel.receive_frontend(query("SELECT 1"))
+    tunnel.attach(a_backend(REPORTED | {"TimeZone": "CET"}))
+    assert tunnel.to_frontend() == parameter_status("TimeZone", "CET")
+    tunnel.detach()
+
+
+def test_reset_takes_back_to_start_up_on_this_backend_too() -> None:
+    tunnel = a_tunnel({"TimeZone": "CET"})
+    tunnel.attach(a_backend())
+    answered(tunnel, PARSE_COMPLETE + parameter_status("TimeZone", "CET") + SET_DONE)
+    sent(tunnel, query("RESET ALL"))
+    answered(tunnel, command_complete("RESET") + parameter_status("TimeZone", "UTC") + ready())
+    tunnel.receive_frontend(query("SHOW TimeZone"))
+    assert query("SHOW TimeZone") not in tunnel.to_backend()
+    answer_question(tunnel, b"UTC")
+    frames = tunnel.to_backend()
+    assert frames.index(b"timezone\0\0\0\x03CET") < frames.index(query("SHOW TimeZone"))
+    answer = BIND_COMPLETE + row(b"CET") + command_complete("SELECT 1") + parameter_status("TimeZone", "CET")
+    assert answered(tunnel, answer + ready()) == parameter_status("TimeZone", "CET")
