@@ -212,18 +212,17 @@ class KeySet:
             self._on_change()
 
     async def _fetched(self) -> bytes:
-        if self._thread is not None and not self._thread.done():
+        if self._thread is not None:
             # One thread for each issuer and no more: there are few, and whoever resolves a name needs one as well.
             raise NotFetched("the fetch before it has not ended yet")
         self._thread = asyncio.ensure_future(asyncio.to_thread(self._fetch))
-        self._thread.add_done_callback(_seen)
+        self._thread.add_done_callback(self._thread_ended)
         return await asyncio.shield(self._thread)
 
-
-def _seen(thread: "asyncio.Future[bytes]") -> None:
-    """Whoever waited may have given up; asyncio would complain that nobody looked."""
-    if not thread.cancelled():
-        thread.exception()
+    def _thread_ended(self, thread: "asyncio.Future[bytes]") -> None:
+        self._thread = None
+        if not thread.cancelled():
+            thread.exception()  # whoever waited may have given up; asyncio would complain that nobody looked
 
 
 class NotFetched(OSError):
