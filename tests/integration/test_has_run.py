@@ -73,7 +73,25 @@ CASES: dict[str, Case] = {
     "a batch that commits and fails": Case(
         {"queries": [{"query": WRITE}, {"query": "COMMIT"}, {"query": "SELECT 1/0"}]}, "maybe", stays=True
     ),
+    "DO behind a semicolon": Case(
+        {"query": f"; DO $$ BEGIN {WRITE}; COMMIT; PERFORM 1/0; END $$"}, "maybe", stays=True
+    ),
+    "DO behind a comment in a comment": Case(
+        {"query": f"/* /* */ */ DO $$ BEGIN {WRITE}; COMMIT; PERFORM 1/0; END $$"}, "maybe", stays=True
+    ),
+    "a batch that commits behind a semicolon": Case(
+        {"queries": [{"query": WRITE}, {"query": ";COMMIT"}, {"query": "SELECT 1/0"}]}, "maybe", stays=True
+    ),
+    "a batch that commits behind a comment in a comment": Case(
+        {"queries": [{"query": WRITE}, {"query": "/* /* */ */ COMMIT"}, {"query": "SELECT 1/0"}]}, "maybe", stays=True
+    ),
+    "a key and a COMMIT behind a semicolon": Case(
+        {"queries": [{"query": WRITE}, {"query": ";COMMIT"}]}, "no", stays=False, headers={"Idempotency-Key": '"c"'}
+    ),
     "COPY to a stream": Case({"query": f"COPY ({WRITE} RETURNING 1) TO STDOUT"}, "no", stays=False),
+    "COPY to a stream, written in another way": Case(
+        {"query": f"/* /* */ */ COPY ({WRITE} RETURNING 1) TO/**/STDOUT"}, "no", stays=False
+    ),
     "a connection that ends": Case(
         {"query": f"WITH w AS ({WRITE} RETURNING 1) SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(1) FROM w"},
         "maybe",

@@ -11,16 +11,12 @@ from dataclasses import dataclass, field
 
 from sqlhttp_gateway.errors import BadRequest
 from sqlhttp_gateway.model import Batch, Options, Statement
+from sqlhttp_gateway.wire import control
 
 MAX_KEY = 255
 """Characters of a key, as with Stripe."""
 _KEY = re.compile(rb"[\x20-\x7e]+")
 _QUOTED = re.compile(rb'"((?:[^"\\]|\\["\\])*)"')
-_ENDS_TRANSACTION = re.compile(
-    r"(?:\s|--[^\n]*\n|/\*(?:[^*]|\*(?!/))*\*/)*+"
-    r"(?:commit|end|abort|prepare\s+transaction|rollback(?!(?:\s+(?:work|transaction))?\s+to\b))\b",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,4 +58,4 @@ def known(key: bytes, body: bytes, options: Options, *, secret: bytes, role: str
 def ends_transaction(request: Statement | Batch) -> bool:
     """Whether one of the statements would end the transaction that has to hold the key together with the write."""
     asked = request.statements if isinstance(request, Batch) else (request,)
-    return any(_ENDS_TRANSACTION.match(statement.text) for statement in asked)
+    return any(control.ends_transaction(statement.text.encode()) for statement in asked)

@@ -1,6 +1,5 @@
 """Carries requests out: on a lease of their access, within its limits, and with a word to the cache of what changed."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
@@ -23,8 +22,9 @@ from sqlhttp_gateway.sql.attempts import Attempts
 from sqlhttp_gateway.sql.changes import Changes
 from sqlhttp_gateway.sql.replies import array_types, reply_with
 from sqlhttp_gateway.story import Story
+from sqlhttp_gateway.wire.lexer import first_word
 
-_PROCEDURE = re.compile(r"(?:\s|--[^\n]*\n|/\*[^*]*\*/)*+(?:call|do)\b", re.IGNORECASE)
+_PROCEDURES = (b"call", b"do")
 
 
 class Ran(NamedTuple):
@@ -153,7 +153,7 @@ def _commits_itself(request: Statement | Batch) -> bool:
     """Whether a part of it can stay although another fails: CALL and DO alone may commit, and a batch that says so."""
     if isinstance(request, Batch):
         return ends_transaction(request)
-    return _PROCEDURE.match(request.text) is not None
+    return first_word(request.text.encode()) in _PROCEDURES
 
 
 def _commented(request: Statement | Batch, comment: str) -> Statement | Batch:

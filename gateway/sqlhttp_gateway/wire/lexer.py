@@ -75,6 +75,14 @@ def statements_of(text: bytes) -> Iterator[list[Token]]:
         yield statement
 
 
+def first_word(text: bytes) -> bytes:
+    """The word that the first statement begins with, in lower case; empty where that is something else."""
+    for token in tokens_of(text):
+        if token.kind != "other" or token.value != b";":
+            return token.value if token.kind == "word" else b""
+    return b""
+
+
 def split_statements(text: bytes) -> list[bytes]:
     """The texts of its statements, without the empty ones; a semicolon within parentheses does not end one."""
     texts, start, depth, is_empty = [], 0, 0, True

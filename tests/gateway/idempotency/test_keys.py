@@ -58,7 +58,10 @@ def test_nothing_of_a_key_is_shown() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["COMMIT", " commit work", "END", "rollback", "-- a\nROLLBACK;", "/* a * b */ABORT", "PREPARE TRANSACTION 'x'"],
+    [
+        *("COMMIT", " commit work", "END", "rollback", "-- a\nROLLBACK;", "/* a * b */ABORT"),
+        *("PREPARE TRANSACTION 'x'", ";COMMIT", "/* a /* b */ c */ COMMIT", "COMMIT AND CHAIN"),
+    ],
 )
 def test_statement_that_ends_the_transaction_is_seen(text: str) -> None:
     assert ends_transaction(Statement(text))

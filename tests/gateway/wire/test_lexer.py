@@ -2,7 +2,7 @@
 
 import pytest
 
-from sqlhttp_gateway.wire.lexer import Token, split_statements, tokens_of
+from sqlhttp_gateway.wire.lexer import Token, first_word, split_statements, tokens_of
 
 
 def test_words_are_in_lower_case_and_quotes_are_taken_off() -> None:
@@ -32,3 +32,18 @@ def test_words_are_in_lower_case_and_quotes_are_taken_off() -> None:
 )
 def test_text_is_cut_where_a_statement_ends(text: bytes, texts: list[bytes]) -> None:
     assert split_statements(text) == texts
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        (b"CALL p()", b"call"),
+        (b" ;; -- a\n/* b /* c */ */ Do $$ $$", b"do"),
+        (b"(SELECT 1)", b""),
+        (b'"call" x', b""),
+        (b"; /* a */", b""),
+        (b"", b""),
+    ],
+)
+def test_first_word_stands_behind_comments_and_empty_statements(text: bytes, word: bytes) -> None:
+    assert first_word(text) == word
