@@ -25,8 +25,9 @@ help:
 	@echo 'make bench    measurements side by side; ROUNDS=1 is quick'
 	@echo 'make faults   what goes wrong in production, mixed from a seed: SEED=1 SECONDS=600'
 	@echo '              KILLS=2000: only the gateway killed so often in the middle of writes under keys'
+	@echo '              SHAPE=workers, redis, replicas, pgbouncer or tls for that constellation alone'
 	@echo 'make faults-seen: the gateway broken on purpose in many ways, and which check sees it: ARGS="RESET COMMIT" for some'
-	@echo 'make endurance: an hour of it at a steady rate, sampled each second, judged and drawn: SEED=1 SECONDS=3600'
+	@echo 'make endurance: an hour of it at a steady rate, sampled each second, judged and drawn: SEED=1 SECONDS=3600 SHAPE=redis'
 	@echo 'make incident 300 programs before a pool of 10: which alert came when'
 	@echo 'make bench-growth   how cost and memory grow with rows, columns, connections, pools, tenants, statements'
 	@echo 'make bench-workers  one worker and more, beside Postgres and away from it'
@@ -72,13 +73,14 @@ fuzz: $(VENV)/.dev
 
 faults: $(VENV)/.dev
 	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) \
-	  $(if $(KILLS),--kills $(KILLS)) $(ARGS)
+	  $(if $(KILLS),--kills $(KILLS)) $(if $(SHAPE),--shape $(SHAPE)) $(ARGS)
 
 faults-seen: $(VENV)/.dev
 	@$(BIN)/python -m tests.faults.broken $(ARGS)
 
 endurance: $(VENV)/.bench
-	@$(BIN)/python -m tests.faults.endurance $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
+	@$(BIN)/python -m tests.faults.endurance $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) \
+	  $(if $(SHAPE),--shape $(SHAPE)) $(ARGS)
 
 incident: $(VENV)/.dev
 	@$(BIN)/python -m tests.bench.incident

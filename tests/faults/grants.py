@@ -22,6 +22,9 @@ NOTES = 3
 _SECRET = "canary-4f1c-by-which-tokens-are-signed"
 _PASSWORD = "canary-4f1c-of-the-gateway"
 
+PASSWORDS = dict.fromkeys(("keyed", "member"), _PASSWORD)
+"""Those by which the gateway logs in for them."""
+
 SCHEMA = f"""
 CREATE ROLE keyed LOGIN PASSWORD '{_PASSWORD}';
 CREATE ROLE member LOGIN PASSWORD '{_PASSWORD}';
@@ -38,7 +41,7 @@ GRANT SELECT ON notes TO member;
 def environment(database: str) -> Mapping[str, str]:
     """The gateway's settings for them."""
     key = {"hash": hash_of(KEY), "database": database, "role": "keyed"}
-    logins = {name: {"role": name, "password": _PASSWORD} for name in ("keyed", "member")}
+    logins = {name: {"role": name, "password": password} for name, password in PASSWORDS.items()}
     return {
         "SQLHTTP_KEYS": json.dumps({KEY.id: key}),
         "SQLHTTP_ISSUERS": json.dumps({"own": {"secret": _SECRET, "roles": ["member"]}}),

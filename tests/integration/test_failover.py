@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from sqlhttp_gateway.wire.lsn import lsn_from_text
 from tests.integration.test_replicas import BOOKMARK, READ_ONLY, SERVED_BY, one, poll, wait_until_routed
 from tests.support.cluster import Cluster
-from tests.support.fleet import Fleet, running_fleet, wait_until
+from tests.support.fleet import Fleet, most_advanced, running_fleet, wait_until
 from tests.support.gateway import Gateway, gateway_in_thread
 from tests.support.program import Program, program_of
 
@@ -142,16 +141,6 @@ def test_killed_primary_with_synchronous_replication_loses_no_acknowledged_write
         assert again - promoted < 1.0, "the promoted replica takes writes within a second"
         wait_until(other.maintenance, f"SELECT count(*) >= {len(acknowledged)} FROM kept")
         print(f"first write {again - promoted:.3f} s after the promotion, {again - died:.3f} s after the death")
-
-
-def most_advanced(*replicas: Cluster) -> tuple[Cluster, Cluster]:
-    """As a failover manager chooses: whoever has received the most comes first."""
-
-    def received(replica: Cluster) -> int:
-        return lsn_from_text(replica.maintenance.psql("SELECT pg_last_wal_receive_lsn()").strip())
-
-    first, second = sorted(replicas, key=received, reverse=True)
-    return first, second
 
 
 def test_bookmark_of_a_lost_tail_is_an_error_and_never_older_data() -> None:

@@ -3,6 +3,9 @@
 A replica knows the addresses of all and follows whichever is the primary, as a fleet behind a failover manager does.
 """
 
+import os
+import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -10,7 +13,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlhttp_gateway.embedded import PrivatePostgres
+from sqlhttp_gateway.embedded import Account, PrivatePostgres, programs
+from sqlhttp_gateway.wire.lsn import lsn_from_text
 from tests.support.cluster import FAST, PASSWORD, Cluster, Database, copy_data, initial_data
 from tests.support.gateway import free_port
 
@@ -57,6 +61,28 @@ class Fleet:
         """Make it a primary, and return when it says so."""
         replica.maintenance.psql("SELECT pg_promote(wait := false)")
         wait_until(replica.maintenance, "SELECT NOT pg_is_in_recovery()")
+
+    def rejoin(self, server: Cluster, primary: Cluster) -> None:
+        """Let one that has ended follow this primary, with a new copy of its data: what it has itself may be more."""
+        account = Account.for_folder(server.data)
+        shutil.rmtree(server.data)
+        where = ["-h", primary.host, "-p", str(primary.port), "-U", "postgres"]
+        how = ["-D", str(server.data), "-X", "stream", "-c", "fast", "--no-sync"]
+        command = [str(programs() / "pg_basebackup"), *where, *how]
+        subprocess.run(command, env={**os.environ, "PGPASSWORD": PASSWORD}, check=True, capture_output=True, timeout=60)
+        (server.data / "standby.signal").touch()
+        for path in (server.data, *server.data.rglob("*")):
+            account.own(path)
+        server.start()
+
+
+def most_advanced(*replicas: Cluster) -> tuple[Cluster, ...]:
+    """As a failover manager chooses: whoever has received the most comes first."""
+
+    def received(replica: Cluster) -> int:
+        return lsn_from_text(replica.maintenance.psql("SELECT pg_last_wal_receive_lsn()").strip())
+
+    return tuple(sorted(replicas, key=received, reverse=True))
 
 
 def wait_until(database: Database, condition: str) -> None:

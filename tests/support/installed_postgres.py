@@ -1,24 +1,25 @@
 """Postgres of other versions than the embedded one, where the system has them installed (Debian's folders).
 
-For what rests on how Postgres itself treats a run of messages. Such a server has the superuser `postgres` with the
-password of all tests, is made anew each time, and is not durable.
+For what rests on how Postgres itself treats a run of messages, and for TLS, for which the embedded one is not built.
+Such a server has the superuser `postgres` with the password of all tests, is made anew each time, and is not durable.
 """
 
 import os
-import shutil
+import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from sqlhttp_gateway.embedded import Account
+from tests.support.certificates import Files
 from tests.support.cluster import FAST, PASSWORD, Database
 from tests.support.gateway import free_port
 
 _FOLDERS = Path("/usr/lib/postgresql")
-_START_TIMEOUT = 30.0  # seconds
+_START_TIMEOUT = 60.0  # seconds; recovery after a crash is part of a start
 
 
 def installed() -> list[str]:
@@ -26,58 +27,102 @@ def installed() -> list[str]:
     return sorted(path.parent.parent.name for path in _FOLDERS.glob("*/bin/postgres"))
 
 
-@contextmanager
-def running(version: str) -> Iterator[Database]:
-    """A server of this version for the length of the block, as its maintenance database."""
-    programs = _FOLDERS / version / "bin"
-    folder = Path(tempfile.mkdtemp(prefix="sqlhttp-test-"))
-    try:
-        account = Account.for_folder(folder)
-        account.own(folder)
-        password, data, port = folder / "password", folder / "data", free_port()
+class InstalledPostgres:
+    """One cluster in `folder`, of one version; what a `Cluster` asks of a `PrivatePostgres` is here as well.
+
+    With a certificate it takes connections with TLS beside those without.
+    """
+
+    def __init__(
+        self, folder: Path, version: str, *, options: Mapping[str, str] | None = None, certificate: Files | None = None
+    ) -> None:
+        self.port = free_port()
+        self.data = folder / "data"
+        self.log = folder / "log"
+        self._programs = _FOLDERS / version / "bin"
+        self._account = Account.for_folder(folder)
+        self._process: subprocess.Popen[bytes] | None = None
+        listening = {"listen_addresses": "127.0.0.1", "port": str(self.port), "unix_socket_directories": ""}
+        self._options = FAST | listening | dict(options or {})
+        password = folder / "password"
         password.write_text(PASSWORD)
-        account.own(password)
-        environment = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
+        handed_over = [folder, password]
+        if certificate is not None:
+            handed_over += [certificate.certificate, certificate.key]
+            certificate.key.chmod(0o600)  # Postgres reads no key that others may read
+            files = {"ssl_cert_file": str(certificate.certificate), "ssl_key_file": str(certificate.key)}
+            self._options |= {"ssl": "on"} | files
+        for path in handed_over:
+            self._account.own(path)
         subprocess.run(
             [
-                *(str(programs / "initdb"), "-D", str(data), "--username=postgres", "--pwfile", str(password)),
-                *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"),
+                *(str(self._programs / "initdb"), "-D", str(self.data), "--username=postgres"),
+                *("--pwfile", str(password), "--auth=scram-sha-256"),
+                *("--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"),
             ],
-            **account.switch,
-            env=environment,
+            **self._account.switch,
+            env=_ENVIRONMENT,
             cwd="/",
             check=True,
             capture_output=True,
         )
-        options = FAST | {"listen_addresses": "127.0.0.1", "port": str(port), "unix_socket_directories": ""}
-        settings = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
-        with (folder / "log").open("wb") as log:
-            server = subprocess.Popen(
-                [str(programs / "postgres"), "-D", str(data), *settings],
-                **account.switch,
-                env=environment,
+
+    @property
+    def pid(self) -> int | None:
+        """The postmaster, while it runs."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    def start(self) -> None:
+        """Return when connections are taken."""
+        settings = [word for name, value in self._options.items() for word in ("-c", f"{name}={value}")]
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [str(self._programs / "postgres"), "-D", str(self.data), *settings],
+                **self._account.switch,
+                env=_ENVIRONMENT,
                 cwd="/",
+                stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+        deadline = time.monotonic() + _START_TIMEOUT
+        while not self._is_ready():
+            assert self.pid is not None, self.log.read_text(errors="replace")
+            assert time.monotonic() < deadline, f"Postgres was not ready after {_START_TIMEOUT:g} s"
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        """A fast shutdown; harmless when it does not run."""
+        if self._process is not None:
+            if self._process.poll() is None:
+                self._process.send_signal(signal.SIGINT)
+            self._process.wait(_START_TIMEOUT)
+            self._process = None
+
+    def wait(self) -> int:
+        """Block until it ends; its exit status."""
+        return self._process.wait(_START_TIMEOUT) if self._process is not None else 0
+
+    def _is_ready(self) -> bool:
         try:
-            _wait_until_ready(data, server)
-            yield Database("127.0.0.1", port, "postgres")
+            lines = (self.data / "postmaster.pid").read_text().split("\n")
+        except FileNotFoundError:
+            return False
+        # One that crashed leaves its file behind, with another pid in the first line.
+        return len(lines) > 7 and lines[0] == str(self.pid) and lines[7].strip() == "ready"
+
+
+@contextmanager
+def running(version: str) -> Iterator[Database]:
+    """A server of this version for the length of the block, as its maintenance database."""
+    with tempfile.TemporaryDirectory(prefix="sqlhttp-test-") as folder:
+        server = InstalledPostgres(Path(folder), version)
+        try:
+            server.start()
+            yield Database("127.0.0.1", server.port, "postgres")
         finally:
-            server.terminate()
-            server.wait()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+            server.stop()
 
 
-def _wait_until_ready(data: Path, server: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + _START_TIMEOUT
-    status = data / "postmaster.pid"
-    while time.monotonic() < deadline:
-        if status.exists() and "ready" in status.read_text():
-            return
-        if server.poll() is not None:
-            raise AssertionError((data.parent / "log").read_text(errors="replace"))
-        time.sleep(0.01)
-    raise AssertionError(f"Postgres was not ready after {_START_TIMEOUT:g} s")
+_ENVIRONMENT = {"PATH": os.environ["PATH"], "LC_ALL": "C"}

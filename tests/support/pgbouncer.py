@@ -2,10 +2,11 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -34,42 +35,86 @@ log_disconnections = 0
 """
 
 
-@contextmanager
-def pgbouncer(database: Database, *, size: int, by_socket: bool = False) -> Iterator[Database]:
-    """`database` as it is reached through a PgBouncer with `size` server connections, by TCP or by its Unix socket.
+class PgBouncer:
+    """One in front of a database, in `folder`; it can be killed and started again on its port."""
 
-    Under its name with `_session` behind, it is lent for the session.
-    """
-    assert PROGRAM is not None
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        account = Account.for_folder(folder)  # it refuses to run as root
-        before = replace(database, host="127.0.0.1", port=free_port())
+    def __init__(self, folder: Path, database: Database, *, size: int, accounts: Mapping[str, str]) -> None:
+        assert PROGRAM is not None
+        self.before = replace(database, host="127.0.0.1", port=free_port())
+        """The database as it is reached through it by TCP."""
+        self.by_socket = replace(self.before, host=str(folder))
+        """The same by its Unix socket."""
+        self._account = Account.for_folder(folder)  # it refuses to run as root
+        self._command = [PROGRAM, str(folder / "pgbouncer.ini")]
+        self._process: subprocess.Popen[bytes] | None = None
         settings = _SETTINGS.format(
             name=database.name,
             host=database.host,
             port=database.port,
-            listen_port=before.port,
+            listen_port=self.before.port,
             folder=folder,
             size=size,
         )
         (folder / "pgbouncer.ini").write_text(settings)
-        (folder / "users").write_text(f'"{database.role}" "{database.password}"\n')
+        users = {database.role: database.password, **accounts}
+        (folder / "users").write_text("".join(f'"{role}" "{password}"\n' for role, password in users.items()))
         for path in (folder / "pgbouncer.ini", folder / "users", folder):
-            account.own(path)
-        running = subprocess.Popen(
-            [PROGRAM, str(folder / "pgbouncer.ini")],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            **account.switch,
+            self._account.own(path)
+
+    def start(self) -> None:
+        """Run it; return when it passes queries on."""
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **self._account.switch
         )
+        _wait_until_it_answers(self.before)
+
+    def stop(self) -> None:
+        """End it as it likes to be ended."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(_START_TIMEOUT)
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It stands still for the length of the block."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
         try:
-            _wait_until_it_answers(before)
-            yield replace(before, host=name) if by_socket else before
+            yield
         finally:
-            running.terminate()
-            running.wait(_START_TIMEOUT)
+            self._process.send_signal(signal.SIGCONT)
+
+
+@contextmanager
+def running_pgbouncer(
+    database: Database, *, size: int, accounts: Mapping[str, str] | None = None
+) -> Iterator[PgBouncer]:
+    """One with `size` server connections to each database and role, for the length of the block.
+
+    `accounts` are passwords of more roles. Under a database's name with `_session` behind, it is lent for the session.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        pooler = PgBouncer(folder, database, size=size, accounts=accounts or {})
+        try:
+            pooler.start()
+            yield pooler
+        finally:
+            pooler.stop()
+
+
+@contextmanager
+def pgbouncer(database: Database, *, size: int, by_socket: bool = False) -> Iterator[Database]:
+    """`database` as it is reached through one, by TCP or by its Unix socket."""
+    with running_pgbouncer(database, size=size) as pooler:
+        yield pooler.by_socket if by_socket else pooler.before
 
 
 def _wait_until_it_answers(database: Database) -> None:

@@ -1,6 +1,8 @@
 """A Redis of the tests' own, on a port of its own and without a disk. Skips the test where there is none."""
 
 import shutil
+import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -36,9 +38,23 @@ class RedisServer:
             self._process.kill()
             self._process.wait()
 
-    def _answers(self) -> bool:
-        import socket
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It stands still for the length of the block: connections are made, and nothing is answered."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
+    def flush(self) -> None:
+        """It forgets everything that it holds."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+            connection.sendall(b"FLUSHALL\r\n")
+            assert connection.recv(16).startswith(b"+OK")
+
+    def _answers(self) -> bool:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
                 connection.sendall(b"PING\r\n")
