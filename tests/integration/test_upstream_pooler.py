@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.support.cluster import Database
+from tests.support.fleet import wait_until
 from tests.support.gateway import Gateway
 from tests.support.pgbouncer import PROGRAM, pgbouncer
 from tests.support.program import Program, program_of
@@ -62,6 +63,44 @@ def test_state_does_not_reach_the_next_request_through_the_pooler(program: Progr
             )
         )
     assert set(seen) == {("postgres", '"$user", public', 0)}
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "SET search_path = elsewhere",
+        "/* a word ahead */ SET ROLE pg_monitor",
+        "CREATE TEMP TABLE left_here AS SELECT 1",
+        "DO $$ BEGIN PERFORM set_config('search_path', 'elsewhere', false), pg_advisory_lock(7); END $$",
+        "LISTEN left_here",
+        "SELECT pg_advisory_lock_shared(7), 1 / (SELECT 0)",
+    ],
+)
+def test_state_reaches_nobody_else_while_many_take_turns(program: Program, setting: str) -> None:
+    """PgBouncer lends a server connection to the next one as soon as a transaction is over, if there is a next one."""
+    looking = (
+        "SELECT current_user, current_setting('search_path'), to_regclass('left_here'),"
+        " (SELECT count(*)::int FROM pg_listening_channels()),"
+        " (SELECT count(*)::int FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid())"
+    )
+
+    def take_turns(number: int) -> tuple[object, ...]:
+        program.post({"query": setting if number % 2 else "SELECT pg_sleep(0.002)"})
+        return tuple(program.rows(looking)[0])
+
+    with ThreadPoolExecutor(8) as threads:
+        seen = set(threads.map(take_turns, range(200)))
+    assert seen == {("postgres", '"$user", public', None, 0, 0)}
+
+
+@pytest.mark.parametrize("statement", ["VACUUM", "BEGIN", "ROLLBACK", "CALL commits()", "SHOW search_path"])
+def test_statement_that_minds_what_stands_beside_it_runs_through_the_pooler(
+    program: Program, database: Database, statement: str
+) -> None:
+    program.ask("CREATE PROCEDURE commits() LANGUAGE plpgsql AS $$ BEGIN COMMIT; END $$")
+    for _ in range(3):
+        assert program.post({"query": statement}).status_code == 200
+        wait_until(database, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE state LIKE 'idle in trans%')")
 
 
 def test_batch_that_fails_leaves_nothing(program: Program) -> None:

@@ -11,7 +11,7 @@ from sqlhttp_gateway.model import Batch, Options, Prologue, Result, Statement, T
 from sqlhttp_gateway.neon.arriving import READINGS
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.positions import Positions
-from sqlhttp_gateway.pools.scrub import INSIDE, ROLLBACK
+from sqlhttp_gateway.pools.scrub import INSIDE, ROLLBACK, needs_deep_scrub
 from sqlhttp_gateway.pools.statements import Statements
 from sqlhttp_gateway.wire.exchange import IDLE, Exchange
 from sqlhttp_gateway.wire.frontend import DESCRIBE_AND_EXECUTE, FLUSH, SYNC, encode_bind, encode_parse
@@ -97,7 +97,7 @@ async def _attempt(
             tail_after=count - 1,
             timeout=limits.statement_timeout,
             statements=max(1, count - ahead - 1),  # BEGIN and COMMIT take no time
-            scrub_behind=is_plain_one and not is_pooler,
+            scrub_behind=is_plain_one or (is_pooler and count == 1),
             feeds_copy=count == 1,
         )
     finally:
@@ -105,7 +105,7 @@ async def _attempt(
             statements.add(text, name)
     if positions is not None and isinstance(exchange, SurroundedExchange):
         positions.settle(exchange, statements, statements_sent=count)
-    if is_pooler and (is_plain_one or count > 1):
+    if is_pooler and not (count == 1 and exchange.results and needs_deep_scrub(exchange.results[0].tag)):
         lease.was_scrubbed()
     if exchange.error is not None:
         refused = refused_to_bind(exchange, cached)
@@ -188,7 +188,7 @@ def _write(
             name = prepared.name
         parts.append(encode_bind(name, params))
         parts.append(DESCRIBE_AND_EXECUTE)
-    if is_pooler and not last and script.is_plain:
+    if is_pooler and not last:
         parts.append(INSIDE)
     return head, parts, new, cached
 

@@ -130,8 +130,9 @@ class Lease:
         """Write `frames` and read the answer into `exchange`, to its end.
 
         `timeout` bounds each of so many `statements`, in seconds; 0 sets no bound. `scrub_behind` sends the scrub in
-        the same write, which is right only for frames that cannot leave a transaction open. `feeds_copy` says that
-        nothing follows the last statement, so that a COPY FROM STDIN has to be ended by us. A failure is left in
+        the same write, which is right only for frames that cannot leave a transaction open; behind a transaction pooler
+        the frames hold their scrub themselves, and what is sent is for those that fail. `feeds_copy` says that nothing
+        follows the last statement, so that a COPY FROM STDIN has to be ended by us. A failure is left in
         `exchange.error`. A `tail` is held back until `tail_after` statements are complete and well; if one is not, a
         Sync goes in its place.
 
@@ -210,7 +211,7 @@ class Lease:
     def was_scrubbed(self) -> None:
         """The exchange that has just ended held its own scrub: nothing more to undo, unless it failed."""
         if self._status == IDLE:
-            self._scrub = scrub.Scrub()
+            self._scrub = self._scrub or scrub.Scrub()
             self._is_deep = False
 
     def lend(self, reader: Reader, lost: Done) -> None:
@@ -332,7 +333,9 @@ class Lease:
         if scrub_behind:
             self._scrub = following = scrub.Scrub()
             self._scrubs_owed += 1
-            self.backend.send(frames + self._scrub_frames(), (self, self._end), (following, self._scrubbed))
+            is_pooler = self._pool.upstream.is_pooler
+            behind = scrub.SIMPLE_UNLOCK if is_pooler else self._scrub_frames()
+            self.backend.send(frames + behind, (self, self._end), (following, self._scrubbed))
         else:
             self._scrub = None
             self.backend.send(frames, (self, self._end))

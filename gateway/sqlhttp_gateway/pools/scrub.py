@@ -68,6 +68,8 @@ SIMPLE_LIGHT = encode_query(b"; ".join(LIGHT))
 INSIDE = b"".join(encode_parse(b"", text) + encode_bind(b"", ()) + EXECUTE for text in LIGHT)
 """The same again, to stand before the Sync or COMMIT of an exchange: behind a transaction pooler only what is in the
 caller's transaction is sure to reach the caller's backend."""
+SIMPLE_UNLOCK = encode_query(_UNLOCK)
+"""What follows that one in the same write: a statement that fails takes INSIDE with it, and its advisory locks stay."""
 ROLLBACK = encode_query(b"ROLLBACK")
 DEEP = encode_query(b"DISCARD ALL")
 
