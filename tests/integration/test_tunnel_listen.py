@@ -121,6 +121,17 @@ async def test_listening_goes_on_by_the_new_password_when_the_first_who_listened
                 assert heard(await second.message()) == ("talk", "again")
 
 
+async def test_program_in_another_encoding_hears_in_its_own(start_gateway: StartGateway, database: Database) -> None:
+    gateway = start_gateway()
+    async with logged_in(gateway, database) as program, logged_in(gateway, database) as speaker:
+        await program.query("SET client_encoding = 'LATIN1'")
+        await program.query("LISTEN talk")
+        await speaker.query("NOTIFY talk, 'gr\u00fcn'")
+        message = await program.message()
+        assert message is not None
+        assert message.body[4:] == b"talk\0gr\xfcn\0"
+
+
 async def test_backend_that_listens_goes_when_the_last_listener_does(
     start_gateway: StartGateway, database: Database
 ) -> None:

@@ -10,7 +10,7 @@ from sqlhttp_gateway.errors import GatewayError, PostgresError
 from sqlhttp_gateway.wire.backend import decode_error
 from sqlhttp_gateway.wire.own_statements import OwnStatements
 from sqlhttp_gateway.wire.session import IDENTITY, Parameters, Session
-from sqlhttp_gateway.wire.told import Greeting, Told
+from sqlhttp_gateway.wire.told import UTF8, Greeting, Told
 from sqlhttp_gateway.wire.tunnel_events import Event, Greeted, Outdated
 
 
@@ -69,6 +69,11 @@ class Accord:
             self._greet()
         if self.is_greeted and (self._told.is_recalled or reported is not self._told.baseline):
             self._tell_differences(reported)
+
+    @property
+    def is_in_utf8(self) -> bool:
+        """Whether the program is sent its texts in UTF-8, as the gateway is itself."""
+        return self._told.encoding == UTF8
 
     def recall(self, greeting: Greeting) -> None:
         """Let the program in before there is a backend, with what another of the same pool was told."""

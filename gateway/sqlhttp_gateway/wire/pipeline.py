@@ -362,6 +362,8 @@ class Pipeline:
         if self._names.needs_certainty(effects):
             return True
         missing = self._channels.missing(effects.listens)
+        if missing and not self._accord.is_in_utf8:
+            self._channels.is_shared = False  # what another connection hears is not in the program's encoding
         if not missing or not self._channels.is_shared:
             return False
         self._awaits_listen = self._requests.is_held = True

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from sqlhttp_gateway.errors import RemoteProtocolError
 from sqlhttp_gateway.wire.backend import encode_parameter_status
 
+UTF8 = "UTF8"
+"""As servers report it, whatever name it was asked for by."""
+
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
@@ -33,6 +36,11 @@ class Told:
         """What the last backend reported, whose values the program knows."""
         self.is_recalled = False
         """It was told what another program's backend had reported, and has had none of its own since."""
+
+    @property
+    def encoding(self) -> str:
+        """The program's, which it takes everything to be in."""
+        return self._values.get("client_encoding", UTF8)
 
     def learn(self, reported: Mapping[str, str]) -> Greeting:
         """Its first backend reports this. What came since the log-in there counts more."""
