@@ -228,6 +228,7 @@ class CachedAnswers:
         if (ready := self.on_fetch(place)) is not None:
             await asyncio.wait({ready}, timeout=_READY_WAIT)
             began = cache.stamps.now()
+            cache.stamps.keep(place, began + int((question.ttl + question.swr) * 1e9))
         verdict = self.recall(question.scope, question.statement)
         if verdict is None:
             verdict = await self.ask(question.scope, question.statement, run)

@@ -2,11 +2,13 @@
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from sqlhttp_gateway.cache.stamps import Place, Stamps
 from sqlhttp_gateway.cached import CachedAnswers
 from sqlhttp_gateway.events import Cached
 from sqlhttp_gateway.settings import Settings, load_settings
@@ -357,6 +359,26 @@ async def test_fetch_that_a_change_overtook_is_not_kept_and_not_joined(app: Runn
 
 
 # ── many at once ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_changes_matter_for_as_long_as_an_answer_is_kept_that_waited_for_its_listener(
+    app: RunningApp, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached, place = cache_of(app), ("default", database.name)
+    stamps, passed = cached.cache.stamps, 0
+
+    def wait_long(place: Place) -> "asyncio.Task[None]":
+        nonlocal passed
+        passed = 10**11
+        return asyncio.ensure_future(asyncio.sleep(0))
+
+    monkeypatch.setattr(Stamps, "now", lambda self: time.monotonic_ns() + passed)
+    monkeypatch.setattr(cached, "on_fetch", wait_long)
+    await ask(app)
+    [entry] = cached.cache.store.hottest(1)
+    passed = entry.keep_until - time.monotonic_ns() - 10**9
+    assert stamps.now() < entry.keep_until
+    assert cached.cache.is_kept(place)
 
 
 async def test_thousand_identical_misses_make_one_query(app: RunningApp, database: Database) -> None:
