@@ -68,8 +68,8 @@ async def test_failure_that_nobody_waits_for_any_more_is_no_complaint(caplog: py
     leaving.cancel()
     await asyncio.sleep(0)
     source.may_answer.set()
-    while subject._reading is not None:  # noqa: ASYNC110 - it ends by itself
-        await asyncio.sleep(0)
+    await turns()
+    assert subject._reading is None
     del leaving, subject
     assert caplog.records == []
 
@@ -97,8 +97,8 @@ async def test_stopped_in_the_middle_it_ends() -> None:
     subject = reread(source, taken, every=0.0)
     source.may_answer.clear()
     subject.start()
-    while not source.reads:  # noqa: ASYNC110
-        await asyncio.sleep(0)
+    await turns()
+    assert source.reads == 1
     await subject.stop()
     source.may_answer.set()
     await turns()

@@ -195,8 +195,9 @@ async def test_unencrypted_data_after_the_request_is_refused() -> None:
         await stream.receive()
         writer.write(b"injected")
         assert isinstance(stream, SocketStream)
-        while not stream._waiting:  # noqa: ASYNC110 - nothing tells but receiving it
-            await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            while not stream._waiting:  # noqa: ASYNC110 - nothing tells but receiving it
+                await asyncio.sleep(0)
         with pytest.raises(StreamMisused):
             await stream.start_tls()
 

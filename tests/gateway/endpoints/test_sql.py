@@ -199,8 +199,9 @@ async def test_server_that_stops_is_not_taken_for_a_program_that_left() -> None:
     endpoint = Endpoint()
     endpoint.service.wait = asyncio.Event()
     task = asyncio.create_task(endpoint.post(piece(b"{}", more=False)))
-    while not endpoint.service.asked:  # noqa: ASYNC110 - nobody tells
-        await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        while not endpoint.service.asked:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

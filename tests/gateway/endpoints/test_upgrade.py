@@ -34,8 +34,9 @@ async def serving(handle: Handle, **config: Any) -> AsyncIterator[str]:
     server = uvicorn.Server(settings)
     server.capture_signals = _nothing  # type: ignore[method-assign, assignment]  # pytest keeps its own
     running = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110 - uvicorn tells nobody
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(10):
+        while not server.started:  # noqa: ASYNC110 - uvicorn tells nobody
+            await asyncio.sleep(0.001)
     try:
         yield f"ws://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
     finally:

@@ -313,9 +313,10 @@ async def test_event_loop_goes_on_while_a_password_is_stretched(
     async with prover(database) as proving:
         task = asyncio.create_task(proving.prove(role, "costly"))
         turns = 0
-        while not task.done():
-            await asyncio.sleep(0)
-            turns += 1
+        async with asyncio.timeout(60):
+            while not task.done():
+                await asyncio.sleep(0)
+                turns += 1
         assert await task
         assert turns > 100
 
