@@ -4,6 +4,8 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from tests.support.asgi import DISCONNECT, Call, piece
 from tests.support.cluster import Cluster, Database
 from tests.support.program import scratch_role
 from tests.support.running_app import RunningApp, running_app
-from tests.support.watch import watching
+from tests.support.watch import Watch, watching
 
 MINUTE = "max-age=60"
 
@@ -381,18 +383,34 @@ async def test_changes_matter_for_as_long_as_an_answer_is_kept_that_waited_for_i
     assert cached.cache.is_kept(place)
 
 
+@asynccontextmanager
+async def held(database: Database) -> AsyncIterator[Watch]:
+    """Whoever reads the table `other`, as `run()` does, waits for the length of the block."""
+    async with watching(database) as watch:
+        await watch.run(
+            "CREATE FUNCTION run() RETURNS int STABLE LANGUAGE plpgsql AS $$ BEGIN"
+            " PERFORM pg_notify('runs', '') FROM other; RETURN 10; END $$;"
+            "INSERT INTO other VALUES (1)"
+        )
+        await watch.run("BEGIN; LOCK TABLE other IN ACCESS EXCLUSIVE MODE")
+        yield watch
+        await watch.run("COMMIT")
+
+
+async def waited_for_by(app: RunningApp, count: int) -> bool:
+    """One query is under way, and so many wait for its answer."""
+    return [flight.waiting for flight in cache_of(app).cache.flights._by_key.values()] == [count]
+
+
 async def test_thousand_identical_misses_make_one_query(app: RunningApp, database: Database) -> None:
-    await app.post(
-        {
-            "query": "CREATE FUNCTION run() RETURNS int STABLE LANGUAGE plpgsql AS $$ BEGIN"
-            " PERFORM pg_sleep(0.2), pg_notify('runs', ''); RETURN 10; END $$"
-        }
-    )
     text = "/* cache ttl=60 allow=volatile */ SELECT run() AS value"
     listener = await database.connect()
     runs: list[object] = []
     await listener.add_listener("runs", lambda *heard: runs.append(heard))
-    calls = await asyncio.gather(*(ask(app, text, cache_control="") for _ in range(1000)))
+    async with held(database):
+        asking = asyncio.gather(*(ask(app, text, cache_control="") for _ in range(1000)))
+        await until(partial(waited_for_by, app, 1000))
+    calls = await asking
     assert {call.json()["rows"][0]["value"] for call in calls} == {10}
     counted = [status_of(call) for call in calls]
     assert counted.count(MISS) == 1
@@ -404,20 +422,20 @@ async def test_thousand_identical_misses_make_one_query(app: RunningApp, databas
 
 
 async def test_others_get_their_answer_when_whoever_began_leaves(app: RunningApp, database: Database) -> None:
-    body = b'{"query":"/* cache ttl=60 allow=volatile */ SELECT value, pg_sleep(0.3) FROM t WHERE id = 1"}'
+    body = b'{"query":"/* cache ttl=60 allow=volatile */ SELECT run() AS value"}'
 
     def call() -> Call:
         return Call(piece(body), headers=[(b"neon-connection-string", database.url.encode())])
 
     first = call()
-    leaving = asyncio.create_task(app.send(first))
-    async with watching(database) as watch:
-        await watch.until(1, "wait_event = 'PgSleep'")
+    async with held(database) as watch:
+        leaving = asyncio.create_task(app.send(first))
+        await watch.until(1, "wait_event = 'relation'")
         others = [asyncio.create_task(app.send(call())) for _ in range(5)]
-        await asyncio.sleep(0)
+        await until(partial(waited_for_by, app, 6))
         first.give(DISCONNECT)
         await leaving
-        answers = await asyncio.gather(*others)
+    answers = await asyncio.gather(*others)
     assert [answer.json()["rows"][0]["value"] for answer in answers] == [10] * 5
     assert first.sent == []
     assert len(cache_of(app).cache.store) == 1

@@ -15,6 +15,7 @@ from tests.support.cluster import Database
 from tests.support.gateway import Gateway, free_port
 from tests.support.leases import until
 from tests.support.running_app import RunningApp, running_app
+from tests.support.watch import watching
 
 ONE = {"query": "SELECT 1 AS one"}
 
@@ -88,9 +89,10 @@ async def test_line_that_a_crowd_has_filled_has_room_for_another_key(database: D
 
 async def test_key_s_own_limit_of_requests_at_once_holds_and_leaves_the_pool_to_others(database: Database) -> None:
     limits = {"max_concurrent": 1, "max_waiting": 1}
-    async with place(database, limits, {}, pool={"max_size": 4}) as here:
-        first = asyncio.create_task(here.post(0, {"query": "SELECT pg_sleep(0.3)"}))
-        await until(lambda: any(pool.leased for pool in here.app.pools))
+    async with place(database, limits, {}, pool={"max_size": 4}) as here, watching(database) as watch:
+        await watch.run("SELECT pg_advisory_lock(1)")
+        first = asyncio.create_task(here.post(0, {"query": "SELECT pg_advisory_xact_lock(1)"}))
+        await watch.until(1, "wait_event = 'advisory'")
         second = asyncio.create_task(here.post(0))
         await asyncio.sleep(0)
         third = await here.post(0)
@@ -100,6 +102,7 @@ async def test_key_s_own_limit_of_requests_at_once_holds_and_leaves_the_pool_to_
         assert "(limits.max_concurrent), and 1 of its requests wait, which is all" in third.json()["message"]
         assert await here.status(1) == 200
         assert not first.done()
+        await watch.run("SELECT pg_advisory_unlock(1)")
         assert [(await task).status for task in (first, second)] == [200, 200]
         assert await here.status(0) == 200
 

@@ -16,6 +16,7 @@ from sqlhttp_gateway.settings import load_settings
 from sqlhttp_gateway.wire.frontend import FLUSH, SYNC, TERMINATE, encode_parse, encode_query
 from tests.support.cluster import Cluster, Database
 from tests.support.gateway import Gateway, GatewayProcess, free_port
+from tests.support.watch import watching
 from tests.support.wire_program import WebSocketPipe, WireProgram, bound, connected, extended, frame, logged_in, startup
 
 StartGateway = Callable[..., Gateway]
@@ -546,28 +547,36 @@ async def test_flush_brings_answers_before_sync(gateway: Gateway, database: Data
 
 
 async def test_cancel_ends_the_query_of_its_key_and_no_other(gateway: Gateway, database: Database) -> None:
-    async with logged_in(gateway, database) as one, logged_in(gateway, database) as two:
-        await one.send(encode_query(b"SELECT pg_sleep(20), 'one'"))
-        await two.send(encode_query(b"SELECT pg_sleep(0.5), 'two'"))
-        await eventually(database, "state = 'active' AND query LIKE '%pg_sleep%'", 2)
+    async with (
+        logged_in(gateway, database) as one,
+        logged_in(gateway, database) as two,
+        watching(database) as watch,
+    ):
+        await watch.run("SELECT pg_advisory_lock(1)")
+        for program, name in ((one, b"one"), (two, b"two")):
+            await program.send(encode_query(b"SELECT pg_advisory_xact_lock(1), '%b'" % name))
+        await watch.until(2, "wait_event = 'advisory'")
         async with connected(gateway, database) as canceller:
             await canceller.send(canceller.cancel_request(one.key))
             assert await canceller.ended() == []
         answer = await one.answer()
         assert (answer.code, answer.status) == ("57014", "I")
+        await watch.run("SELECT pg_advisory_unlock(1)")
         assert (await two.answer()).rows == [["", "two"]]
         assert await one.value("SELECT 1") == "1"
 
 
 async def test_wrong_key_cancels_nothing(gateway: Gateway, database: Database) -> None:
-    async with logged_in(gateway, database) as program:
-        await program.send(encode_query(b"SELECT pg_sleep(0.5), 'done'"))
-        await eventually(database, "state = 'active' AND query LIKE '%pg_sleep%'", 1)
+    async with logged_in(gateway, database) as program, watching(database) as watch:
+        await watch.run("SELECT pg_advisory_lock(1)")
+        await program.send(encode_query(b"SELECT pg_advisory_xact_lock(1), 'done'"))
+        await watch.until(1, "wait_event = 'advisory'")
         wrong = program.key[:4] + bytes(byte ^ 1 for byte in program.key[4:])
         for key in (wrong, program.key + b"\0", b"\0\0\0\1\0\0\0\0"):
             async with connected(gateway, database) as canceller:
                 await canceller.send(canceller.cancel_request(key))
                 assert await canceller.ended() == []
+        await watch.run("SELECT pg_advisory_unlock(1)")
         assert (await program.answer()).rows == [["", "done"]]
 
 
@@ -693,10 +702,10 @@ async def test_time_limit_that_is_passed_ends_the_tunnel_and_is_named(
 
 
 async def test_time_of_a_query_does_not_count_as_idle(start_gateway: StartGateway, database: Database) -> None:
-    gateway = start_gateway(tunnel={"idle_in_transaction_timeout": 0.4, "client_idle_timeout": 0.4})
+    gateway = start_gateway(tunnel={"idle_in_transaction_timeout": 1.0, "client_idle_timeout": 1.0})
     async with logged_in(gateway, database) as program:
         await program.query("BEGIN")
-        await program.query("SELECT pg_sleep(0.7)")
+        await program.query("SELECT pg_sleep(1.3)")
         assert (await program.query("COMMIT")).commands == ["COMMIT"]
 
 

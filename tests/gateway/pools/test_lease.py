@@ -333,7 +333,7 @@ async def test_statement_timeout_is_not_that_of_a_whole_batch(
 ) -> None:
     monkeypatch.setattr(lease_module, "_GRACE", 0.0)
     async with leases(database, pool=ONE) as lending:
-        results = await lending.run(*["SELECT pg_sleep(0.1)"] * 4, limits=Limits(10_000, 0.25))
+        results = await lending.run(*["SELECT pg_sleep(0.3)"] * 4, limits=Limits(10_000, 1.0))
         assert len(results) == 4
 
 
