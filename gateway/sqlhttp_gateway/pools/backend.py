@@ -244,7 +244,8 @@ class Backend(asyncio.Protocol):
         self._transport.write(TERMINATE)
         can_end = self._transport.can_write_eof()
         if can_end:
-            self._transport.write_eof()
+            with contextlib.suppress(OSError):  # the server was quicker, and its end has not been read yet
+                self._transport.write_eof()
         self._transport.resume_reading()
         loop = asyncio.get_running_loop()
         pause = min(_ASK_AGAIN, timeout)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -267,6 +268,23 @@ async def test_closed_connection_is_gone_from_the_server(database: Database) -> 
         assert await watch.backends("application_name = 'opened'") == 1
         await backend.close(5.0)
         assert await watch.backends("application_name = 'opened'") == 0
+
+
+async def test_goodbye_to_a_server_whose_end_was_not_read_yet_is_no_fault(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[Backend] = []
+    backend = await opened(database, lost)
+    transport = backend._transport
+    assert transport.can_write_eof()
+
+    def reset() -> None:
+        transport.abort()
+        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    monkeypatch.setattr(transport, "write_eof", reset)
+    await backend.close(10)
+    assert lost == [backend]
 
 
 async def test_cancel_request_reaches_what_runs(real: Backend, database: Database) -> None:
