@@ -12,6 +12,7 @@ from sqlhttp_gateway.model import Batch, Options, Result, Statement, Transaction
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.reads.verdict import NOTHING, UNKNOWN, Verdict
 from sqlhttp_gateway.reads.verdicts import MAX_CHARACTERS, Run, Verdicts
+from sqlhttp_gateway.wire.rows import rows_of
 from tests.support.cluster import Cluster, Database
 from tests.support.leases import leases
 
@@ -277,6 +278,24 @@ async def test_advisory_lock_is_taken_where_all_others_take_it(judge: Judge, tex
     assert not verdict.is_reading
     assert verdict.writes == NOTHING
     assert verdict.refusal(frozenset({"volatile"})) == "locks"
+
+
+async def test_questions_to_the_catalogs_are_not_compiled(judge: Judge) -> None:
+    """Where Postgres is built with a compiler it takes half a second for each of them."""
+    asking, compiling = judge.run, []
+
+    async def run(statements: Sequence[Statement]) -> list[Result]:
+        *results, last = await asking([*statements, Statement("SHOW jit")])
+        if any("pg_catalog." in statement.text for statement in statements):
+            compiling.extend(value for [value] in rows_of(last.rows))
+        return results
+
+    judge.run = run
+    await judge("UPDATE users SET name = upper(name)")
+    assert compiling == [b"off"] * len(compiling)
+    assert len(compiling) >= 3
+    [afterwards] = await asking([Statement("SHOW jit")])
+    assert list(rows_of(afterwards.rows)) == [(b"on",)], "what else runs is left as it is"
 
 
 async def test_roles_that_log_in_otherwise_have_verdicts_of_their_own(judge: Judge) -> None:
