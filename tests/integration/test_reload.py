@@ -1,5 +1,6 @@
 """SIGHUP: the settings file is read again under load, and what can change does so without dropping a request."""
 
+import asyncio
 import json
 import signal
 import time
@@ -10,11 +11,12 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+import asyncpg
 import httpx
 import pytest
 
 from sqlhttp_gateway.auth.api_keys import hash_of, new_key
-from tests.support.cluster import PASSWORD, Cluster, Database
+from tests.support.cluster import PASSWORD, Cluster, Database, running_cluster
 from tests.support.fleet import Fleet
 from tests.support.gateway import GatewayProcess, free_port
 from tests.support.loading import Load, loading
@@ -156,6 +158,45 @@ def test_a_target_that_leads_elsewhere_is_gone_to_without_a_failed_request(
             until(lambda: database.psql("SELECT count(*) FROM pg_stat_activity WHERE application_name='old'") == "0\n")
         assert load.failed == {}
         assert process.stop() == 0
+
+
+async def test_who_listens_hears_the_server_that_the_target_leads_to_now(
+    serve: Callable[..., Served], database: Database
+) -> None:
+    """And what was kept of the old server's answers ends."""
+    text = 'database_url = "{}"\n[listen]\npostgres = {}\n'
+    served = serve("")
+    served.process.stop()
+    port, door = free_port(), free_port()
+    with running_cluster() as cluster:
+        new = cluster.database(database.name)
+        cluster.maintenance.psql(f"CREATE DATABASE {new.name}")
+        for number, each in enumerate((database, new)):
+            each.psql(f"CREATE TABLE t (v int); INSERT INTO t VALUES ({number})")
+        served.file.write_text(text.format(database.url, door))
+        with GatewayProcess("serve", "--config", str(served.file), "--port", str(port), environment={}) as process:
+            served = Served(process, port, served.file, database.url)
+            process.wait_until_ready(served.url)
+            headers = {"Neon-Connection-String": served.dsn, "Cache-Control": "max-age=600"}
+
+            def kept() -> int:
+                return int(served.ask("SELECT v FROM t", **headers)[1]["rows"][0]["v"])
+
+            program = await asyncpg.connect(
+                host="127.0.0.1", port=door, user=new.role, password=new.password, database=new.name
+            )
+            heard: asyncio.Queue[str] = asyncio.Queue()
+            await program.add_listener("talk", lambda *told: heard.put_nowait(str(told[-1])))
+            assert kept() == 0
+            served.reload(text.format(new.url, door))
+            until(lambda: kept() == 1)
+            async with asyncio.timeout(20):
+                while heard.empty():
+                    new.psql("NOTIFY talk, 'here'")
+                    await asyncio.sleep(0.05)
+            assert await heard.get() == "here"
+            await program.close()
+            assert process.stop() == 0
 
 
 def test_target_that_was_given_up_is_served_where_it_leads_now(

@@ -97,7 +97,10 @@ class PoolRegistry:
             self._lead(key, pool, upstreams)
         for key, pool in self._listening.items():
             if (upstream := upstreams.get(key.target)) is not None:
+                before = [backend.expires_at for backend in pool.leased]
                 pool.reconfigure(_single(upstream))
+                if before != [backend.expires_at for backend in pool.leased]:
+                    self._free_listener(pool, None)  # it is to be replaced, and would never be given back for that
         self._budget.resize(max_total)
         if breaker is not None:
             self._breaker = breaker

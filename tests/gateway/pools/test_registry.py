@@ -217,6 +217,35 @@ async def test_pause_ends_a_connection_that_only_listens(database: Database) -> 
         (await lending.lease(beside)).release()
 
 
+async def test_connection_that_only_listens_goes_where_its_target_leads_now(database: Database) -> None:
+    """Whoever listens would else never hear anything of the new server."""
+    async with leases(database) as lending:
+        beside = lending.registry.listening_pool(lending.pool)
+        lease = await lending.lease(beside)
+        ended = asyncio.Event()
+
+        class Ear:
+            def receive(self, data: bytes) -> bytes | None:
+                return None
+
+        def lost(error: GatewayError | None) -> None:
+            lease.take_back()
+            lease.release()
+            ended.set()
+
+        lease.lend(Ear(), lost)
+        upstream, settings = lending.pool.upstream, lending.pool.upstream.server_settings
+        lending.registry.apply({lending.pool.key.target: upstream}, max_total=9)
+        assert not lease.backend.closing
+        elsewhere = replace(upstream, server_settings=settings | {"application_name": "elsewhere"})
+        lending.registry.apply({lending.pool.key.target: elsewhere}, max_total=9)
+        async with asyncio.timeout(10):
+            await ended.wait()
+        lease = await lending.lease(beside)
+        assert await value(lease, "SELECT current_setting('application_name')") == "elsewhere"
+        lease.release()
+
+
 async def test_resumed_returns_at_once_or_after_the_pause_or_says_that_it_took_too_long(database: Database) -> None:
     async with leases(database) as lending:
         await lending.registry.resumed(database.name, timeout=1.0)
