@@ -281,11 +281,14 @@ class SocketStream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is there; after `start_tls` it is the same one."""
         self._transport = cast(asyncio.Transport, transport)
-        peer = transport.get_extra_info("peername")
-        self.peer = self._told or (peer[0] if isinstance(peer, tuple) else "")
+        address = transport.get_extra_info("peername")
+        next_hop = address[0] if isinstance(address, tuple) else ""
+        self.peer = self._told or next_hop
         connected: socket.socket | None = transport.get_extra_info("socket")
         is_unix = connected is not None and connected.family == socket.AF_UNIX
-        self.is_secure = self._takes_cleartext or is_unix or is_loopback(self.peer)
+        # Behind a proxy both ways count: from the program to it, and from it to here.
+        is_inside = is_loopback(next_hop) and is_loopback(self.peer)
+        self.is_secure = self._takes_cleartext or is_unix or is_inside
         keep_alive(connected)
         if self._begin is not None:
             begin, self._begin = self._begin, None

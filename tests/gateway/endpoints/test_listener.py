@@ -228,6 +228,26 @@ def test_loopback(address: str, is_so: bool) -> None:
     assert is_loopback(address) is is_so
 
 
+@pytest.mark.parametrize(
+    ("next_hop", "told", "is_secure"),
+    [
+        ("127.0.0.1", "", True),
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1", "192.0.2.1", False),
+        ("192.0.2.9", "127.0.0.1", False),  # a program on the proxy's own machine, which is another one
+    ],
+)
+def test_behind_a_proxy_both_ways_have_to_be_within_this_machine(next_hop: str, told: str, is_secure: bool) -> None:
+    class Transport(asyncio.Transport):
+        def get_extra_info(self, name: str, default: Any = None) -> Any:
+            return (next_hop, 5) if name == "peername" else default
+
+    stream = SocketStream(told=told)
+    stream.connection_made(Transport())
+    assert stream.is_secure is is_secure
+    assert stream.peer == (told or next_hop)
+
+
 @pytest.mark.parametrize(("takes_cleartext", "is_secure"), [(False, False), (True, True)])
 def test_from_another_machine_a_password_needs_tls_or_a_setting(takes_cleartext: bool, is_secure: bool) -> None:
     class Transport(asyncio.Transport):
