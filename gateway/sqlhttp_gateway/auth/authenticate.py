@@ -178,6 +178,7 @@ class Authenticator:
             CredentialsMissing, PasswordFailed, InvalidKey, InvalidToken, ScopeRefused: it may not come in.
             GatewayError: Postgres could not be asked.
         """
+        generation = self.generation
         if authorization is not None:
             if self._keys is None and self._tokens is None:
                 raise CredentialsMissing(PASSWORD_REQUIRED)
@@ -185,7 +186,8 @@ class Authenticator:
         else:
             assert dsn is not None
             caller = await self._with_password(dsn, host, peer)
-        if connection_string is not None:
+        # Who was proven by what counted before may come in once, and is not to be recalled by it.
+        if connection_string is not None and generation == self.generation:
             self._remember(self._digest(connection_string, authorization, host), caller)
         return caller
 

@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from sqlhttp_gateway.auth import authenticate
+from sqlhttp_gateway.auth.allowances import Allowances
 from sqlhttp_gateway.auth.api_keys import ApiKeys, KeyRecord, hash_of, new_key
 from sqlhttp_gateway.auth.authenticate import Authenticator
 from sqlhttp_gateway.auth.failures import Failures
@@ -32,7 +33,7 @@ from sqlhttp_gateway.neon.dsn import dsn_from_header
 from sqlhttp_gateway.pools.passwords import Passwords
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.targets import Targets, Upstream
-from sqlhttp_gateway.settings import AuthSettings, LoginSettings, Settings, TargetSettings
+from sqlhttp_gateway.settings import AuthSettings, LimitsSettings, LoginSettings, Settings, TargetSettings
 from tests.support.issuer import Issuer as Signer
 from tests.support.own_lease import running_registry
 
@@ -212,6 +213,26 @@ async def test_caller_is_not_recalled_beyond_the_end_of_its_token(registry: Pool
     subject = authenticator(registry, issuers=(ISSUER,), now=1000.0)
     caller = await subject.authenticate(dsn(), b"", bearer({"exp": 975}))
     assert caller.proven_until <= asyncio.get_running_loop().time() + 5.0
+
+
+async def test_who_is_proven_while_the_settings_are_read_again_is_not_recalled(registry: PoolRegistry) -> None:
+    """The keys of the table are read for it, and when they are there, they are those of before."""
+    began, may_end = asyncio.Event(), asyncio.Event()
+
+    async def read() -> list[KeyRecord]:
+        began.set()
+        await may_end.wait()
+        return [record()]
+
+    subject = authenticator(registry)
+    others = {"tokens": None, "tenants": None, "allowances": Allowances(LimitsSettings(), 1), "sets_any_role": False}
+    subject.reconfigure(keys=ApiKeys({}, read), logins=LOGINS, belief=30.0, **others)  # type: ignore[arg-type]
+    coming = asyncio.create_task(subject.authenticate(None, b"", BEARER))
+    await began.wait()
+    subject.reconfigure(keys=None, logins=LOGINS, belief=30.0, **others)  # type: ignore[arg-type]
+    may_end.set()
+    assert (await coming).role == "app"
+    assert subject.recall(b"", BEARER) is None
 
 
 async def test_where_too_many_would_be_remembered_the_oldest_is_forgotten(
