@@ -53,7 +53,7 @@ IDLE = ord("I")
 
 _READY_LENGTH = 5
 _MANY = 65_536
-"""Bytes of rows from which on it pays to read them as they come: chunks have been large, and more of them follow."""
+"""Bytes of rows from which on it pays to read them as they come: chunks are large then, and more of them follow."""
 _COLUMN_BYTES = 100
 """What an answer in JSON says of a column beyond what RowDescription has."""
 _RESULT_BYTES = 75
@@ -200,7 +200,10 @@ class Exchange:
         if reader is not None:
             count, position = reader.read(data, start)
         walked, read = position, count
-        while end - position >= 5 and data[position] == DATA_ROW:
+        until = end - 4  # behind the last place for a row's head
+        if self._begin_reading is not None:
+            until = min(until, start + _MANY - self._kept)
+        while position < until and data[position] == DATA_ROW:
             following = position + 1 + _INT32_AT(data, position + 1)[0]
             if following <= position + 4:
                 raise RemoteProtocolError("row with an impossible length")
@@ -223,6 +226,8 @@ class Exchange:
                     self._kept += position - start
                     if self._begin_reading is not None and self._kept >= _MANY:
                         self._read_from_here(self._begin_reading)
+                        if position < end and data[position] == DATA_ROW:
+                            return self._take_rows(data, position, end)
                 elif count > read:
                     reader.keep(data[walked:position], count - read)
         return position
