@@ -180,6 +180,21 @@ def test_an_answer_that_cannot_be_told_says_yes_and_the_row_is_there(program: Pr
         postgres.maintenance.psql("DROP DATABASE ran_bytes WITH (FORCE)")
 
 
+def test_an_answer_whose_types_the_catalog_does_not_tell_says_yes_and_the_row_is_there(
+    program: Program, postgres: Cluster
+) -> None:
+    with scratch_database(postgres) as database, scratch_role(postgres) as role:
+        database.psql(
+            "CREATE TYPE mood AS ENUM ('good'); CREATE TABLE seen (v mood[]); GRANT INSERT, SELECT ON seen TO PUBLIC"
+        )
+        database.psql("REVOKE SELECT ON pg_catalog.pg_type FROM PUBLIC")
+        response = program.to(database.as_role(role, "secret")).post(
+            {"query": "INSERT INTO seen VALUES ('{good}') RETURNING v"}
+        )
+        assert (response.json()["code"], response.headers["sqlhttp-ran"]) == ("42501", "yes"), response.text
+        assert database.psql("SELECT count(*) FROM seen") == "1\n"
+
+
 def test_a_success_says_nothing_of_it(program: Program) -> None:
     assert "sqlhttp-ran" not in program.post({"query": "SELECT 1"}).headers
 

@@ -144,7 +144,11 @@ class Carrier:
             prologue = access.prologue_on(lease.backend)
             positions = access.route.positions if access.route is not None else None
             results = await execute(lease, commented, options, limits, prologue, positions)
-            return Ran(results, await array_types(lease, results, options))
+            try:
+                return Ran(results, await array_types(lease, results, options))
+            except GatewayError as error:
+                error.ran = HasRun.YES  # only how its answer is to be written could not be found out
+                raise
 
         return await self._attempts.on_lease(access, story, work)
 

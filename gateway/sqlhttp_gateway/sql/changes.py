@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from sqlhttp_gateway.auth.authenticate import Caller
 from sqlhttp_gateway.cache.stamps import Place
 from sqlhttp_gateway.cached import CachedAnswers, RunReading, scope_of
-from sqlhttp_gateway.errors import GatewayError, PostgresError
+from sqlhttp_gateway.errors import GatewayError, HasRun, PostgresError
 from sqlhttp_gateway.model import Batch, Result, Statement
 from sqlhttp_gateway.reads.verdict import NOTHING, UNKNOWN, Verdict, has_plan
 
@@ -131,6 +131,8 @@ class Changes:
 
 def _may_have_changed(request: Statement | Batch, error: BaseException) -> bool:
     """Whether something of a failed request may have stayed."""
+    if isinstance(error, GatewayError) and error.ran is HasRun.YES:
+        return True
     if isinstance(error, PostgresError):
         if error.code.startswith(_ENDED):
             return True  # a COMMIT that waits for a standby has taken effect by then

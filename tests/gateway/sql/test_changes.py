@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from sqlhttp_gateway.errors import PostgresError
 from sqlhttp_gateway.reply import Reply
+from sqlhttp_gateway.sql import carrier
 from tests.support.asgi import Call
 from tests.support.asking import LEFT_TO_SERVICE, Asking, one
 from tests.support.cluster import Database
@@ -66,6 +68,21 @@ async def test_answer_that_was_fetched_while_a_change_failed_is_kept(asking: Ask
     assert isinstance(reply, Reply)
     assert reply.status == 400
     assert await read(asking.app) == (10, True)
+
+
+async def test_change_whose_own_answer_could_not_be_written_ends_what_rests_on_it(
+    asking: Asking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no_types(*args: object) -> None:
+        raise PostgresError({"C": "42501", "M": "permission denied for table pg_type"})
+
+    app = asking.app
+    assert [await read(app) for _ in range(2)] == [(10, False), (10, True)]
+    with monkeypatch.context() as patched:
+        patched.setattr(carrier, "array_types", no_types)
+        call = await app.post(WRITE)
+    assert (call.status, call.headers["sqlhttp-ran"]) == (400, "yes")
+    assert await read(app) == (11, False)
 
 
 async def test_change_whose_program_left_ends_answers_also_later_since_it_may_commit_before_the_cancel(
