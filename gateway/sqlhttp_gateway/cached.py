@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import perf_counter
 from typing import NamedTuple
 
-from sqlhttp_gateway.auth.authenticate import Caller
+from sqlhttp_gateway.auth.caller import Caller
 from sqlhttp_gateway.cache.policy import Asked, Question, Scope
 from sqlhttp_gateway.cache.results import Found, ResultCache
 from sqlhttp_gateway.cache.shared import Shared, SharedStore

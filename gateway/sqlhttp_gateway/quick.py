@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Protocol
 
-from sqlhttp_gateway.auth.authenticate import Authenticator, Caller
+from sqlhttp_gateway.auth.authenticate import Authenticator
+from sqlhttp_gateway.auth.caller import Caller
 from sqlhttp_gateway.events import Observer
 from sqlhttp_gateway.execute.limits import Limits
 from sqlhttp_gateway.execute.texts import is_plain_text

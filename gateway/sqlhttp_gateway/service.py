@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from sqlhttp_gateway.auth.allowed import check_statements
-from sqlhttp_gateway.auth.authenticate import Authenticator, Caller
+from sqlhttp_gateway.auth.authenticate import Authenticator
+from sqlhttp_gateway.auth.caller import Caller
 from sqlhttp_gateway.deadline import Deadline, deadline_for
 from sqlhttp_gateway.errors import GatewayError
 from sqlhttp_gateway.events import Observer

@@ -1,22 +1,17 @@
 """Credentials become a Caller: a role's own password, an API key or a token, wherever they stand.
 
-A caller that was proven a short while ago is known again by a keyed hash of all that it showed, for as long as the
-proof holds. That saves parsing and looking up, and keeps no secret.
+Who was proven a short while ago need not be so again: that one is `known`.
 """
 
 import asyncio
-import hashlib
-import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from itertools import islice
-from typing import NamedTuple
 
 from sqlhttp_gateway.auth.allowances import Allowances
 from sqlhttp_gateway.auth.api_keys import ApiKeys, KeyRecord
+from sqlhttp_gateway.auth.caller import Caller
 from sqlhttp_gateway.auth.credentials import (
     BEARER_REQUIRED,
     PASSWORD_REQUIRED,
@@ -28,6 +23,7 @@ from sqlhttp_gateway.auth.credentials import (
 from sqlhttp_gateway.auth.failures import Attempt, Failures
 from sqlhttp_gateway.auth.grant import Grant
 from sqlhttp_gateway.auth.jwt import Tokens
+from sqlhttp_gateway.auth.known import Known
 from sqlhttp_gateway.auth.own_access import Logins
 from sqlhttp_gateway.auth.rls import NO_ROLE
 from sqlhttp_gateway.auth.tenants import Tenant, Tenants
@@ -39,43 +35,11 @@ from sqlhttp_gateway.errors import (
     ScopeRefused,
     TargetMisconfigured,
 )
-from sqlhttp_gateway.model import Allowance, Dsn, PoolKey
-from sqlhttp_gateway.neon.dsn import dsn_from_header
+from sqlhttp_gateway.model import Dsn, PoolKey
 from sqlhttp_gateway.pools.passwords import Passwords
-from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.targets import Targets, Upstream
 from sqlhttp_gateway.settings import AuthSettings, LimitsSettings
-
-_MAX_KNOWN = 10_000
-"""Callers that are remembered at once, some 2 KiB each where they came with a token."""
-_LOOKED_AT = 2
-"""How many of those remembered longest are looked at for each that comes: so they go as fast as they came."""
-
-
-class Caller(NamedTuple):
-    """Who asks, and the pool that is theirs."""
-
-    target: str
-    database: str
-    role: str
-    pool: Pool
-    proven_until: float
-    """When the credentials have to be proven again, on the loop's clock."""
-    grant: Grant | None = None
-    """The bounds of a key or token, and the password to open connections with; None: the caller showed the role's own
-    password, and may do what the role may."""
-    allowance: Allowance | None = None
-    """What its tenant may take; None: as much as it likes."""
-    is_tenant: bool = False
-    """Whether a tenant's name led here, so that all of its database is counted as one, and apart from every other."""
-
-    @property
-    def tenant(self) -> str:
-        """Whom turns and limits are counted by."""
-        if self.grant is not None:
-            return self.grant.tenant
-        return f"tenant:{self.target}/{self.database}" if self.is_tenant else f"role:{self.target}/{self.role}"
 
 
 class Authenticator:
@@ -103,7 +67,8 @@ class Authenticator:
         self._targets = targets
         self._registry = registry
         self._passwords = passwords
-        self._known = OrderedDict[bytes, Caller]()
+        self._loop = asyncio.get_running_loop()
+        self._known = Known(self._loop.time)
         self.on_forget: Callable[[], None] = _nobody
         """Told when keys or tokens have to be looked at again, for callers that stay connected."""
         self.generation = 0
@@ -119,8 +84,6 @@ class Authenticator:
         )
         self._failures = failures if failures is not None else Failures(AuthSettings())
         self._clock = clock
-        self._loop = asyncio.get_running_loop()
-        self._key = secrets.token_bytes(32)
 
     def reconfigure(
         self,
@@ -147,14 +110,11 @@ class Authenticator:
 
     def recall(self, connection_string: bytes, authorization: bytes | None = None, host: bytes = b"") -> Caller | None:
         """The caller with this connection string and header, if it was proven a short while ago."""
-        caller = self._known.get(self._digest(connection_string, authorization, host))
-        if caller is None or caller.pool.is_retired or self._loop.time() >= caller.proven_until:
-            return None
-        return caller
+        return self._known.recall(connection_string, authorization, host)
 
     def forget(self) -> None:
         """Recall nobody: something that was proven may be so no longer."""
-        self._known.clear()
+        self._known.forget()
         self.on_forget()
         self.generation += 1
 
@@ -188,7 +148,7 @@ class Authenticator:
             caller = await self._with_password(dsn, host, peer)
         # Who was proven by what counted before may come in once, and is not to be recalled by it.
         if connection_string is not None and generation == self.generation:
-            self._remember(self._digest(connection_string, authorization, host), caller)
+            self._known.remember(caller, connection_string, authorization, host)
         return caller
 
     async def authenticate_password(self, dsn: Dsn, *, peer: str, origin: str | None = None) -> Caller:
@@ -395,30 +355,6 @@ class Authenticator:
         allowance = self._allowances.of(role, grant.allowance)
         return Caller(key.target, database, role, pool, self._loop.time() + belief, grant, allowance)
 
-    def _remember(self, digest: bytes, caller: Caller) -> None:
-        """Those that cannot be recalled any more make room, and if it is still too little, the oldest."""
-        known, now = self._known, self._loop.time()
-        known.pop(digest, None)
-        for oldest in list(islice(known, _LOOKED_AT)):
-            if now >= known[oldest].proven_until:
-                del known[oldest]
-        if len(known) >= _MAX_KNOWN:
-            known.popitem(last=False)
-        known[digest] = caller
-
-    def _digest(self, connection_string: bytes, authorization: bytes | None, host: bytes) -> bytes:
-        if host:
-            connection_string = b"%b\n%b\n%b" % (host, authorization or b"", connection_string)
-        elif authorization is not None:
-            # No header has a line feed in it, so no connection string alone can look like this.
-            connection_string = b"%b\n%b" % (authorization, connection_string)
-        return hashlib.blake2b(connection_string, key=self._key, digest_size=16).digest()
-
 
 def _nobody() -> None:
     """There is nobody to be told, or to be refused."""
-
-
-def password_of(connection_string: bytes) -> bytes:
-    """The password in a connection string that has been used before; needed only to open a connection."""
-    return dsn_from_header(connection_string).password or b""

@@ -14,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from sqlhttp_gateway.auth.authenticate import Authenticator, Caller
+from sqlhttp_gateway.auth.authenticate import Authenticator
+from sqlhttp_gateway.auth.caller import Caller
 from sqlhttp_gateway.cache.invalidation import Invalidations
 from sqlhttp_gateway.endpoints.peers import Peers
 from sqlhttp_gateway.endpoints.sql import refuse_doubles

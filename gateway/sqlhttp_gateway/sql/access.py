@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from sqlhttp_gateway.auth.authenticate import Caller, password_of
+from sqlhttp_gateway.auth.caller import Caller, password_of
 from sqlhttp_gateway.auth.claims import Claims, MakePrologue, read_only
 from sqlhttp_gateway.auth.grant import Grant
 from sqlhttp_gateway.errors import GatewayError, TargetMisconfigured

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from sqlhttp_gateway.auth.authenticate import Caller
+from sqlhttp_gateway.auth.caller import Caller
 from sqlhttp_gateway.cache.policy import Asked
 from sqlhttp_gateway.model import Options
 from sqlhttp_gateway.neon.headers import CONNECTION_STRING, HOST

@@ -8,7 +8,7 @@ import asyncio
 import re
 from collections.abc import Sequence
 
-from sqlhttp_gateway.auth.authenticate import Caller
+from sqlhttp_gateway.auth.caller import Caller
 from sqlhttp_gateway.cache.stamps import Place
 from sqlhttp_gateway.cached import CachedAnswers, RunReading, scope_of
 from sqlhttp_gateway.errors import GatewayError, HasRun, PostgresError

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from sqlhttp_gateway.auth.authenticate import Caller
+from sqlhttp_gateway.auth.caller import Caller
 from sqlhttp_gateway.cache.policy import Asked, Question
 from sqlhttp_gateway.cached import CachedAnswers, Fetched, Outcome
 from sqlhttp_gateway.limits import Quota

@@ -10,7 +10,7 @@ from math import inf
 from time import perf_counter
 from typing import Any, Protocol
 
-from sqlhttp_gateway.auth.authenticate import Caller, password_of
+from sqlhttp_gateway.auth.caller import Caller, password_of
 from sqlhttp_gateway.errors import GatewayError, PasswordFailed
 from sqlhttp_gateway.events import Event, Observer
 from sqlhttp_gateway.execute.limits import Limits

@@ -9,7 +9,7 @@ from math import floor
 from time import perf_counter
 from typing import NamedTuple
 
-from sqlhttp_gateway.auth.authenticate import Caller
+from sqlhttp_gateway.auth.caller import Caller
 from sqlhttp_gateway.cache.policy import Asked, Scope
 from sqlhttp_gateway.cached import CachedAnswers, scope_of
 from sqlhttp_gateway.model import Options

@@ -5,7 +5,7 @@ Here alone is said what makes a request more than that, head, caller and body ap
 
 from collections.abc import Mapping
 
-from sqlhttp_gateway.auth.authenticate import Caller
+from sqlhttp_gateway.auth.caller import Caller
 from sqlhttp_gateway.errors import GatewayError
 from sqlhttp_gateway.execute.plain_batch import is_plain_batch
 from sqlhttp_gateway.execute.texts import is_plain

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 
 from sqlhttp_gateway.auth.allowed import check_listed
-from sqlhttp_gateway.auth.authenticate import Caller
+from sqlhttp_gateway.auth.caller import Caller
 from sqlhttp_gateway.auth.claims import Claims
 from sqlhttp_gateway.auth.grant import Grant
 from sqlhttp_gateway.errors import (

@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
-from sqlhttp_gateway.auth.authenticate import Authenticator, Caller
+from sqlhttp_gateway.auth.authenticate import Authenticator
+from sqlhttp_gateway.auth.caller import Caller
 from sqlhttp_gateway.auth.credentials import MAX_LENGTH
 from sqlhttp_gateway.errors import BadRequest, CredentialsMissing, GatewayError, PasswordFailed
 from sqlhttp_gateway.model import Dsn

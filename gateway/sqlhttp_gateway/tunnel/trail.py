@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from sqlhttp_gateway.auth.authenticate import Caller
+from sqlhttp_gateway.auth.caller import Caller
 from sqlhttp_gateway.errors import PostgresError
 from sqlhttp_gateway.events import Audited, Observer
 from sqlhttp_gateway.wire.transcript import Asked, Transcript

@@ -3,12 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 from pydantic import SecretStr
 
-from sqlhttp_gateway.auth import authenticate
 from sqlhttp_gateway.auth.allowances import Allowances
 from sqlhttp_gateway.auth.api_keys import ApiKeys, KeyRecord, hash_of, new_key
 from sqlhttp_gateway.auth.authenticate import Authenticator
@@ -233,30 +231,6 @@ async def test_who_is_proven_while_the_settings_are_read_again_is_not_recalled(r
     may_end.set()
     assert (await coming).role == "app"
     assert subject.recall(b"", BEARER) is None
-
-
-async def test_where_too_many_would_be_remembered_the_oldest_is_forgotten(
-    registry: PoolRegistry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(authenticate, "_MAX_KNOWN", 3)
-    subject = authenticator(registry, record())
-    texts = [f"postgres://app@db/main?application_name={number}".encode() for number in range(4)]
-    for text in texts:
-        await subject.authenticate(dsn(text.decode()), text, BEARER)
-    assert [subject.recall(text, BEARER) is not None for text in texts] == [False, True, True, True]
-
-
-async def test_callers_who_cannot_be_recalled_any_more_are_not_kept(
-    registry: PoolRegistry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    subject = authenticator(registry, record())
-    now = 0.0
-    monkeypatch.setattr(subject, "_loop", SimpleNamespace(time=lambda: now))
-    for number in range(100):
-        text = f"postgres://app@db/main?application_name={number}".encode()
-        await subject.authenticate(dsn(text.decode()), text, BEARER)
-        now += 10.0
-    assert len(subject._known) <= 4  # three are believed at a time, for 30 s each
 
 
 # ── the console while its database is paused ─────────────────────────────────────────────────────────────────────────

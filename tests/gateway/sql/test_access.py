@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from sqlhttp_gateway.auth.authenticate import Caller
+from sqlhttp_gateway.auth.caller import Caller
 from sqlhttp_gateway.errors import PasswordFailed, TargetMisconfigured
 from sqlhttp_gateway.execute.limits import Limits
 from sqlhttp_gateway.model import Allowance, Batch, Options, PoolKey, Statement, TransactionOptions

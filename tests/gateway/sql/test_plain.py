@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from sqlhttp_gateway.auth.authenticate import Caller
+from sqlhttp_gateway.auth.caller import Caller
 from sqlhttp_gateway.model import Allowance, Batch, Statement
 from sqlhttp_gateway.neon.headers import REQUEST_HEADERS
 from sqlhttp_gateway.sql.plain import PLAIN_HEADERS, is_plain_caller, plain_options, plain_request

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from sqlhttp_gateway.auth.authenticate import Caller
+from sqlhttp_gateway.auth.caller import Caller
 from sqlhttp_gateway.errors import BadRequest, WaitTimeout
 from sqlhttp_gateway.model import Batch, IsolationLevel, Options, PoolKey, Statement, TransactionOptions
 from sqlhttp_gateway.neon.bookmark import BOOKMARK

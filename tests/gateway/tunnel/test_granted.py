@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sqlhttp_gateway.auth.allowed import digest_of
-from sqlhttp_gateway.auth.authenticate import Caller
+from sqlhttp_gateway.auth.caller import Caller
 from sqlhttp_gateway.auth.grant import Grant
 from sqlhttp_gateway.errors import (
     ClaimsFailed,
