@@ -6,15 +6,17 @@ Such a server has the superuser `postgres` with the password of all tests, is ma
 
 import os
 import signal
+import ssl
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from sqlhttp_gateway.embedded import Account
-from tests.support.certificates import Files
+from tests.support.certificates import Authority, Files
 from tests.support.cluster import FAST, PASSWORD, Database
 from tests.support.gateway import free_port
 
@@ -113,6 +115,22 @@ class InstalledPostgres:
         return len(lines) > 7 and lines[0] == str(self.pid) and lines[7].strip() == "ready"
 
 
+class TlsPostgres(NamedTuple):
+    """A server, and who has signed its certificate."""
+
+    server: InstalledPostgres
+    authority: Authority
+
+    @property
+    def database(self) -> Database:
+        return Database("127.0.0.1", self.server.port, "postgres")
+
+    @property
+    def trusting(self) -> ssl.SSLContext:
+        """How to speak to it."""
+        return ssl.create_default_context(cafile=str(self.authority.root))
+
+
 @contextmanager
 def running(version: str) -> Iterator[Database]:
     """A server of this version for the length of the block, as its maintenance database."""
@@ -121,6 +139,22 @@ def running(version: str) -> Iterator[Database]:
         try:
             server.start()
             yield Database("127.0.0.1", server.port, "postgres")
+        finally:
+            server.stop()
+
+
+@contextmanager
+def running_with_tls(version: str, options: Mapping[str, str] | None = None) -> Iterator[TlsPostgres]:
+    """One that has a certificate, for the length of the block."""
+    with tempfile.TemporaryDirectory(prefix="sqlhttp-test-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "server").mkdir()
+        authority = Authority(folder)
+        server = InstalledPostgres(folder / "server", version, options=options, certificate=authority.issue("server"))
+        try:
+            server.start()
+            yield TlsPostgres(server, authority)
         finally:
             server.stop()
 

@@ -233,7 +233,8 @@ class Backend(asyncio.Protocol):
         A process that is busy reads no goodbye. It is waited for, and asked again and again to cancel what it does;
         only when the server could not be reached for `timeout` seconds is the socket dropped. One that waits for the
         rest of a message, or of a COPY, takes the goodbye for a part of it: what it understands is the end of the
-        stream, which TLS cannot tell without closing both ways, and does when these seconds have passed twice.
+        stream. TLS tells that by a message of its own, behind which nothing can be read for sure: the process is told
+        so once it was asked to cancel, and the socket is dropped when these seconds have passed twice.
         """
         self.closing = True
         if self._lost.done():
@@ -259,6 +260,8 @@ class Backend(asyncio.Protocol):
                 pass
             else:
                 reached_at = loop.time()
+            if not can_end:
+                self._transport.close()
             pause = min(2 * pause, timeout)
             if loop.time() < min(reached_at + timeout, open_until):
                 continue

@@ -18,6 +18,7 @@ from sqlhttp_gateway.wire.exchange import Exchange
 from sqlhttp_gateway.wire.frontend import encode_query
 from tests.support.certificates import Authority
 from tests.support.cluster import Database
+from tests.support.installed_postgres import installed, running_with_tls
 from tests.support.watch import watching
 
 READY = b"Z\0\0\0\x05I"
@@ -206,14 +207,16 @@ async def test_abandoned_answers_are_not_waited_for_and_not_read(backend: Backen
 # ── on a real Postgres ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def opened(database: Database, lost: list[Backend] | None = None) -> Backend:
+async def opened(
+    database: Database, lost: list[Backend] | None = None, *, tls: ssl.SSLContext | None = None
+) -> Backend:
     connection = await open_connection(
         host=database.host,
         port=database.port,
         database=database.name,
         role=database.role,
         password=database.password,
-        ssl=False,
+        ssl=tls or False,
         server_settings={"application_name": "opened"},
         timeout=10.0,
     )
@@ -322,6 +325,21 @@ async def test_backend_that_reads_no_goodbye_is_waited_for_and_counts(database: 
         await watch.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'opened'")
         await closing
     assert lost == [backend]
+
+
+@pytest.mark.parametrize("last", installed()[-1:])
+async def test_process_that_waits_for_the_rest_of_a_message_ends_soon_by_tls_too(last: str) -> None:
+    """A program has left in the middle of it. Its goodbye is a part of that message to Postgres."""
+    with running_with_tls(last) as postgres:
+        database = postgres.database
+        backend = await opened(database, tls=postgres.trusting)
+        assert not backend._transport.can_write_eof(), "it is TLS"
+        backend.write(encode_query(b"SELECT 1" + 100 * b" ")[:20])
+        async with watching(database) as watch:
+            assert await watch.backends("application_name = 'opened'") == 1
+            async with asyncio.timeout(30):
+                await backend.close(60)
+            assert await watch.backends("application_name = 'opened'") == 0
 
 
 async def test_backend_whose_server_cannot_be_reached_is_let_go(
