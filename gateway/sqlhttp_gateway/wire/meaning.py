@@ -11,8 +11,7 @@ from sqlhttp_gateway.wire.effects import MEANING, Pin, effects_of
 
 _CLOCK = re.compile(r"(?:'|\$\w*\$)[\s\d:.,+/-]*(?:now|today|tomorrow|yesterday)\b", re.IGNORECASE)
 _OF_CONSTANTS = MEANING - {"escape_string_warning", "role", "search_path", "session_authorization"}
-_BY_OTHER_WAYS = re.compile(r"pg_settings|u&\"", re.IGNORECASE)
-"""What sets a parameter without naming SET or set_config, or may be hidden behind escapes."""
+_QUERY = re.compile(r"\s*+(?:select|insert|update|delete|with|values|merge|table)\b", re.IGNORECASE)
 
 
 def is_of_its_moment(text: str) -> bool:
@@ -25,11 +24,11 @@ def changes_meaning(text: str) -> bool:
 
     What a function of the program's own does is not seen.
     """
+    lower = text.lower()
+    if "pg_settings" in lower or 'u&"' in lower:  # what sets one by an UPDATE, or may be hidden behind escapes
+        return True
+    if "set_config" not in lower and _QUERY.match(text) is not None:
+        return False  # nearly always, and in an eighth of the time
     effects = effects_of(text.encode())
     names = effects.sets + effects.local
-    return (
-        not _OF_CONSTANTS.isdisjoint(names)
-        or "" in effects.local
-        or Pin.PARAMETER in effects.pins
-        or _BY_OTHER_WAYS.search(text) is not None
-    )
+    return not _OF_CONSTANTS.isdisjoint(names) or "" in effects.local or Pin.PARAMETER in effects.pins
