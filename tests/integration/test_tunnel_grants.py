@@ -14,7 +14,14 @@ from sqlhttp_gateway import cli
 from sqlhttp_gateway.auth.allowed import digest_of
 from sqlhttp_gateway.auth.api_keys import hash_of, new_key
 from sqlhttp_gateway.auth.credentials import ApiKey
-from sqlhttp_gateway.wire.frontend import DESCRIBE_PORTAL, EXECUTE, FLUSH, SYNC, encode_bind, encode_parse
+from sqlhttp_gateway.wire.frontend import (
+    DESCRIBE_PORTAL,
+    EXECUTE,
+    FLUSH,
+    SYNC,
+    encode_bind,
+    encode_parse,
+)
 from tests.support.cluster import Cluster, Database
 from tests.support.gateway import Gateway
 from tests.support.issuer import Issuer
@@ -479,29 +486,60 @@ async def test_claims_that_cannot_be_set_end_the_tunnel_and_nothing_was_run(
 # ── for how long ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_revoked_key_ends_its_tunnels_when_they_are_idle(start_gateway: StartGateway, database: Database) -> None:
-    key = new_key()
-    database.psql(
-        "CREATE SCHEMA sqlhttp; CREATE TABLE sqlhttp.api_keys (id text PRIMARY KEY, hash text NOT NULL,"
-        " name text DEFAULT '', target text DEFAULT 'default', database text, role text, login text,"
-        " expires_at timestamptz, origins text[] DEFAULT '{}', addresses text[] DEFAULT '{}',"
-        " read_only boolean DEFAULT false,"
-        " statements text[], created_at timestamptz DEFAULT now(), revoked_at timestamptz);"
-        f" INSERT INTO sqlhttp.api_keys (id, hash, database, role)"
-        f" VALUES ('{key.id}', '{hash_of(key)}', '{database.name}', 'postgres')"
-    )
-    auth = {"keys_table": True, "keys_refresh": 0.05, "proof_lifetime": 3600}
-    gateway = start_gateway(database_url=database.url, auth=auth)
-    keyed = database.as_role("postgres", key.text)
-    async with logged_in(gateway, keyed) as idle, logged_in(gateway, keyed) as busy:
+class Revocable(NamedTuple):
+    """A gateway with a key in its table."""
+
+    gateway: Gateway
+    database: Database
+    keyed: Database
+
+    def revoke(self) -> None:
+        self.database.psql("UPDATE sqlhttp.api_keys SET revoked_at = now()")
+
+
+@pytest.fixture
+def revocable(start_gateway: StartGateway, database: Database) -> Callable[..., Revocable]:
+    def start(**settings: Any) -> Revocable:
+        key = new_key()
+        database.psql(
+            "CREATE SCHEMA sqlhttp; CREATE TABLE sqlhttp.api_keys (id text PRIMARY KEY, hash text NOT NULL,"
+            " name text DEFAULT '', target text DEFAULT 'default', database text, role text, login text,"
+            " expires_at timestamptz, origins text[] DEFAULT '{}', addresses text[] DEFAULT '{}',"
+            " read_only boolean DEFAULT false,"
+            " statements text[], created_at timestamptz DEFAULT now(), revoked_at timestamptz);"
+            f" INSERT INTO sqlhttp.api_keys (id, hash, database, role)"
+            f" VALUES ('{key.id}', '{hash_of(key)}', '{database.name}', 'postgres')"
+        )
+        auth = {"keys_table": True, "keys_refresh": 0.05, "proof_lifetime": 3600}
+        gateway = start_gateway(database_url=database.url, auth=auth, **settings)
+        return Revocable(gateway, database, database.as_role("postgres", key.text))
+
+    return start
+
+
+async def test_revoked_key_ends_its_tunnels_when_they_are_idle(revocable: Callable[..., Revocable]) -> None:
+    site = revocable()
+    async with logged_in(site.gateway, site.keyed) as idle, logged_in(site.gateway, site.keyed) as busy:
         assert (await busy.query("BEGIN")).status == "T"
-        database.psql("UPDATE sqlhttp.api_keys SET revoked_at = now()")
+        site.revoke()
         [message] = await idle.ended()
         assert (message.error["S"], message.error["M"]) == ("FATAL", "invalid API key")
         assert await busy.value("SELECT 1") == "1"
         await busy.send(b"".join((extended("COMMIT"),)))
         last = (await busy.ended())[-1]
         assert (last.tag, last.error["M"]) == ("E", "invalid API key")
+
+
+async def test_transaction_left_open_with_a_revoked_key_goes_on_for_so_long_and_no_longer(
+    revocable: Callable[..., Revocable],
+) -> None:
+    site = revocable(tunnel={"revoked_timeout": 0.2})
+    async with logged_in(site.gateway, site.keyed) as program:
+        assert (await program.query("BEGIN")).status == "T"
+        site.revoke()
+        async with asyncio.timeout(30):
+            last = (await program.ended())[-1]
+        assert (last.error["S"], last.error["M"]) == ("FATAL", "invalid API key")
 
 
 async def test_token_that_expires_ends_its_tunnel(tokens: Callable[..., Tokens]) -> None:

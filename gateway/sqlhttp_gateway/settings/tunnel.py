@@ -45,6 +45,12 @@ class TunnelSettings(Section):
     transaction_timeout: Seconds = Field(
         default=0.0, ge=0, description="Seconds that a transaction may be open at all; 0: any."
     )
+    revoked_timeout: Seconds = Field(
+        default=60.0,
+        ge=0,
+        description="Seconds for which a program whose key or token is good no more may go on with what it is at, such "
+        "as a transaction; 0: any.",
+    )
     client_idle_timeout: Seconds = Field(
         default=0.0, ge=0, description="Seconds that a program without a transaction may say nothing; 0: any."
     )

@@ -359,8 +359,11 @@ class Traffic:
         self._advance()
 
     async def _watch(self, granted: Granted) -> None:
-        self._ending.farewell = await granted.watch()
+        self._ending.farewell = refused = await granted.watch()
         self._advance()
+        if self._settings.revoked_timeout:
+            await asyncio.sleep(self._settings.revoked_timeout)
+            self._ending.fail(refused)
 
     def _go_on(self) -> None:
         """The program reads again what it is sent."""
