@@ -25,6 +25,8 @@ class FakeBackend:
         self.is_paused = False
         self.is_backed_up = False
         self.room = asyncio.Event()
+        self.drains = 0
+        """How often room was waited for."""
 
     def write(self, data: bytes) -> None:
         self.written += data
@@ -36,6 +38,7 @@ class FakeBackend:
         self.is_paused = False
 
     async def drain(self) -> None:
+        self.drains += 1
         await self.room.wait()
 
 

@@ -52,6 +52,7 @@ class Scene:
         self.stream = FakeStream()
         self.registry = FakeRegistry()
         self.events: list[Event] = []
+        self.pins = Pins(max_pinned)
         caller: Any = SimpleNamespace(pool=self.registry.pool, grant=None, allowance=None)
         logged_in = LoggedIn(caller, Startup("ada", "app", {}), b"sesam", GREETING, rest, renew=_never)
         self.traffic = Traffic(
@@ -62,7 +63,7 @@ class Scene:
                 logged_in,
                 registry=self.registry,  # type: ignore[arg-type]
                 quotas=Quotas(self.registry),  # type: ignore[arg-type]
-                pins=Pins(max_pinned),
+                pins=self.pins,
                 observe=self.events.append,
             ),
             listeners=Listeners(self.registry),  # type: ignore[arg-type]

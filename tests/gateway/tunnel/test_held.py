@@ -187,6 +187,21 @@ async def test_backend_to_which_a_signal_may_still_come_is_not_given_to_others()
         assert lease.ends == ["drop unclean"]
 
 
+async def test_backend_is_not_given_up_before_the_signal_to_it_is_through() -> None:
+    """It would meet whoever has that backend's number next."""
+    async with scene() as it:
+        await it.greeted()
+        lease = await it.sends(SELECT)
+        it.traffic.cancel()
+        await it.until(lambda: lease.cancels)
+        it.stream.hang_up()
+        await turns()
+        assert lease.ends == []
+        lease.cancel_result.set_result(True)
+        assert await it.ended() is None
+        assert lease.ends == ["drop abandoned"]
+
+
 async def test_cancel_of_nothing_does_nothing() -> None:
     async with scene() as it:
         lease = await it.greeted()
@@ -224,6 +239,31 @@ async def test_backend_that_breaks_the_protocol_is_dropped() -> None:
         assert lease.ends == ["drop abandoned"]
 
 
+async def test_what_the_backend_says_after_the_end_is_not_passed_on() -> None:
+    async with scene() as it:
+        await it.greeted()
+        lease = await it.sends(SELECT)
+        it.traffic.abort()
+        lease.say(DONE + READY)
+        await it.ended()
+        assert DONE not in it.stream.all_sent
+        assert lease.ends == ["drop abandoned"]
+
+
+async def test_room_is_waited_for_once_however_much_comes_meanwhile() -> None:
+    async with scene() as it:
+        await it.greeted()
+        lease = await it.sends(SELECT)
+        lease.backend.is_backed_up = True
+        it.stream.put(SELECT, SELECT, SELECT)
+        await it.until(lambda: len(it.traffic._inbox.pieces) == 3)
+        await turns()
+        assert lease.backend.drains == 1
+        lease.backend.is_backed_up = False
+        lease.backend.room.set()
+        await it.until(lambda: lease.backend.written == SELECT * 4)
+
+
 async def test_lost_backend_is_told_by_us_if_postgres_said_nothing() -> None:
     async with scene() as it:
         await it.greeted()
@@ -258,6 +298,21 @@ async def test_new_backend_is_held_back_if_what_another_said_still_waits() -> No
         await it.until(lambda: second.backend.written)
 
 
+async def test_backend_that_comes_while_notifications_are_not_read_is_held_back_at_once() -> None:
+    async with scene(buffer_bytes=1000) as it:
+        await it.greeted()
+        it.stream.is_reading = False
+        it.stream.put(SELECT)
+        await it.until(lambda: it.registry.waiting)
+        for _ in range(2):
+            it.traffic.hear(b"A\0\0\x03\xef\0\0\0\x01jobs\0" + b"x" * 993 + b"\0")
+        lease = it.registry.add()
+        await it.until(lambda: lease.backend.written)
+        assert lease.backend.is_paused
+        it.stream.is_reading = True
+        await it.until(lambda: not lease.backend.is_paused)
+
+
 async def test_program_that_vanishes_while_postgres_takes_nothing_is_noticed() -> None:
     async with scene() as it:
         await it.greeted()
@@ -276,9 +331,12 @@ async def test_session_mode_keeps_the_backend_and_counts_as_pinned() -> None:
         await it.until(lambda: it.stream.sent)
         await turns()
         assert lease.ends == []
+        assert it.pins.pinned(it.registry.pool) == 1
+        assert [event.reason for event in it.events if isinstance(event, TunnelPinned)] == [Pin.SESSION]
         it.stream.put(TERMINATE)
         assert await it.ended() is None
         assert lease.ends == ["take_back deep", "release"]
+        assert it.pins.pinned(it.registry.pool) == 0
 
 
 async def test_statement_that_needs_a_session_pins_and_says_so() -> None:

@@ -56,6 +56,18 @@ async def test_nothing_of_what_it_moved_is_held_when_it_has_ended() -> None:
         assert not any(each is part for each in holders for part in tunnel)
 
 
+async def test_what_was_not_taken_apart_is_not_held_when_it_has_ended() -> None:
+    async with scene() as it:
+        await it.greeted()
+        lease = await it.sends(SELECT)
+        lease.backend.is_backed_up = True
+        it.stream.put(SELECT)
+        await it.until(lambda: it.traffic._inbox.pieces)
+        it.stream.hang_up()
+        await it.ended()
+        assert it.traffic._inbox.pieces == []
+
+
 PREPARE = encode_parse(b"s", b"SELECT $1") + SYNC
 QUESTION = encode_bind(b"s", (b"7",)) + EXECUTE + SYNC
 BOUND = b"2\0\0\0\x04"
