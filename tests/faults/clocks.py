@@ -16,10 +16,10 @@ from tests.faults.world import World
 
 _LIBRARIES = tuple(Path("/usr/lib").glob("**/faketime/libfaketime.so.1"))
 _JUMPS = ("+1d", "+0", "-1d", "+0")
-_MARGIN = 1.0
-"""Seconds that an answer may come late on a busy machine."""
+_MARGIN = 5.0
+"""Seconds that an answer may come late on a busy machine; by a clock that has jumped it would be at once or never."""
 _DEADLINE = 0.5
-_PATIENCE = 10.0
+_PATIENCE = 30.0
 _LONG = {"query": "SELECT pg_sleep(0.5)"}
 _IS_RUNNING = {
     "query": "SELECT 1 FROM pg_stat_activity WHERE query = $1 AND state = 'active'",

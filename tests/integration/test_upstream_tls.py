@@ -65,7 +65,12 @@ def test_statements_and_cancels_go_through_tls(
 ) -> None:
     database, certificate = server
     url = f"{database.url}?{query.format(root=certificate)}"
-    gateway = start_gateway(database_url=url, response={"max_bytes": 10_000}, pool={"max_size": 1, "wait_timeout": 30})
+    gateway = start_gateway(
+        database_url=url,
+        response={"max_bytes": 10_000},
+        pool={"max_size": 1, "wait_timeout": 30},
+        statement={"cancel_timeout": 30},
+    )
     with program_of(gateway, database) as program:
         assert program.value("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") is True
         pid = program.value("SELECT pg_backend_pid()")
