@@ -60,4 +60,4 @@ def new_request_id() -> str:
     """A UUID of version 4's form, other than all others."""
     # Nothing rests on it being hard to guess; to draw and cut all of its digits costs five times as much.
     _IDS.number = number = (_IDS.number + _STEP) & 0xFFFFFFFFFFFF
-    return f"{_IDS.prefix}{number:012x}"
+    return _IDS.prefix + number.to_bytes(6).hex()  # in half the time that a format takes
