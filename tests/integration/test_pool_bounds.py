@@ -86,7 +86,7 @@ async def test_wait_that_expires_is_told_with_the_numbers(
         await watch.run("SELECT pg_advisory_unlock(1)")
         assert (await holder).status == 200
     assert answer.status == 503
-    assert 0.3 <= waited < 3
+    assert 0.3 <= waited < 15
     assert int(answer.headers["retry-after"]) >= 1
     assert answer.headers["access-control-allow-origin"] == "*"
     error = answer.json()

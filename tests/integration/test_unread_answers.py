@@ -93,10 +93,10 @@ async def test_answer_is_sent_within_the_request_s_deadline_or_not_at_all(
     start_program: Callable[..., Program], kept: bool
 ) -> None:
     program = start_program(request={"send_timeout": 60})
+    began = time.monotonic()
     async with asking(program, "Sqlhttp-Timeout: 1.5", kept=kept) as plug:
-        began = time.monotonic()
         await until_cut(program, "deadline")
-        assert 0.9 < time.monotonic() - began < 3.5
+        assert 1.4 < time.monotonic() - began < 15
         assert await taken(plug) < 8_000_000
 
 

@@ -302,7 +302,7 @@ async def test_crowd_of_one_role_leaves_another_role_its_share_of_the_budget(dat
         longest = clock() - (lending.pool.gate.waiting_since or clock())
         is_over = True
         await asyncio.gather(*crowd)
-        assert waited < 2.0, f"{waited:.3f} s, while the crowd's own waited {longest:.3f} s"
+        assert waited < 5.0, f"{waited:.3f} s, while the crowd's own waited {longest:.3f} s"
 
 
 # ── drain ────────────────────────────────────────────────────────────────────────────────────────────────────────────
