@@ -46,6 +46,10 @@ READY_FOR_QUERY = ord("Z")
 _IGNORED = frozenset(
     {CLOSE_COMPLETE, NO_DATA, NOTICE_RESPONSE, NOTIFICATION_RESPONSE, PARAMETER_DESCRIPTION, COPY_DATA, COPY_DONE}
 )
+_UNWANTED = frozenset({COPY_DATA, NOTICE_RESPONSE})
+"""Messages that may be long and are never looked at: not even one of them has to be there whole."""
+_LONGEST_ERROR = 1 << 20
+"""Bytes of an ErrorResponse that are kept. RAISE can make one of a gigabyte, of which JSON would hold some more."""
 _COPY = frozenset({COPY_IN_RESPONSE, COPY_OUT_RESPONSE, COPY_BOTH_RESPONSE})
 
 IDLE = ord("I")
@@ -175,8 +179,12 @@ class Exchange:
                     break  # the rest of a row is still to come
                 continue
             if following > end:
-                if tag == COPY_DATA:  # one line of a table, which may be large and is never wanted
+                if tag in _UNWANTED:
                     self._skip = following - end
+                elif tag == ERROR_RESPONSE and end - position >= _LONGEST_ERROR:
+                    self._skip = following - end
+                    cut = data[position + 5 : end] + b"\0\0"  # its last field is cut short
+                    self._take(tag, cut, 0, len(cut))
                 break
             if tag == READY_FOR_QUERY:
                 if length != _READY_LENGTH:
@@ -191,6 +199,8 @@ class Exchange:
             self._chunks.append(data[position:] if position else data)
             have = end - position
             need = 5 if have < 5 else 1 + _INT32_AT(data, position + 1)[0]
+            if data[position] == ERROR_RESPONSE:
+                need = min(need, _LONGEST_ERROR)
             self._missing = need - have
         return None
 

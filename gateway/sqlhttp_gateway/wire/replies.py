@@ -20,7 +20,7 @@ _PARSE_COMPLETE, _BIND_COMPLETE, _CLOSE_COMPLETE, _NO_DATA, _ROW_DESCRIPTION, _D
 _COMMAND_COMPLETE, _EMPTY_QUERY, _SUSPENDED, _ERROR, _READY = b"CIsEZ"
 _READY_HEAD = b"Z\0\0\0\x05"
 _COPY_IN, _COPY_BOTH, _STATUS, _NOTIFICATION = b"GWSA"
-_STREAMED = frozenset(b"DdtV")
+_STREAMED = frozenset(b"DdtVN")
 """Messages that may be long, and after which nothing is to be done."""
 _ENDS = {
     _PARSE_COMPLETE: Kind.PARSE,
@@ -33,6 +33,8 @@ _ENDS = {
     _SUSPENDED: Kind.EXECUTE,
 }
 """The messages that end an answer, and what they are the answer to."""
+_LONGEST = 16 * 1024 * 1024
+"""Bytes of a message that has to be there whole; RAISE can make an error of a gigabyte."""
 _CUTTING = frozenset((_READY, _ERROR, _STATUS, _NOTIFICATION, _COPY_IN, _COPY_BOTH))
 """Messages that the Reader passes on itself, or keeps."""
 
@@ -69,17 +71,19 @@ class Replies:
         self._owed = waiting
         self._reader = reader
         self._out = to_frontend
-        self._backlog = b""
+        self._backlog: list[bytes] = []
+        self._missing = 0  # bytes without which another look at the backlog makes no sense
         self._passing = 0  # bytes still to come of a message whose head is gone
 
     @property
     def is_amid_message(self) -> bool:
         """Part of a message has come, and the rest has not."""
-        return self._passing > 0 or self._backlog != b""
+        return self._passing > 0 or bool(self._backlog)
 
     def reset(self) -> None:
         """The next bytes are another backend's."""
-        self._backlog, self._passing = b"", 0
+        self._backlog.clear()
+        self._missing = self._passing = 0
 
     def receive(self, data: bytes) -> None:
         """Take what the backend sent.
@@ -93,7 +97,13 @@ class Replies:
             if tags is not None and answers.fullmatch(tags) is not None and self._reader.read_whole(data):
                 return
         if self._backlog:
-            data, self._backlog = self._backlog + data, b""
+            # Joined once for a message, not once for each piece of it, so that a long one costs linear time.
+            self._backlog.append(data)
+            self._missing -= len(data)
+            if self._missing > 0:
+                return
+            data = b"".join(self._backlog)
+            self._backlog.clear()
         end, position = len(data), min(self._passing, len(data))
         self._passing -= position
         start = 0
@@ -128,7 +138,15 @@ class Replies:
             self._passing, position = position - end, end
         self._pass(data, start, position)
         if position < end:
-            self._backlog = data[position:]
+            self._keep(data[position:])
+
+    def _keep(self, rest: bytes) -> None:
+        """What a message that has to be there whole begins with."""
+        size = 1 + _INT32_AT(rest, 1)[0] if len(rest) >= 5 else 5
+        if size > _LONGEST:
+            raise RemoteProtocolError(f"message {chr(rest[0])!r} of {size} bytes from the server (max is {_LONGEST})")
+        self._backlog.append(rest)
+        self._missing = size - len(rest)
 
     def _pass(self, data: bytes, start: int, end: int) -> None:
         if start < end:

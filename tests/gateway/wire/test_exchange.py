@@ -459,3 +459,38 @@ def test_any_bytes_are_either_read_or_refused(noise: bytes) -> None:
                 break
     except RemoteProtocolError:
         pass
+
+
+def _in_pieces(exchange: Exchange, message: bytes) -> None:
+    for start in range(0, len(message), 100_000):
+        assert exchange.receive(message[start : start + 100_000]) is None
+
+
+def test_notice_is_not_held_however_long_it_is() -> None:
+    exchange = Exchange()
+    body = b"SNOTICE\0M" + b"x" * 3_000_000 + b"\0\0"
+    _in_pieces(exchange, b"N" + (4 + len(body)).to_bytes(4) + body[:-10])
+    assert exchange._chunks == []
+    assert exchange.receive(body[-10:] + b"C\0\0\0\x07DO\0" + b"Z\0\0\0\x05I") == b""
+    assert [result.tag for result in exchange.results] == [b"DO"]
+    assert exchange.error is None
+
+
+def test_of_an_error_that_is_longer_than_any_reader_wants_the_beginning_is_told() -> None:
+    exchange = Exchange()
+    body = b"SERROR\0VERROR\0CP0001\0M" + b"x" * 3_000_000 + b"\0Dnobody reads this\0\0"
+    _in_pieces(exchange, b"E" + (4 + len(body)).to_bytes(4) + body)
+    assert exchange.receive(b"Z\0\0\0\x05I") == b""
+    assert isinstance(exchange.error, PostgresError)
+    assert exchange.error.code == "P0001"
+    assert set(exchange.error.message) == {"x"}
+    assert 1_000_000 < len(exchange.error.message) < 1_200_000
+    assert "D" not in exchange.error.fields
+
+
+def test_error_that_is_long_and_no_longer_than_that_is_told_whole() -> None:
+    exchange = Exchange()
+    body = b"SERROR\0VERROR\0CP0001\0M" + b"x" * 900_000 + b"\0Dthe end\0\0"
+    _in_pieces(exchange, b"E" + (4 + len(body)).to_bytes(4) + body)
+    assert isinstance(exchange.error, PostgresError)
+    assert (len(exchange.error.message), exchange.error.fields["D"]) == (900_000, "the end")

@@ -178,3 +178,31 @@ def test_rest_of_one_backends_bytes_is_not_mixed_with_anothers() -> None:
     heard.replies.reset()
     heard.replies.receive(ready())
     assert heard.told == ["ready I"]
+
+
+def test_long_notice_is_passed_on_as_it_comes() -> None:
+    heard = Heard(owed.QUERY)
+    notice = b"N" + (4 + 300_000).to_bytes(4) + b"x" * 300_000
+    heard.replies.receive(notice[:100_000])
+    assert b"".join(heard.out) == notice[:100_000]
+    assert heard.replies.is_amid_message
+    heard.replies.receive(notice[100_000:] + ready())
+    assert b"".join(heard.out) == notice + ready()
+    assert heard.told == ["ready I"]
+
+
+def test_pieces_of_a_long_error_are_joined_once() -> None:
+    heard = Heard(owed.QUERY)
+    long = frame(b"E", b"SERROR\0M" + b"x" * 300_000 + b"\0\0")
+    for start in range(0, len(long), 1000):
+        assert len(heard.replies._backlog) == start // 1000
+        heard.replies.receive(long[start : start + 1000])
+    assert heard.told == ["error"]
+    heard.replies.receive(ready())
+    assert b"".join(heard.out) == long + ready()
+
+
+def test_error_that_is_too_long_to_be_kept_ends_it() -> None:
+    heard = Heard(owed.QUERY)
+    with pytest.raises(RemoteProtocolError, match="'E' of 1000000005 bytes"):
+        heard.replies.receive(b"E" + (1_000_000_004).to_bytes(4) + b"SERROR\0Mxxxx")
