@@ -1,5 +1,8 @@
 """The backend that a program has for now, lent by a registry that the test plays."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import pytest
 
 from sqlhttp_gateway.errors import ConnectionBroken, WaitTimeout
@@ -81,6 +84,15 @@ async def test_backend_that_is_lost_while_it_lingers_is_nobodys_loss() -> None:
         second.say(DONE + READY)
         await it.until(lambda: it.stream.all_sent.endswith(DONE + READY))
         assert FATAL not in it.stream.all_sent
+
+
+async def test_backend_that_vanishes_without_a_word_while_it_lingers_is_nobodys_loss_either() -> None:
+    async with lingering() as (it, lease):
+        lease.break_off()
+        assert (lease.ends, len(it.registry.pool.lingering)) == (["drop lost"], 0)
+        second = await it.sends(SELECT)
+        second.say(DONE + READY)
+        await it.until(lambda: it.stream.all_sent.endswith(DONE + READY))
 
 
 async def test_drain_does_not_wait_for_what_lingers() -> None:
@@ -262,6 +274,37 @@ async def test_room_is_waited_for_once_however_much_comes_meanwhile() -> None:
         lease.backend.is_backed_up = False
         lease.backend.room.set()
         await it.until(lambda: lease.backend.written == SELECT * 4)
+
+
+@asynccontextmanager
+async def ended_while_it_waits() -> AsyncIterator[Scene]:
+    """A program that waits for a backend, and does not read that its tunnel has ended."""
+    async with scene() as it:
+        await it.greeted()
+        it.stream.put(SELECT)
+        await it.until(lambda: it.registry.waiting)
+        it.stream.is_reading = False
+        it.traffic.abort()
+        await turns()
+        yield it
+        it.stream.is_reading = True
+        await it.ended()
+
+
+async def test_backend_that_comes_after_the_end_goes_back_as_it_came() -> None:
+    async with ended_while_it_waits() as it:
+        lease = it.registry.add()
+        await it.until(lambda: lease.ends)
+        assert (lease.ends, lease.backend.written) == (["release"], b"")
+
+
+async def test_why_no_backend_came_after_the_end_is_not_told() -> None:
+    async with ended_while_it_waits() as it:
+        it.registry.refuse(WaitTimeout("all are in use"))
+        await it.until(lambda: not it.registry.waiting)
+        await turns()
+    assert b"all are in use" not in it.stream.all_sent
+    assert it.error["C"] == "57P01"
 
 
 async def test_lost_backend_is_told_by_us_if_postgres_said_nothing() -> None:

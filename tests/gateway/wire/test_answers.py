@@ -7,11 +7,13 @@ from sqlhttp_gateway.wire.effects import Pin
 from sqlhttp_gateway.wire.tunnel_events import Listen, Pinned, Unlisten
 from tests.support.postgres_model import (
     BIND_COMPLETE,
+    CLOSE_COMPLETE,
     COPY_DONE,
     COPY_IN,
     PARSE_COMPLETE,
     SYNC,
     bind,
+    close,
     command_complete,
     copy_data,
     error,
@@ -30,6 +32,7 @@ from tests.support.tunnel_pipeline import (
     attached,
     events,
     logged_in,
+    prepare,
     run,
     sent,
 )
@@ -50,6 +53,14 @@ def test_rows_of_any_size_pass_as_they_come() -> None:
 def test_answer_that_nobody_asked_for_ends_the_tunnel(data: bytes) -> None:
     with pytest.raises(RemoteProtocolError):
         attached().receive_backend(data)
+
+
+def test_what_the_gateway_answers_itself_behind_a_sync_comes_behind_its_ready() -> None:
+    tunnel = attached()
+    prepare(tunnel, "s", "SELECT 1")
+    sent(tunnel, bind("", "s") + execute("") + SYNC + close("S", "s") + SYNC)
+    done = BIND_COMPLETE + row(b"1") + command_complete("SELECT 1") + ready()
+    assert answered(tunnel, done) + answered(tunnel, ready()) == done + CLOSE_COMPLETE + ready()
 
 
 def test_notices_and_reports_pass_at_any_time() -> None:
