@@ -10,6 +10,7 @@ import itertools
 import os
 import random
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 
 from sqlhttp_gateway import app
 from sqlhttp_gateway.cache import policy
+from sqlhttp_gateway.cache.stamps import Stamps
 from sqlhttp_gateway.endpoints.connections import Connections
 from sqlhttp_gateway.errors import ConnectionBroken, GatewayError, PostgresError
 from sqlhttp_gateway.execute import plain, plain_batch
@@ -32,9 +34,11 @@ from sqlhttp_gateway.pools.cancelling import CancelRequests
 from sqlhttp_gateway.pools.gate import Gate
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.line import Line
+from sqlhttp_gateway.pools.taker import Taker
 from sqlhttp_gateway.tunnel.tunnels import Tunnels
 from sqlhttp_gateway.wire.exchange import ERROR_RESPONSE, IDLE, Exchange
 from sqlhttp_gateway.wire.frontend import DESCRIBE_AND_EXECUTE, SYNC, encode_parse
+from sqlhttp_gateway.workers import Workers
 from tests.faults.world import VARIABLE
 
 
@@ -379,6 +383,16 @@ def _patient() -> None:
     Gate.stand = longer  # type: ignore[method-assign]
 
 
+@_breakage("a tunnel's wait has another second", check="tunnels' waits", sign="wait beyond")
+def _patient_tunnels() -> None:
+    stand = Gate.stand
+
+    def longer(self: Gate, turn: Any, timeout: float, **named: Any) -> float:
+        return stand(self, turn, timeout + isinstance(turn, Taker), **named)
+
+    Gate.stand = longer  # type: ignore[method-assign]
+
+
 @_breakage("a refusal takes a tenth of a second", check="overflow", sign="refusal with a full queue")
 def _slow_refusal() -> None:
     full = Gate._full
@@ -417,6 +431,40 @@ def _timeless() -> None:
         Gate._postpone = postpone  # type: ignore[method-assign]
 
     Gate.resume = forget  # type: ignore[method-assign]
+
+
+# ── what it needs of its machine ──
+
+
+@_breakage("the wall clock says how old a cached answer is", check="clocks", sign="a cached answer is gone")
+def _by_the_wall() -> None:
+    Stamps.now = lambda self: time.time_ns()  # type: ignore[method-assign]
+
+
+@_breakage("a connection to Postgres is used once", check="files", sign="not answered any more")
+def _used_once() -> None:
+    Lease.release = lambda self: self.drop("once")  # type: ignore[method-assign]
+
+
+@_breakage("a program that asks nothing costs 100 KB", check="idle sockets", sign="KiB for each of")
+def _costly_programs() -> None:
+    enter = Connections.enter
+    kept: list[bytes] = []
+
+    def costly(self: Connections, connection: Any, now: float) -> Any:
+        kept.append(os.urandom(100_000))
+        return enter(self, connection, now)
+
+    Connections.enter = costly  # type: ignore[method-assign]
+
+
+@_breakage("nobody takes the place of a worker that ended", check="workers' memory", sign="not as before")
+def _not_replaced() -> None:
+    def forget(self: Workers, pid: int, status: int) -> None:
+        self._running.pop(pid, None)
+        self._running[-pid] = 0  # or the last one's end would be everybody's
+
+    Workers._ended = forget  # type: ignore[method-assign]
 
 
 # ── cancels ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -489,6 +537,17 @@ def _logged_at_once() -> None:
             self._put(self.format(record) + "\n")
 
     LogWriter.emit = write  # type: ignore[method-assign]
+
+
+@_breakage("the end waits until its last line is in the log", check="unread log", sign="did not end")
+def _unhurried_log() -> None:
+    def wait(self: LogWriter) -> None:
+        if self._pid == os.getpid():
+            written = threading.Event()
+            self._lines.put(written)
+            written.wait()
+
+    LogWriter.flush = wait  # type: ignore[method-assign]
 
 
 # ── secrets ──────────────────────────────────────────────────────────────────────────────────────────────────────────

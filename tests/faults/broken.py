@@ -6,26 +6,30 @@ check that must see it. Prints a table; the exit status is 1 when something was 
 
 import argparse
 import asyncio
+import os
 import re
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 
-from tests.faults import followers, limits, probes
+from tests.faults import clocks, crowd, followers, limits, probes
 from tests.faults.breakages import BREAKAGES, Breakage
 from tests.faults.cancels import keys_of_survivors, race
 from tests.faults.episodes import QUICK
 from tests.faults.flatness import judge
 from tests.faults.killing import kill_again_and_again
 from tests.faults.probes import Measured
-from tests.faults.resources import log_on_a_full_disk
+from tests.faults.resources import files, gateway, log_on_a_full_disk, log_that_nobody_reads, memory
 from tests.faults.run import run
 from tests.faults.sampling import sampling
 from tests.faults.troubles import MILD
 from tests.faults.world import CANARY, World, made
+from tests.support.gateway import Gateway
 
 PATIENCE = 60.0
 """Seconds after which a breakage counts as not seen, once the round that runs is over."""
@@ -39,6 +43,8 @@ _TRIES = 3
 _FLAT_FOR = 30.0
 _GROWTH = 1.3
 """What is growth in so short a time, in which caches fill."""
+_CROWD = 500
+"""Programs that ask nothing."""
 SEED = 7
 
 
@@ -70,6 +76,37 @@ async def _survivors(world: World, seed: int) -> list[str]:
 
 async def _full_log(world: World, seed: int) -> list[str]:
     return await asyncio.to_thread(log_on_a_full_disk, world)
+
+
+async def _unread_log(world: World, seed: int) -> list[str]:
+    return await asyncio.to_thread(log_that_nobody_reads, world)
+
+
+async def _files(world: World, seed: int) -> list[str]:
+    return await asyncio.to_thread(files, world)
+
+
+async def _memory(world: World, seed: int) -> list[str]:
+    return await asyncio.to_thread(memory, world)
+
+
+async def _idle_sockets(world: World, seed: int) -> list[str]:
+    return await asyncio.to_thread(crowd.idle, world, _CROWD)
+
+
+async def _clocks(world: World, seed: int) -> list[str]:
+    return await asyncio.to_thread(_jumps, world)
+
+
+def _jumps(world: World) -> list[str]:
+    """At a gateway of its own, since it needs another clock."""
+    if not clocks.is_possible():
+        return ["libfaketime is not installed"]
+    with TemporaryDirectory() as folder, Path(os.devnull).open("wb") as log:
+        offset = Path(folder, "offset")
+        with gateway(world, log.fileno(), clocks.environment(offset)) as (_, port):
+            there = Gateway(f"http://127.0.0.1:{port}", world.gateway.settings)
+            return asyncio.run(clocks.jump(replace(world, gateways=(there,)), offset))
 
 
 async def _flatness(world: World, seed: int) -> list[str]:
@@ -111,7 +148,13 @@ CHECKS: dict[str, Check] = {
     "race": _race,
     "survivors": _survivors,
     "full log": _full_log,
+    "unread log": _unread_log,
+    "files": _files,
+    "workers' memory": _memory,
+    "idle sockets": _idle_sockets,
+    "clocks": _clocks,
     "waits": _probe(probes.waits),
+    "tunnels' waits": _probe(probes.waits_of_tunnels),
     "overflow": _probe(probes.overflow),
     "order": _probe(probes.order),
     "abort": _probe(probes.abort),
@@ -125,7 +168,7 @@ CHECKS: dict[str, Check] = {
     "pauses": _probe(limits.pauses),
 }
 
-_WORKERS = {"survivors": 2}
+_WORKERS = {"survivors": 2, "workers' memory": 2}
 """Of the gateways that a check looks at, where they are not one."""
 
 
@@ -185,13 +228,13 @@ def main() -> int:
     for check in sorted({breakage.check for breakage in chosen}):
         found = unbroken(check)
         failed += bool(found)
-        print(f"{'nothing broken':<62}{check:<13}{'; '.join(found) or 'nothing found':<40}", flush=True)
+        print(f"{'nothing broken':<62}{check:<15}{'; '.join(found) or 'nothing found':<40}", flush=True)
     print()
     for breakage in chosen:
         seen = look(breakage, patience=arguments.patience)
         failed += not seen.finding
         what = seen.finding[:100].split("\n")[0] or f"NOT SEEN; found were {list(seen.others)[:5]}"
-        print(f"{breakage.name:<62}{breakage.check:<13}{seen.after:6.1f} s  {what}", flush=True)
+        print(f"{breakage.name:<62}{breakage.check:<15}{seen.after:6.1f} s  {what}", flush=True)
     print(f"\n{len(chosen)} breakages, {failed} not as they should be")
     return 1 if failed else 0
 
