@@ -1,11 +1,12 @@
 """How many files there are, and how many programs that lets in. What a process may is asked in one of its own."""
 
+import resource
 import subprocess
 import sys
 
 import pytest
 
-from sqlhttp_gateway.descriptors import MOST, RESERVE, most_connections, needed, shortage
+from sqlhttp_gateway.descriptors import MOST, RESERVE, files, most_connections, needed, shortage
 from sqlhttp_gateway.settings import load_settings
 
 DEFAULT = load_settings()
@@ -35,7 +36,17 @@ def test_shortage_names_the_limit_and_what_it_has_to_be() -> None:
         f"listen.max_connections is 5000, and 1024 files that a worker may open leave room for {1024 - needed(SET)}: "
         f"raise the limit (ulimit -n, LimitNOFILE) to {5000 + needed(SET)}"
     )
-    assert shortage(DEFAULT, 64).startswith(f"{MOST} connections of programs are usual, and 64 files")
+    said = shortage(DEFAULT, 64)
+    assert said.startswith(f"{MOST} connections of programs are usual, and 64 files that a worker may open leave room")
+    assert "leave room for 0: " in said, "there is no less than none"
+
+
+def test_files_without_a_limit_are_a_number_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    monkeypatch.setattr(resource, "getrlimit", lambda what: unlimited)
+    assert files().soft == files().hard > MOST + needed(DEFAULT)
+    assert most_connections(DEFAULT, files().soft) == MOST
+    assert shortage(SET, files().soft) == ""
 
 
 SCRIPT = """

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from sqlhttp_gateway.errors import ConnectionBroken, GatewayError, PostgresError, StatementTimeout
+from sqlhttp_gateway.errors import ConnectionBroken, GatewayError, PostgresError, ResponseTooLarge, StatementTimeout
 from sqlhttp_gateway.execute.limits import Limits
 from sqlhttp_gateway.execute.plain import plain_result, start_plain
 from sqlhttp_gateway.model import Result, Statement
+from sqlhttp_gateway.neon.arriving import READINGS
 from sqlhttp_gateway.pools.lease import Lease
-from sqlhttp_gateway.pools.scrub import CLEAN_REPLIES, LOOK_EVERY
+from sqlhttp_gateway.pools.scrub import BEHIND_ONE_LOOKING, CLEAN_REPLIES, LOOK_EVERY
 from sqlhttp_gateway.pools.single import Single
 from sqlhttp_gateway.wire.rows import rows_of
 from tests.support.cluster import Database
@@ -25,10 +26,10 @@ WIDE = Limits(10_000_000, 60.0)
 class Asked:
     """A statement that was begun on a lease of its own."""
 
-    def __init__(self, lease: Lease, statement: Statement, limits: Limits = WIDE) -> None:
+    def __init__(self, lease: Lease, statement: Statement, limits: Limits = WIDE, *, array_mode: bool = True) -> None:
         self.lease = lease
         self.over = asyncio.Event()
-        started = start_plain(lease, statement, self.over.set, array_mode=True, limits=limits)
+        started = start_plain(lease, statement, self.over.set, array_mode=array_mode, limits=limits)
         assert isinstance(started, Single), "it was not foreseen"
         self.single = started
 
@@ -206,6 +207,58 @@ async def test_now_and_then_the_scrub_looks_for_what_a_function_has_prepared(dat
             assert values(await asked.outcome()) == [(b"1",)]
             lease.release()
             assert lending.pool.idle == 1, "the answer to a scrub that looks is as usual"
+
+
+async def test_one_scrub_in_so_many_looks_and_no_more(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what a function has prepared, of which nothing else tells."""
+    database.psql("""CREATE TABLE given (n int); CREATE FUNCTION leave() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
+        IF EXISTS (SELECT FROM given) THEN EXECUTE 'PREPARE theirs AS SELECT 1'; END IF; RETURN 7; END $$""")
+    looked = []
+    start = Lease.start_whole
+
+    def recorded(self: Lease, frames: bytes, *rest: Any, **named: Any) -> None:
+        looked.append(frames.endswith(BEHIND_ONE_LOOKING[0]))
+        start(self, frames, *rest, **named)
+
+    monkeypatch.setattr(Lease, "start_whole", recorded)
+    async with foreseen(database, "SELECT leave()", "SELECT 1") as lending:
+
+        async def ask(text: str) -> None:
+            asked = Asked(await lending.lease(), Statement(text))
+            assert isinstance(await asked.outcome(), Result)
+            asked.lease.release()
+            await lending.settled()
+
+        lease = await lending.lease()
+        lease.backend.scrubs = 0
+        lease.release()
+        await lending.settled()
+        database.psql("INSERT INTO given VALUES (1)")
+        looked.clear()
+        await ask("SELECT leave()")
+        while not looked[-1]:
+            await ask("SELECT 1")
+        assert looked.count(True) == 1
+        assert LOOK_EVERY - 2 <= len(looked) <= LOOK_EVERY
+        assert await lending.value("SELECT count(*) FROM pg_prepared_statements WHERE from_sql") == "0"
+
+
+@pytest.mark.parametrize("cuts", [(), (9,)], ids=["in one piece", "in pieces"])
+@pytest.mark.parametrize("array_mode", [True, False])
+async def test_names_of_columns_count_where_each_row_repeats_them(
+    database: Database, cuts: tuple[int, ...], array_mode: bool
+) -> None:
+    text = f"SELECT n AS {'x' * 50} FROM generate_series(1, 100) AS n"
+    async with foreseen(database, text) as lending:
+        lease = await lending.lease()
+        Cut(lease.backend, *cuts)
+        asked = Asked(lease, Statement(text), Limits(4000, 60.0), array_mode=array_mode)
+        outcome = await asked.outcome()
+        assert isinstance(outcome, Result if array_mode else ResponseTooLarge)
+        if asked.single.exchange is not None:
+            assert asked.single.exchange.reading is READINGS[array_mode, True]
+        lease.release()
+        await lending.settled()
 
 
 # ── the scrub in the statement's own Sync ──

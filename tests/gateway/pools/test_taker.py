@@ -24,6 +24,7 @@ async def test_why_nothing_comes_is_told_too() -> None:
     taker = Taker(asyncio.get_running_loop(), told.append)
     error = WaitTimeout("no connection within 5 s")
     taker.set_exception(error)
+    assert (taker.done(), told) == (True, [])
     await asyncio.sleep(0)
     assert told == [error]
 

@@ -1,14 +1,21 @@
 """Connections that go on as they are, to those who take them so, on a real Postgres."""
 
 import asyncio
-from typing import Self
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any, Self
 
-from sqlhttp_gateway.errors import QueueFull, ShuttingDown, WaitTimeout
+import pytest
+
+from sqlhttp_gateway.errors import QueueFull, ShuttingDown, TargetUnavailable, WaitTimeout
 from sqlhttp_gateway.pools import scrub
+from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.lease import Lease
+from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.pools.taking import Taking
 from sqlhttp_gateway.wire.frontend import encode_query
 from tests.support.cluster import Database
+from tests.support.complaints import no_complaints
 from tests.support.leases import Leases, leases, until, value
 
 ONE = {"max_size": 1}
@@ -128,6 +135,104 @@ async def test_whoever_leaves_while_a_connection_is_opened_leaves_the_permit(dat
             assert program.found == []
 
 
+async def test_whoever_leaves_while_all_pools_together_have_no_room_waits_no_more(database: Database) -> None:
+    async with leases(database, pool={**ONE, "max_total": 1}) as lending:
+        other = lending.pool_of(replace(database, name="postgres"))
+        holder = await lending.lease(other)
+        program = Program(lending)
+        await until(lambda: bool(lending.pool.gate.in_use))
+        await until(lambda: len(lending.pool.reserving) == 1)
+        with no_complaints():
+            program.taking.leave()
+            await until(lambda: not lending.pool.gate.in_use)
+        assert not lending.pool.reserving
+        holder.release()
+        await lending.settled(other)
+        assert program.found == []
+
+
+async def test_wait_for_room_over_all_pools_is_a_part_of_the_one_wait(database: Database) -> None:
+    async with leases(database, pool={**ONE, "max_total": 1, "wait_timeout": 0.05}) as lending:
+        holder = await lending.lease(lending.pool_of(replace(database, name="postgres")))
+        program = Program(lending)
+        await until(lambda: bool(program.found))
+        assert isinstance(program.found[0], WaitTimeout)
+        assert not lending.pool.gate.in_use
+        holder.release()
+
+
+@pytest.mark.parametrize("error", [None, WaitTimeout("no connection")])
+async def test_whoever_leaves_in_the_tick_in_which_opening_ends_is_told_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch, error: WaitTimeout | None
+) -> None:
+    acquire: Callable[..., Awaitable[Backend]] = Pool.acquire_admitted
+
+    async def and_leave(pool: Pool, *given: Any, **named: Any) -> Backend:
+        backend = await acquire(pool, *given, **named)
+        program.taking.leave()
+        if error is not None:
+            pool.release(backend)
+            raise error
+        return backend
+
+    monkeypatch.setattr(Pool, "acquire_admitted", and_leave)
+    async with leases(database, pool=ONE) as lending:
+        program = Program(lending)
+        await until(lambda: lending.pool.idle == 1)
+        await lending.settled()
+        assert program.found == []
+
+
+async def test_why_none_can_be_opened_is_told(database: Database) -> None:
+    async with leases(replace(database, host="127.0.0.1", port=1), pool=ONE) as lending:
+        program = Program(lending)
+        await until(lambda: bool(program.found))
+        assert isinstance(program.found[0], TargetUnavailable)
+        assert not lending.pool.gate.in_use
+
+
+async def test_idle_connection_is_taken_at_once(database: Database) -> None:
+    async with leases(database, pool={"max_size": 2}) as lending:
+        pid = await ready(lending)
+        program = Program(lending)
+        assert program.found == []
+        await asyncio.sleep(0)
+        assert str(program.lease.backend.pid) == pid
+        program.lease.release()
+
+
+async def test_permit_that_comes_alone_to_whoever_leaves_in_that_tick_opens_nothing(database: Database) -> None:
+    async with leases(database, pool=ONE) as lending:
+        holder = await lending.lease()
+        program = Program(lending)
+        holder.drop("unclean")
+        while not program.taking._taker.done():  # noqa: ASYNC110 - there is nothing to wait for that is as quick
+            await asyncio.sleep(0)  # every turn of the loop, so that it is this one
+        program.taking.leave()
+        await until(lambda: not lending.pool.gate.in_use and not lending.registry.connections)
+        assert program.found == []
+
+
+async def test_connection_that_its_server_ends_in_the_tick_in_which_it_comes_is_replaced(database: Database) -> None:
+    """By what comes next: also when somebody else stands in line, who goes first."""
+    async with leases(database, pool=ONE) as lending:
+        await ready(lending)
+        holder = await lending.lease()
+        program, other = Program(lending), Program(lending)
+        holder.lend(program, lambda error: None)
+        holder.take_back()
+        holder.release()
+        holder.backend.abort()
+        await until(lambda: bool(other.found))
+        assert program.found == []
+        other.lease.release()
+        await until(lambda: bool(program.found))
+        assert program.lease.backend is not holder.backend
+        assert not program.lease.backend.closing
+        assert lending.pool.gate.in_use == 1
+        program.lease.release()
+
+
 async def test_whoever_leaves_in_the_tick_in_which_it_comes_keeps_nothing(database: Database) -> None:
     async with leases(database, pool=ONE) as lending:
         await ready(lending)
@@ -150,6 +255,7 @@ async def test_whoever_leaves_the_line_or_while_one_is_opened_keeps_nothing(data
         waiting = Program(lending)
         opening.taking.leave()
         waiting.taking.leave()
+        assert not lending.pool.gate.waiting, "the place in line is somebody else's at once"
         await lending.settled()
         assert (opening.found, waiting.found) == ([], [])
 
