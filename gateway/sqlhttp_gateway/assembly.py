@@ -271,7 +271,10 @@ class Assembly:
             # What was cancelled at the end of the grace time has to hear so from Postgres.
             stop=lambda: registry.drain(max(self._grace_left(), standing.settings.statement.cancel_timeout)),
             reconfigure=lambda new: registry.apply(
-                standing.targets.by_server, max_total=_connections(new), breaker=new.breaker
+                standing.targets.by_server,
+                max_total=_connections(new),
+                breaker=new.breaker,
+                cancel_timeout=new.statement.cancel_timeout,
             ),
         )
         if self._notified is not None:
@@ -303,6 +306,8 @@ class Assembly:
 
     def _reconfigure_sql(self, new: Settings) -> None:
         limits, telling = _limits(new), self._standing.telling(new)
+        if self._changes is not None:
+            self._changes.settle_after = new.statement.cancel_timeout + _CANCEL_MARGIN
         self._service.reconfigure(limits=limits, telling=telling, most_seconds=new.request.deadline)
         self._quick.reconfigure(
             limits=limits,

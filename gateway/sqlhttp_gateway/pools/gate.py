@@ -204,8 +204,13 @@ class Gate(Generic[T]):
                 return turn
         return None
 
-    def resize(self, permits: int, *, max_waiting: int) -> None:
-        """Have another number of permits. When that is less, those that are held stay valid until they come back."""
+    def resize(self, permits: int, *, max_waiting: int, pause_limit: float | None = None) -> None:
+        """Have another number of permits. When that is less, those that are held stay valid until they come back.
+
+        Another `pause_limit` holds for who comes after this, and from the next pause on.
+        """
+        if pause_limit is not None:
+            self._pause_limit = pause_limit
         self._free += permits - self._permits
         self._permits = permits
         self._max_waiting = max_waiting

@@ -350,7 +350,7 @@ class Pool:
             self.reconnect()
         while len(self._idle) + self.gate.in_use > settings.max_size and self._idle and self.gate.try_keep():
             self.discard(self._idle.pop(0), "evicted")
-        self.gate.resize(settings.max_size, max_waiting=settings.max_waiting)
+        self.gate.resize(settings.max_size, max_waiting=settings.max_waiting, pause_limit=settings.pause_limit)
 
     def refuse_waiters(self, error: GatewayError) -> None:
         """Let all who wait for a connection fail with `error`, but for those whom a pause holds up."""

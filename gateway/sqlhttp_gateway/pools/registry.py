@@ -86,12 +86,21 @@ class PoolRegistry:
         return breaker
 
     def apply(
-        self, upstreams: Mapping[str, Upstream], *, max_total: int, breaker: BreakerSettings | None = None
+        self,
+        upstreams: Mapping[str, Upstream],
+        *,
+        max_total: int,
+        breaker: BreakerSettings | None = None,
+        cancel_timeout: float | None = None,
     ) -> None:
         """Lead and bound every pool as these say from now on, and drop nothing that runs.
 
         Pools of a target that is there no more close their connections as they come free.
         """
+        if cancel_timeout is not None:
+            self._cancel_timeout = cancel_timeout
+            for pool in self.pools:
+                pool.cancel_timeout = cancel_timeout
         self._upstreams = upstreams
         for key, pool in self._pools.items():
             self._lead(key, pool, upstreams)
@@ -269,6 +278,7 @@ class PoolRegistry:
         current = self._pools.setdefault(pool.key, pool)
         if current.is_retired:
             current.is_retired = False
+            current.cancel_timeout = self._cancel_timeout
             if self._upstreams is not None:  # who holds it may have slept through that
                 self._lead(current.key, current, self._upstreams)
         return current

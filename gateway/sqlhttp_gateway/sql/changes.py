@@ -35,10 +35,10 @@ class Changes:
     """Tells the cache what has changed."""
 
     def __init__(self, cached: CachedAnswers, *, settle_after: float = 10.0) -> None:
-        """What was cancelled is over for sure after `settle_after` seconds."""
         self._cached = cached
         self._cache = cached.cache
-        self._settle_after = settle_after
+        self.settle_after = settle_after
+        """Seconds after which what was cancelled is over for sure."""
         self.used = cached.cache.stamps.used
         """One number, 0 as long as no answer was ever kept, by this worker or by anybody with whom it shares them."""
 
@@ -82,7 +82,7 @@ class Changes:
         self.end_everything(place)
         if not isinstance(error, PostgresError):
             # What was cancelled can still commit before the cancel arrives.
-            asyncio.get_running_loop().call_later(self._settle_after, self.end_everything, place)
+            asyncio.get_running_loop().call_later(self.settle_after, self.end_everything, place)
 
     def end_everything(self, place: Place) -> None:
         """Anything in a database may be different; others are told as soon as that is possible."""

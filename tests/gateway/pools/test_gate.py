@@ -305,6 +305,17 @@ async def test_more_permits_go_to_those_who_wait(gate: Gate) -> None:
     gate.leave()
 
 
+async def test_another_limit_of_pauses_holds_for_who_comes_after_it() -> None:
+    with fake_time() as clock:
+        gate = Gate(1, max_waiting=3, name="n", pause_limit=60.0)
+        gate.pause()
+        gate.resize(1, max_waiting=3, pause_limit=5.0)
+        waiter = await waiting(gate)
+        clock.advance(5.1)
+        with pytest.raises(WaitTimeout, match="was not resumed within 5 s"):
+            await waiter
+
+
 async def test_fewer_permits_hold_as_those_in_use_come_back() -> None:
     gate = Gate(4, max_waiting=3, name="n")
     for _ in range(4):

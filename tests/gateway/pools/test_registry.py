@@ -99,6 +99,21 @@ async def test_forgotten_pool_that_comes_back_goes_by_the_settings_of_then(datab
         lease.release()
 
 
+async def test_other_time_limits_hold_for_pools_that_are_there_and_for_those_that_come(database: Database) -> None:
+    async with leases(database) as lending:
+        pool = lending.pool
+        settings = pool.upstream.pool.model_copy(update={"pause_limit": 0.05})
+        upstream = replace(pool.upstream, pool=settings)
+        lending.registry.apply({pool.key.target: upstream}, max_total=9, cancel_timeout=7.5)
+        later = lending.pool_of(database.as_role("other", ""))
+        assert (pool.cancel_timeout, later.cancel_timeout) == (7.5, 7.5)
+        pause = asyncio.create_task(lending.registry.pause(None))
+        await until(lambda: pool.gate.is_paused)
+        assert "was not resumed within 0.05 s" in (await refusal(lending.lease())).message
+        lending.registry.resume(None)
+        await pause
+
+
 async def test_longest_idle_connection_of_any_pool_makes_room(database: Database, postgres: object) -> None:
     async with leases(database, pool={"max_size": 2, "max_total": 2}) as lending:
         maintenance = Database(database.host, database.port, "postgres")

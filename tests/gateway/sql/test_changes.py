@@ -89,7 +89,7 @@ async def test_change_whose_program_left_ends_answers_also_later_since_it_may_co
     asking: Asking,
 ) -> None:
     assert asking.errands.changes is not None
-    asking.errands.changes._settle_after = SETTLES
+    asking.errands.changes.settle_after = SETTLES
     async with watching(asking.app.database) as watch:
         await hold_row(watch)
         errand, _ = asking.begin(WRITE)
