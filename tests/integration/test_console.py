@@ -79,6 +79,28 @@ async def test_pause_waits_for_every_transaction_and_holds_every_worker(two: Two
         await each.__aexit__(None, None, None)
 
 
+async def test_pause_of_an_operator_who_said_goodbye_while_it_waited_holds_nobody(
+    two: TwoWorkers, database: Database
+) -> None:
+    """So drivers and psql leave when their user has waited long enough."""
+
+    async def until_paused(console: WireProgram, *, is_paused: bool) -> None:
+        async with asyncio.timeout(15):
+            while is_paused != any(  # noqa: ASYNC110 - told once a second
+                row[0] == database.name and row[-2] == "1" for row in (await console.query("SHOW DATABASES")).rows
+            ):
+                await asyncio.sleep(0.05)
+
+    async with logged_in(two.gateway, database) as holder, await operator(two.console) as watching:
+        assert (await holder.query("BEGIN")).status == "T"
+        async with await operator(two.console) as console:
+            await console.send(encode_query(f"PAUSE {database.name}".encode()))
+            await until_paused(watching, is_paused=True)
+            await console.terminate()
+        await until_paused(watching, is_paused=False)
+        assert await asyncio.gather(*(_ask(two, database) for _ in range(8))) == ["1"] * 8
+
+
 async def test_operator_comes_back_to_say_resume_however_long_all_was_paused(
     two: TwoWorkers, database: Database
 ) -> None:
