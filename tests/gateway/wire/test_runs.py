@@ -11,6 +11,7 @@ from sqlhttp_gateway.wire.runs import BEHIND_BIND, tags_of
 from sqlhttp_gateway.wire.session import BackendSession
 from tests.support.postgres_model import (
     BIND_COMPLETE,
+    NO_DATA,
     NO_PARAMETERS,
     PARSE_COMPLETE,
     ROW_DESCRIPTION,
@@ -180,6 +181,19 @@ def test_what_is_no_whole_messages_has_no_tags(data: bytes) -> None:
 @pytest.mark.parametrize("tag", ["COMMIT", "ROLLBACK", "DEALLOCATE ALL", "DISCARD ALL"])
 def test_command_that_somebody_has_to_be_told_of_is_looked_at(tag: str) -> None:
     assert tags_of(command_complete(tag)) is None
+
+
+def test_question_is_recognised_again_when_the_transaction_of_a_portal_with_effects_is_over(
+    recognised: list[bytes],
+) -> None:
+    pipeline = prepared()
+    changes = parse("x", "SET a.b = 1") + bind("p", "x") + execute("p") + SYNC
+    done = PARSE_COMPLETE + NO_PARAMETERS + NO_DATA + BIND_COMPLETE + command_complete("SET") + ready()
+    exchange(pipeline, changes, done)
+    pipeline.receive_backend(PARSE_COMPLETE + BIND_COMPLETE + row(b"1") + command_complete("SELECT 1") + ready())
+    assert pipeline.may_release
+    exchange(pipeline, RUN, DONE)
+    assert recognised == [RUN]
 
 
 def test_backend_that_ran_only_what_it_knew_has_parsed_nothing() -> None:
