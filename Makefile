@@ -27,7 +27,7 @@ help:
 	@echo '              KILLS=2000: only the gateway killed so often in the middle of writes under keys'
 	@echo '              SHAPE=workers, redis, replicas, pgbouncer or tls for that constellation alone'
 	@echo 'make faults-seen: the gateway broken on purpose in many ways, and which check sees it: ARGS="RESET COMMIT" for some'
-	@echo 'make endurance: an hour of it at a steady rate, sampled each second, judged and drawn: SEED=1 SECONDS=3600 SHAPE=redis'
+	@echo 'make endurance: an hour of it at a steady rate, sampled each second, judged and drawn: SEED=1 SECONDS=3600, and SHAPE='
 	@echo 'make incident 300 programs before a pool of 10: which alert came when'
 	@echo 'make bench-growth   how cost and memory grow with rows, columns, connections, pools, tenants, statements'
 	@echo 'make bench-workers  one worker and more, beside Postgres and away from it'

@@ -5,6 +5,7 @@ import asyncio
 import secrets
 import sys
 import tempfile
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests.faults.killing import Killing, kill_again_and_again
 from tests.faults.limits import pauses, programs
 from tests.faults.probes import Measured, probe
 from tests.faults.run import Report, run
+from tests.faults.shapes.table import SHAPES
 from tests.faults.troubles import MILD
 from tests.faults.world import World
 
@@ -61,9 +63,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600.0, help="how long (600)")
     parser.add_argument("--episodes", type=int, default=10**9, help="most episodes of each mixture")
     parser.add_argument("--kills", type=int, help="only this: kill the gateway so often, within the seconds")
+    parser.add_argument("--shape", choices=SHAPES, help="one constellation of several in place of all else")
     arguments = parser.parse_args()
     if arguments.kills:
         return _only_kill(seed=arguments.seed, seconds=arguments.seconds, kills=arguments.kills)
+    if arguments.shape:
+        report = in_shape(arguments.shape, seed=arguments.seed, seconds=arguments.seconds, episodes=arguments.episodes)
+        print("\n".join([f"{arguments.shape}:", table(report), "", *_found(report.faults)]))
+        return 1 if report.faults else 0
     whole = _do(seed=arguments.seed, seconds=arguments.seconds, episodes=arguments.episodes)
     print("\n".join(_lines(whole)))
     return 1 if whole.faults else 0
@@ -113,9 +120,10 @@ def _only_kill(*, seed: int, seconds: float, kills: int) -> int:
 
 
 def _said(world: World) -> list[str]:
-    """What the world's gateway should not have logged. It is stopped."""
-    world.process.stop()
-    log, found = world.process.output, []
+    """What the world's gateways should not have logged. They are stopped."""
+    for process in world.processes:
+        process.stop()
+    log, found = "".join(process.output for process in world.processes), []
     if world_of.CANARY in log:
         found.append("a secret in the log")
     if "Traceback" in log:
@@ -137,9 +145,24 @@ def _lines(whole: Whole) -> list[str]:
     for row in whole.measured:
         lines.append(f"  {row.what:<42}{row.worst:>8.3f}  at most {row.limit:g}{'' if row.is_kept else '   MISSED'}")
     lines += [f"  {each.what:<42}{'as it should be' if not each.faults else 'FAULTS':>15}" for each in whole.shortages]
-    lines += ["", f"{len(whole.faults)} faults found"]
-    lines += [f"  {fault}" for fault in whole.faults[:50]]
-    return lines
+    return [*lines, "", *_found(whole.faults)]
+
+
+def _found(faults: Sequence[str]) -> list[str]:
+    return [f"{len(faults)} faults found", *(f"  {fault}" for fault in faults[:50])]
+
+
+def in_shape(
+    name: str, *, seed: int, seconds: float, episodes: int = 10**9, troubles: Collection[str] | None = None
+) -> Report:
+    """The mixture of one constellation; of its troubles those named, or all."""
+    with SHAPES[name]({}) as shape, world_of.made_on(shape.ground) as world:
+        chosen = {each: how for each, how in shape.troubles.items() if troubles is None or each in troubles}
+        report = asyncio.run(
+            run(world, seed=seed, episodes=episodes, seconds=seconds, troubles=chosen, kinds=shape.kinds)
+        )
+        report.faults += _said(world)
+    return report
 
 
 def table(report: Report) -> str:

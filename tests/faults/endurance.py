@@ -11,7 +11,8 @@ import math
 import os
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,8 +22,12 @@ from tests.faults import world as world_of
 from tests.faults.__main__ import table
 from tests.faults.flatness import Flat, judge, slope
 from tests.faults.picture import draw
-from tests.faults.run import STEADY, Pace, Report, run
+from tests.faults.run import ALL, STEADY, Pace, Report, run
 from tests.faults.sampling import EVERY, Sample, sampling
+from tests.faults.shapes.shape import Shape
+from tests.faults.shapes.table import SHAPES
+from tests.faults.troubles import TROUBLES
+from tests.support.cluster import running_cluster
 
 FOLDER = Path("bench-results")
 _POSTGRES = {"autovacuum": "on"}  # temporary tables leave rows in the catalog, and an hour of them would be felt
@@ -61,13 +66,20 @@ class Endured:
 
 
 def endure(
-    *, seed: int, seconds: float, pace: Pace = STEADY, log: Path | None = None, settings: Mapping[str, str] = _GATEWAY
+    *,
+    seed: int,
+    seconds: float,
+    shape: str = "",
+    pace: Pace = STEADY,
+    log: Path | None = None,
+    settings: Mapping[str, str] = _GATEWAY,
 ) -> Endured:
-    """Let it happen; `log` is where the gateway's log is copied to."""
-    with world_of.made(_POSTGRES, settings) as world:
-        report, samples = asyncio.run(_sampled(world, seed=seed, seconds=seconds, pace=pace))
-        world.process.stop()
-        text = world.process.output
+    """Let it happen, in one of `SHAPES` or with one gateway on one Postgres; `log` is where its log is copied to."""
+    with _standing(shape) as standing, world_of.made_on(standing.ground, settings) as world:
+        report, samples = asyncio.run(_sampled(world, standing, seed=seed, seconds=seconds, pace=pace))
+        for process in world.processes:
+            process.stop()
+        text = "".join(process.output for process in world.processes)
     if log is not None:
         log.write_text(text)
     for what, sign in (("a secret", world_of.CANARY), ("a traceback", "Traceback")):
@@ -76,9 +88,29 @@ def endure(
     return Endured(report, samples, judge(samples, report.moments))
 
 
-async def _sampled(world: world_of.World, *, seed: int, seconds: float, pace: Pace) -> tuple[Report, list[Sample]]:
+@contextmanager
+def _standing(name: str) -> Iterator[Shape]:
+    if name:
+        with SHAPES[name](_POSTGRES) as shape:
+            yield shape
+    else:
+        with running_cluster(world_of.POSTGRES | _POSTGRES) as cluster:
+            yield Shape(world_of.Ground((cluster,)), TROUBLES, ALL)
+
+
+async def _sampled(
+    world: world_of.World, shape: Shape, *, seed: int, seconds: float, pace: Pace
+) -> tuple[Report, list[Sample]]:
     async with sampling(world) as samples:
-        report = await run(world, seed=seed, episodes=10**9, seconds=seconds, pace=pace)
+        report = await run(
+            world,
+            seed=seed,
+            episodes=10**9,
+            seconds=seconds,
+            pace=pace,
+            troubles=shape.troubles,
+            kinds=shape.kinds,
+        )
     # What comes after the last episode is the way back to rest, at which `run` has looked.
     return report, [sample for sample in samples if sample.at <= seconds + EVERY / 2]
 
@@ -103,16 +135,20 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="the same seed, the same mixture")
     parser.add_argument("--seconds", type=float, default=3600.0, help="how long (3600)")
     parser.add_argument("--results", type=Path, default=FOLDER, help="where JSON, PNG and the gateway's log are kept")
+    parser.add_argument("--shape", choices=SHAPES, default="", help="a constellation (one gateway on one Postgres)")
     arguments = parser.parse_args()
     arguments.results.mkdir(parents=True, exist_ok=True)
     began = datetime.now(UTC)
-    stem = arguments.results / f"endurance-{began:%Y%m%d-%H%M%S}"
-    endured = endure(seed=arguments.seed, seconds=arguments.seconds, log=stem.with_suffix(".log"))
+    stem = arguments.results / "-".join(filter(None, ("endurance", arguments.shape, f"{began:%Y%m%d-%H%M%S}")))
+    endured = endure(
+        seed=arguments.seed, seconds=arguments.seconds, shape=arguments.shape, log=stem.with_suffix(".log")
+    )
     stem.with_suffix(".json").write_text(json.dumps(endured.summary(), indent=1))
     print(show(endured))
+    report, where = endured.report, f"{arguments.shape}: " if arguments.shape else ""
     title = (
-        f"{endured.report.episodes:,} episodes and {len(endured.report.moments)} troubles in"
-        f" {endured.report.seconds / 60:.0f} minutes, seed {arguments.seed}, {began:%Y-%m-%d %H:%M} UTC"
+        f"{where}{report.episodes:,} episodes and {len(report.moments)} troubles in {report.seconds / 60:.0f} minutes,"
+        f" seed {arguments.seed}, {began:%Y-%m-%d %H:%M} UTC"
     )
     try:
         draw(endured.samples, endured.report.moments, stem.with_suffix(".png"), title=title)

@@ -147,20 +147,8 @@ async def read_own(caller: Caller) -> Outcome:
 
 async def leave_traces(caller: Caller) -> Outcome:
     """Settings, temporary tables and locks that must not outlive the request."""
-    sql = caller.client()
-    text = caller.luck.choice(
-        (
-            f"SELECT set_config('app.tag', '{caller.tag}', false)",
-            "CREATE TEMP TABLE secret AS SELECT 1 AS a",
-            "SELECT pg_advisory_lock(42 + (random() * 1000000)::int)",
-            "SET statement_timeout = '1ms'",
-            "SET default_transaction_read_only = on",
-            "LISTEN everybody",
-            "PREPARE theirs AS SELECT 1",
-        )
-    )
     try:
-        await sql(text)
+        await caller.client()(caller.luck.choice(caller.world.ground.traces))
     except NeonDbError as error:
         caller.look_at(error)
         return "unknown" if error.may_have_run else "refused"

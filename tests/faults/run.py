@@ -159,7 +159,7 @@ async def _episode(caller: Caller, report: Report, table: Mapping[str, tuple[int
 
 
 def _troubles(world: World) -> Mapping[str, Weighted]:
-    return TROUBLES if world.workers == 1 else TROUBLES | OF_WORKERS
+    return TROUBLES if world.workers == 1 else {**TROUBLES, **OF_WORKERS}
 
 
 async def _trouble(world: World, luck: Random, report: Report, pace: Pace, troubles: Mapping[str, Weighted]) -> None:

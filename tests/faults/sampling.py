@@ -112,7 +112,7 @@ async def _sample(world: World, samples: list[Sample], probes: _Probes, began: f
                         at=round(time.monotonic() - began, 2),
                         memory=round(world.memory() / 2**20, 2),
                         descriptors=world.descriptors(),
-                        callers=open_connections(world.gateway.port, world.door.port),
+                        callers=open_connections(*(each.port for each in world.gateways), world.door.port),
                         threads=sum(threads(pid) for pid in world.serving),
                         cpu=round(_more(before_cpu, cpu), 2),
                         leased=None if pools is None else sum(pool["leased"] for pool in pools),

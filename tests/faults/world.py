@@ -46,6 +46,18 @@ CANARY = "canary-4f1c"
 """In every password and parameter; must never be seen in a log, a metric or an error."""
 
 
+TRACES = (
+    "SELECT set_config('app.tag', 'somebody', false)",
+    "CREATE TEMP TABLE secret AS SELECT 1 AS a",
+    "SELECT pg_advisory_lock(42 + (random() * 1000000)::int)",
+    "SET statement_timeout = '1ms'",
+    "SET default_transaction_read_only = on",
+    "LISTEN everybody",
+    "PREPARE theirs AS SELECT 1",
+)
+"""Statements that leave something behind in the session that runs them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ground:
     """What stands below a world's gateways, and how they are to be set up for it."""
@@ -64,6 +76,8 @@ class Ground:
     """How programs speak to the gateways, where those have a certificate."""
     encrypts: bool = False
     """Whether every connection of the gateways to Postgres has to have TLS."""
+    traces: tuple[str, ...] = TRACES
+    """Of TRACES those that nobody else may ever find there."""
     more: int = 0
     """Connections beside the bound of each gateway that are its own."""
 

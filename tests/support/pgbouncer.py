@@ -30,6 +30,7 @@ auth_file = {folder}/users
 pool_mode = transaction
 default_pool_size = {size}
 max_client_conn = 1000
+server_login_retry = 0.1
 log_connections = 0
 log_disconnections = 0
 """
