@@ -386,6 +386,8 @@ _UNSURE = ("08", "40003", "57P01", "57P02", "57P04")
 
 A COMMIT that waits for a standby has taken effect by then.
 """
+_NOT_UNDERSTOOD = "08P01"
+"""Of that class, and no end of anything: too few parameters, say, for which nothing is run."""
 _LAST_WORDS = ("FATAL", "PANIC")
 """Severities of what ends the connection, a COMMIT that is written already included, whatever the SQLSTATE."""
 
@@ -402,7 +404,8 @@ class PostgresError(GatewayError):
     def __init__(self, fields: dict[str, str]) -> None:
         super().__init__(fields.get("M", ""), hint=fields.get("H"))
         self.fields = fields
-        if self.code.startswith(_UNSURE) or fields.get("V", fields.get("S")) in _LAST_WORDS:
+        is_last = fields.get("V", fields.get("S")) in _LAST_WORDS
+        if is_last or (self.code.startswith(_UNSURE) and self.code != _NOT_UNDERSTOOD):
             self.ran = HasRun.MAYBE
 
     @property

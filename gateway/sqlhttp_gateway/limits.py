@@ -8,6 +8,7 @@ is full again: one that comes back finds what it would have found.
 import asyncio
 import math
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 from sqlhttp_gateway.errors import (
     ConcurrencyLimited,
@@ -28,7 +29,7 @@ _FIRST_SWEEP = 1000
 class Quota:
     """One tenant's permits and bucket. Made and kept by `Quotas`."""
 
-    __slots__ = ("_filled_at", "_gate", "_level", "_registry", "_waiting", "allowance", "name")
+    __slots__ = ("__weakref__", "_filled_at", "_gate", "_level", "_registry", "_waiting", "allowance", "name")
 
     def __init__(self, name: str, allowance: Allowance, registry: PoolRegistry, now: float) -> None:
         self.name = name
@@ -150,6 +151,9 @@ class Quotas:
         self._registry = registry
         self._clock = clock or asyncio.get_running_loop().time
         self._known: dict[str, Quota] = {}
+        self._fading: WeakValueDictionary[str, Quota] = WeakValueDictionary()
+        """Those that are forgotten here, and that a request has in hand all the same: two would be twice the permits.
+        """
         self._sweep_at = _FIRST_SWEEP
 
     def __len__(self) -> int:
@@ -166,15 +170,17 @@ class Quotas:
         if quota is None:
             if len(self._known) >= self._sweep_at:
                 self._sweep(now)
-            quota = self._known[name] = Quota(name, allowance, self._registry, now)
-        else:
-            quota.allow(allowance)
+            quota = self._fading.pop(name, None) or Quota(name, allowance, self._registry, now)
+            self._known[name] = quota
+        quota.allow(allowance)
         quota.draw(now)
         return quota
 
     def _sweep(self, now: float) -> None:
         """Forget the quiet ones; the next time when there are twice as many as remain, so that it costs little."""
-        self._known = {name: quota for name, quota in self._known.items() if not quota.is_quiet(now)}
+        known, self._known = self._known, {}
+        for name, quota in known.items():
+            (self._fading if quota.is_quiet(now) else self._known)[name] = quota
         self._sweep_at = max(_FIRST_SWEEP, 2 * len(self._known))
 
 

@@ -117,6 +117,17 @@ async def test_tenants_are_forgotten_once_their_buckets_are_full_again(
     held.release()
 
 
+async def test_tenant_that_is_forgotten_while_a_request_of_it_is_here_is_the_same_when_it_comes_back(
+    quotas: Quotas, registry: FakeRegistry
+) -> None:
+    """Else there would be a second set of permits beside the one that the request is about to use."""
+    in_hand = quotas.admit(NAME, Allowance(max_concurrent=1))
+    for number in range(1000):
+        quotas.admit(f"key:{number}", Allowance(max_concurrent=1))
+    assert len(quotas) < 10, "all of them are quiet"
+    assert quotas.admit(NAME, Allowance(max_concurrent=1)) is in_hand
+
+
 # ── at once ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -40,6 +40,7 @@ FILL = f"SELECT repeat('x', {LARGE})"
 CASES: dict[str, Case] = {
     "a constraint": Case({"query": f"{WRITE}, ('taken')"}, "no", stays=False),
     "a constraint in a batch": Case({"queries": [{"query": WRITE}, {"query": "SELECT 1/0"}]}, "no", stays=False),
+    "too few parameters": Case({"query": "INSERT INTO seen VALUES ('NAME' || $1)"}, "no", stays=False),
     "what is no JSON": Case(f'{{"query":"{WRITE}"'.encode(), "no", stays=False),
     "a header that means nothing": Case({"query": WRITE}, "no", stays=False, headers={"Sqlhttp-Timeout": "soon"}),
     "no connection string": Case({"query": WRITE}, "no", stays=False, headers={"Neon-Connection-String": None}),
