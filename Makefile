@@ -9,16 +9,24 @@ UV_VERSION := 0.13.9
 # in Postgres is not to be another's; files are taken in the order of their names, in which the longest are not last.
 JOBS := auto
 
+# What the compiled build is made from, beside what says how; and what it is tried by: the tests of the folders
+# that have compiled modules, and of the gateway as a whole.
+SOURCES := $(shell find client/sqlhttp gateway/sqlhttp_gateway -name '*.py')
+COMPILED_TESTS := tests/test_compiled.py $(addprefix tests/gateway/,wire neon pools endpoints sql execute observe \
+  test_quick.py test_reply.py test_service.py) tests/integration tests/contract tests/fuzz
+
 # The drivers that the tests try come from npm. Without npm they are left out, and the tests say so.
 NPM := $(shell command -v npm 2>/dev/null)
 DRIVERS := $(if $(NPM),tests/contract/node_modules/.package-lock.json)
 
-.PHONY: help run test check format bench bench-growth bench-workers faults faults-seen endurance fuzz incident audit docs lock clean
+.PHONY: help run test compiled test-compiled check format bench bench-growth bench-workers faults faults-seen endurance fuzz incident audit docs lock clean
 
 help:
 	@echo 'make run      a private Postgres and the gateway in front of it, on http://127.0.0.1:4444'
 	@echo '              PORT=5000 for another port, DATABASE_URL=postgres://… for a Postgres of your own'
 	@echo 'make test     all tests; ARGS="-k pool" for some, JOBS=0 for one after the other'
+	@echo 'make compiled a build with the hot modules in C, in .compiled; it needs a C compiler'
+	@echo 'make test-compiled: the tests of those modules, and of the whole, on it: ARGS="tests/contract" for some'
 	@echo 'make check    formatting, lint, types, import contracts'
 	@echo 'make format   put the source in its canonical form'
 	@echo 'make docs     write the settings into the example file and the README'
@@ -42,6 +50,13 @@ run: $(VENV)/.run
 test: $(VENV)/.dev $(DRIVERS)
 	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
+compiled: .compiled/.built
+
+# On PYTHONPATH the build stands before the source that is installed, for the gateways that tests start, too.
+test-compiled: .compiled/.built $(DRIVERS)
+	@PYTHONPATH='$(CURDIR)/.compiled' $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile \
+	  --no-loadscope-reorder -m 'not uncompiled' $(or $(ARGS),$(COMPILED_TESTS))
+
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -59,7 +74,7 @@ bench-workers: $(VENV)/.dev
 	@$(BIN)/python -m tests.bench.workers $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
 
 # The short form draws nothing, so that it needs nothing more than the tests do.
-bench: $(if $(filter-out 0,$(SHORT)),$(VENV)/.dev,$(VENV)/.bench)
+bench: $(if $(filter-out 0,$(SHORT)),$(VENV)/.dev,$(VENV)/.bench) $(if $(filter-out 0,$(COMPILED)),.compiled/.built)
 	@$(BIN)/python -m tests.bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
 
 audit: $(VENV)/.dev
@@ -89,7 +104,7 @@ docs: $(VENV)/.dev
 	@$(BIN)/python -m tests.support.documents
 
 clean:
-	rm -rf $(VENV) .fuzz tests/contract/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build
+	rm -rf $(VENV) .compiled .fuzz tests/contract/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build
 
 # Each stamp is newer than all that it stands for.
 
@@ -102,6 +117,15 @@ $(VENV)/.run: $(VENV)/.python pyproject.toml requirements/build.txt requirements
 $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
 	@echo 'Installing what the tests need into $(VENV) …'
 	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# A folder, and no environment of its own: the same Python and packages, so that nothing differs but the build.
+.compiled/.built: $(VENV)/.dev requirements/compile.txt pyproject.toml gateway/compile.py $(SOURCES)
+	@echo 'Compiling the hot modules, a minute or two …'
+	@$(PIP) install --require-hashes -r requirements/compile.txt
+	@rm -rf .compiled
+	@HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 $(PIP) wheel --no-deps --no-build-isolation --wheel-dir .compiled/wheel .
+	@$(PIP) install --no-deps --target .compiled .compiled/wheel/*.whl
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
@@ -137,4 +161,5 @@ lock: $(VENV)/.python
 	$(COMPILE) --extra embedded -c requirements/gateway.txt --output-file requirements/embedded.txt
 	$(COMPILE) --group test --group check -c requirements/build.txt -c requirements/gateway.txt \
 	  -c requirements/embedded.txt --output-file requirements/dev.txt
+	$(COMPILE) --group compile -c requirements/build.txt -c requirements/dev.txt --output-file requirements/compile.txt
 	$(COMPILE) --group bench -c requirements/gateway.txt -c requirements/dev.txt --output-file requirements/bench.txt

@@ -26,7 +26,7 @@ from tests.bench.processes import ROOT
 from tests.bench.report import as_json, ratio_table, sample_table
 from tests.bench.rounds import Rounds
 from tests.bench.rows import RATIOS, runs
-from tests.bench.stage import By, Stage, add_by, running_stage
+from tests.bench.stage import BUILD, By, Stage, add_by, running_stage
 from tests.bench.subjects import bodies_for, measure
 from tests.bench.workloads import WORKLOADS
 from tests.support.other_servers import OTHERS
@@ -36,6 +36,8 @@ QUICK_LIMIT = 150.0
 """Seconds after which --quick begins no run any more; with a run's own limit and the end of all servers it then stays
 below five minutes whatever hangs."""
 LIMIT = 3600.0
+_ASKED = {"gateway", "plain", "asyncpg", "gateway, by TCP", "plain, by TCP", "gateway, compiled"}
+"""Servers that answer every workload by asking Postgres."""
 _DESCRIPTORS = 4096
 
 
@@ -47,11 +49,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", default=os.environ.get("SHORT", "") not in ("", "0"),
                         help="only the ratios that have a target, two minutes; also SHORT=1")  # fmt: skip
     add_by(parser)
+    parser.add_argument("--compiled", action="store_true", default=os.environ.get("COMPILED", "") not in ("", "0"),
+                        help="also the build of `make compiled`, beside the plain one; also COMPILED=1")  # fmt: skip
     parser.add_argument("--limit", type=float, help="seconds after which no run is begun; 3600, quick 150")
     parser.add_argument("--only", default="", metavar="TEXT", help="runs whose subject, workload, connections have it")
     parser.add_argument("--list", action="store_true", help="say which runs there are, and make none")
     parser.add_argument("--results", type=Path, default=ROOT / "bench-results", help="folder for JSON and PNG")
     given = parser.parse_args()
+    if given.compiled and not BUILD.is_dir():
+        parser.error(f"--compiled: there is no {BUILD}; make compiled makes it")
     given.rounds = given.rounds or (1 if given.quick else ROUNDS)
     given.seconds = given.seconds or (QUICK_SECONDS if given.quick else SECONDS)
     given.limit = given.limit or (QUICK_LIMIT if given.quick else LIMIT)
@@ -63,14 +69,15 @@ def main() -> int:
     interrupted."""
     given = arguments()
     in_both_ways = given.by is By.UNIX and not given.quick
-    wanted = [run for run in runs(quick=given.quick, in_both_ways=in_both_ways) if given.only in str(run)]
+    every = runs(quick=given.quick, in_both_ways=in_both_ways, compiled=given.compiled)
+    wanted = [run for run in every if given.only in str(run)]
     if given.list:
         print(*wanted, sep="\n")
         return 0
     began = time.monotonic()
     with _ending_on_signals():
         others = {run.subject for run in wanted} & OTHERS.keys()
-        with running_stage(given.by, others, in_both_ways=in_both_ways) as stage:
+        with running_stage(given.by, others, in_both_ways=in_both_ways, compiled=given.compiled) as stage:
             status = _bench(given, wanted, stage)
         print(f"{time.monotonic() - began:.0f} s in all")
     return status
@@ -134,7 +141,7 @@ def _keep(given: argparse.Namespace, samples: dict[Run, list[Sample]], told: dic
 
 def _check_and_warm_up(stage: Stage) -> None:
     """Every server answers every workload, with as many rows as it should; then a moment of load on each."""
-    for name in stage.servers.keys() & {"gateway", "plain", "asyncpg", "gateway, by TCP", "plain, by TCP"}:
+    for name in stage.servers.keys() & _ASKED:
         for workload in WORKLOADS.values():
             if not workload.statement:
                 continue

@@ -54,6 +54,7 @@ _CONSTANT_HIT = Run("constant", "hit", 64)
 _KEPT = Run("kept connections", "key", 1000)
 _IDLE = Run("idle WebSockets", "one", 1000)
 _KEYS_64 = Run("gateway", "keys", 64)
+_COMPILED_64 = Run("gateway, compiled", "key", 64)
 _TCP_64 = Run("gateway, by TCP", "key", 64)
 _TCP_KEYS_64 = Run("gateway, by TCP", "keys", 64)
 
@@ -134,6 +135,13 @@ RATIOS = (
           Run("two workers", "key", 64), _KEY_64),
     Ratio("100 rows, 16 keep-alive, two workers", "one worker", RATE, None,
           Run("two workers", "rows", 16), Run("gateway", "rows", 16)),
+    *(Ratio("lookup by key, 64 keep-alive, compiled", "the gateway as it comes", quantity, None,
+            _COMPILED_64, _KEY_64) for quantity in (RATE, SERVER_CPU)),
+    Ratio("lookup by key, 64 keep-alive, compiled", "Starlette answering a constant", SERVER_CPU, None,
+          _COMPILED_64, _CONSTANT_64),
+    *(Ratio(f"{what}, 16 keep-alive, compiled", "the gateway as it comes", SERVER_CPU, None,
+            Run("gateway, compiled", workload, 16), Run("gateway", workload, 16))
+      for what, workload in (("batch of 5", "batch"), ("100 rows", "rows"), ("10,000 rows", "many"))),
     *(Ratio(f"lookup by key, 64 keep-alive, on {name}", "the gateway as it comes", quantity, None,
             Run(name, "key", 64), _KEY_64) for name in OTHERS for quantity in (RATE, SERVER_CPU)),
     *(Ratio(f"Starlette answering a constant, on {name}", "on the gateway's own", SERVER_CPU, None,
@@ -175,6 +183,8 @@ RATIOS = (
 
 BY_TCP = ", by TCP"
 """How the subjects end that ask by TCP where everything else asks by the socket."""
+COMPILED = ", compiled"
+"""How those end that are the compiled build."""
 CONNECTIONS = (1, 16, 64, 256)
 GRID_WORKLOADS = ("one", "key", "rows", "batch")
 GRID_SUBJECTS = ("gateway", "constant", "plain", "asyncpg pool")
@@ -191,9 +201,16 @@ def _grid() -> list[Run]:
     return [*grid, Run("constant", "key", 1000), *(Run("fresh", workload, 1) for workload in GRID_WORKLOADS)]
 
 
-def runs(*, quick: bool, in_both_ways: bool) -> list[Run]:
+def runs(*, quick: bool, in_both_ways: bool, compiled: bool = False) -> list[Run]:
     """Every run there is to make, once, neighbours of a ratio next to each other; `in_both_ways` with those by TCP
-    beside those by the socket."""
-    compared = [run for ratio in RATIOS if ratio.target or not quick for run in (ratio.ours, ratio.theirs)]
+    beside those by the socket, `compiled` with those of the compiled build beside those of the plain one."""
+    left_out = (*(() if in_both_ways else (BY_TCP,)), *(() if compiled else (COMPILED,)))
+    compared = [
+        run
+        for ratio in RATIOS
+        if ratio.target or not quick or ratio.ours.subject.endswith(COMPILED)
+        if not ratio.ours.subject.endswith(left_out)
+        for run in (ratio.ours, ratio.theirs)
+    ]
     wanted = compared if quick else [*compared, *_grid()]
-    return [run for run in dict.fromkeys(wanted) if in_both_ways or not run.subject.endswith(BY_TCP)]
+    return [run for run in dict.fromkeys(wanted) if not run.subject.endswith(left_out)]

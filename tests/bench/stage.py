@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tests.bench.loads import Loader
 from tests.bench.measure import Unavailable
-from tests.bench.processes import Process, environment, python
+from tests.bench.processes import ROOT, Process, environment, python
 from tests.bench.workloads import SCHEMA, WORKLOADS, neon_headers
 from tests.support.cluster import Database, running_cluster
 from tests.support.gateway import free_port
@@ -48,6 +48,8 @@ def add_by(parser: argparse.ArgumentParser) -> None:
     )
 
 
+BUILD = ROOT / ".compiled"
+"""The compiled build, to be put before the source."""
 PGBENCH = shutil.which("pgbench")
 POSTGRES = {"max_connections": "300", "shared_buffers": "128MB"}
 
@@ -150,11 +152,11 @@ def serving(name: str, database: Database, command: Command = gateway_itself, **
 
 
 @contextmanager
-def running_stage(by: By, others: Iterable[str] = (), *, in_both_ways: bool) -> Iterator[Stage]:
+def running_stage(by: By, others: Iterable[str] = (), *, in_both_ways: bool, compiled: bool = False) -> Iterator[Stage]:
     """Everything for the length of the block; ended in reverse order, whatever ends the block.
 
     `others` are the ASGI servers that are not the gateway's own, as far as they are installed. `in_both_ways` adds the
-    gateway and the plain way a second time, asking by TCP.
+    gateway and the plain way a second time, asking by TCP; `compiled` adds the build that `make compiled` has made.
     """
     with ExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="sqlhttp-bench-")))
@@ -181,6 +183,8 @@ def running_stage(by: By, others: Iterable[str] = (), *, in_both_ways: bool) -> 
         serve("asyncpg", peer("asyncpg"))
         serve("with the cache")  # the one that keeps no answer is not slowed by those who do
         serve("two workers", SQLHTTP_LISTEN__WORKERS="2")
+        if compiled:
+            serve("gateway, compiled", PYTHONPATH=os.pathsep.join((str(BUILD), os.environ.get("PYTHONPATH", ""))))
         if in_both_ways:
             serve("gateway, by TCP", asked=database)
             serve("plain, by TCP", peer("plain"), asked=database)

@@ -128,6 +128,7 @@ SUBJECTS: dict[str, Subject] = {
     "plain": partial(_served, "plain"),
     "with the cache": partial(_served, "with the cache"),
     "two workers": partial(_served, "two workers"),
+    "gateway, compiled": partial(_served, "gateway, compiled"),
     **{name: partial(_served, name) for name in OTHERS},
     **{f"constant, {name}": partial(_served, f"constant, {name}") for name in OTHERS},
     "asyncpg in C": partial(_served, "asyncpg"),

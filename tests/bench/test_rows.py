@@ -1,10 +1,10 @@
-from tests.bench.rows import BY_TCP, RATIOS, runs
+from tests.bench.rows import BY_TCP, COMPILED, RATIOS, runs
 from tests.bench.subjects import SUBJECTS
 from tests.bench.workloads import WORKLOADS
 
 
 def test_every_run_names_a_subject_and_a_workload_there_is() -> None:
-    wanted = runs(quick=False, in_both_ways=True)
+    wanted = runs(quick=False, in_both_ways=True, compiled=True)
     assert {run.subject for run in wanted} <= SUBJECTS.keys()
     assert {run.workload for run in wanted} <= WORKLOADS.keys()
 
@@ -13,6 +13,15 @@ def test_the_quick_runs_are_those_of_all_that_have_a_target() -> None:
     quick = set(runs(quick=True, in_both_ways=False))
     assert quick < set(runs(quick=False, in_both_ways=False))
     assert all(ratio.ours in quick and ratio.theirs in quick for ratio in RATIOS if ratio.target is not None)
+
+
+def test_the_compiled_build_is_measured_beside_the_plain_one_only_where_that_is_wanted() -> None:
+    for quick in (True, False):
+        plain, both = (set(runs(quick=quick, in_both_ways=False, compiled=wanted)) for wanted in (False, True))
+        compiled = {run for run in both if run.subject.endswith(COMPILED)}
+        assert compiled == both - plain or quick
+        assert compiled.isdisjoint(plain)
+        assert {run._replace(subject=run.subject.removesuffix(COMPILED)) for run in compiled} <= both
 
 
 def test_no_line_stands_twice() -> None:

@@ -234,6 +234,7 @@ def test_the_installed_uvicorn_is_one_that_takes_single_writes() -> None:
     assert names >= single_write._NEEDED, f"gone from uvicorn: {sorted(single_write._NEEDED - names)}"
 
 
+@pytest.mark.uncompiled
 def test_all_that_is_touched_of_the_cycle_is_checked() -> None:
     code: list[Any] = [send_reply.__code__, single_write._is_usual.__code__]
     touched = {name for each in code for name in each.co_names} - set(dir(Reply))

@@ -46,6 +46,7 @@ def test_single_row_is_taken_by_its_last_text(columns: int) -> None:
         assert json(taken) == judged(row, 1, columns)
 
 
+@pytest.mark.uncompiled
 @pytest.mark.parametrize("piece", [1, 10, 64, 100, 300])
 def test_row_that_is_larger_than_a_piece_does_not_make_the_next_ones_so(
     piece: int, monkeypatch: pytest.MonkeyPatch

@@ -48,6 +48,7 @@ async def test_pool_that_is_not_used_any_more_is_forgotten(database: Database) -
         assert lending.registry.connections == 0
 
 
+@pytest.mark.uncompiled
 @pytest.mark.usefixtures("_often")
 async def test_pool_in_use_is_not_forgotten(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     swept: list[float] = []

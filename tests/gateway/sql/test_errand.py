@@ -144,6 +144,7 @@ async def test_next_in_line_has_sent_its_statement_before_the_last_answer_is_tol
     gate.leave()
 
 
+@pytest.mark.uncompiled
 async def test_what_goes_wrong_with_the_next_in_line_is_its_own_affair(
     asking: Asking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,6 +261,7 @@ async def test_nothing_is_left_of_requests_that_are_over(asking: Asking) -> None
     assert [name for name in ("Errand", "Lease", "Exchange", "Story") if name in kinds] == []
 
 
+@pytest.mark.uncompiled
 async def test_server_that_breaks_the_protocol_ends_the_request_and_not_the_loop(
     asking: Asking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +280,7 @@ async def test_server_that_breaks_the_protocol_ends_the_request_and_not_the_loop
 # ── faults of the gateway's own ──────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.uncompiled
 @pytest.mark.parametrize("step", ["encode_plain_timing", "new_request_id"])
 async def test_fault_behind_an_answer_is_told_its_program_and_leaves_the_connection_to_the_next(
     database: Database, monkeypatch: pytest.MonkeyPatch, step: str

@@ -1,0 +1,131 @@
+"""The compiled build: what is compiled can be, and nobody gets it who has not asked for it.
+
+How it behaves is what `make test-compiled` tries, by the tests of everything else.
+"""
+
+import ast
+import importlib
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "gateway" / "sqlhttp_gateway"
+HOOK = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"][
+    "custom"
+]
+MODULES: list[str] = HOOK["modules"]
+ENABLE = "HATCH_BUILD_HOOK_ENABLE_CUSTOM"
+
+
+def tree(module: str) -> ast.Module:
+    return ast.parse((PACKAGE / f"{module}.py").read_text())
+
+
+def classes(module: str) -> list[ast.ClassDef]:
+    return [node for node in ast.walk(tree(module)) if isinstance(node, ast.ClassDef)]
+
+
+def test_every_module_on_the_list_exists_and_stands_there_once_in_order() -> None:
+    assert [name for name in MODULES if not (PACKAGE / f"{name}.py").is_file()] == []
+    assert sorted(set(MODULES)) == MODULES
+
+
+def test_nobody_inherits_from_a_compiled_class_without_being_compiled() -> None:
+    """mypyc refuses that when such an object is made, which may be the first time that somebody asks for it."""
+    compiled = {(module, each.name) for module in MODULES for each in classes(module)}
+    for path in PACKAGE.rglob("*.py"):
+        module = path.relative_to(PACKAGE).with_suffix("").as_posix()
+        imported = {
+            alias.asname or alias.name: (node.module.removeprefix("sqlhttp_gateway.").replace(".", "/"), alias.name)
+            for node in ast.walk(tree(module))
+            if isinstance(node, ast.ImportFrom) and node.module
+            for alias in node.names
+        }
+        if module not in MODULES:
+            bases = {ast.unparse(base).partition("[")[0] for each in classes(module) for base in each.bases}
+            assert [base for base in bases if imported.get(base) in compiled] == [], module
+
+
+def test_a_compiled_class_inherits_from_nothing_but_others_and_what_leaves_no_trace() -> None:
+    """mypyc gives one with another base a place for weak references, and lets the garbage collector crash of them."""
+    known = {"Generic", "NamedTuple", "Protocol", "Hashable"} | {
+        each.name for name in MODULES for each in classes(name)
+    }
+    for module in MODULES:
+        for each in classes(module):
+            assert {ast.unparse(base).partition("[")[0] for base in each.bases} <= known, f"{each.name} in {module}"
+
+
+def test_nothing_compiled_is_referred_to_weakly() -> None:
+    """The same crash: a class with the base Generic has that place, too. One without any base raises a TypeError."""
+    users = {
+        path.relative_to(PACKAGE).with_suffix("").as_posix(): path.read_text()
+        for path in PACKAGE.rglob("*.py")
+        if "weakref" in path.read_text()
+    }
+    # Whoever comes here anew has to see that what is held is of no compiled class.
+    assert users.keys() == {"endpoints/connections", "endpoints/heads", "wire/prepared"}
+    held = {name for text in users.values() for name in re.findall(r"(?:ref|Dictionary)\[(?:.*, )?(\w+)\]", text)}
+    assert held == {"HttpConnection", "Head", "Source"}
+    assert held.isdisjoint(each.name for module in MODULES for each in classes(module))
+
+
+def test_a_build_is_plain_unless_it_is_asked_for() -> None:
+    assert HOOK["enable-by-default"] is False
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HATCH_")}
+    code = "from hatchling.build import get_requires_for_build_wheel as needed; print(*needed(None))"
+    asked = {}
+    for enabled in (False, True):
+        environment = {**kept, **({ENABLE: "1"} if enabled else {})}
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=True
+        )
+        asked[enabled] = done.stdout
+    assert "mypy" not in asked[False]
+    assert "mypy" in asked[True]
+
+
+@pytest.fixture
+def hook() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("sqlhttp_compile", ROOT / HOOK["path"])
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_without_a_compiler_it_says_which_one_is_missing_and_what_to_install(
+    hook: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", "/nowhere/a-compiler -pipe")
+    with pytest.raises(SystemExit, match=r"there is no /nowhere/a-compiler.*apt-get install gcc"):
+        hook.need_compiler()
+
+
+def test_without_the_headers_of_python_it_says_so(
+    hook: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CC", sys.executable)
+    monkeypatch.setattr(hook.sysconfig, "get_path", lambda name: str(tmp_path))
+    with pytest.raises(SystemExit, match=r"there is no .*Python\.h.*python3-dev"):
+        hook.need_compiler()
+    (tmp_path / "Python.h").touch()
+    hook.need_compiler()
+
+
+def test_what_these_tests_run_on_is_what_was_meant(request: pytest.FixtureRequest) -> None:
+    """`make test-compiled` would be content with plain modules, if its build were not found."""
+    is_meant = "not uncompiled" in request.config.getoption("markexpr")
+    files = [importlib.import_module(f"sqlhttp_gateway.{name.replace('/', '.')}").__file__ for name in MODULES]
+    plain = [file for file in files if str(file).endswith(".py")]
+    assert plain == ([] if is_meant else files)
