@@ -161,6 +161,7 @@ class Assembly:
         self._tunnels = tunnels = Tunnels(
             cache=cached.cache if cached is not None else None,
             tell=changes.tell if changes is not None else lambda buckets: None,
+            settles_after=lambda: standing.settings.statement.cancel_timeout + _CANCEL_MARGIN,
             authenticator=self._authenticator,
             registry=self._registry,
             claims=self._credentials.claims,

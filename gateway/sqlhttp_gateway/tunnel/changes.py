@@ -17,8 +17,6 @@ from sqlhttp_gateway.cache.results import ResultCache
 from sqlhttp_gateway.cache.stamps import Place
 
 Tell = Callable[[Sequence[int]], None]
-_SETTLE_AFTER = 10.0
-"""Seconds after which a transaction is over for sure whose program has left in the middle."""
 _TAIL = 160
 """Bytes of one chunk that are looked at again with the next, since a word may be cut in two."""
 _IDLE = b"Z\0\0\0\x05I"
@@ -76,10 +74,20 @@ _KNOWN = frozenset(
 class Changes:
     """One tunnel's."""
 
-    def __init__(self, cache: ResultCache, place: Place, tell: Tell = lambda buckets: None) -> None:
-        """`tell` is told which buckets ended, for whoever shares the answers."""
+    def __init__(
+        self,
+        cache: ResultCache,
+        place: Place,
+        tell: Tell = lambda buckets: None,
+        *,
+        settles_after: Callable[[], float] = lambda: 10.0,
+    ) -> None:
+        """`tell` is told which buckets ended, for whoever shares the answers. What a program leaves in the middle is
+        over for sure when it `settles_after` so many seconds.
+        """
         self._cache = cache
         self._tell = tell
+        self._settles_after = settles_after
         self._place = place
         self._is_suspect = False
         """Whether a text was sent whose reads may be changes."""
@@ -135,7 +143,7 @@ class Changes:
         """
         if self._is_changing or (is_busy and self._cache.is_used):
             self._end()
-            asyncio.get_running_loop().call_later(_SETTLE_AFTER, self._end)
+            asyncio.get_running_loop().call_later(self._settles_after(), self._end)
 
     def _end(self) -> None:
         self._tell(self._cache.schema_changed(self._place))

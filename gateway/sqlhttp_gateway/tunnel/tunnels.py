@@ -58,11 +58,12 @@ class Tunnels:
         observe: Observer,
         cache: ResultCache | None = None,
         tell: Tell = lambda buckets: None,
+        settles_after: Callable[[], float] = lambda: 10.0,
         admit: Callable[[str], None] = lambda peer: None,
         is_audited: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`cache` is told what the programs change, and `tell` what that has ended. `admit` raises PlaceRefused for an
-        address that may not come in.
+        """`cache` is told what the programs change, and `tell` what that has ended; what they leave in the middle is
+        over when it `settles_after` so many seconds. `admit` raises PlaceRefused for an address that may not come in.
         """
         self._authenticator = authenticator
         self._claims = claims
@@ -80,6 +81,7 @@ class Tunnels:
         self._greetings = Greetings()
         self._cache = cache
         self._tell = tell
+        self._settles_after = settles_after
         self._sources = prepared.Sources()
         self._open: dict[Traffic, tuple[str, Stream, LoggedIn, float]] = {}
         self._granted: set[Granted] = set()
@@ -275,9 +277,7 @@ class Tunnels:
                 listeners=self._listeners,
                 greetings=self._greetings,
                 trail=self._trail_of(logged_in),
-                changes=Changes(self._cache, (logged_in.caller.target, pool.key.database), self._tell)
-                if self._cache is not None
-                else None,
+                changes=self._changes_of(logged_in.caller.target, pool.key.database),
                 settings=self._settings,
                 granted=granted,
             )
@@ -309,6 +309,11 @@ class Tunnels:
 
     def _show(self, process_id: int, secret: bytes) -> None:
         self._observe(KeyShown(self._keys.show(process_id, secret)))
+
+    def _changes_of(self, target: str, database: str) -> Changes | None:
+        if self._cache is None:
+            return None
+        return Changes(self._cache, (target, database), self._tell, settles_after=self._settles_after)
 
     def _trail_of(self, logged_in: LoggedIn) -> Trail | None:
         if not self._is_audited():

@@ -7,6 +7,7 @@ from sqlhttp_gateway.cache.results import ResultCache
 from sqlhttp_gateway.settings import CacheSettings
 from sqlhttp_gateway.tunnel.changes import Changes
 from tests.gateway.cache.test_store import Clock
+from tests.support.leases import until
 
 PLACE = ("default", "main")
 IDLE, OPEN = b"Z\0\0\0\x05I", b"Z\0\0\0\x05T"
@@ -157,3 +158,13 @@ async def test_program_that_leaves_before_its_answer_may_have_changed_something(
     changes = Changes(cache, PLACE)
     changes.sent(b"Q\0\0\0\x1eINSERT INTO t VALUES (1)\0")
     assert stamped(cache, lambda: changes.left(is_busy=True))
+
+
+async def test_what_is_left_in_the_middle_ends_answers_again_once_it_is_over_for_sure(cache: ResultCache) -> None:
+    """What Postgres was asked to cancel may still be committed until the gateway waits for that no longer."""
+    told: list[int] = []
+    for seconds in (0.0, 3600.0):
+        changes = Changes(cache, PLACE, lambda buckets: told.append(1), settles_after=lambda seconds=seconds: seconds)
+        changes.left(is_busy=True)
+    assert len(told) == 2
+    await until(lambda: len(told) == 3)
