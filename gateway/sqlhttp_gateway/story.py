@@ -19,6 +19,8 @@ from sqlhttp_gateway.pools.route import Route
 from sqlhttp_gateway.reply import Reply, error_reply, new_request_id
 
 _LATE = frozenset({DeadlineBeforeRun.__name__, DeadlineExceeded.__name__})
+_MOST_TOLD = 2000
+"""Characters of an error that are told beside the answer: what RAISE says may have a million."""
 CLOSED_REQUEST = 499
 """The status, in logs and metrics only, of a request whose program left before its answer; nginx's convention."""
 
@@ -91,7 +93,7 @@ class Story:
 
     def refused(self, error: GatewayError) -> Reply:
         """It ended with an error, which is the reply."""
-        self.outcome, self.reason, self.message = error.kind, type(error).__name__, error.message
+        self.outcome, self.reason, self.message = error.kind, type(error).__name__, error.message[:_MOST_TOLD]
         self.sqlstate = error.code if isinstance(error, PostgresError) else error.sqlstate
         # What was raised refers to the calls that it went through, and these to all that they had in hand: the whole
         # body, and by way of a lease the error itself, so that both were held until cycles were collected.

@@ -55,6 +55,13 @@ def test_error_of_postgres_is_told_by_its_own_code() -> None:
     assert story.sqlstate == "23505"
 
 
+def test_error_is_answered_whole_and_told_in_as_much_as_a_line_of_a_log_may_have() -> None:
+    story = Story(PLAIN, traceparent=None, bytes_in=0)
+    reply = story.refused(PostgresError({"C": "P0001", "M": "x" * 1_000_000}))
+    assert len(reply.body) > 1_000_000
+    assert len(story.message) == 2000
+
+
 def test_unforeseen_error_is_told_whole_and_answered_without_its_text() -> None:
     events: list[Event] = []
     story = Story(Telling(), traceparent=None, bytes_in=0)
