@@ -176,8 +176,12 @@ async def test_reload_for_which_nothing_is_to_be_had_leaves_all_as_it_was(fault:
         assert [event for event in events if isinstance(event, Reloaded)] == [Reloaded(faults=(str(fault),))]
 
 
-def test_drain_before_the_lifespan_does_no_harm() -> None:
-    create_app(load_settings(database_url=AWAY)).begin_drain()
+async def test_drain_before_the_lifespan_does_no_harm() -> None:
+    gateway = create_app(load_settings(database_url=AWAY, watch={"interval": 0}, drain={"grace": 0}))
+    gateway.begin_drain()
+    async with gateway._router.lifespan_context(gateway._router):
+        assert gateway._assembly is not None
+        assert not gateway._assembly.readiness.is_draining
 
 
 @pytest.mark.parametrize("url", [f"{AWAY}?no_such_parameter=1", "postgres://"])
