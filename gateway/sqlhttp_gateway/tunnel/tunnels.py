@@ -10,6 +10,7 @@ from sqlhttp_gateway.cache.results import ResultCache
 from sqlhttp_gateway.errors import GatewayError, InvalidParameter, ScopeRefused, ShuttingDown, TunnelsExhausted
 from sqlhttp_gateway.events import Bug, KeyShown, Observer, TunnelClosed, TunnelOpened
 from sqlhttp_gateway.limits import Quotas
+from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.reply import new_request_id
 from sqlhttp_gateway.settings import TunnelSettings
@@ -277,7 +278,7 @@ class Tunnels:
                 listeners=self._listeners,
                 greetings=self._greetings,
                 trail=self._trail_of(logged_in),
-                changes=self._changes_of(logged_in.caller.target, pool.key.database),
+                changes=self._changes_of(logged_in, pool),
                 settings=self._settings,
                 granted=granted,
             )
@@ -310,10 +311,11 @@ class Tunnels:
     def _show(self, process_id: int, secret: bytes) -> None:
         self._observe(KeyShown(self._keys.show(process_id, secret)))
 
-    def _changes_of(self, target: str, database: str) -> Changes | None:
+    def _changes_of(self, logged_in: LoggedIn, pool: Pool) -> Changes | None:
         if self._cache is None:
             return None
-        return Changes(self._cache, (target, database), self._tell, settles_after=self._settles_after)
+        place = (logged_in.caller.target, pool.key.database)
+        return Changes(self._cache, place, self._tell, settles_after=self._settles_after)
 
     def _trail_of(self, logged_in: LoggedIn) -> Trail | None:
         if not self._is_audited():
