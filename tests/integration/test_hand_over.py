@@ -294,20 +294,25 @@ async def until(condition: Callable[[], object]) -> None:
 async def test_cancel_that_comes_before_the_backend_is_known_to_be_clean_stops_the_statement(
     start_gateway: Start, ground: Database, hands: Hands
 ) -> None:
+    """Nothing has come from it: Postgres says what became of the scrub together with the statement's end.
+
+    A cancel that finds the backend before the statement has begun is lost, with Postgres itself as well.
+    """
     port = free_port()
     async with two(start_gateway, ground, listen={"port": 0, "postgres": port}) as (one, other):
         await leave(one, "SET work_mem = '77MB'")
-        async with stopped(one) as pid:
-            had = len(hands.unclean)
-            await other.send(query("SELECT pg_sleep(30)"))
-            await until(lambda: len(hands.unclean) > had)
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(other.cancel_request())
-            assert await reader.read() == b""  # as Postgres does, once the request is heard
-            writer.close()
+        pid = await one.value("SELECT pg_backend_pid()")
+        had = len(hands.unclean)
+        await other.send(query("SELECT pg_sleep(30)"))
+        await until(lambda: len(hands.unclean) > had)
+        runs = f"SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid} AND wait_event = 'PgSleep')"
+        await asyncio.to_thread(wait_until, ground, runs)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(other.cancel_request())
+        assert await reader.read() == b""  # as Postgres does, once the request is heard
+        writer.close()
         async with asyncio.timeout(15):
             assert (await other.answer()).code == "57014"
-        assert pid
         assert not hands.refused
         assert await one.value("SELECT current_setting('work_mem')") != "77MB"
 
