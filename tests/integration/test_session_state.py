@@ -142,6 +142,14 @@ def test_now_is_another_moment_each_time(program: Program, text: str) -> None:
     assert len({str(program.post(batch).json()["results"][0]["rows"]) for _ in range(4)}) == 4
 
 
+def test_name_of_a_function_that_was_made_anew_is_that_of_the_new_one(program: Program) -> None:
+    text = "SELECT oid = 'made_anew'::regproc FROM pg_proc WHERE proname = 'made_anew'"
+    for _ in range(2):
+        program.ask("CREATE FUNCTION made_anew() RETURNS int LANGUAGE sql RETURN 1")
+        assert program.value(text) is True
+        program.ask("DROP FUNCTION made_anew()")
+
+
 def test_begin_answers_and_leaves_no_transaction(program: Program, database: Database) -> None:
     program.ask("CREATE TABLE seen (i int)")
     assert program.ask("BEGIN")["command"] == "BEGIN"

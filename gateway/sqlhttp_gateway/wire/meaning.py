@@ -10,13 +10,16 @@ import re
 from sqlhttp_gateway.wire.effects import MEANING, Pin, effects_of
 
 _CLOCK = re.compile(r"(?:'|\$\w*\$)[\s\d:.,+/-]*(?:now|today|tomorrow|yesterday)\b", re.IGNORECASE)
+_NAMED = re.compile(r"\breg(?:proc(?:edure)?|oper(?:ator)?|role|namespace|type|collation)\b", re.IGNORECASE)
+"""Types whose constants are a name, read as the OID that it has then; of regclass alone Postgres sees to it that it is
+read again."""
 _OF_CONSTANTS = MEANING - {"escape_string_warning", "role", "search_path", "session_authorization"}
 _QUERY = re.compile(r"\s*+(?:select|insert|update|delete|with|values|merge|table)\b", re.IGNORECASE)
 
 
 def is_of_its_moment(text: str) -> bool:
-    """Whether there may be a constant in it that stands for the moment at which it is parsed."""
-    return _CLOCK.search(text) is not None
+    """Whether there may be a constant in it that stands for what is so at the moment at which it is parsed."""
+    return _CLOCK.search(text) is not None or _NAMED.search(text) is not None
 
 
 def changes_meaning(text: str) -> bool:

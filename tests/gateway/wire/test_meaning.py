@@ -14,13 +14,18 @@ from sqlhttp_gateway.wire.meaning import changes_meaning, is_of_its_moment
         "SELECT ' tomorrow 12:00'::timestamp",
         "SELECT $$today$$::date",
         "SELECT $a$now$a$::time",
+        "SELECT 'f'::regproc",
+        "SELECT has_function_privilege(CAST('f(int)' AS pg_catalog.RegProcedure), 'EXECUTE')",
+        "SELECT pg_has_role('ann'::regrole, 'USAGE')",
     ],
 )
-def test_constant_of_the_clock_is_of_its_moment(text: str) -> None:
+def test_constant_that_stands_for_what_is_so_now_is_of_its_moment(text: str) -> None:
     assert is_of_its_moment(text)
 
 
-@pytest.mark.parametrize("text", ["SELECT now()", "SELECT CURRENT_DATE", "SELECT 'nowhere'", "SELECT today FROM t"])
+@pytest.mark.parametrize(
+    "text", ["SELECT now()", "SELECT 'nowhere'", "SELECT today FROM t", "SELECT 't'::regclass", "SELECT regtypes"]
+)
 def test_other_texts_are_not(text: str) -> None:
     assert not is_of_its_moment(text)
 
