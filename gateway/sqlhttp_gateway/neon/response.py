@@ -4,7 +4,7 @@ The members, their order and their names are Neon's; its driver compares them st
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import orjson
@@ -48,7 +48,7 @@ def encode_result(result: Result, options: Options, *, array_mode: bool, array_t
 class Pieces:
     """An answer of many rows that was not put together, which would copy it once more: a tenth of what they cost."""
 
-    parts: Sequence[bytes | memoryview]
+    parts: Sequence[bytes | memoryview] = field(repr=False)  # a caller's values
     size: int
     """Of all of them, in bytes; their `len`, too."""
 

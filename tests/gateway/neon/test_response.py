@@ -60,6 +60,7 @@ def test_rows_that_were_read_as_they_came_are_answered_alike_in_pieces_or_whole(
     whole = encode_result(kept, RAW, array_mode=array_mode, array_types={})
     assert bytes(pieces) == encode_result(arrived, RAW, array_mode=array_mode, array_types={}) == whole
     assert len(pieces) == len(whole)
+    assert repr(pieces) == f"Pieces(size={len(whole)})"
 
 
 def test_names_and_values_beyond_ascii() -> None:
