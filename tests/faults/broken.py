@@ -36,7 +36,7 @@ PATIENCE = 60.0
 _EPISODES = 250
 _ROUND = 15.0
 """Seconds in which a round of so many episodes has to be over; it takes a third of that."""
-_KILLING_FOR = 4.0
+_KILLING_FOR = 12.0
 _RACE_FOR = 4.0
 _TRIES = 3
 """How often a time is taken that is too long: what is broken is slow every time."""

@@ -8,6 +8,7 @@ from typing import Any, Self
 import pytest
 
 from sqlhttp_gateway.errors import QueueFull, ShuttingDown, TargetUnavailable, WaitTimeout
+from sqlhttp_gateway.events import Leaked
 from sqlhttp_gateway.pools import scrub
 from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.lease import Lease
@@ -136,7 +137,7 @@ async def test_whoever_leaves_while_a_connection_is_opened_leaves_the_permit(dat
 
 
 async def test_whoever_leaves_while_all_pools_together_have_no_room_waits_no_more(database: Database) -> None:
-    async with leases(database, pool={**ONE, "max_total": 1}) as lending:
+    async with leases(database, pool={**ONE, "max_total": 1, "wait_timeout": 600}) as lending:
         other = lending.pool_of(replace(database, name="postgres"))
         holder = await lending.lease(other)
         program = Program(lending)
@@ -228,6 +229,7 @@ async def test_connection_that_its_server_ends_in_the_tick_in_which_it_comes_is_
         other.lease.release()
         await until(lambda: bool(program.found))
         assert program.lease.backend is not holder.backend
+        assert not lending.told(Leaked), "the one that was of no use was given back"
         assert not program.lease.backend.closing
         assert lending.pool.gate.in_use == 1
         program.lease.release()

@@ -7,7 +7,7 @@ from sqlhttp_gateway.pools.scrub import AHEAD
 from sqlhttp_gateway.wire.ahead import row
 from sqlhttp_gateway.wire.cutting import Cutter, Edit, Wait
 from sqlhttp_gateway.wire.naming import Naming
-from sqlhttp_gateway.wire.owed import QUERY, Owed
+from sqlhttp_gateway.wire.owed import QUERY, Entry, Kind, Owed
 from sqlhttp_gateway.wire.own_statements import OwnStatements
 from sqlhttp_gateway.wire.prepared import Sources
 from sqlhttp_gateway.wire.session import BackendSession, Session
@@ -36,7 +36,7 @@ class Passing(Cutter):
 class Coming:
     """A backend that comes, and a program that has sent two queries."""
 
-    def __init__(self, *, knows_parameters: bool = False) -> None:
+    def __init__(self, *, knows_parameters: bool = False, sends: bytes = FIRST + SECOND) -> None:
         self.owed, self.out, self.replies = Owed(), list[bytes](), list[bytes]()
         self.statuses: list[bytes] = []
         self.session = Session({"timezone": "asia/tokyo"})
@@ -48,7 +48,7 @@ class Coming:
             self.owed.clear()
             self.out.clear()
         self.requests = Passing(waiting=self.owed, to_backend=self.out, max_message=1000)
-        self.requests.receive(FIRST + SECOND)
+        self.requests.receive(sends)
         self.unproven = Unproven(
             waiting=self.owed,
             requests=self.requests,
@@ -115,6 +115,40 @@ def test_refusal_leaves_everything_to_be_sent_again() -> None:
     coming.requests.is_held = False
     coming.requests.advance()
     assert coming.sent == FIRST + SECOND
+
+
+def test_where_nothing_goes_along_postgres_is_asked_to_answer_and_once() -> None:
+    coming = Coming(sends=b"")
+    coming.unproven.begin(AHEAD, (), is_greeted=True)
+    coming.unproven.send_first()
+    assert coming.sent == AHEAD.scrub + AHEAD.commit + SYNC
+    assert coming.unproven.receive(error("55000", "not now")) == b""
+    assert coming.sent == b"", "the Sync that is there brings the answer"
+    coming.unproven.receive(ready())
+    assert coming.unproven.is_refused
+
+
+def test_what_was_done_is_not_sent_again_when_a_later_backend_refuses() -> None:
+    coming = Coming()
+    coming.unproven.begin(AHEAD, (), is_greeted=True)
+    coming.unproven.send_first()
+    coming.unproven.receive(AHEAD.scrubbed + AHEAD.committed + command_complete("SELECT 1") + ready())
+    coming.unproven.detach()
+    assert coming.sent.endswith(FIRST)
+    coming.unproven.refuse()
+    coming.requests.is_held = False
+    coming.requests.advance()
+    assert coming.sent == SECOND
+
+
+def test_what_the_gateway_says_itself_comes_once_the_backend_is_clean() -> None:
+    coming = Coming(sends=b"")
+    coming.unproven.begin(AHEAD, ZONE, is_greeted=True)
+    coming.owed.add(Entry(Kind.LOCAL, reply=BIND_COMPLETE))
+    coming.owed.add(QUERY)
+    coming.unproven.receive(AHEAD.scrubbed + AHEAD.committed)
+    assert coming.replies == [BIND_COMPLETE]
+    assert coming.owed.first is QUERY
 
 
 def test_parameter_that_the_cleaning_changes_is_told() -> None:
