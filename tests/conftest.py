@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 from tests.support.cluster import Cluster, Database, running_cluster
@@ -13,6 +14,11 @@ from tests.support.node import NOT_TRIED, NodeMissing, node_with_drivers
 if TYPE_CHECKING:  # the test of a codec need not wait for the whole gateway to be imported
     from tests.support.fleet import Fleet
     from tests.support.gateway import Gateway
+
+
+# An example that took long says something of the machine, which may be everybody's, and nothing of the code.
+hypothesis.settings.register_profile("untimed", parent=hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True, scope="session")
