@@ -1,6 +1,9 @@
 """A connection whose state nobody knows is made clean, or told to be unfit, within its time."""
 
 import asyncio
+from typing import Any
+
+import pytest
 
 from sqlhttp_gateway.errors import GatewayError
 from sqlhttp_gateway.pools.backend import Backend
@@ -60,4 +63,38 @@ async def test_connection_that_is_closed_is_not_asked(database: Database) -> Non
         lease.backend.abort()
         assert lease.backend.closing
         assert not await clean_deeply(lease.backend, is_idle=True, timeout=DEADLINE)
+        lease.release()
+
+
+async def test_statements_that_postgres_drops_are_known_no_more(database: Database) -> None:
+    async with leases(database) as lending:
+        lease = await lending.lease()
+        for _ in range(2):
+            await value(lease, "SELECT 1")
+        assert lease.backend.statements.prepared("SELECT 1") is not None
+        assert await clean_deeply(lease.backend, is_idle=True, timeout=DEADLINE)
+        assert lease.backend.statements.prepared("SELECT 1") is None
+        assert await value(lease, "SELECT 1") == "1"
+        lease.release()
+
+
+async def test_connection_that_ends_with_the_answer_is_not_clean(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = Backend.send
+
+    def send_and_end(self: Backend, frames: bytes, *expected: Any) -> None:
+        *others, (reader, finish) = expected
+
+        def end(error: GatewayError | None) -> None:
+            finish(error)
+            self.abort()
+
+        send(self, frames, *others, (reader, end))
+
+    async with leases(database) as lending:
+        lease = await lending.lease()
+        monkeypatch.setattr(Backend, "send", send_and_end)
+        assert not await clean_deeply(lease.backend, is_idle=True, timeout=DEADLINE)
+        monkeypatch.undo()
         lease.release()

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,7 @@ from sqlhttp_gateway.execute.limits import Limits
 from sqlhttp_gateway.execute.plain_batch import batch_results, start_batch
 from sqlhttp_gateway.model import Batch, Result, Statement
 from sqlhttp_gateway.pools.lease import Lease
-from sqlhttp_gateway.pools.scrub import CLEAN_REPLIES, LOOK_EVERY
+from sqlhttp_gateway.pools.scrub import BEHIND_SEVERAL_LOOKING, CLEAN_REPLIES, LOOK_EVERY, STARTED
 from sqlhttp_gateway.pools.several import Several
 from sqlhttp_gateway.wire.rows import rows_of
 from tests.support.cluster import Database
@@ -84,6 +86,9 @@ async def test_answer_in_pieces_is_read_all_the_same(database: Database, cuts: t
         Cut(lease.backend, *cuts)
         asked = Asked(lease, "SELECT 1", ROWS)
         assert values(await asked.outcome()) == BOTH
+        assert isinstance(asked.begun, Several)
+        assert asked.begun.exchange is not None
+        assert asked.begun.exchange.reading is asked.begun._reading is not None
         lease.release()
         assert lending.pool.idle == 1, "its scrub has come with it"
 
@@ -218,3 +223,36 @@ async def test_now_and_then_the_scrub_looks_for_what_a_function_has_prepared(dat
             assert values(await asked.outcome()) == [[(b"1",)]]
             lease.release()
             assert lending.pool.idle == 1, "the answer to a scrub that looks is as usual"
+
+
+async def test_one_scrub_in_so_many_looks_and_no_more(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+    start = Lease.start_whole
+
+    def recorded(self: Lease, frames: bytes, *rest: Any, **named: Any) -> None:
+        looked.append(frames.endswith(BEHIND_SEVERAL_LOOKING[0]))
+        start(self, frames, *rest, **named)
+
+    monkeypatch.setattr(Lease, "start_whole", recorded)
+    async with foreseen(database, "SELECT 1", ROWS) as lending:
+        for _ in range(LOOK_EVERY):
+            asked = Asked(await lending.lease(), "SELECT 1", ROWS)
+            assert values(await asked.outcome()) == BOTH
+            asked.lease.release()
+            await lending.settled()
+    assert looked.count(True) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "is_read"),
+    [(STARTED + b"end", True), (b"?" * len(STARTED) + b"end", False), (STARTED + b"no end", False)],
+)
+def test_answer_is_compared_from_its_first_byte_to_its_last(data: bytes, is_read: bool) -> None:
+    said = []
+    lease: Any = SimpleNamespace(ended_whole=lambda: said.append("ended"))
+    foreseen = SimpleNamespace(read_part=lambda data, position, count_names: (None, position, 0))
+    prepared: Any = SimpleNamespace(foreseen=foreseen)
+    several = Several(lease, [prepared], lambda: said.append("then"), max_bytes=0, count_names=False, reading=None)
+    several._end = b"end"
+    assert several.receive(data) is is_read
+    assert said == (["ended", "then"] if is_read else [])

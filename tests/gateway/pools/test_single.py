@@ -236,10 +236,9 @@ async def test_one_scrub_in_so_many_looks_and_no_more(database: Database, monkey
         database.psql("INSERT INTO given VALUES (1)")
         looked.clear()
         await ask("SELECT leave()")
-        while not looked[-1]:
+        for _ in range(LOOK_EVERY - 1):
             await ask("SELECT 1")
         assert looked.count(True) == 1
-        assert LOOK_EVERY - 2 <= len(looked) <= LOOK_EVERY
         assert await lending.value("SELECT count(*) FROM pg_prepared_statements WHERE from_sql") == "0"
 
 
