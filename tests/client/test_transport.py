@@ -348,7 +348,7 @@ def test_a_reply_that_is_cut_has_an_unknown_outcome(after: int) -> None:
 def test_a_reply_that_does_not_come_in_time_has_an_unknown_outcome() -> None:
     with scripted(hangs) as server:
         with pytest.raises(RequestTimeout) as caught:
-            client(server, timeout=0.1)(WRITE)
+            client(server, timeout=0.5)(WRITE)
         assert caught.value.may_have_run
         assert server.queries == [WRITE]
 
@@ -371,7 +371,7 @@ def test_a_timeout_ends_the_connection_so_that_the_server_is_told() -> None:
 
     with scripted(waits) as server:
         with pytest.raises(RequestTimeout):
-            client(server, timeout=0.1)(WRITE)
+            client(server, timeout=0.5)(WRITE)
         assert told.wait(10)
 
 
