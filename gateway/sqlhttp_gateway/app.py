@@ -191,6 +191,17 @@ def create_app(
     return Gateway(Standing(settings, observe=observe, place=place, postgres_unix=postgres_unix, stamps=stamps))
 
 
+def check_usable(settings: Settings) -> None:
+    """Whether a gateway could begin with these, as far as files and connection strings go.
+
+    Raises:
+        ConfigurationError: one of them cannot be used.
+    """
+    Targets(settings)
+    if settings.listen.tls_certificate is not None:
+        load(settings.listen)
+
+
 async def _unsupported(scope: Scope, receive: Receive, send: Send) -> None:
     """Neon answers what it does not know with 400 and this text, whatever the path or method."""
     if scope["type"] == "http":

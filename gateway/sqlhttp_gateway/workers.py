@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from sqlhttp_gateway.app import create_app
+from sqlhttp_gateway.app import check_usable, create_app
 from sqlhttp_gateway.cache.stamps import Stamps
 from sqlhttp_gateway.descriptors import most_connections, raise_limit, shortage
 from sqlhttp_gateway.errors import ConfigurationError
@@ -138,8 +138,11 @@ class Workers:
 
     def _reload(self, number: int, frame: FrameType | None) -> None:
         """Each worker reads for itself, and the first tells; here it is only for workers that are yet to come."""
-        with contextlib.suppress(ConfigurationError):
-            self._settings = in_effect(self._settings, self._read())
+        # What no worker takes up, none could begin with: those that die would be replaced no more.
+        with contextlib.suppress(ConfigurationError, OSError):
+            wanted = in_effect(self._settings, self._read())
+            check_usable(wanted)
+            self._settings = wanted
         self._send(RELOAD_SIGNAL)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:

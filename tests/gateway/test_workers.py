@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import pytest
 
 from sqlhttp_gateway import workers
-from sqlhttp_gateway.settings import load_settings
+from sqlhttp_gateway.settings import Settings, load_settings
 from sqlhttp_gateway.sockets import bind_all
 from tests.gateway.test_serve import get, post, started, until
 from tests.support.cluster import Cluster
@@ -148,3 +148,35 @@ def test_worker_for_which_the_system_has_no_room_is_tried_again(
         parent._lines.close()
     assert parent._running == {4711: 0}
     assert "trying again: Resource temporarily unavailable" in caplog.text
+
+
+def test_a_worker_that_is_replaced_begins_with_the_settings_that_the_others_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What no worker takes up at a reload must not be what the next one fails of."""
+    url = "postgres://role@localhost/x"
+    first, better = (load_settings(database_url=url, listen={"port": 0}, pool={"max_size": size}) for size in (1, 7))
+    worse = load_settings(database_url=f"{url}?sslmode=verify-full&sslrootcert=/nowhere/ca.pem")
+    found: list[Settings | OSError] = [better, worse, PermissionError(13, "Permission denied")]
+
+    def read() -> Settings:
+        settings = found.pop(0)
+        if isinstance(settings, OSError):
+            raise settings
+        return settings
+
+    begun: list[int] = []
+
+    def fork() -> int:
+        begun.append(parent._settings.pool.max_size)
+        return 4711
+
+    monkeypatch.setattr(workers.os, "fork", fork)
+    with bind_all(first) as sockets:
+        parent = workers.Workers(first, sockets, read=read)
+        while found:
+            parent._reload(signal.SIGHUP, None)
+            parent._spawn(0)
+            parent._running.clear()
+        parent._lines.close()
+    assert begun == [7, 7, 7]

@@ -35,8 +35,12 @@ class LogWriter(logging.Handler):
         self._lines: SimpleQueue[str | threading.Event | None] = SimpleQueue()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Have the record written, or count it as lost."""
-        line = self.format(record)
+        """Have the record written, or count it as lost, also where its words and its values do not fit together."""
+        try:
+            line = self.format(record)
+        except Exception:  # whoever logs has other things to do than to hear of it
+            self._refused += 1
+            return
         if self._pid != os.getpid() and not self._begin():
             self._refused += 1
             return

@@ -7,10 +7,11 @@ of kinds that speak of types, names and the system are told; of the others, wher
 import asyncio
 import traceback
 
-from sqlhttp_gateway.errors import GatewayError, PostgresError
+from sqlhttp_gateway.errors import ConfigurationError, GatewayError, PostgresError
 
 _TELLING = (
     GatewayError,
+    ConfigurationError,
     AttributeError,
     ImportError,
     NameError,

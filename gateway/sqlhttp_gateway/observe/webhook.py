@@ -28,7 +28,10 @@ _TRY_AGAIN = frozenset({408, 425, 429})
 _LOG = logging.getLogger(__name__)
 
 Post = Callable[[bytes], int]
-"""Sends a body; the status that came back. Raises OSError or HTTPException when none did. Runs in a thread."""
+"""Sends a body; the status that came back. Runs in a thread.
+
+Raises OSError or HTTPException when none did, and ValueError where a URL's name is none.
+"""
 
 
 def body_of(change: Change, *, now: float, gateway: str) -> bytes:
@@ -100,8 +103,9 @@ class Webhook:
         for pause in (*self._pauses, None):
             try:
                 status = await asyncio.to_thread(self._post, body)
-            except (OSError, HTTPException) as error:
-                outcome = type(error).__name__  # its text could hold the URL, which may be a secret
+            except (OSError, HTTPException, ValueError, RuntimeError) as error:
+                # A RuntimeError is a thread that the system has no room for. No text: the URL may be a secret.
+                outcome = type(error).__name__
             else:
                 if 200 <= status < 300:
                     return

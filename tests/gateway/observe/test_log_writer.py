@@ -119,6 +119,16 @@ def test_line_for_whose_thread_the_system_has_no_room_is_counted_and_stops_nobod
     assert "\nlost\n" not in stream.getvalue()
 
 
+def test_line_whose_values_do_not_fit_it_is_counted_and_stops_nobody(log: logging.Logger) -> None:
+    """Libraries log, too, and a request must not fail of a mistake there."""
+    stream = io.StringIO()
+    log.addHandler(LogWriter(stream))
+    log.warning("%d bytes", "many")
+    log.warning("kept")
+    log.handlers[0].flush()
+    assert stream.getvalue() == "1 lines of the log could not be written and are lost\nkept\n"
+
+
 def _no_room(thread: threading.Thread) -> None:
     raise RuntimeError("can't start new thread")
 

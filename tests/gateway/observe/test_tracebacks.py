@@ -2,7 +2,7 @@
 
 import pytest
 
-from sqlhttp_gateway.errors import PostgresError, WaitTimeout
+from sqlhttp_gateway.errors import ConfigurationError, PostgresError, WaitTimeout
 from sqlhttp_gateway.observe.tracebacks import WITHHELD, told
 
 SECRET = "hunter2"
@@ -40,6 +40,10 @@ def test_a_text_that_may_quote_a_value_is_not_told(error: Exception) -> None:
     [
         (AttributeError("'NoneType' object has no attribute 'key'"), "AttributeError: 'NoneType' object has no"),
         (OSError(28, "No space left on device"), "OSError: [Errno 28] No space left on device"),
+        (
+            ConfigurationError("pool.max_size: too many"),
+            "sqlhttp_gateway.errors.ConfigurationError: pool.max_size: too",
+        ),
         (WaitTimeout("no connection within 5 s"), "sqlhttp_gateway.errors.WaitTimeout: no connection within 5 s"),
         (RecursionError("maximum recursion depth exceeded"), "RecursionError: maximum recursion depth exceeded"),
     ],

@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from hashlib import sha256
+from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -87,6 +88,25 @@ async def test_alerts_arrive_in_order_and_one_that_fails_does_not_stop_the_next(
     receiver = Receiver(404, 200)
     await deliver(receiver.post, CHANGE, over)
     assert [json.loads(body)["state"] for body in receiver.bodies] == ["firing", "over"]
+
+
+@pytest.mark.parametrize("kind", [OSError, HTTPException, UnicodeError, RuntimeError])
+async def test_nothing_that_a_post_fails_of_keeps_the_next_alert_back(
+    kind: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A name that is too long, or a system that has no room for a thread, ended the task that posts."""
+    posted: list[bytes] = []
+
+    def post(body: bytes) -> int:
+        posted.append(body)
+        if len(posted) <= 3:
+            raise kind("https://receiver.example/secret")
+        return 200
+
+    await deliver(post, CHANGE, CHANGE)
+    assert len(posted) == 4
+    [record] = caplog.records
+    assert record.getMessage() == f"webhook: an alert could not be posted: {kind.__name__}"
 
 
 async def test_receiver_that_is_down_for_long_cannot_fill_the_memory(caplog: pytest.LogCaptureFixture) -> None:
