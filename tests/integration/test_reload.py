@@ -239,6 +239,8 @@ def test_servers_join_and_leave_a_target_without_a_failed_request(serve: Callabl
         until(lambda: seen() == {("fleet-2", True)})
         served.reload(settings(*names))
         until(lambda: seen() == {("fleet-2", True), ("fleet-3", True)})
+        served.reload(settings(names[0], names[1]))
+        until(lambda: seen() == {("fleet-2", True)})
         served.reload(settings(names[2], names[0]))  # the first is a replica now, and a name leads elsewhere
         until(lambda: seen() == {("fleet", True)})
         served.reload(settings(names[0]))

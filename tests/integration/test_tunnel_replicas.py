@@ -1,15 +1,18 @@
 """Programs with Postgres's own wire before a target of several servers."""
 
 import asyncio
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import asyncpg
+import httpx
 import pytest
 
 from tests.integration.test_replicas import wait_until_routed
 from tests.support.cluster import PASSWORD
 from tests.support.fleet import Fleet, running_fleet
-from tests.support.gateway import free_port, gateway_in_thread
+from tests.support.gateway import GatewayProcess, free_port, gateway_in_thread
 
 WHERE = "SELECT pg_is_in_recovery()"
 
@@ -74,15 +77,41 @@ async def test_connected_program_goes_on_at_the_promoted_replica() -> None:
             await asyncio.to_thread(wait_until_routed, gateway, fleet)
             program = await connect(port)
             await program.execute("CREATE TABLE t (v int)")
-            await asyncio.to_thread(fleet.wait_replayed)
-            await asyncio.to_thread(fleet.primary.crash)
-            await asyncio.to_thread(fleet.promote, fleet.replicas[0])
-            async with asyncio.timeout(10.0):
-                while True:
-                    try:
-                        await program.execute("INSERT INTO t VALUES (1)")
-                        break
-                    except asyncpg.PostgresError:  # while the gateway still believes in the one that died
-                        await asyncio.sleep(0.05)
-            assert await program.fetchval(WHERE) is False
-            await program.close()
+            await goes_on_after_a_failover(program, fleet)
+
+
+async def test_program_that_is_older_than_the_settings_goes_on_at_the_promoted_replica(tmp_path: Path) -> None:
+    http, port, file = free_port(), free_port(), tmp_path / "sqlhttp.toml"
+    settings = "[pool]\nmax_size = {}\n[listen]\npostgres = {}\n"
+    file.write_text(settings.format(5, port))
+    arguments = ("serve", "--config", str(file), "--port", str(http))
+    with (
+        running_fleet(1) as fleet,
+        GatewayProcess(*arguments, environment={"DATABASE_URL": fleet.url}) as gateway,
+        httpx.Client(base_url=f"http://127.0.0.1:{http}") as looking,
+    ):
+        await asyncio.to_thread(gateway.wait_until_ready, f"http://127.0.0.1:{http}")
+        program = await connect(port)
+        await program.execute("CREATE TABLE t (v int)")
+        file.write_text(settings.format(6, port))
+        gateway.send(signal.SIGHUP)
+        async with asyncio.timeout(15.0):
+            while 'sqlhttp_reloads_total{outcome="ok"} 1' not in looking.get("/metrics").text:
+                await asyncio.sleep(0.05)
+        await goes_on_after_a_failover(program, fleet)
+
+
+async def goes_on_after_a_failover(program: "asyncpg.Connection[asyncpg.Record]", fleet: Fleet) -> None:
+    """The primary dies, and its replica takes its place; the program has a table t, and ends."""
+    await asyncio.to_thread(fleet.wait_replayed)
+    await asyncio.to_thread(fleet.primary.crash)
+    await asyncio.to_thread(fleet.promote, fleet.replicas[0])
+    async with asyncio.timeout(30.0):
+        while True:
+            try:
+                await program.execute("INSERT INTO t VALUES (1)")
+                break
+            except asyncpg.PostgresError:  # while the gateway still believes in the one that died
+                await asyncio.sleep(0.05)
+    assert await program.fetchval(WHERE) is False
+    await program.close()

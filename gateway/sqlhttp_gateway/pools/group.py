@@ -4,6 +4,7 @@
 """
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sqlhttp_gateway.neon.hosts import Wanted
@@ -30,6 +31,7 @@ class Group:
         self._said: dict[str, Seen | str] = {}
         self._turns = 0
         self._changed: asyncio.Future[None] | None = None
+        self._successor: Group | None = None
 
     def __repr__(self) -> str:
         return f"Group({self.name})"
@@ -50,16 +52,34 @@ class Group:
             if name in other.upstreams and other.upstreams[name].target == upstream.target
         }
         if same == set(self.upstreams):
-            self.view = other.view
-            self._said = other._said
+            # Without those that have left: nobody looks at them any more, and what they said last would hold for ever.
+            self.view = replace(other.view, servers=tuple(other.view.server(name) for name in self.upstreams))
+            self._said = {name: said for name, said in other._said.items() if name in same}
+        self.looks |= {name: count for name, count in other.looks.items() if name in self.looks}
+        other._successor = self
+        other._tell()
+
+    @property
+    def current(self) -> "Group":
+        """Itself, or what it has become since the settings were read again: nobody looks at its servers any more.
+
+        Whoever stays, such as a tunnel, asks for this again and again.
+        """
+        group = self
+        while group._successor is not None:
+            group = group._successor
+        if group is not self:
+            self._successor = group  # so that those in between are not kept
+        return group
 
     @property
     def serving(self) -> "Upstream":
-        """The server for the gateway's own questions: the primary, else one that answers, else the first."""
-        server = self.view.primary or next(
-            (server for server in self.view.servers if server.role is not Role.DOWN), self.view.servers[0]
+        """The server for the gateway's own questions, as of now: the primary, else one that answers, else the first."""
+        group = self.current
+        server = group.view.primary or next(
+            (server for server in group.view.servers if server.role is not Role.DOWN), group.view.servers[0]
         )
-        return self.upstreams[server.name]
+        return group.upstreams[server.name]
 
     def choose(
         self,
@@ -110,12 +130,15 @@ class Group:
         self._said[name] = said
         self.looks[name] += 1
         self.view = next_view(self.view, self._said, now=now)
-        changed, self._changed = self._changed, None
-        if changed is not None and not changed.done():
-            changed.set_result(None)
+        self._tell()
 
     async def changed(self, timeout: float) -> None:
-        """Return at the next news of any server, after `timeout` seconds at the latest."""
+        """Return at the next news of any server, or of the group itself, after `timeout` seconds at the latest."""
         if self._changed is None:
             self._changed = asyncio.get_running_loop().create_future()
         await asyncio.wait([self._changed], timeout=timeout)
+
+    def _tell(self) -> None:
+        changed, self._changed = self._changed, None
+        if changed is not None and not changed.done():
+            changed.set_result(None)

@@ -60,7 +60,8 @@ class Route:
         held against it.
         """
         assert anchor.upstream.group is not None
-        self._group = anchor.upstream.group
+        self._group = anchor.upstream.group.current
+        """That of the server which is tried now; another one once the settings were read again."""
         self._anchor = anchor
         self._registry = registry
         self._probes = probes
@@ -74,6 +75,11 @@ class Route:
         now = self._loop.time()
         self._deadline = now + anchor.upstream.pool.wait_timeout
         self._bookmark_until = now + self._group.settings.bookmark_wait
+        self._pause_left = anchor.upstream.pool.pause_limit
+        """Seconds for which its time may still stand still."""
+        self._pool: Pool | None = None
+        self._stood_still = 0.0
+        """Of that pool, when it was chosen."""
         self._tried: frozenset[str] = frozenset()
         self._tries = 0
         self._healed = False
@@ -95,8 +101,10 @@ class Route:
             TargetUnavailable: no server would do, and none became so in time.
         """
         self._leave()
+        self._stand_still()
         self._tries += 1
         while True:
+            self._group = self._group.current
             await self._check_bookmark()
             server, reason = self._choose()
             if server is None:
@@ -114,9 +122,11 @@ class Route:
             after=after,
             marks=self._is_kept,
         )
-        upstream = self._group.upstreams[server]
+        upstream = self._group.current.upstreams.get(server) or self._group.upstreams[server]
         key = self._anchor.key
-        return self._registry.server_pool(PoolKey(server, key.database, key.role), upstream)
+        self._pool = pool = self._registry.server_pool(PoolKey(server, key.database, key.role), upstream)
+        self._stood_still = pool.gate.stood_still
+        return pool
 
     async def failed(self, error: GatewayError, *, ran: bool) -> bool:
         """Whether to try again after an error, once there may be something else to try.
@@ -130,6 +140,7 @@ class Route:
         if is_lost:
             self._group.failed(server, now=self._loop.time())
             self._probes.hurry(self._group)
+        self._stand_still()
         if self._tries >= _MOST_TRIES or self._loop.time() >= self._deadline:
             return False
         if ran and self.is_behind():
@@ -202,6 +213,7 @@ class Route:
                     retry_after=1,
                 )
             )
+            self._group = self._group.current
         if fate is Fate.LOST:
             raise BookmarkLost(
                 f"target {self._group.name}: what the bookmark stands for is not in the primary's history; "
@@ -232,11 +244,28 @@ class Route:
         Raises:
             GatewayError: `error`, at the end.
         """
-        left = self._deadline - self._loop.time()
+        began, group = self._loop.time(), self._group.current
+        if self._registry.is_paused(self._anchor.key.database) and self._pause_left > 0:
+            # What it waits for may be what the pause is for: a server in the place of another.
+            await group.changed(self._pause_left)
+            self._postpone(self._loop.time() - began)
+            return
+        left = self._deadline - began
         if left <= 0:
             raise error
-        self._probes.hurry(self._group)
-        await self._group.changed(left)
+        self._probes.hurry(group)
+        await group.changed(left)
+
+    def _stand_still(self) -> None:
+        """Time in which its pool was paused does not count."""
+        if self._pool is not None:
+            before, self._stood_still = self._stood_still, self._pool.gate.stood_still
+            self._postpone(self._stood_still - before)
+
+    def _postpone(self, seconds: float) -> None:
+        self._pause_left -= seconds
+        self._deadline += seconds
+        self._bookmark_until += seconds
 
     def _none(self) -> TargetUnavailable:
         what = "reads" if self._reads else "writes"
@@ -271,14 +300,16 @@ class Route:
         server = self._server
         assert server is not None
         # The look after the one that may be under way tells, also whether the caller made it READ ONLY itself.
-        enough = self._group.looks[server] + 2
-        while self._group.looks[server] < enough:
-            self._probes.hurry(self._group)
+        group = self._group.current
+        enough = group.looks.get(server, 0) + 2
+        while group.looks.get(server, enough) < enough:
+            self._probes.hurry(group)
             left = self._deadline - self._loop.time()
             if left <= 0:
                 return False
-            await self._group.changed(left)
-        primary = self._group.view.primary
+            await group.changed(left)
+            group = group.current
+        primary = group.view.primary
         return primary is None or primary.name != server
 
 

@@ -75,7 +75,7 @@ class CacheWish:
         group = caller.pool.upstream.group
         if group is not None:
             question = question._replace(bookmark=bookmark_of(self._headers))
-            if question.bookmark and group.view.fate(question.bookmark) is not Fate.KEPT:
+            if question.bookmark and group.current.view.fate(question.bookmark) is not Fate.KEPT:
                 return None  # what becomes of it is the route's to say
         asked = question
 

@@ -40,7 +40,7 @@ class Servers:
         Raises:
             TargetUnavailable: only a standby will do, and there is none.
         """
-        group = self._group
+        group = self._group = self._group.current  # the tunnel may be older than the settings
         upstream = group.serving
         if self._wanted not in _PRIMARY:
             if not self._is_fit(self._server):
@@ -52,7 +52,8 @@ class Servers:
         return self._registry.server_pool(PoolKey(upstream.target.name, self._key.database, self._key.role), upstream)
 
     def _is_fit(self, name: str) -> bool:
-        return bool(name) and self._group.view.server(name).role is Role.REPLICA
+        group = self._group
+        return name in group.upstreams and group.view.server(name).role is Role.REPLICA
 
     def _choose(self) -> str:
         """A replica whose turn it is; empty for none."""

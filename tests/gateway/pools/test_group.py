@@ -74,3 +74,31 @@ def test_settings_read_again_keep_what_is_known_of_the_same_servers(group: Group
     assert same.view.server("default").role is Role.PRIMARY
     other.inherit(group)
     assert other.view.server("default").role is Role.DOWN
+
+
+def test_server_that_has_left_the_settings_is_not_chosen_any_more(group: Group) -> None:
+    fewer = group_of("postgres://a:b@one,two/main")
+    fewer.inherit(group)
+    assert fewer.view.server("default").role is Role.PRIMARY
+    assert [fewer.choose(reads=True, now=0.0).server for _ in range(2)] == ["default-2"] * 2
+    fewer.note("default-2", "gone", now=1.0)
+    assert fewer.choose(reads=True, now=0.0).server == "default"
+
+
+async def test_whoever_has_the_group_of_former_settings_is_led_to_the_one_of_now(group: Group) -> None:
+    first, waiting = group, asyncio.create_task(group.changed(30.0))
+    await asyncio.sleep(0)
+    for _ in range(3):
+        before, group = group, group_of()
+        group.inherit(before)
+    assert first.current is before.current is group.current is group
+    await asyncio.wait_for(waiting, 5.0)
+    group.note("default", "gone", now=1.0)
+    group.note("default-2", Seen(1, False, 150, 2, fork=100), now=1.0)
+    assert first.serving is group.upstreams["default-2"]
+
+
+def test_looks_are_counted_on_when_the_settings_were_read_again(group: Group) -> None:
+    same = group_of()
+    same.inherit(group)
+    assert same.looks == {"default": 1, "default-2": 1, "default-3": 1}

@@ -26,6 +26,7 @@ from sqlhttp_gateway.pools.route import Route
 from sqlhttp_gateway.pools.targets import Targets
 from sqlhttp_gateway.pools.view import Seen
 from sqlhttp_gateway.settings import load_settings
+from tests.support.clock import fake_time, turns
 
 SYSTEM = 7
 PRIMARY, REPLICA = Seen(SYSTEM, False, 100, 1), Seen(SYSTEM, True, 100, 1)
@@ -256,3 +257,90 @@ async def test_bookmark_of_an_unseen_promotion_waits_for_it(scene: Scene) -> Non
         await scene.route(bookmark=bookmark(timeline=2)).pool()
     scene.probes.next = {"default": "gone", "default-2": Seen(SYSTEM, False, 120, 2, fork=100)}
     assert await scene.server(scene.route(bookmark=bookmark(timeline=2))) == "default-2"
+
+
+# ── settings that are read again, and a database that is paused ──────────────────────────────────────────────────────
+
+
+class Reread:
+    """The target's settings are read again while somebody waits: the servers that are looked at are another group's."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene, self.before = scene, scene.group
+
+    def begin(self) -> None:
+        scene = self.scene
+        [group] = Targets(load_settings(database_url="postgres://a:b@one,two,three/main")).groups
+        group.inherit(self.before)
+        scene.group = scene.probes.group = group
+
+
+async def test_write_that_waits_for_a_primary_hears_of_it_through_settings_that_were_read_again(scene: Scene) -> None:
+    scene.look(default="gone")
+    asking = asyncio.create_task(scene.server(scene.route(reads=False)))
+    await asyncio.sleep(0)
+    Reread(scene).begin()
+    scene.probes.next = {"default-2": Seen(SYSTEM, False, 120, 2, fork=100)}
+    scene.look(default_2=scene.probes.next["default-2"])
+    assert await asking == "default-2"
+
+
+async def test_request_under_way_is_counted_where_it_began_when_the_settings_are_read_again(scene: Scene) -> None:
+    route, before = scene.route(reads=False), scene.group
+    assert await scene.server(route) == "default"
+    Reread(scene).begin()
+    scene.probes.next = {"default": "gone", "default-2": Seen(SYSTEM, False, 120, 2, fork=100)}
+    assert await route.failed(LOST, ran=False)
+    assert await scene.server(route) == "default-2"
+    assert {name: load.outstanding for name, load in before.loads.items() if load.outstanding} == {}
+    assert scene.group.loads["default-2"].outstanding == 1
+    route.close(unobserved)
+    assert scene.group.loads["default-2"].outstanding == 0
+
+
+async def test_time_for_which_the_database_is_paused_does_not_count(scene: Scene) -> None:
+    with fake_time() as clock:
+        route = scene.route(reads=False)
+        pool = await route.pool()
+        pool.pause()
+        clock.advance(30.0)
+        pool.resume()
+        scene.probes.next = {"default": "gone", "default-2": Seen(SYSTEM, False, 120, 2, fork=100)}
+        assert await route.failed(LOST, ran=False)
+        assert await scene.server(route) == "default-2"
+        clock.advance(0.3)
+        assert not await route.failed(LOST, ran=False)
+
+
+async def test_write_waits_through_a_pause_for_the_server_that_takes_the_place_of_another(scene: Scene) -> None:
+    with fake_time() as clock:
+        scene.look(default="gone")
+        pausing = asyncio.create_task(scene.registry.pause("main"))
+        await turns()
+        asking = asyncio.create_task(scene.server(scene.route(reads=False)))
+        for _ in range(3):
+            await turns()
+            clock.advance(1.0)
+            scene.look(default="gone")
+        await turns()
+        assert not asking.done()
+        scene.look(default_2=Seen(SYSTEM, False, 120, 2, fork=100))
+        assert await asking == "default-2"
+        await pausing
+
+
+async def test_nobody_waits_for_a_server_longer_than_a_pause_may_last(scene: Scene) -> None:
+    with fake_time() as clock:
+        scene.look(default="gone")
+        pausing = asyncio.create_task(scene.registry.pause("main"))
+        await turns()
+        asking = asyncio.create_task(scene.server(scene.route(reads=False)))
+        await turns()
+        clock.advance(61.0)
+        scene.look(default="gone")
+        await turns()
+        clock.advance(1.0)
+        scene.look(default="gone")
+        with pytest.raises(TargetUnavailable, match="no server takes writes now"):
+            await asking
+        await pausing

@@ -66,6 +66,33 @@ async def test_program_moves_when_its_server_is_one_no_more() -> None:
     assert reader.pool().key.target == "default-3"
 
 
+@pytest.mark.parametrize("wish", ["primary", "standby"])
+async def test_program_moves_with_its_servers_after_the_settings_were_read_again(wish: str) -> None:
+    group = well()
+    program = servers(group, wish)
+    assert program.pool().key.target == {"primary": "default", "standby": "default-2"}[wish]
+    for _ in range(2):
+        before, group = group, group_of()
+        group.inherit(before)
+    group.note("default", "gone", now=1.0)
+    group.note("default-2", Seen(1, False, 150, 2, fork=100), now=1.0)
+    group.note("default-3", Seen(1, True, 150, 2), now=1.0)
+    pool = program.pool()
+    assert pool.key.target == {"primary": "default-2", "standby": "default-3"}[wish]
+    assert pool.upstream is group.upstreams[pool.key.target]
+
+
+async def test_program_whose_replica_is_in_the_settings_no_more_gets_another() -> None:
+    group = well()
+    first, second = servers(group, "standby"), servers(group, "standby")
+    assert [each.pool().key.target for each in (first, second)] == ["default-2", "default-3"]
+    [fewer] = Targets(load_settings(database_url="postgres://a:b@one,two/main")).groups
+    fewer.inherit(group)
+    fewer.note("default", PRIMARY, now=1.0)
+    fewer.note("default-2", REPLICA, now=1.0)
+    assert second.pool().key.target == "default-2"
+
+
 async def test_without_a_standby_one_program_takes_the_primary_and_the_other_is_refused() -> None:
     group = group_of(default=PRIMARY, default_2="gone", default_3="gone")
     assert servers(group, "prefer-standby").pool().key.target == "default"
