@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,17 +89,21 @@ async def test_program_that_is_older_than_the_settings_goes_on_at_the_promoted_r
     with (
         running_fleet(1) as fleet,
         GatewayProcess(*arguments, environment={"DATABASE_URL": fleet.url}) as gateway,
-        httpx.Client(base_url=f"http://127.0.0.1:{http}") as looking,
     ):
         await asyncio.to_thread(gateway.wait_until_ready, f"http://127.0.0.1:{http}")
         program = await connect(port)
         await program.execute("CREATE TABLE t (v int)")
         file.write_text(settings.format(6, port))
         gateway.send(signal.SIGHUP)
-        async with asyncio.timeout(15.0):
-            while 'sqlhttp_reloads_total{outcome="ok"} 1' not in looking.get("/metrics").text:
-                await asyncio.sleep(0.05)
+        await asyncio.to_thread(wait_until_reloaded, f"http://127.0.0.1:{http}/metrics")
         await goes_on_after_a_failover(program, fleet)
+
+
+def wait_until_reloaded(metrics: str) -> None:
+    deadline = time.monotonic() + 15.0
+    while 'sqlhttp_reloads_total{outcome="ok"} 1' not in httpx.get(metrics).text:
+        assert time.monotonic() < deadline, "the settings are not read again"
+        time.sleep(0.02)
 
 
 async def goes_on_after_a_failover(program: "asyncpg.Connection[asyncpg.Record]", fleet: Fleet) -> None:
