@@ -3,6 +3,7 @@
 Values and requests only; nothing is sent from here.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sqlhttp._endpoint import Endpoint
@@ -51,7 +52,7 @@ class Cache(NamedTuple):
 def invalidation(
     tags: tuple[str, ...],
     *,
-    relations: tuple[str, ...] | list[str],
+    relations: Sequence[str],
     all: bool,
     everywhere: bool,
     connection_string: str | None,
@@ -61,12 +62,14 @@ def invalidation(
     """The request that ends answers.
 
     Raises:
-        InterfaceError: it names nothing, or a tag is none.
+        InterfaceError: it names nothing, a tag is none, or relations are no list.
     """
     body: dict[str, Any] = {}
     if tags:
         body["tags"] = _tags(tags)
     if relations:
+        if isinstance(relations, str):
+            raise InterfaceError("relations are a list of strings, not one")
         body["relations"] = list(relations)
     if all:
         body["all"] = True

@@ -132,7 +132,7 @@ def invalidate_call(
     where = options.destination
     out = invalidation(
         tags,
-        relations=list(relations),
+        relations=relations,
         all=all,
         everywhere=everywhere,
         connection_string=where.connection_string,

@@ -21,6 +21,7 @@ _URL = re.compile(
     r"(?P<path>/[^?#\s]*)?"
     r"(?P<query>\?[^#\s]*)?"
 )
+_UNENCODED = "the connection string has characters that must be percent-encoded"
 _DOTTED_QUAD = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")
 
 
@@ -77,6 +78,8 @@ def destination(url: str | None, endpoint: str | None, environment: Mapping[str,
     scheme = match["scheme"].lower()
     explicit = endpoint or environment.get("SQLHTTP_ENDPOINT") or None
     if scheme in ("http", "https"):
+        if match["user"] and not (url.isascii() and url.isprintable()):
+            raise InterfaceError(_UNENCODED)
         found = _endpoint(explicit or _bare(match))
         connection_string = _string_of_gateway(match, database_url)
         return Destination(found, found, connection_string, _websocket(found, connection_string))
@@ -87,7 +90,7 @@ def destination(url: str | None, endpoint: str | None, environment: Mapping[str,
     if not match["user"]:
         raise InterfaceError("the connection string names no role: postgresql://role:password@host/database")
     if not url.isascii() or not url.isprintable():
-        raise InterfaceError("the connection string has characters that must be percent-encoded")
+        raise InterfaceError(_UNENCODED)
     if explicit is not None:
         found = _endpoint(explicit)
         return Destination(found, found, url, _websocket(found, url))

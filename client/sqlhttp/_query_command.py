@@ -1,9 +1,9 @@
 """`sqlhttp query`: one statement from the command line, its rows as a table, JSON or CSV."""
 
 import argparse
-import csv
 import json
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
@@ -90,12 +90,10 @@ def write_table(answer: FullResults[tuple[Any, ...]], out: TextIO) -> None:
 
 def write_csv(answer: FullResults[tuple[Any, ...]], out: TextIO) -> None:
     """A header and the rows (RFC 4180, with the line ends of Unix); NULL is empty, and empty text is `""`."""
-    writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
     if not answer.fields:
         return
-    writer.writerow([field.name for field in answer.fields])
-    for row in answer.rows:
-        writer.writerow(row)
+    for row in ([field.name for field in answer.fields], *answer.rows):
+        print(",".join(map(_csv_field, row)), file=out)
 
 
 def write_json(answer: FullResults[tuple[Any, ...]], out: TextIO) -> None:
@@ -104,6 +102,13 @@ def write_json(answer: FullResults[tuple[Any, ...]], out: TextIO) -> None:
     rows = [dict(zip(names, map(_json_value, row), strict=True)) for row in answer.rows]
     json.dump(rows, out, ensure_ascii=False, indent=2)
     print(file=out)
+
+
+def _csv_field(text: str | None) -> str:
+    """As Postgres's own COPY has it; the csv module tells empty text from NULL only from Python 3.12 on."""
+    if text is None:
+        return ""
+    return '"' + text.replace('"', '""') + '"' if not text or _CSV_SPECIAL.search(text) else text
 
 
 def _json_value(value: Any) -> Any:
@@ -120,6 +125,7 @@ def _printable(text: str) -> str:
     return text.replace("\\", "\\\\").translate(_CONTROLS) if not text.isprintable() else text
 
 
+_CSV_SPECIAL = re.compile(r'[",\r\n]')
 _CONTROLS = {number: f"\\x{number:02x}" for number in (*range(32), 127)} | {9: "\\t", 10: "\\n", 13: "\\r"}
 
 

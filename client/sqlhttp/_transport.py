@@ -277,10 +277,12 @@ def connected(origin: Origin, context: "SSLContext | None", deadline: float | No
     host: Any = origin.host.encode() if origin.host.isascii() else origin.host
     plain = None
     try:
-        plain = socket.create_connection((host, origin.port), timeout=left)
+        until = monotonic() + left
+        plain = _connected_to_one(socket.getaddrinfo(host, origin.port, type=socket.SOCK_STREAM), until)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if context is None:
             return plain
+        plain.settimeout(_remaining(until))
         return context.wrap_socket(plain, server_hostname=origin.host)
     except BaseException as error:
         if plain is not None:
@@ -292,6 +294,29 @@ def connected(origin: Origin, context: "SSLContext | None", deadline: float | No
         if isinstance(error, OSError | UnicodeError):
             raise errors.ConnectFailed(f"no connection to {where}: {reason_of(error)}") from error
         raise
+
+
+def _connected_to_one(addresses: list[Any], until: float) -> socket.socket:
+    """The first of a host's addresses that takes a connection. Each has its share of the time that is left: one that is
+    silent leaves some to the next, and all together take no more than there is.
+    """
+    failure = OSError("the host has no address")
+    for number, (family, kind, protocol, _, address) in enumerate(addresses):
+        left = _remaining(until)
+        assert left is not None
+        plain = None
+        try:
+            plain = socket.socket(family, kind, protocol)
+            plain.settimeout(left / (len(addresses) - number))
+            plain.connect(address)
+            return plain
+        except BaseException as error:
+            if plain is not None:
+                plain.close()
+            if not isinstance(error, OSError):
+                raise
+            failure = error
+    raise failure
 
 
 def _remaining(deadline: float | None) -> float | None:

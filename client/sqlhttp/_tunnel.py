@@ -39,6 +39,8 @@ CLOSE_TIMEOUT = 2.0
 PING_INTERVAL = 20.0
 """Seconds between pings where a connection may be silent for long, so that nobody on the way forgets it."""
 
+NO_TURN = "the connection was in use by others for all of the time that there was; the statement was not sent"
+
 _NEVER_BLOCKS = 16_384
 """Bytes that a socket takes at once when all that was sent before has been answered."""
 
@@ -86,8 +88,12 @@ class Tunnel:
         self._socket = opened.__enter__()  # what it promises to all versions; `close` below is its end
 
     def drive(self, steps: Steps[Kind], deadline: float | None) -> Kind:
-        """Carry out the steps; what they return, or raise."""
-        with self._lock:
+        """Carry out the steps; what they return, or raise.
+
+        Raises:
+            SendFailed: other threads have used the connection until the deadline; nothing was asked.
+        """
+        with self._turn(deadline):
             try:
                 out = next(steps)
                 while True:
@@ -108,6 +114,15 @@ class Tunnel:
         else:
             self._cut_off()
         self._socket.close()
+
+    @contextmanager
+    def _turn(self, deadline: float | None) -> Iterator[None]:
+        if not self._lock.acquire(timeout=-1 if deadline is None else max(0.0, deadline - monotonic())):
+            raise errors.SendFailed(NO_TURN)
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _exchange(self, out: bytes, deadline: float | None) -> bytes:
         is_sent = not out or self._send(out, deadline)

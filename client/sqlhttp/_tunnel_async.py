@@ -9,7 +9,7 @@ from sqlhttp import _errors as errors
 from sqlhttp._endpoint import Endpoint
 from sqlhttp._line import Cut, Line, Steps, TimedOut
 from sqlhttp._transport import CONNECT_TIMEOUT
-from sqlhttp._tunnel import CLOSE_TIMEOUT, binary, closed_because, failing_to_connect, tls_of
+from sqlhttp._tunnel import CLOSE_TIMEOUT, NO_TURN, binary, closed_because, failing_to_connect, tls_of
 from sqlhttp._wire.frontend import TERMINATE
 
 from websockets.asyncio.client import ClientConnection, connect  # isort: skip  # `_tunnel` says what to install
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 Kind = TypeVar("Kind")
 
 
-class _Connect(connect):
+class ConnectThere(connect):
+    """To this place and to no other."""
+
     def process_redirect(self, exc: Exception) -> Exception | str:
         """None is followed: it would take the password to another place."""
         return exc
@@ -51,7 +53,7 @@ class AsyncTunnel:
         if left <= 0:
             raise errors.ConnectTimeout(f"no time was left to connect to {where.origin.host}:{where.origin.port}")
         with failing_to_connect(where):
-            socket = await _Connect(
+            socket = await ConnectThere(
                 where.websocket_url,
                 ssl=tls_of(where, context),
                 additional_headers=list(headers),
@@ -66,19 +68,25 @@ class AsyncTunnel:
         return cls(socket)
 
     async def drive(self, steps: Steps[Kind], deadline: float | None) -> Kind:
-        """Carry out the steps; what they return, or raise."""
-        async with self._lock:
-            try:
-                out = next(steps)
-                while True:
-                    try:
-                        received = await self._exchange(out, deadline)
-                    except (Cut, TimedOut) as error:
-                        out = steps.throw(error)
-                    else:
-                        out = steps.send(received)
-            except StopIteration as done:
-                return done.value  # type: ignore[no-any-return]  # a generator's return value is not typed there
+        """Carry out the steps; what they return, or raise. As in `_tunnel.Tunnel`."""
+        try:
+            async with asyncio.timeout(None if deadline is None else deadline - monotonic()):
+                await self._lock.acquire()
+        except TimeoutError:
+            raise errors.SendFailed(NO_TURN) from None
+        try:
+            out = next(steps)
+            while True:
+                try:
+                    received = await self._exchange(out, deadline)
+                except (Cut, TimedOut) as error:
+                    out = steps.throw(error)
+                else:
+                    out = steps.send(received)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]  # a generator's return value is not typed there
+        finally:
+            self._lock.release()
 
     async def close(self) -> None:
         """Say goodbye where that can be heard, and close. Where it cannot, nobody waits."""

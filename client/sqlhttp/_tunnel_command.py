@@ -81,11 +81,12 @@ async def serve(host: str, port: int, url: str, *, ready: Callable[[str, int, st
 
 async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, url: str) -> None:
     """One program's bytes, both ways, until either side ends."""
-    from websockets.asyncio.client import connect
     from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
+    from sqlhttp._tunnel_async import ConnectThere
+
     try:
-        async with connect(url, compression=None, max_size=None) as socket:
+        async with ConnectThere(url, compression=None, max_size=None) as socket:
             pumps = {asyncio.create_task(_upwards(reader, socket)), asyncio.create_task(_downwards(socket, writer))}
             try:
                 await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)

@@ -6,6 +6,7 @@ setting or a cursor from one statement to the next; what needs one is refused wi
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime, time
 from typing import TYPE_CHECKING, Any, Self
 
@@ -164,7 +165,7 @@ class Connection:
         """Nothing, as long as nothing was changed since the last commit; a statement that failed has undone itself.
 
         Raises:
-            NotSupportedError: a statement has changed something and cannot be undone.
+            NotSupportedError: a statement has changed something, or may have, and cannot be undone.
         """
         self._check_open()
         if self._wrote:
@@ -194,17 +195,27 @@ class Connection:
     def _run(self, text: str, params: tuple[Any, ...]) -> FullResults[tuple[Any, ...]]:
         self._check_open()
         refuse_what_needs_session(text)
-        answer = self._sql.query(self._sql.unsafe(text, *params))
-        self._wrote = self._wrote or not only_reads(text)
-        return answer
+        with self._noting(text):
+            return self._sql.query(self._sql.unsafe(text, *params))
 
     def _run_together(self, statements: list[tuple[str, tuple[Any, ...]]]) -> list[FullResults[tuple[Any, ...]]]:
         self._check_open()
         for text in {text for text, _ in statements}:
             refuse_what_needs_session(text)
-        answers = self._sql.transaction([self._sql.q(self._sql.unsafe(text, *params)) for text, params in statements])
-        self._wrote = self._wrote or not all(only_reads(text) for text, _ in statements)
-        return answers
+        with self._noting(*(text for text, _ in statements)):
+            return self._sql.transaction([self._sql.q(self._sql.unsafe(text, *params)) for text, params in statements])
+
+    @contextmanager
+    def _noting(self, *texts: str) -> Iterator[None]:
+        """Note whether statements may have changed something, and so do those whose answer was lost."""
+        may_have_run = True
+        try:
+            yield
+        except NeonDbError as error:
+            may_have_run = error.may_have_run
+            raise
+        finally:
+            self._wrote = self._wrote or (may_have_run and not all(map(only_reads, texts)))
 
 
 class Cursor:

@@ -45,6 +45,12 @@ def test_invalidation_of_nothing_is_refused() -> None:
         invalidation((), relations=[], all=False, everywhere=False, connection_string=None, token=None, extra=())
 
 
+def test_one_name_is_no_list_of_relations() -> None:
+    """Each of its letters would be one, and nothing would end."""
+    with pytest.raises(InterfaceError, match="list"):
+        invalidation((), relations="users", all=False, everywhere=False, connection_string=None, token=None, extra=())
+
+
 @pytest.mark.parametrize(
     ("target", "path"),
     [("/sql", "/cache/invalidate"), ("/api/sql?x=1", "/api/cache/invalidate"), ("/", "/cache/invalidate")],

@@ -7,7 +7,7 @@ import pytest
 
 from sqlhttp import dbapi
 from sqlhttp._rows import Field
-from tests.support.scripted_http import answers, result, scripted
+from tests.support.scripted_http import answers, resets, result, scripted
 
 THREE = result(["1", "x"], ["2", "y"], ["3", None], types=(23, 25))
 NOTHING: dict[str, Any] = {"fields": [], "rows": [], "command": "CREATE", "rowCount": None, "rowAsArray": True}
@@ -89,6 +89,20 @@ def test_a_statement_that_failed_has_undone_itself(connection: dbapi.Connection,
     with pytest.raises(dbapi.IntegrityError):
         connection.cursor().execute("insert into t values (1)")
     connection.rollback()
+
+
+def test_a_statement_whose_answer_was_lost_may_be_there(connection: dbapi.Connection, server: Any) -> None:
+    """Who is told of an error rolls back, and must not believe that it is undone."""
+    server.acts[:] = [resets]
+    with pytest.raises(dbapi.OperationalError):
+        connection.cursor().execute("insert into t values (1)")
+    with pytest.raises(dbapi.NotSupportedError, match="cannot roll back"):
+        connection.rollback()
+    server.acts[:] = [resets]
+    with pytest.raises(dbapi.OperationalError):
+        connection.cursor().executemany("insert into t values (%s)", [[1]])
+    with pytest.raises(dbapi.NotSupportedError, match="cannot roll back"):
+        connection.rollback()
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,7 @@ def test_an_ipv6_address_is_connected_to_without_brackets() -> None:
         ("postgres://u:secret@/db", None, "no host"),
         ("postgres://u:secret@h/d b", None, "not a URL"),
         ("postgres://u:secret@h/dä", None, "percent-encoded"),
+        ("https://u:s€cret@h/db", None, "percent-encoded"),
         ("postgres://u:secret@h/db", "ftp://h", "http://"),
         ("postgres://u:secret@h/db", "https://a:b@h", "credentials"),
         ("postgres://u:secret@h/db", "https://h:99999", "65535"),

@@ -40,6 +40,12 @@ def test_csv_has_a_header_and_quotes_what_needs_it(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == 'a,b,c,d,e\n1,"a,b",1.10,"{1,NULL}",NaN\n,"日本\n",,,1.5\n'
 
 
+def test_csv_tells_empty_text_from_null_as_postgres_does(capsys: pytest.CaptureFixture[str]) -> None:
+    run("select 1", "--format", "csv", body=result(["", None], [None, 'a "b"'], [",", "\r"], types=(25, 25)))
+    run("select 1", "--format", "csv", body=result([""], [None], types=(25,)))
+    assert capsys.readouterr().out == 'a,b\n"",\n,"a ""b"""\n",","\r"\n' + 'a\n""\n\n'
+
+
 def test_json_is_an_array_of_objects(capsys: pytest.CaptureFixture[str]) -> None:
     import json
 

@@ -1,8 +1,11 @@
 """Transactions and sessions of the synchronous client, on a server that plays a script."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from websockets.sync.server import ServerConnection
 
 from sqlhttp import (
     ConnectionLost,
@@ -10,13 +13,20 @@ from sqlhttp import (
     NeonDbError,
     OutcomeUnknown,
     Retry,
+    SendFailed,
     Sql,
     TransactionLost,
     errors,
     neon,
 )
 from tests.support.backend_bytes import GREETING, PARSED, done, failed, ready, selected
-from tests.support.scripted_websocket import ScriptedWebSocket, drops, says_and_drops, scripted_websocket
+from tests.support.scripted_websocket import (
+    HANG_TIMEOUT,
+    ScriptedWebSocket,
+    drops,
+    says_and_drops,
+    scripted_websocket,
+)
 
 BEGUN = GREETING + done("BEGIN", "T")
 SEVEN = selected([("a", 23)], ["7"], status="T")
@@ -71,6 +81,28 @@ def test_an_exception_rolls_back_and_is_passed_on() -> None:
         with pytest.raises(KeyError), client(server).begin():
             raise KeyError
         assert b"ROLLBACK\0" in server.received[0][1]
+
+
+def test_waiting_for_another_threads_statement_ends_in_time_and_loses_nothing() -> None:
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def slowly(connection: ServerConnection, state: ScriptedWebSocket) -> None:
+        asked.set()
+        assert may_answer.wait(HANG_TIMEOUT)
+        connection.send(SEVEN)
+
+    with scripted_websocket([BEGUN, slowly, SEVEN, done("COMMIT")]) as server, ThreadPoolExecutor() as threads:
+        with client(server).begin() as tx:
+            first = threads.submit(seven, tx)
+            try:
+                assert asked.wait(HANG_TIMEOUT)
+                with pytest.raises(SendFailed, match="in use by others") as caught:
+                    tx.query("select 7", timeout=0.01)
+            finally:
+                may_answer.set()
+            assert not caught.value.may_have_run
+            assert (first.result(), seven(tx)) == (7, 7)
+        assert sum(b"select 7\0" in message for message in server.received[0]) == 2
 
 
 def test_a_connection_that_ends_at_commit_leaves_the_outcome_unknown() -> None:

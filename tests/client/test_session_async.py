@@ -1,12 +1,15 @@
 """Transactions and sessions of the asynchronous client; `test_session` has the rules they share."""
 
+import asyncio
+import threading
 from typing import Any
 
 import pytest
+from websockets.sync.server import ServerConnection
 
-from sqlhttp import AsyncSql, ConnectionLost, Retry, TransactionLost, errors, neon_async
+from sqlhttp import AsyncSql, ConnectionLost, Retry, SendFailed, TransactionLost, errors, neon_async
 from tests.support.backend_bytes import GREETING, PARSED, done, failed, ready, selected
-from tests.support.scripted_websocket import TERMINATE, Line, ScriptedWebSocket, drops, scripted_websocket
+from tests.support.scripted_websocket import HANG_TIMEOUT, TERMINATE, Line, ScriptedWebSocket, drops, scripted_websocket
 
 BEGUN = GREETING + done("BEGIN", "T")
 SEVEN = selected([("a", 23)], ["7"], status="T")
@@ -33,6 +36,27 @@ async def test_all_ways_to_ask_are_there() -> None:
             assert await tx.col("select 1") == [7]
             assert await tx.execute("update t set a = 1") == 3
             assert (await tx.query("select 1", array_mode=True, full_results=True)).rows == [(7,)]
+
+
+async def test_waiting_for_another_tasks_statement_ends_in_time_and_loses_nothing() -> None:
+    may_answer = threading.Event()
+
+    def slowly(connection: ServerConnection, state: ScriptedWebSocket) -> None:
+        assert may_answer.wait(HANG_TIMEOUT)
+        connection.send(SEVEN)
+
+    with scripted_websocket([BEGUN, slowly, SEVEN, done("COMMIT")]) as server:
+        async with client(server).begin() as tx:
+            first = asyncio.create_task(seven(tx))
+            try:
+                await asyncio.sleep(0)  # in which it takes its turn
+                with pytest.raises(SendFailed, match="in use by others") as caught:
+                    await tx.query("select 7", timeout=0.01)
+            finally:
+                may_answer.set()
+            assert not caught.value.may_have_run
+            assert (await first, await seven(tx)) == (7, 7)
+        assert sum(b"select 7\0" in message for message in server.received[0]) == 2
 
 
 async def test_an_exception_rolls_back_and_is_passed_on() -> None:

@@ -305,6 +305,23 @@ def test_a_server_that_does_not_accept_in_time() -> None:
         assert not caught.value.may_have_run
 
 
+def test_a_host_of_many_silent_addresses_takes_no_longer_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    with deaf_server() as server:
+        addresses = socket.getaddrinfo("127.0.0.1", server.port, type=socket.SOCK_STREAM)
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses * 40)
+        began = time.monotonic()
+        with pytest.raises(ConnectTimeout):
+            client(server, timeout=0.5, retry=None)(WRITE)
+        assert time.monotonic() - began < 10  # and not twenty
+
+
+def test_a_silent_address_leaves_time_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    with deaf_server() as deaf, scripted(answers()) as server:
+        both = [socket.getaddrinfo("127.0.0.1", each.port, type=socket.SOCK_STREAM)[0] for each in (deaf, server)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
+        assert client(server, timeout=5.0, retry=None)(WRITE) == [{"a": 1}]
+
+
 def test_a_reset_after_sending_is_an_unknown_outcome_for_a_write() -> None:
     with scripted(resets) as server:
         with pytest.raises(OutcomeUnknown) as caught:

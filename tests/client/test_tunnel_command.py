@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_websocket
 
 from sqlhttp._tunnel_command import main, refusal, serve, websocket_url
+from tests.support.scripted_http import scripted
 
 
 @pytest.mark.parametrize(
@@ -100,6 +102,20 @@ async def test_gateway_that_cannot_be_reached_is_told_as_postgres_tells_errors()
         assert answer.startswith(b"E")
         assert b"SFATAL\0VFATAL\0C08001\0Mthe gateway at ws://127.0.0.1:1/v2 cannot be reached" in answer
         writer.close()
+
+
+async def test_redirect_takes_no_password_to_another_place() -> None:
+    def away(peer: Any, headers: Any) -> None:
+        peer.send(f"HTTP/1.1 302 Found\r\nLocation: {other}\r\n\r\n".encode())
+        peer.close()
+
+    async with gateway() as other:
+        with scripted(away) as server:
+            async with port_to(f"ws://127.0.0.1:{server.port}/v2") as port:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(b"password X")
+                assert (await reader.read(-1)).startswith(b"E")
+                writer.close()
 
 
 def test_refusal_is_an_error_response() -> None:
