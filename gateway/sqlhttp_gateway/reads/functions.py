@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sqlhttp_gateway.reads.plan import names_called
+from sqlhttp_gateway.wire.lexer import tokens_of
 
 _CLOCK = frozenset(
     {
@@ -41,7 +42,6 @@ _CLOCK_WORD = re.compile(
     r"|'[\s\d:.,+/-]*(?:now|today|tomorrow|yesterday)\b",
     re.IGNORECASE,
 )
-_COMMENT = re.compile(r"--[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 _READABLE = frozenset({"sql", "plpgsql"})
 _NATIVE = frozenset({"internal", "c"})
 _TRUSTED = ("sqlhttp", "claims")
@@ -106,12 +106,32 @@ class Meaning:
     def _read(self, function: Function) -> None:
         self.hides = True
         if function.language in _READABLE:
-            body = _COMMENT.sub(" ", function.definition)
+            body = _uncommented(function.definition.encode())
             if _CLOCK_WORD.search(body):
                 self.clock = self.clock or function.name
             self.callees |= names_called(re.sub(r"\s+\(", "(", body))
         elif function.language not in _NATIVE:
             self.volatile = self.volatile or function.name
+
+
+def _uncommented(text: bytes, *, is_code: bool = False) -> str:
+    """A definition without comments. In its own quotes there is code; what that has in quotes it may run as well."""
+    parts = []
+    for token in tokens_of(text):
+        if token.kind == "string" and not is_code:
+            parts.append(f"'{_uncommented(token.value, is_code=True)}'")
+            continue
+        value = token.value.decode(errors="replace")
+        match token.kind:
+            case "word":
+                parts.append(" " + value)
+            case "name":
+                parts.append(' "' + value.replace('"', '""') + '"')
+            case "string":
+                parts.append(f"'{value}'")
+            case _:
+                parts.append(value)
+    return "".join(parts)
 
 
 def _is_of_session(name: str) -> bool:

@@ -11,10 +11,12 @@ from sqlhttp_gateway.reads.plan import Plan, names_called
 from sqlhttp_gateway.wire.lexer import tokens_of
 
 _BOUND = re.compile(
-    r"\b(?:limit|offset|fetch (?:first|next)|rows|range|groups|between)\b(?! (?:[\d$]|all\b|null\b|from\b))",
+    r"\b(?:limit|offset|fetch|rows|range|groups|between)\b"
+    r"(?! (?:(?:\$?\d+|all|null)(?:::(?:int[248]?|integer|bigint))?\s*(?:\Z|[;)]|\b(?:offset|limit|for|rows?|and)\b)"
+    r"|from\b))",
     re.IGNORECASE,
 )
-"""What may stand in front of a number that is computed."""
+"""What may stand in front of a number that is computed, unless it is one as it stands, and nothing is done to it."""
 _NOW = re.compile(r"\b(?:current_date|current_time|current_timestamp|localtime|localtimestamp)\b")
 
 

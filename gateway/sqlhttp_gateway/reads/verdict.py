@@ -1,13 +1,14 @@
 """What is known of a statement: what it reads and writes, and whether it would give the same again. Pure."""
 
-import re
 from dataclasses import dataclass
 
-_COMMENTS = r"(?:\s|--[^\n]*(?:\n|$)|/\*(?:[^*]|\*(?!/))*\*/|[(;])*+"
-_QUERY = re.compile(_COMMENTS + r"(?:select|with|values|table)\b", re.IGNORECASE)
-_CHANGE = re.compile(_COMMENTS + r"(?:insert|update|delete|merge|with)\b", re.IGNORECASE)
-_INTO = re.compile(r"(?<!insert\s)(?<!merge\s)\binto\b", re.IGNORECASE)
-_LITERAL = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
+from sqlhttp_gateway.wire.lexer import tokens_of
+
+_QUERY = (b"select", b"with", b"values", b"table")
+_CHANGE = (b"insert", b"update", b"delete", b"merge")
+_IN_FRONT = (b"(", b";")
+_NO_TABLE = (b"insert", b"merge")
+"""What INTO stands behind where it makes no table."""
 
 NOTHING: frozenset[str] = frozenset()
 
@@ -47,9 +48,24 @@ UNKNOWN = Verdict()
 
 def has_plan(text: str) -> bool:
     """Whether Postgres could explain it, as far as its beginning tells."""
-    return _QUERY.match(text) is not None or _CHANGE.match(text) is not None
+    return _first_word(text) in _QUERY + _CHANGE
 
 
 def makes_table(text: str) -> bool:
     """Whether it may be SELECT INTO, which is explained as if it were a plain SELECT."""
-    return _QUERY.match(text) is not None and _INTO.search(_LITERAL.sub("''", text)) is not None
+    if "into" not in text.lower() or _first_word(text) not in _QUERY:
+        return False
+    before = b""
+    for token in tokens_of(text.encode(errors="surrogatepass")):
+        word = token.value if token.kind == "word" else b""
+        if word == b"into" and before not in _NO_TABLE:
+            return True
+        before = word
+    return False
+
+
+def _first_word(text: str) -> bytes:
+    for token in tokens_of(text.encode(errors="surrogatepass")):
+        if token.kind != "other" or token.value not in _IN_FRONT:
+            return token.value if token.kind == "word" else b""
+    return b""

@@ -57,6 +57,26 @@ def test_stable_function_of_a_user_is_read() -> None:
     assert meaning(own("RETURN 'today'::date")).clock == "f"
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "RETURN '--' || g(1);",
+        "RETURN '/*' || g(1);",
+        r"RETURN E'\'--' || g(1);",
+        "RETURN $x$--$x$ || g(1);",
+        "/* /* */ ' */ RETURN '--' || g(1); -- '",
+        "-- don't\nRETURN '--' || g(1);",
+        "EXECUTE 'SELECT g(1)';",
+    ],
+)
+def test_what_looks_like_a_comment_in_a_literal_hides_nothing(code: str) -> None:
+    header = "CREATE OR REPLACE FUNCTION public.f(a text DEFAULT 'x'::text)\n LANGUAGE plpgsql\n STABLE\n"
+    found = meaning(own(f"{header}AS $function$BEGIN {code} END$function$\n"))
+    assert "g" in found.callees
+    clock = meaning(own(f"{header}AS $function$BEGIN {code.replace('g(1)', 'LOCALTIME')} END$function$\n"))
+    assert clock.clock == "f"
+
+
 def test_function_that_cannot_be_read_is_not_trusted_unless_it_is_native() -> None:
     assert meaning(own("", language="plpython3u")).volatile == "f"
     native = meaning(own("", language="c"))

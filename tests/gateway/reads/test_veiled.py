@@ -28,6 +28,11 @@ VALUES = {"Node Type": "Values Scan"}
         ("SELECT 1 LIMIT f()", {}),
         ("SELECT 1 OFFSET floor(f() * 10)", {}),
         ("SELECT 1 FETCH FIRST (f()) ROWS ONLY", {}),
+        ("SELECT 1 LIMIT 1 + f()", {}),
+        ("SELECT 1 LIMIT $1 - f() OFFSET 3", {}),
+        ("SELECT 1 OFFSET 2::int\n+ f()", {}),
+        ("SELECT 1 LIMIT NULL::int + f()", {}),
+        ("SELECT 1 FETCH  NEXT (f()) ROW ONLY", {}),
         ("SELECT sum(1) OVER (ORDER BY a ROWS f() PRECEDING) FROM t", {}),
     ],
 )
@@ -38,7 +43,14 @@ def test_functions_are_found_where_no_plan_shows_them(text: str, node: dict[str,
     assert not plan.has_hidden_values
 
 
-@pytest.mark.parametrize("text", ["SELECT f(1) LIMIT 10 OFFSET 20", "SELECT f(1) LIMIT $1", "SELECT f(1) LIMIT ALL"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("SELECT f(1) LIMIT 10 OFFSET 20", "SELECT f(1) LIMIT $1", "SELECT f(1) LIMIT ALL", "SELECT f(1) LIMIT 5;"),
+        *("SELECT f(1) LIMIT $1::int", "(SELECT f(1) LIMIT 5) UNION SELECT 1", "SELECT f(1) LIMIT 1 FOR UPDATE"),
+        "SELECT f(1) WHERE 3 BETWEEN 1 AND 5",
+    ],
+)
 def test_text_is_left_alone_where_the_plan_says_all(text: str) -> None:
     plan = unveiled(text)
     assert not plan.functions
