@@ -6,6 +6,7 @@ Pure. Who reads them and when is the business of `serve`; how a change takes eff
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.settings import Section, Settings
 
 LIVE = frozenset(
@@ -47,7 +48,11 @@ def changes(old: Settings, new: Settings) -> Changes:
 
 
 def in_effect(old: Settings, new: Settings) -> Settings:
-    """The new settings, but for those that need a restart, which are the old ones."""
+    """The new settings, but for those that need a restart, which are the old ones.
+
+    Raises:
+        ConfigurationError: the two do not go together.
+    """
     update: dict[str, object] = {}
     for name in changes(old, new).restart:
         section, _, leaf = name.partition(".")
@@ -57,7 +62,12 @@ def in_effect(old: Settings, new: Settings) -> Settings:
             update[section] = before.model_copy(update={leaf: getattr(getattr(old, section), leaf)})
         else:
             update[section] = getattr(old, section)
-    return new.model_copy(update=update)
+    settings = new.model_copy(update=update)
+    try:
+        settings.check_bounds()
+    except ValueError as error:
+        raise ConfigurationError(f"{error}; another number of those needs a restart") from None
+    return settings
 
 
 def is_live(name: str) -> bool:

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import pytest
+
+from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.reload import LIVE, Changes, changes, in_effect, is_live
 from sqlhttp_gateway.settings import Settings, load_settings
 
@@ -48,6 +51,13 @@ def test_what_needs_a_restart_stays_as_it_was_and_the_rest_is_new() -> None:
     assert effective.listen.cleartext_password
     assert changes(effective, new).live == ()  # and the next time it is said again
     assert changes(effective, new).restart == ("listen.port", "listen.workers", "auth.keys_table")
+
+
+def test_bounds_that_are_too_low_for_the_workers_that_stay_are_refused() -> None:
+    old = settings(listen={"workers": 4})
+    for bound in ("max_size", "max_total"):
+        with pytest.raises(ConfigurationError, match=rf"pool.{bound} \(2\) must be at least listen.workers \(4\)"):
+            in_effect(old, settings(listen={"workers": 2}, pool={bound: 2}))
 
 
 def test_every_name_that_takes_effect_at_once_is_a_setting() -> None:

@@ -462,4 +462,8 @@ def _way_to(upstream: Upstream) -> tuple[object, ...]:
     way = upstream.ssl
     if isinstance(way, ssl.SSLContext):  # read anew from the same settings it is another one
         way = f"{way.verify_mode.name} {way.check_hostname}"
-    return upstream.target, way, upstream.server_settings, upstream.is_pooler, upstream.pool.statement_cache_size
+    interval = upstream.pool.client_check_interval if upstream.client_check is not None else 0.0
+    return (
+        *(upstream.target, way, upstream.server_settings, upstream.is_pooler, upstream.session_jwt),
+        *(upstream.pool.statement_cache_size, interval),
+    )

@@ -117,6 +117,15 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _bounds_agree(self) -> Self:
+        self.check_bounds()
+        return self
+
+    def check_bounds(self) -> None:
+        """Make sure that there is enough for each worker.
+
+        Raises:
+            ValueError: there is not.
+        """
         for name in ("max_size", "max_total"):
             bound = getattr(self.pool, name)
             if bound < self.listen.workers:
@@ -124,7 +133,6 @@ class Settings(BaseSettings):
                     f"pool.{name} ({bound}) must be at least listen.workers ({self.listen.workers}), "
                     "since every worker needs one connection"
                 )
-        return self
 
     @classmethod
     def settings_customise_sources(

@@ -640,6 +640,20 @@ async def test_connections_are_replaced_when_they_would_be_opened_otherwise_and_
         assert await lending.value(PID) != pid
 
 
+async def test_connections_look_for_their_gateway_as_often_as_the_settings_say_now(database: Database) -> None:
+    async with leases(database, pool={"client_check_interval": 0.5}) as lending:
+        assert await lending.value("SHOW client_connection_check_interval") == "500ms"
+        await lending.settled()
+        settings = load_settings(database_url=database.url, pool={"client_check_interval": 0.7})
+        lending.pool.reconfigure(Targets(settings).default)
+        assert await lending.value("SHOW client_connection_check_interval") == "700ms"
+
+
+def test_connections_that_were_opened_without_a_key_are_replaced_once_tokens_are_good_here(database: Database) -> None:
+    upstream = Targets(load_settings(database_url=database.url)).default
+    assert pool_module._way_to(upstream) != pool_module._way_to(replace(upstream, session_jwt=True))
+
+
 def test_certificates_that_were_read_again_are_no_reason_to_reconnect(database: Database) -> None:
     upstream = Targets(load_settings(database_url=database.url)).default
     again = replace(upstream, ssl=ssl.create_default_context())
