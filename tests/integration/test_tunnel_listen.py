@@ -99,6 +99,22 @@ async def test_backend_that_listens_may_die(start_gateway: StartGateway, databas
         assert heard(await program.message()) == ("talk", "again")
 
 
+async def test_program_whose_password_is_not_the_roles_any_more_is_told_when_the_backend_that_listens_is_lost(
+    start_gateway: StartGateway, database: Database, postgres: Cluster
+) -> None:
+    gateway = start_gateway()
+    with scratch_role(postgres) as role:
+        async with logged_in(gateway, database.as_role(role, "secret")) as program:
+            await program.query("LISTEN talk")
+            database.psql(f"ALTER ROLE {role} PASSWORD 'changed'")
+            [ear] = [pid for pid, query in await backends(database) if query == 'LISTEN "talk"']
+            database.psql(f"SELECT pg_terminate_backend({ear})")
+            message = await program.message()
+            assert message is not None
+            assert (message.tag, message.error["S"], message.error["C"]) == ("E", "FATAL", "28P01")
+            assert await program.message() is None
+
+
 async def test_listening_goes_on_by_the_new_password_when_the_first_who_listened_came_with_the_old_one(
     start_gateway: StartGateway, database: Database, postgres: Cluster
 ) -> None:

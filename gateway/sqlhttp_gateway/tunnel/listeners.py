@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from typing import Protocol
 
-from sqlhttp_gateway.errors import GatewayError, PostgresError, RemoteProtocolError
+from sqlhttp_gateway.errors import GatewayError, PasswordFailed, PostgresError, RemoteProtocolError
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.pools.registry import PoolRegistry
@@ -41,6 +41,9 @@ class Hearer(Protocol):
 
     def hear(self, frame: bytes) -> None:
         """A NotificationResponse, or a notice about them."""
+
+    def deafen(self, error: PasswordFailed) -> None:
+        """Nothing is heard any more: the connection was lost, and by no program's password is there another."""
 
 
 class Listeners:
@@ -78,6 +81,7 @@ class Ear:
         self._loop = asyncio.get_running_loop()
         self._hearers: dict[bytes, dict[Hearer, None]] = {}  # by channel
         self._ways: dict[Hearer, tuple[Pool, bytes]] = {}  # how each could connect
+        self._barred: dict[Hearer, PasswordFailed] = {}  # by whose password there was no connection, the last time
         self._lease: Lease | None = None
         self._buffer = MessageBuffer(max_size=MAX_FRAME, fault=RemoteProtocolError)
         self._listening: dict[bytes, asyncio.Future[None]] = {}  # done when Postgres has said so
@@ -94,6 +98,7 @@ class Ear:
     async def listen(self, hearer: Hearer, channels: tuple[bytes, ...], *, pool: Pool, password: bytes) -> None:
         """As `Listeners.listen`."""
         self._ways[hearer] = (pool, password)
+        self._barred.pop(hearer, None)
         for channel in map(clipped, channels):
             self._hearers.setdefault(channel, {})[hearer] = None
         while self._lease is None:
@@ -113,6 +118,7 @@ class Ear:
                 self._send(b"UNLISTEN " + _quoted(channel))
         if not any(hearer in hearers for hearers in self._hearers.values()):
             self._ways.pop(hearer, None)
+            self._barred.pop(hearer, None)
         self._rest()
 
     # ── Reader ──
@@ -150,11 +156,14 @@ class Ear:
                 pool = self._registry.pool(pool.key, pool.upstream)
             try:
                 lease = await self._registry.lease(self._registry.listening_pool(pool), lambda: password)
-            except GatewayError:
+            except GatewayError as error:
                 # Its password may be an old one by now. The next try goes another's way, or all would stay deaf.
                 if hearer in self._ways:
                     self._ways[hearer] = self._ways.pop(hearer)
+                    if isinstance(error, PasswordFailed):
+                        self._barred[hearer] = error
                 raise
+            self._barred.clear()
             self._lease = lease
             self._buffer = MessageBuffer(max_size=MAX_FRAME, fault=RemoteProtocolError)
             lease.lend(self, self._lose)
@@ -217,6 +226,9 @@ class Ear:
                 except GatewayError as error:
                     if self._lease is not None:  # a standby, say, which refuses to LISTEN: look for another server
                         self._lose(error)
+                    if self._barred.keys() == self._ways.keys():
+                        for hearer, refused in list(self._barred.items()):
+                            hearer.deafen(refused)
                     await asyncio.sleep(delay)
                     delay = min(delay * 2, _MAX_DELAY)
                 else:

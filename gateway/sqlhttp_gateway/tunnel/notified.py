@@ -123,6 +123,9 @@ class _Ear:
             except BadRequest:
                 self.missed()  # whatever it means, it wants something to end
 
+    def deafen(self, error: GatewayError) -> None:
+        """It is the gateway's own password, which a reload may put right: that is waited for."""
+
     def missed(self) -> None:
         """Something may have been said that was not heard."""
         self._cache.invalidate_all(self._place, tenant=None)

@@ -10,6 +10,7 @@ import contextlib
 from sqlhttp_gateway.errors import (
     BadRequest,
     GatewayError,
+    PasswordFailed,
     SendTimeout,
     ShuttingDown,
 )
@@ -201,6 +202,11 @@ class Traffic:
             self._ending.fail(SendTimeout("the program does not read its notifications"))
         elif self._pipeline.pending_notifications > MAX_HELD:
             self._ending.fail(SendTimeout(f"more than {MAX_HELD} notifications wait for the end of a transaction"))
+
+    def deafen(self, error: PasswordFailed) -> None:
+        """It would wait in vain: it is to log in again, as it would have to if the backend had been its own."""
+        self._ending.farewell = self._borrowing.explained(error)
+        self._advance()
 
     # ── inside ──
 

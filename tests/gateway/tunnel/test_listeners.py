@@ -21,9 +21,13 @@ HELLO = notified("talk", "hello")
 class Program:
     def __init__(self) -> None:
         self.heard: list[bytes] = []
+        self.deafened: list[PasswordFailed] = []
 
     def hear(self, frame: bytes) -> None:
         self.heard.append(frame)
+
+    def deafen(self, error: PasswordFailed) -> None:
+        self.deafened.append(error)
 
 
 class Scene:
@@ -180,6 +184,39 @@ async def test_who_cannot_connect_any_more_does_not_keep_the_others_deaf(monkeyp
     await it.until(lambda: second.backend.written)
     second.say(DONE)
     await it.until(lambda: old.heard and new.heard)
+    assert not old.deafened
+
+
+async def test_programs_are_told_when_the_password_of_none_of_them_is_the_roles_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sqlhttp_gateway.tunnel.listeners._FIRST_DELAY", 0.001)
+    it, one, two = Scene(), Program(), Program()
+    lease = await it.listening(one, b"talk")
+    await it.listening(two, b"talk", lease=lease)
+    it.registry.refuse(PasswordFailed("wrong"))
+    lease.break_off()
+    await it.until(lambda: one.deafened)
+    assert two.deafened
+    it.listeners.unlisten(one)
+    it.listeners.unlisten(two)
+
+
+async def test_nobody_is_told_to_go_while_the_server_is_only_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sqlhttp_gateway.tunnel.listeners._FIRST_DELAY", 0.001)
+    it, one = Scene(), Program()
+    lease = await it.listening(one, b"talk")
+    tries: list[object] = []
+
+    async def refuse(pool: object, password: object, **options: Any) -> FakeLease:
+        tries.append(pool)
+        raise WaitTimeout("down")
+
+    monkeypatch.setattr(it.registry, "lease", refuse)
+    lease.break_off()
+    await it.until(lambda: len(tries) > 2)
+    assert not one.deafened
+    it.listeners.unlisten(one)
 
 
 async def test_listen_that_waits_when_the_backend_is_lost_fails() -> None:
