@@ -38,7 +38,8 @@ class KeyStore:
         self._own = own
         self._settings = settings
         self._secrets: dict[tuple[str, str], bytes] = {}
-        self._looking = asyncio.Lock()
+        self._looking: dict[tuple[str, str], asyncio.Task[bytes]] = {}
+        """One look for all who come to a database at the same time: however it ends, nobody waits for two."""
 
     async def find(self, header: bytes, body: bytes, options: Options, pool: Pool, *, tenant: str) -> Key:
         """What the key in a request's header, and the request, are known by in the pool's database.
@@ -92,11 +93,20 @@ class KeyStore:
         return table.bytes_from_hex(rows[0][0])
 
     async def _look(self, pool: Pool, place: tuple[str, str]) -> bytes:
-        async with self._looking:
-            secret = self._secrets.get(place)
-            if secret is None:
-                async with self._own.lease(pool.upstream, database=pool.key.database) as lease:
-                    secret = self._secrets[place] = await self._found(lease)
+        looking = self._looking.get(place)
+        if looking is None:
+            looking = self._looking[place] = asyncio.get_running_loop().create_task(self._read(pool, place))
+            looking.add_done_callback(lambda done: self._looked(place, done))
+        return await asyncio.shield(looking)  # who leaves takes nothing from the others
+
+    def _looked(self, place: tuple[str, str], looking: "asyncio.Task[bytes]") -> None:
+        del self._looking[place]
+        if not looking.cancelled():
+            looking.exception()  # whoever waited has it, and perhaps nobody does any more
+
+    async def _read(self, pool: Pool, place: tuple[str, str]) -> bytes:
+        async with self._own.lease(pool.upstream, database=pool.key.database) as lease:
+            secret = self._secrets[place] = await self._found(lease)
         return secret
 
     async def _found(self, lease: Lease) -> bytes:

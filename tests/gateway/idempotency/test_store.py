@@ -1,17 +1,22 @@
 """Where keys are kept: tables that are made at first need, by whoever comes first."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 from sqlhttp_gateway.auth.own_access import OwnAccess
-from sqlhttp_gateway.errors import IdempotencyUnavailable, KeyInFlight, ResponseTooLarge
+from sqlhttp_gateway.errors import IdempotencyUnavailable, KeyInFlight, ResponseTooLarge, WaitTimeout
 from sqlhttp_gateway.events import unobserved
 from sqlhttp_gateway.idempotency.keys import Key
 from sqlhttp_gateway.idempotency.store import KeyStore, install
-from sqlhttp_gateway.model import Options
+from sqlhttp_gateway.model import Options, PoolKey
+from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.registry import PoolRegistry
-from sqlhttp_gateway.settings import IdempotencySettings
+from sqlhttp_gateway.pools.targets import Targets, Upstream
+from sqlhttp_gateway.settings import IdempotencySettings, load_settings
+from tests.support.clock import turns
 from tests.support.cluster import Database
 from tests.support.leases import leases
 
@@ -24,6 +29,52 @@ async def test_stores_that_come_at_the_same_moment_make_one_table_with_one_secre
             *(store.find(b"k", b"{}", Options(), connections.pool, tenant="") for store in stores)
         )
     assert len(set(keys)) == 1
+
+
+class Waiting(OwnAccess):
+    """No database is to be had before the test says so, or that there is none; who wants which is noted."""
+
+    def __init__(self) -> None:
+        self.wanted: dict[str | None, asyncio.Future[None]] = {}
+
+    @asynccontextmanager
+    async def lease(self, upstream: Upstream, *, database: str | None = None) -> AsyncIterator[Lease]:
+        assert database not in self.wanted, "one look is enough"
+        self.wanted[database] = asyncio.get_running_loop().create_future()
+        await self.wanted[database]
+        raise WaitTimeout(f"{database} is there no more")
+        yield
+
+
+async def test_those_who_wait_for_a_database_share_one_wait_and_hold_up_nobody_at_another() -> None:
+    registry = PoolRegistry(max_total=1, cancel_timeout=1.0, observe=unobserved)
+    upstream = Targets(load_settings(database_url="postgres://a:b@nowhere/one")).default
+    own = Waiting()
+    store = KeyStore(own, IdempotencySettings())
+
+    def finding(database: str) -> "asyncio.Task[Key]":
+        pool = registry.pool(PoolKey("default", database, "a"), upstream)
+        return asyncio.create_task(store.find(b"k", b"{}", Options(), pool, tenant=""))
+
+    leaver, *ones = [finding("one") for _ in range(4)]
+    other = finding("another")
+    await turns()
+    assert list(own.wanted) == ["one", "another"]
+    own.wanted["another"].set_result(None)
+    with pytest.raises(WaitTimeout, match="another"):
+        await other
+    leaver.cancel()
+    await turns()
+    assert not any(each.done() for each in ones)
+    own.wanted["one"].set_result(None)
+    assert [type(each) for each in await asyncio.gather(*ones, return_exceptions=True)] == [WaitTimeout] * 3
+    own.wanted.clear()
+    again = finding("one")
+    await turns()
+    assert list(own.wanted) == ["one"], "the next one looks again"
+    again.cancel()
+    own.wanted["one"].set_result(None)
+    await turns()
 
 
 async def test_installing_again_keeps_keys_and_secret(database: Database) -> None:
