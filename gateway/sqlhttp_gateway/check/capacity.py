@@ -17,10 +17,18 @@ class Deployment:
     """Connections left to migrations, backups and people, out of each instance's share."""
 
 
-def most_connections(settings: Settings) -> int:
-    """Most connections one gateway opens to the default target, that of the watch included."""
+def most_connections(settings: Settings, *, is_probed: bool = False) -> int:
+    """Most connections one gateway opens to a server of the default target, those beside its pools included.
+
+    `is_probed`: the target has several servers, of which each worker looks at each.
+    """
     workers = settings.listen.workers
-    return per_worker(settings.pool, workers).max_total * workers + bool(settings.watch.interval)
+    return per_worker(settings.pool, workers).max_total * workers + _beside(settings, is_probed=is_probed)
+
+
+def _beside(settings: Settings, *, is_probed: bool) -> int:
+    """Connections that do not count for `pool.max_total`."""
+    return bool(settings.watch.interval) + settings.listen.workers * is_probed
 
 
 def share(limit: int, deployment: Deployment) -> int:
@@ -28,19 +36,22 @@ def share(limit: int, deployment: Deployment) -> int:
     return limit // deployment.instances - deployment.buffer
 
 
-def capacity(settings: Settings, *, max_connections: int, reserved: int, deployment: Deployment) -> Finding:
+def capacity(
+    settings: Settings, *, max_connections: int, reserved: int, deployment: Deployment, is_probed: bool = False
+) -> Finding:
     """The finding; an error when all gateways together could take every connection there is."""
     limit = max_connections - reserved
-    allowed, needed = share(limit, deployment), most_connections(settings)
+    allowed, needed = share(limit, deployment), most_connections(settings, is_probed=is_probed)
     watch = " and 1 to watch it" if settings.watch.interval else ""
+    looks = f" and {settings.listen.workers} to see which server is the primary" if is_probed else ""
     text = (
         f"floor({limit} / {deployment.instances}) - {deployment.buffer} = {allowed} connections for each of "
         f"{deployment.instances} gateway(s): max_connections is {max_connections}, of which {reserved} are reserved. "
-        f"A gateway opens at most {needed}: pool.max_total is {settings.pool.max_total}{watch}."
+        f"A gateway opens at most {needed}: pool.max_total is {settings.pool.max_total}{watch}{looks}."
     )
     if needed <= allowed:
         return Finding(SUBJECT, Level.OK, text)
-    best = allowed - bool(settings.watch.interval)
+    best = allowed - _beside(settings, is_probed=is_probed)
     if best < settings.listen.workers:
         remedy = "There are too few connections for so many gateways: run fewer, or raise max_connections."
     else:

@@ -86,6 +86,7 @@ async def find(settings: Settings, deployment: Deployment) -> list[Finding]:
                     max_connections=facts.sample.max_connections,
                     reserved=facts.sample.reserved,
                     deployment=deployment,
+                    is_probed=upstream.group is not None,
                 )
             )
     for group in targets.groups:

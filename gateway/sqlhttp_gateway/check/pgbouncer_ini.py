@@ -21,6 +21,7 @@ from sqlhttp_gateway.check.pgbouncer_names import (
     ZERO_IS_NONE,
 )
 from sqlhttp_gateway.errors import ConfigurationError
+from sqlhttp_gateway.pools.targets import DEFAULT
 
 Value = str | int | float | tuple[str, ...] | Mapping[str, "Value"]
 _PORT = 6432
@@ -114,8 +115,8 @@ def _translate_targets(found: Translation, databases: list[_Database], general: 
         servers.setdefault((database.host, database.port), []).append(database)
     for number, ((host, port), members) in enumerate(servers.items()):
         first = next((each for each in members if each.name != "*"), members[0])
-        prefix = "database_url" if not number else f"targets.{_identifier(first.name)}.url"
-        found.settings[prefix] = _url(first, host, port, general)
+        target = _free(found, "targets", first.name) if number else ""
+        found.settings[f"targets.{target}.url" if target else "database_url"] = _url(first, host, port, general)
         if not host:
             found.note(
                 f"[databases] {first.name}",
@@ -125,7 +126,7 @@ def _translate_targets(found: Translation, databases: list[_Database], general: 
         if "," in host:
             found.note(f"[databases] {first.name}", f"has several hosts ({host}); only the first is taken")
         for each in members:
-            _translate_name(found, each, "" if not number else _identifier(first.name))
+            _translate_name(found, each, target)
             _note_database(found, each, is_first=each is first)
     found.note("password", "no password was copied: put them into the connection strings, or set DATABASE_URL")
     if len(servers) > 1:
@@ -155,7 +156,7 @@ def _url(database: _Database, host: str, port: str, general: dict[str, str]) -> 
 def _translate_name(found: Translation, database: _Database, target: str) -> None:
     """What programs call a database is a tenant where it is not the database's own name; and its pool mode."""
     if database.name not in {"*", database.database}:
-        tenant = f"tenants.{_identifier(database.name)}"
+        tenant = f"tenants.{_free(found, 'tenants', database.name)}"
         found.settings[f"{tenant}.databases"] = (database.name,)
         found.settings[f"{tenant}.database"] = database.database
         if target:
@@ -280,6 +281,18 @@ def _number(name: str, value: str) -> int | float:
 def _identifier(name: str) -> str:
     """A name that stands in TOML without quotes."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", name) if name != "*" else "others"
+
+
+def _free(found: Translation, section: str, name: str) -> str:
+    """The name for a part of a section, which is no other one's: `a.b` and `a_b` are two."""
+    taken = {setting.split(".")[1] for setting in found.settings if setting.startswith(f"{section}.")}
+    taken.add(DEFAULT)
+    first = free = _identifier(name)
+    number = 1
+    while free in taken:
+        number += 1
+        free = f"{first}_{number}"
+    return free
 
 
 def _toml(value: Value) -> str:

@@ -74,6 +74,8 @@ class Targets:
             raise ConfigurationError(
                 "database_url is not set: give DATABASE_URL=postgres://role:password@host/database"
             )
+        if DEFAULT in settings.targets:  # it would take the place of the database that everybody means
+            raise ConfigurationError(f"targets.{DEFAULT}: so the target of database_url is called; take another name")
         pool = per_worker(settings.pool, settings.listen.workers)
         timeout = settings.statement.timeout
         session_jwt = bool(settings.issuers) and settings.auth.claims in {"auto", "signed"}

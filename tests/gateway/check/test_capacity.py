@@ -33,6 +33,14 @@ def test_gateway_takes_what_its_workers_may_together_and_one_to_watch() -> None:
     assert most_connections(settings(pool={"max_total": 50}, listen={"workers": 4})) == 49
 
 
+def test_gateway_takes_one_more_for_each_worker_that_looks_for_the_primary() -> None:
+    four = settings(pool={"max_total": 48}, listen={"workers": 4})
+    assert most_connections(four, is_probed=True) == 48 + 1 + 4
+    finding = capacity(four, max_connections=60, reserved=3, deployment=Deployment(), is_probed=True)
+    assert "is 48 and 1 to watch it and 4 to see which server is the primary." in finding.text
+    assert finding.remedy.startswith("Set pool.max_total to 47,")
+
+
 def test_gateway_within_its_share_is_fine_and_the_numbers_are_shown() -> None:
     finding = judged(2, 42)
     assert finding.level is Level.OK

@@ -201,3 +201,17 @@ def test_text_is_valid_toml_whatever_stands_in_a_name() -> None:
     settings = tomllib.loads(as_toml(translation))
     assert settings["database_url"].endswith("@db:5432/odd%20%5Cname")
     assert settings["tenants"]["other"]["database"] == '"x"'
+
+
+def test_names_that_differ_only_in_what_a_setting_cannot_hold_stay_two() -> None:
+    lines = ["a.b = host=h1 dbname=x", "a_b = host=h2 dbname=y"]
+    lines += [
+        f"{name} = host={host}" for name, host in (("c.d", "h3"), ("c-d", "h4"), ("c:d", "h5"), ("default", "h6"))
+    ]
+    found = translate("\n".join(["[databases]", *lines]))
+    assert found.settings["tenants.a_b.databases"] == ("a.b",)
+    assert found.settings["tenants.a_b_2.databases"] == ("a_b",)
+    assert found.settings["tenants.a_b_2.target"] == "a_b"
+    assert found.settings["targets.c_d.url"] == "postgres://ROLE:PASSWORD@h3:5432/c.d"
+    assert found.settings["targets.default_2.url"] == "postgres://ROLE:PASSWORD@h6:5432/default"
+    assert found.settings["targets.c_d_2.url"] == "postgres://ROLE:PASSWORD@h5:5432/c%3Ad"

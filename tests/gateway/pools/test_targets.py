@@ -97,6 +97,11 @@ def test_name_for_two_targets_is_refused() -> None:
     assert "both go by" in refused(targets={"reports": {"url": URL, "aliases": ["default"]}})
 
 
+def test_the_default_targets_name_is_no_others() -> None:
+    message = refused(targets={"default": {"url": URL}})
+    assert message == "targets.default: so the target of database_url is called; take another name"
+
+
 def test_two_targets_may_be_the_same_server() -> None:
     both = targets(targets={"again": {"url": f"{URL}?application_name=again", "aliases": ["again.example"]}})
     assert both.choose(dsn("db.internal", 5433)).target.name == "default"
