@@ -138,6 +138,17 @@ def test_what_an_error_says_of_the_write_is_so(name: str, program: Program, data
     assert not (case.says == "yes" and not case.stays)
 
 
+def test_index_that_is_made_concurrently_and_fails_is_said_to_be_there_perhaps(
+    program: Program, database: Database
+) -> None:
+    database.psql("CREATE TABLE twice (v int); INSERT INTO twice VALUES (1), (1)")
+    indexes = "SELECT count(*) FROM pg_index WHERE indrelid = 'twice'::regclass"
+    for how, says, left in (("", "no", "0\n"), ("CONCURRENTLY", "maybe", "1\n")):
+        response = program.post({"query": f"CREATE UNIQUE INDEX {how} once ON twice (v)"})
+        assert (response.json()["code"], response.headers["sqlhttp-ran"]) == ("23505", says), response.text
+        assert database.psql(indexes) == left
+
+
 def test_refusals_of_a_busy_gateway_say_no_and_nothing_is_there(program: Program, database: Database) -> None:
     write = {"query": "INSERT INTO seen VALUES ('busy')"}
     told: list[httpx.Response] = []

@@ -24,7 +24,10 @@ from sqlhttp_gateway.sql.replies import array_types, reply_with
 from sqlhttp_gateway.story import Story
 from sqlhttp_gateway.wire.lexer import first_word
 
-_PROCEDURES = (b"call", b"do")
+_IN_PARTS = (b"call", b"do", b"vacuum", b"analyze", b"cluster", b"reindex")
+"""What may commit on the way, or takes a transaction for each table."""
+_IN_STEPS = (b"create", b"drop", b"alter")
+"""What does so CONCURRENTLY, and leaves an index that is not valid, for instance."""
 
 
 class Ran(NamedTuple):
@@ -154,10 +157,11 @@ class Carrier:
 
 
 def _commits_itself(request: Statement | Batch) -> bool:
-    """Whether a part of it can stay although another fails: CALL and DO alone may commit, and a batch that says so."""
+    """Whether a part of it can stay although another fails: few statements are several, and a batch may say so."""
     if isinstance(request, Batch):
         return ends_transaction(request)
-    return first_word(request.text.encode()) in _PROCEDURES
+    word = first_word(request.text.encode())
+    return word in _IN_PARTS or (word in _IN_STEPS and "concurrently" in request.text.lower())
 
 
 def _commented(request: Statement | Batch, comment: str) -> Statement | Batch:
