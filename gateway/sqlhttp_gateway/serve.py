@@ -29,7 +29,7 @@ from sqlhttp_gateway.endpoints.http_class import http_options, tell_of_less
 from sqlhttp_gateway.endpoints.proxied import Claims, GreetingServer, claiming, nobody
 from sqlhttp_gateway.endpoints.upgrade import TunnelProtocol
 from sqlhttp_gateway.memory import Memory
-from sqlhttp_gateway.observe.logs import configure_logging
+from sqlhttp_gateway.observe.logs import reconfigure_logging
 from sqlhttp_gateway.observe.reporter import Place
 from sqlhttp_gateway.settings import Settings
 from sqlhttp_gateway.sockets import Sockets
@@ -170,7 +170,7 @@ class GatewayServer(uvicorn.Server):
         if self._wants_reload and self._read is not None:
             self._wants_reload = False
             await self._gateway.reload(self._read)
-            configure_logging(self._gateway.settings.log)
+            reconfigure_logging(self._gateway.settings.log)
         if self._memory is not None and not counter % _MEMORY_TICKS:
             self._memory.look()
         return os.getppid() != self._parent or await super().on_tick(counter)

@@ -70,15 +70,22 @@ class JsonFormatter(logging.Formatter):
 
 def configure_logging(settings: LogSettings) -> None:
     """Send the log to stderr as `settings` say. To be called once, by whoever owns the process."""
-    handler = LogWriter()
-    handler.setFormatter(JsonFormatter() if settings.format == "json" else TextFormatter())
     root = logging.getLogger()
-    before, root.handlers[:] = root.handlers[:], [handler]
+    before, root.handlers[:] = root.handlers[:], [LogWriter()]
     for each in before:
         if isinstance(each, LogWriter):
             each.close()
-    root.setLevel(settings.level.upper())
+    reconfigure_logging(settings)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def reconfigure_logging(settings: LogSettings) -> None:
+    """Go by these settings from the next line on. Waits for nothing: another writer would, for what is not written."""
+    root = logging.getLogger()
+    for each in root.handlers:
+        if isinstance(each, LogWriter):
+            each.setFormatter(JsonFormatter() if settings.format == "json" else TextFormatter())
+    root.setLevel(settings.level.upper())
 
 
 class LogLines:

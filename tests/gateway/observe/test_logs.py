@@ -2,7 +2,9 @@
 
 import json
 import logging
+import os
 import sys
+import threading
 from collections.abc import Iterator
 
 import httpx
@@ -10,7 +12,14 @@ import pytest
 
 from sqlhttp_gateway.events import AlertChanged, Bug, Cancelled, Closed, Event, Leaked, Opened, TunnelClosed, Unsent
 from sqlhttp_gateway.observe.log_writer import LogWriter
-from sqlhttp_gateway.observe.logs import NAME, JsonFormatter, LogLines, TextFormatter, configure_logging
+from sqlhttp_gateway.observe.logs import (
+    NAME,
+    JsonFormatter,
+    LogLines,
+    TextFormatter,
+    configure_logging,
+    reconfigure_logging,
+)
 from sqlhttp_gateway.settings import LogSettings
 from tests.support.answered import answered
 from tests.support.cluster import Cluster, Database
@@ -201,6 +210,27 @@ def test_log_goes_to_stderr_at_the_level_that_is_set() -> None:
     root = logging.getLogger()
     assert [type(handler) for handler in root.handlers] == [LogWriter]
     assert root.level == logging.ERROR
+
+
+def test_other_settings_for_the_log_wait_for_nothing_that_is_not_written() -> None:
+    """A reload while nobody reads the log held up every request for a second, and left a thread behind."""
+    reading, writing = os.pipe()
+    with open(reading, "rb") as output, open(writing, "w", encoding="utf-8") as stream:
+        writer = LogWriter(stream)
+        root = logging.getLogger()
+        root.handlers[:] = [writer]
+        reconfigure_logging(LogSettings(level="info"))
+        threads = threading.active_count()
+        for _ in range(3):
+            logging.warning("x" * 70_000)  # more than a pipe holds
+            reconfigure_logging(LogSettings(format="json", level="error"))
+        logging.warning("not any more")
+        logging.error("last")
+        assert root.handlers == [writer]
+        assert threading.active_count() <= threads + 1
+        assert output.readline().endswith(b"x\n")
+        assert json.loads(output.readline())["message"] == "last"
+        writer.close()
 
 
 # ── real requests through a gateway that logs all it can ─────────────────────────────────────────────────────────────
