@@ -47,6 +47,7 @@ class Scene:
         max_pinned: int = 5,
         rest: bytes = b"",
         parameters: dict[str, str] | None = None,
+        servers: Any = None,
         **settings: Any,
     ) -> None:
         self.stream = FakeStream()
@@ -65,6 +66,7 @@ class Scene:
                 quotas=Quotas(self.registry),  # type: ignore[arg-type]
                 pins=self.pins,
                 observe=self.events.append,
+                servers=servers,
             ),
             listeners=Listeners(self.registry),  # type: ignore[arg-type]
             greetings=Greetings(),

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sqlhttp_gateway.cached import READING
-from sqlhttp_gateway.errors import GatewayError
+from sqlhttp_gateway.errors import GatewayError, QueueFull, ShuttingDown, TargetUnavailable, WaitTimeout
 from sqlhttp_gateway.execute.texts import is_plain
 from sqlhttp_gateway.model import Batch, Bookmark, IsolationLevel, Options, Result, Statement
 from sqlhttp_gateway.neon.bookmark import BOOKMARK, decode_bookmark
@@ -51,6 +51,7 @@ class Routed:
 
         Raises:
             BadRequest: the bookmark cannot be read.
+            WaitTimeout, QueueFull, ShuttingDown, TargetUnavailable: it depends on the primary, which is not to be had.
         """
         reads = reads_only(request, options, access.grant)
         is_found = not reads and await self._is_found_reading(access, request, story)
@@ -84,6 +85,8 @@ class Routed:
 
             try:
                 verdict = await self._verdicts.ask(key, len(request.params), run)
+            except (WaitTimeout, QueueFull, ShuttingDown, TargetUnavailable):
+                raise  # it would need what was not to be had, and has waited for it as long as it may
             except GatewayError:
                 return False  # the primary says what is wrong with it
         return verdict.is_reading

@@ -4,10 +4,11 @@ What it does with the one that it has, and when it gives that back, is `held`'s 
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from sqlhttp_gateway.errors import GatewayError, RequestCancelled
+from sqlhttp_gateway.errors import GatewayError, RequestCancelled, TargetUnavailable
 from sqlhttp_gateway.events import Observer, TunnelPinned
 from sqlhttp_gateway.limits import Quotas
 from sqlhttp_gateway.pools.backend import Backend
@@ -52,6 +53,8 @@ class Borrowing:
         self._observe = observe
         self._granted = granted
         self._servers = servers
+        self._has_moved = False
+        """It waits at another server than the one that could not be reached."""
         self._prologues: Callable[[Backend], MakePrologue] | None = None
         self._waiting: asyncio.Task[Lease] | Taking | None = None
         self._done: Done | None = None
@@ -72,6 +75,18 @@ class Borrowing:
         if self._granted is not None or self._caller.allowance is not None:
             return None
         return self._registry.try_lease(self.pool)
+
+    def moves_on(self, error: GatewayError) -> bool:
+        """Whether to try another server, once, as the one that was waited for could not be reached.
+
+        During a pause one may have taken the place of another.
+        """
+        pool = self.pool
+        if self._servers is not None and not self._has_moved and isinstance(error, TargetUnavailable):
+            with contextlib.suppress(GatewayError):
+                pool = self._servers.pool()
+        self._has_moved = pool.key != self.pool.key
+        return self._has_moved
 
     @property
     def is_waiting(self) -> bool:
@@ -178,4 +193,6 @@ class Borrowing:
     def _end(self, found: Lease | BaseException) -> None:
         done, self._done, self._waiting = self._done, None, None
         assert done is not None
+        if not isinstance(found, BaseException):
+            self._has_moved = False
         done(found)

@@ -195,7 +195,9 @@ class Held:
     def _end_wait(self, found: Lease | BaseException) -> None:
         """There is a backend, or there will be none."""
         try:
-            if isinstance(found, GatewayError):
+            if isinstance(found, GatewayError) and not self._over.done() and self._borrowing.moves_on(found):
+                self.get()
+            elif isinstance(found, GatewayError):
                 self._decline(found)
             elif isinstance(found, BaseException):
                 self._ending.crash(found)

@@ -6,7 +6,15 @@ from typing import Any, cast
 import pytest
 
 from sqlhttp_gateway.auth.caller import Caller
-from sqlhttp_gateway.errors import BadRequest, WaitTimeout
+from sqlhttp_gateway.errors import (
+    BadRequest,
+    GatewayError,
+    PostgresError,
+    ResponseTooLarge,
+    StatementTimeout,
+    TargetDown,
+    WaitTimeout,
+)
 from sqlhttp_gateway.model import Batch, IsolationLevel, Options, PoolKey, Statement, TransactionOptions
 from sqlhttp_gateway.neon.bookmark import BOOKMARK
 from sqlhttp_gateway.reads.verdict import NOTHING, Verdict
@@ -24,14 +32,14 @@ LOCKS = Verdict(reads=NOTHING, writes=NOTHING, refusals=(("locks", ""),))
 class Verdicts:
     """Remembers nothing; answers as the test says."""
 
-    def __init__(self, answer: Verdict | WaitTimeout) -> None:
+    def __init__(self, answer: Verdict | GatewayError) -> None:
         self.answer = answer
 
     def recall(self, key: object) -> None:
         return None
 
     async def ask(self, key: object, params: int, run: object) -> Verdict:
-        if isinstance(self.answer, WaitTimeout):
+        if isinstance(self.answer, GatewayError):
             raise self.answer
         return self.answer
 
@@ -101,8 +109,15 @@ async def test_statement_whose_plan_only_reads_is_found_where_that_is_wanted(ask
 
 
 async def test_plan_that_nobody_can_tell_leaves_the_word_to_the_primary(asked: dict[str, Any]) -> None:
-    await routed(SELECT, verdicts=Verdicts(WaitTimeout("no connection within 5 s")))
-    assert (asked["reads"], asked["is_found"]) == (False, False)
+    for error in (PostgresError({"C": "42P01", "M": "no"}), StatementTimeout("60 s"), ResponseTooLarge("a large plan")):
+        await routed(SELECT, verdicts=Verdicts(error))
+        assert (asked["reads"], asked["is_found"]) == (False, False)
+
+
+@pytest.mark.parametrize("error", [WaitTimeout("no connection within 5 s"), TargetDown("unreachable for 9 s")])
+async def test_nobody_waits_for_the_primary_twice(asked: dict[str, Any], error: GatewayError) -> None:
+    with pytest.raises(type(error)):
+        await routed(SELECT, verdicts=Verdicts(error))
 
 
 async def test_what_may_commit_on_its_way_is_not_repeated(asked: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from sqlhttp_gateway.errors import PinsExhausted, RequestCancelled, TargetUnavailable, WaitTimeout
 from sqlhttp_gateway.events import Event, TunnelPinned
 from sqlhttp_gateway.limits import Quotas
-from sqlhttp_gateway.model import Allowance
+from sqlhttp_gateway.model import Allowance, PoolKey
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.tunnel.borrowing import Borrowing
 from sqlhttp_gateway.tunnel.login import LoggedIn
@@ -121,6 +121,52 @@ async def test_pool_is_chosen_anew_for_every_backend() -> None:
     assert chosen == ["first", "second"]
     with pytest.raises(TargetUnavailable):
         scene.borrowing.at_once()
+
+
+class Servers:
+    """Leads to each of these in turn, and then to the last."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = list(names)
+
+    def pool(self) -> Any:
+        name = self.names.pop(0) if len(self.names) > 1 else self.names[0]
+        return SimpleNamespace(key=PoolKey(name, "app", "ada"))
+
+
+LOST = TargetUnavailable("cannot connect")
+
+
+async def test_another_server_is_tried_once_in_the_place_of_one_that_cannot_be_reached() -> None:
+    scene = Scene(servers=Servers("default", "default-2", "default-2", "default"))
+    scene.borrowing.at_once()
+    assert scene.borrowing.moves_on(LOST)
+    scene.borrowing.at_once()
+    assert scene.borrowing.pool.key.target == "default-2"
+    assert not scene.borrowing.moves_on(LOST), "two in a row are enough"
+    assert scene.borrowing.moves_on(LOST), "and the next transaction may move again"
+
+
+async def test_program_that_has_moved_and_got_a_backend_may_move_again() -> None:
+    scene = Scene(servers=Servers("default", "default-2", "default-2", "default"))
+    scene.borrowing.at_once()
+    assert scene.borrowing.moves_on(LOST)
+    scene.borrowing.at_once()
+    scene.registry.add()
+    scene.wait()
+    await scene.until(lambda: scene.found)
+    assert scene.borrowing.moves_on(LOST)
+
+
+async def test_program_stays_where_nothing_else_serves_and_with_any_other_error() -> None:
+    for servers, error in (
+        (Servers("default"), LOST),
+        (Servers("default", "default-2"), WaitTimeout("no connection within 5 s")),
+        (None, LOST),
+    ):
+        scene = Scene(servers=servers)
+        scene.borrowing.at_once()
+        assert not scene.borrowing.moves_on(error)
 
 
 async def test_program_without_limits_may_take_a_backend_that_is_not_clean() -> None:

@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import pytest
 
-from sqlhttp_gateway.errors import ConnectionBroken, WaitTimeout
+from sqlhttp_gateway.errors import ConnectionBroken, TargetUnavailable, WaitTimeout
 from sqlhttp_gateway.events import TunnelPinned
+from sqlhttp_gateway.model import PoolKey
 from sqlhttp_gateway.pools.scrub import AHEAD
 from sqlhttp_gateway.wire.effects import Pin
 from sqlhttp_gateway.wire.frontend import TERMINATE, encode_query
@@ -93,6 +95,27 @@ async def test_backend_that_vanishes_without_a_word_while_it_lingers_is_nobodys_
         second = await it.sends(SELECT)
         second.say(DONE + READY)
         await it.until(lambda: it.stream.all_sent.endswith(DONE + READY))
+
+
+@pytest.mark.parametrize("serving", ["default-2", "default"])
+async def test_program_that_waits_for_a_server_which_is_gone_goes_to_the_one_in_its_place(serving: str) -> None:
+    names = ["default"]
+    servers = SimpleNamespace(pool=lambda: SimpleNamespace(key=PoolKey(names[-1], "app", "ada")))
+    async with scene(servers=servers) as it:
+        await it.greeted()
+        it.stream.put(SELECT)
+        await it.until(lambda: it.registry.waiting)
+        names.append(serving)
+        lease = it.registry.add()
+        it.registry.refuse(TargetUnavailable("cannot connect"))
+        if serving == "default":
+            await it.until(lambda: b"cannot connect" in it.stream.all_sent)
+            assert lease not in it.registry.leases
+            return
+        await it.until(lambda: lease.backend.written == SELECT)
+        lease.say(DONE + READY)
+        await it.until(lambda: it.stream.all_sent.endswith(DONE + READY))
+        assert b"cannot connect" not in it.stream.all_sent
 
 
 async def test_drain_does_not_wait_for_what_lingers() -> None:
