@@ -124,7 +124,10 @@ class Line:
             failed = statements[len(results)].text if len(results) < len(statements) else None
             if not results and self.status == "I" and _is_refusal(fields) and _begins(statements):
                 raise errors.Refused(**{"message": "", **fields})
-            raise postgres_error(fields, query=failed)
+            error = postgres_error(fields, query=failed)
+            # The refusal is ours and comes late: Postgres has carried the statement out.
+            error.may_have_run = error.may_have_run or (conversation.has_copied_out and self.status != "E")
+            raise error
         return results
 
     def _has_committed(self, statements: Sequence[Statement]) -> bool:

@@ -27,6 +27,7 @@ from tests.support.backend_bytes import (
     completed,
     done,
     failed,
+    message,
     notified,
     ready,
     selected,
@@ -210,6 +211,17 @@ def test_a_statement_that_commits_by_itself_may_be_done_whatever_the_last_word_i
     error = played(idle().run(INSERT), failed(code, severity="FATAL"), Cut("closed", sent=sent))
     assert error.sqlstate == code
     assert error.may_have_run is may
+
+
+@pytest.mark.parametrize(("status", "may"), [("I", True), ("T", True), ("E", False)])
+def test_a_copy_is_refused_and_what_it_has_written_by_then_is_told(status: str, may: bool) -> None:
+    """`COPY (INSERT …) TO STDOUT` has run when the client sees that it is one."""
+    line = idle() if status == "I" else in_transaction()
+    ends = failed("22012") if status == "E" else message(b"c") + completed("COPY 1")
+    copied = PARSED + BOUND + NO_DATA + message(b"H", b"\0\0\0") + message(b"d", b"1\n") + ends + ready(status)
+    error = played(line.run(Statement("copy (insert into t values (1) returning 1) to stdout")), copied)
+    assert (error.sqlstate, error.may_have_run) == ("0A000", may)
+    assert not played(line.run(INSERT), failed("23505") + ready(status)).may_have_run  # and only of that one
 
 
 def test_waiting_ends_with_a_notification_or_with_time() -> None:

@@ -45,6 +45,8 @@ class Conversation:
         self.notifications: deque[Notification] = deque()
         self.has_begun_to_answer = False
         """Whether anything came since the last question."""
+        self.has_copied_out = False
+        """Whether a COPY TO STDOUT has run since then, whose statement may be one that writes."""
         self._messages = Messages()
         self._password_sent = False
         self._due = 0
@@ -76,7 +78,7 @@ class Conversation:
         self._due = due
         self._results = []
         self._error = None
-        self.has_begun_to_answer = False
+        self.has_begun_to_answer = self.has_copied_out = False
 
     @property
     def is_answered(self) -> bool:
@@ -124,6 +126,7 @@ class Conversation:
                 self._fail({"message": _NO_COPY, "code": "0A000"})
                 return encode_copy_fail(_NO_COPY)
             case b"H":
+                self.has_copied_out = True
                 self._fail({"message": _NO_COPY, "code": "0A000"})
             case b"S" | b"N" | b"K" | b"1" | b"2" | b"3" | b"n" | b"d" | b"c" | b"v":
                 pass  # settings, notices, cancel key; completions that say nothing; what COPY sends
