@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from sqlhttp_gateway.settings.section import Seconds, Section
+from sqlhttp_gateway.settings.section import MAX_SECONDS, Seconds, Section
 
 
 class PoolSettings(Section):
@@ -34,6 +34,7 @@ class PoolSettings(Section):
     client_check_interval: Seconds = Field(
         default=0.5,
         ge=0,
+        le=MAX_SECONDS,
         description="Seconds after which Postgres (14 or later), while it runs a statement, looks whether the gateway "
         "is still there, so that a gateway that was killed leaves nothing running; 0: never.",
     )

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from sqlhttp_gateway.settings.section import Bytes, Seconds, Section
+from sqlhttp_gateway.settings.section import MAX_SECONDS, Bytes, Seconds, Section
 
 
 class RequestSettings(Section):
@@ -56,7 +56,9 @@ class ResponseSettings(Section):
 class StatementSettings(Section):
     """What a statement may take."""
 
-    timeout: Seconds = Field(default=60.0, ge=0, description="Seconds that one statement may run; 0 sets no limit.")
+    timeout: Seconds = Field(
+        default=60.0, ge=0, le=MAX_SECONDS, description="Seconds that one statement may run; 0 sets no limit."
+    )
     cancel_timeout: Seconds = Field(
         default=5.0, gt=0, description="Seconds that Postgres has to confirm a cancel before the connection is dropped."
     )
@@ -66,10 +68,16 @@ class IdempotencySettings(Section):
     """Writes that carry an Idempotency-Key."""
 
     lifetime: Seconds = Field(
-        default=86_400.0, gt=0, description="Seconds that a key's answer is kept; later it is a new key."
+        default=86_400.0,
+        gt=0,
+        le=1_000_000_000,
+        description="Seconds that a key's answer is kept; later it is a new key.",
     )
     wait: Seconds = Field(
-        default=5.0, ge=0, description="Seconds that a request waits for another with its key; then it gets 409."
+        default=5.0,
+        ge=0,
+        le=MAX_SECONDS,
+        description="Seconds that a request waits for another with its key; then it gets 409.",
     )
     max_answer_bytes: Bytes = Field(
         default=1_048_576, description="Most bytes of an answer that is kept; a write with a larger one is rolled back."

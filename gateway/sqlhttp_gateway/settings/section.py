@@ -5,6 +5,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
+MAX_SECONDS = 2_147_483
+"""Of what Postgres is told: it counts milliseconds in 32 bits, and refuses every connection that asks for more."""
 Bytes = Annotated[int, Field(ge=1)]
 
 
