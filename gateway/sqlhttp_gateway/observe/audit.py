@@ -7,7 +7,6 @@ values in a statement's text only where `audit.statements` is "texts" and its se
 
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.events import Audited, Event, Observer
 from sqlhttp_gateway.neon.traceparent import trace_id
 from sqlhttp_gateway.observe.fingerprint import fingerprint
+from sqlhttp_gateway.observe.log_writer import LogWriter
 from sqlhttp_gateway.observe.relations import relations_of
 from sqlhttp_gateway.settings import AuditSettings
 
@@ -83,9 +83,36 @@ def _lines(event: Audited, *, now: float, shows_texts: bool) -> list[bytes]:
 def _writer(file: Path | None) -> Write:
     """Unbuffered and appending, so that the lines of several workers do not mix."""
     if file is None:
-        return lambda lines: os.write(sys.stderr.fileno(), lines)
+        return _to_stderr()
     try:
         opened = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _MODE)
     except OSError as error:
         raise ConfigurationError(f"audit.file: {file} cannot be written: {error.strerror}") from None
-    return lambda lines: os.write(opened, lines)
+    return _Appending(opened)
+
+
+class _Appending:
+    """Adds lines to a file. What a full disk has cut off ends there: no other line is written on to it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._is_cut = False
+
+    def __call__(self, lines: bytes) -> None:
+        left = b"\n" + lines if self._is_cut else lines
+        while left:
+            written = os.write(self._descriptor, left)
+            self._is_cut = left[written - 1 : written] != b"\n"
+            left = left[written:]  # the rest says why it could not be written
+
+
+def _to_stderr() -> Write:
+    """By a thread, as the log goes there: a collector that stalls stops no request."""
+    writer = LogWriter()
+    writer.setFormatter(logging.Formatter("%(message)s"))
+
+    def write(lines: bytes) -> None:
+        for line in lines.decode().split("\n")[:-1]:
+            writer.emit(logging.makeLogRecord({"msg": line}))
+
+    return write

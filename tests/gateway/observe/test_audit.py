@@ -1,7 +1,10 @@
 """The audit: a line for each statement, with who and what, and no value unless it was asked for."""
 
 import errno
+import os
 import stat
+import sys
+import threading
 from pathlib import Path
 from typing import Literal
 
@@ -108,6 +111,46 @@ def test_lines_that_are_lost_are_counted_in_the_log(caplog: pytest.LogCaptureFix
     audit_observer(AuditSettings(statements="shapes"), write=full)(audited("SELECT 'hunter2'", "SELECT 2"))
     assert "2 lines are lost: No space left on device" in caplog.text
     assert "hunter2" not in caplog.text
+
+
+def test_line_that_a_full_disk_cuts_off_is_lost_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "audit.jsonl"
+    observe = audit_observer(AuditSettings(statements="shapes", file=file))
+    room, real = [10_000, 20, 0, 10_000], os.write
+
+    def write(descriptor: int, data: bytes) -> int:
+        if not (most := room.pop(0)):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(descriptor, data[:most])
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", write)
+        for text in ("SELECT 1", "INSERT INTO a VALUES (1)", "SELECT b"):
+            observe(audited(text))
+    first, cut, last = file.read_bytes().splitlines()
+    assert (orjson.loads(first)["statement"], len(cut), orjson.loads(last)["statement"]) == ("select ?", 20, "select b")
+    assert caplog.text.count("1 lines are lost: No space left on device") == 1
+
+
+def test_stderr_that_nobody_reads_stops_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    with open(reading, "rb") as output, open(writing, "w", encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        observe = audit_observer(AuditSettings(statements="shapes"))
+
+        def tell() -> None:
+            for _ in range(1_000):  # several times what a pipe holds
+                observe(audited("SELECT 1", "SELECT 2"))
+
+        telling = threading.Thread(target=tell, daemon=True)
+        telling.start()
+        telling.join(30)
+        stopped = telling.is_alive()
+        for number in range(2_000):
+            assert orjson.loads(output.readline())["number"] == number % 2 + 1
+        assert not stopped
 
 
 def test_other_events_are_no_matter_of_the_audit() -> None:
