@@ -135,7 +135,9 @@ def test_constants_are_read_by_the_settings_of_their_own_transaction(
         assert program.rows(text) == alone
 
 
-@pytest.mark.parametrize("text", ["SELECT 'now'::timestamptz", "SELECT $$now$$::timestamptz"])
+@pytest.mark.parametrize(
+    "text", ["SELECT 'now'::timestamptz", "SELECT $$now$$::timestamptz", "SELECT '[now,)'::tstzrange"]
+)
 def test_now_is_another_moment_each_time(program: Program, text: str) -> None:
     assert len({str(program.rows(text)) for _ in range(4)}) == 4
     batch = {"queries": [{"query": text}, {"query": "SELECT 1"}]}

@@ -27,11 +27,13 @@ from sqlhttp_gateway.neon.caching import (
     wish_from_words,
 )
 from sqlhttp_gateway.settings import CacheSettings
+from sqlhttp_gateway.wire.meaning import speaks_of_now
 
 _CLOCK_PARAM = re.compile(
-    rb"[\s\d:.,+/-]*(?:now|today|tomorrow|yesterday)(?:[\s\d:.,+/-]|utc|gmt|zulu|allballs|[ap]m|z)*", re.IGNORECASE
+    rb"(?:[^a-z]|null\b)*+(?:now|today|tomorrow|yesterday)"
+    rb"(?:[^a-z]|now|today|tomorrow|yesterday|utc|gmt|zulu|allballs|[ap]m|z|null|infinity)*+",
+    re.IGNORECASE,
 )
-_CLOCK_LITERAL = re.compile(r"'[\s\d:.,+/-]*(?:now|today|tomorrow|yesterday)\b", re.IGNORECASE)
 _MAX_CLOCK_TEXT = 64
 """Bytes of a parameter that may be a date: Postgres reads no longer ones."""
 _OWN_COMMENT = re.compile(r"\s*+/\*\s*+cache\s[^*/]*+\*/")
@@ -174,7 +176,7 @@ def _least(value: float | None, most: float) -> float | None:
 
 def _speaks_of_now(statement: Statement) -> bool:
     """Whether a date in it may be today's by its very text: Postgres reads 'now' as the moment."""
-    if _CLOCK_LITERAL.search(statement.text):
+    if speaks_of_now(statement.text):
         return True
     return any(
         param is not None and len(param) <= _MAX_CLOCK_TEXT and _CLOCK_PARAM.fullmatch(param) is not None

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from sqlhttp_gateway.reads.plan import names_called
 from sqlhttp_gateway.wire.lexer import tokens_of
+from sqlhttp_gateway.wire.meaning import speaks_of_now
 
 _CLOCK = frozenset(
     {
@@ -37,11 +38,7 @@ HARMLESS = frozenset(
     }
 )
 """Volatile functions that come with Postgres or its common extensions and change no table."""
-_CLOCK_WORD = re.compile(
-    r"\b(?:current_date|current_time|current_timestamp|localtime|localtimestamp)\b"
-    r"|'[\s\d:.,+/-]*(?:now|today|tomorrow|yesterday)\b",
-    re.IGNORECASE,
-)
+_CLOCK_WORD = re.compile(r"\b(?:current_date|current_time|current_timestamp|localtime|localtimestamp)\b", re.IGNORECASE)
 _READABLE = frozenset({"sql", "plpgsql"})
 _NATIVE = frozenset({"internal", "c"})
 _TRUSTED = ("sqlhttp", "claims")
@@ -107,7 +104,7 @@ class Meaning:
         self.hides = True
         if function.language in _READABLE:
             body = _uncommented(function.definition.encode())
-            if _CLOCK_WORD.search(body):
+            if _CLOCK_WORD.search(body) or speaks_of_now(body):
                 self.clock = self.clock or function.name
             self.callees |= names_called(re.sub(r"\s+\(", "(", body))
         elif function.language not in _NATIVE:

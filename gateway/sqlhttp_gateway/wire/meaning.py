@@ -9,7 +9,11 @@ import re
 
 from sqlhttp_gateway.wire.effects import MEANING, Pin, effects_of
 
-_CLOCK = re.compile(r"(?:'|\$\w*\$)[\s\d:.,+/-]*(?:now|today|tomorrow|yesterday)\b", re.IGNORECASE)
+_BESIDE = r"(?:[^a-z'$]|\b(?:[ap]m|z|zulu|utc|gmt|mon|tue|wed|thu|fri|sat|sun|null|-?infinity)\b)*+"
+"""What may stand in front of the word in a constant: Postgres passes over most signs and some words in a date, and a
+range or an array has brackets and other dates there."""
+_CLOCK = re.compile(rf"(?:'|\$\w*\$){_BESIDE}(?:now|today|tomorrow|yesterday)(?![a-z])(?!\s*\(\s*\))", re.IGNORECASE)
+"""The beginning of such a constant; what is behind another one's end is not, if it calls now()."""
 _NAMED = re.compile(r"\breg(?:proc(?:edure)?|oper(?:ator)?|role|namespace|type|collation)\b", re.IGNORECASE)
 """Types whose constants are a name, read as the OID that it has then; of regclass alone Postgres sees to it that it is
 read again."""
@@ -17,9 +21,14 @@ _OF_CONSTANTS = MEANING - {"escape_string_warning", "role", "search_path", "sess
 _QUERY = re.compile(r"\s*+(?:select|insert|update|delete|with|values|merge|table)\b", re.IGNORECASE)
 
 
+def speaks_of_now(text: str) -> bool:
+    """Whether there may be a date in it that is today's by its very text: Postgres reads 'now' as the moment."""
+    return _CLOCK.search(text) is not None
+
+
 def is_of_its_moment(text: str) -> bool:
     """Whether there may be a constant in it that stands for what is so at the moment at which it is parsed."""
-    return _CLOCK.search(text) is not None or _NAMED.search(text) is not None
+    return speaks_of_now(text) or _NAMED.search(text) is not None
 
 
 def changes_meaning(text: str) -> bool:

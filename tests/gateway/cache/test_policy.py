@@ -119,7 +119,13 @@ def test_password_and_how_long_it_may_be_kept_are_no_part_of_the_key() -> None:
     assert asked(array_mode=True).key == asked(options=Options(array_mode=True)).key
 
 
-@pytest.mark.parametrize("text", ["SELECT 'now'::timestamptz", "SELECT date ' Today'", "SELECT '10:00 tomorrow'"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("SELECT 'now'::timestamptz", "SELECT date ' Today'", "SELECT '10:00 tomorrow'"),
+        *("SELECT '[today,)'::daterange", "SELECT $$today$$::date"),
+    ],
+)
 def test_text_that_means_the_moment_is_none_to_keep(text: str) -> None:
     assert asked(text).refusal == "time"
     assert asked(text, control=b"max-age=9", url=URL + b"?cache_allow=time").refusal == ""
@@ -128,6 +134,7 @@ def test_text_that_means_the_moment_is_none_to_keep(text: str) -> None:
 def test_parameter_that_could_mean_today_is_none_to_keep_and_other_words_are() -> None:
     assert asked("SELECT $1::date", b" today ").refusal == "time"
     assert asked("SELECT $1::date", b"tomorrow allballs").refusal == "time"
+    assert asked("SELECT $1::daterange", b"[today,tomorrow)").refusal == "time"
     assert asked("SELECT $1", b"nowhere to go now").refusal == ""
 
 

@@ -55,6 +55,7 @@ def test_stable_function_of_a_user_is_read() -> None:
     assert not {"h", "i"} & found.callees
     assert meaning(own("RETURN CURRENT_TIMESTAMP")).clock == "f"
     assert meaning(own("RETURN 'today'::date")).clock == "f"
+    assert meaning(own("RETURN '{today}'::date[]")).clock == "f"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,11 @@ from sqlhttp_gateway.wire.meaning import changes_meaning, is_of_its_moment
         "SELECT ' tomorrow 12:00'::timestamp",
         "SELECT $$today$$::date",
         "SELECT $a$now$a$::time",
+        "SELECT '[today,tomorrow)'::daterange",
+        "SELECT '[2026-01-01,now)'::tsrange",
+        "SELECT '{-infinity, NULL, today}'::date[]",
+        "SELECT '05:00 PM today'::timestamp, 'mon now'::timestamp, 'today12:00'::timestamp",
+        "SELECT '(now)'::timestamp",
         "SELECT 'f'::regproc",
         "SELECT has_function_privilege(CAST('f(int)' AS pg_catalog.RegProcedure), 'EXECUTE')",
         "SELECT pg_has_role('ann'::regrole, 'USAGE')",
@@ -24,7 +29,11 @@ def test_constant_that_stands_for_what_is_so_now_is_of_its_moment(text: str) -> 
 
 
 @pytest.mark.parametrize(
-    "text", ["SELECT now()", "SELECT 'nowhere'", "SELECT today FROM t", "SELECT 't'::regclass", "SELECT regtypes"]
+    "text",
+    [
+        *("SELECT now()", "SELECT 'nowhere'", "SELECT today FROM t", "SELECT 't'::regclass", "SELECT regtypes"),
+        *("SELECT 'a', now()", "SELECT '', (now( ))", "SELECT 'what now'", "SELECT 'known'"),
+    ],
 )
 def test_other_texts_are_not(text: str) -> None:
     assert not is_of_its_moment(text)
