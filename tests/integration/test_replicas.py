@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
+from sqlhttp_gateway.neon.bookmark import decode_bookmark
+from sqlhttp_gateway.wire.lsn import lsn_from_text
 from tests.support.fleet import Fleet
 from tests.support.gateway import Gateway, gateway_in_thread
 from tests.support.program import Program, program_of
@@ -255,6 +257,22 @@ def test_refused_write_has_a_bookmark_too(program: Program, table: str) -> None:
     assert response.status_code == 400
     count = {"query": f"SELECT count(*)::int FROM {table}"}
     assert one(program.post(count, READ_ONLY | {BOOKMARK: response.headers[BOOKMARK]})) == 1
+
+
+def test_bookmark_of_a_write_that_was_tried_with_a_stale_plan_stands_behind_it(
+    fleet: Fleet, program: Program, table: str
+) -> None:
+    def position_behind(number: int) -> bool:
+        """Whether the bookmark is beyond the row, of which Postgres says where the log stood then."""
+        insert = f"INSERT INTO {table} VALUES ($1, 1) RETURNING *, pg_current_wal_insert_lsn()::text AS at"
+        response = program.post({"query": insert, "params": [number]})
+        assert response.status_code == 200, response.text
+        bookmark = decode_bookmark(response.headers[BOOKMARK].encode())
+        return bookmark.position > lsn_from_text(response.json()["rows"][0]["at"])
+
+    assert all(position_behind(number) for number in range(4))
+    fleet.primary.maintenance.psql(f"ALTER TABLE {table} ADD COLUMN w int")
+    assert position_behind(4)
 
 
 def test_bookmark_of_another_database_system_is_refused(program: Program) -> None:

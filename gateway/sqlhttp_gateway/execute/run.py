@@ -46,6 +46,8 @@ async def execute(
     if isinstance(exchange.error, StaleStatement):
         if exchange.status != IDLE:
             await lease.run(ROLLBACK, Exchange())
+        if positions is not None:
+            positions.bookmark = None  # what was told stands before what is run now
         exchange = await _attempt(lease, request, options, limits, prologue, positions, reuse=False)
     if exchange.error is None:
         return exchange.results
