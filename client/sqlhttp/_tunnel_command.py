@@ -95,7 +95,7 @@ async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, url:
                     pump.cancel()
                 await asyncio.gather(*pumps, return_exceptions=True)
     except (OSError, InvalidHandshake, ConnectionClosed) as error:
-        writer.write(refusal(f"the gateway at {url} cannot be reached: {error}"))
+        writer.write(refusal(f"the gateway at {_without_credentials(url)} cannot be reached: {error}"))
     finally:
         writer.close()
         with contextlib.suppress(OSError):
@@ -137,7 +137,12 @@ def refusal(message: str) -> bytes:
 
 
 def _say(host: str, port: int, url: str) -> None:
-    print(f"listening on {host} port {port}, through {url}", file=sys.stderr, flush=True)
+    print(f"listening on {host} port {port}, through {_without_credentials(url)}", file=sys.stderr, flush=True)
+
+
+def _without_credentials(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,7 +4,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from sqlhttp_gateway.auth.arguments import add_parsers
 from sqlhttp_gateway.cache.arguments import add_cache_parser
 from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.idempotency.arguments import add_parser
+from sqlhttp_gateway.observe.build import build_version
 from sqlhttp_gateway.settings import Settings, load_settings
 from sqlhttp_gateway.uvicorn_alone import load_uvicorn
 
@@ -147,7 +147,10 @@ def _translate(file: Path, *, wants_json: bool) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="sqlhttp", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="sqlhttp",
+        description=DESCRIPTION,
+        epilog="The client's own commands are query and tunnel: see sqlhttp query --help, sqlhttp tunnel --help.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="say which sqlhttp this is")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -233,10 +236,10 @@ def _seconds(text: str) -> float:
 
 
 class _Version(argparse.Action):
-    """Asks for the version when it is wanted, since a plain source tree has none to tell."""
+    """Asks for the version when it is wanted."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        print(f"sqlhttp {version('sqlhttp')}")
+        print(f"sqlhttp {build_version()}")
         parser.exit()
 
 

@@ -9,7 +9,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_websocket
 
-from sqlhttp._tunnel_command import main, refusal, serve, websocket_url
+from sqlhttp._tunnel_command import _say, main, refusal, serve, websocket_url
 from tests.support.scripted_http import scripted
 
 
@@ -116,6 +116,18 @@ async def test_redirect_takes_no_password_to_another_place() -> None:
                 writer.write(b"password X")
                 assert (await reader.read(-1)).startswith(b"E")
                 writer.close()
+
+
+async def test_credentials_in_the_gateways_url_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    url = "ws://role:hunter2@127.0.0.1:1/v2"
+    _say("127.0.0.1", 5432, url)
+    async with port_to(url) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        answer = await reader.read(-1)
+        writer.close()
+    assert capsys.readouterr().err == "listening on 127.0.0.1 port 5432, through ws://127.0.0.1:1/v2\n"
+    assert b"the gateway at ws://127.0.0.1:1/v2 cannot be reached" in answer
+    assert b"hunter2" not in answer
 
 
 def test_refusal_is_an_error_response() -> None:

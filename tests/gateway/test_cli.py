@@ -1,6 +1,7 @@
 """The command line: what becomes a setting, and what is refused with which exit status."""
 
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,25 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     monkeypatch.setattr(workers, "serve", record)
     monkeypatch.setenv("DATABASE_URL", URL)
     return calls
+
+
+def test_version_and_the_clients_own_commands_are_told_wherever_it_runs_from(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source tree that was not installed ended in a traceback."""
+    monkeypatch.setattr("importlib.metadata.version", _not_installed)
+    monkeypatch.setattr("sqlhttp_gateway.observe.build.version", _not_installed)
+    for argument in ("--version", "--help"):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([argument])
+        assert stopped.value.code == 0
+    told = capsys.readouterr().out
+    assert told.startswith("sqlhttp unknown\n")
+    assert "sqlhttp query --help" in told
+
+
+def _not_installed(name: str) -> str:
+    raise PackageNotFoundError(name)
 
 
 def test_without_flags_serve_takes_the_defaults_and_database_url(served: list[Settings]) -> None:

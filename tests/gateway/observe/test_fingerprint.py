@@ -16,6 +16,7 @@ def text_of(statement: str) -> str:
         "select *\n  from orders -- those of one\n where customer=$1 and id in ($2)",
         "select * from ORDERS where customer = E'O\\'Hara' and id in (-- none\n 7);",
         "/* a /* nested */ secret */ select * from orders where customer = $$it's$$ and id in (1e5, .5, 0xff)",
+        "select * from orders where customer = 'x' and id in (0b101, 0O17, 0XFF, 1_000)",
     ],
 )
 def test_statements_that_differ_in_values_only_have_one_fingerprint(statement: str) -> None:
