@@ -229,7 +229,8 @@ class Exchange:
         if self.error is None:
             if 0 < self._max_bytes < self.bytes_received:
                 self._refuse_size()
-            elif count:
+                return self._take_rows(data, position, end)  # past those that are here: perhaps nothing more comes
+            if count:
                 self._row_count += count
                 if reader is None:
                     self._rows.append(data[start:position])

@@ -261,6 +261,15 @@ def test_many_rows_are_the_same_in_pieces_of_any_size(size: int) -> None:
 # ── errors ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_answer_that_came_whole_and_is_too_large_is_over() -> None:
+    stream = BOUND + COLUMNS + MANY_ROWS + MANY + READY
+    for max_bytes in (50_000, 65_000, 66_000, 100_000):
+        exchange = Exchange(max_bytes=max_bytes)
+        exchange.reading = Counting
+        assert exchange.receive(stream) == b"", f"it waits for more with a bound of {max_bytes}"
+        assert isinstance(exchange.error, ResponseTooLarge)
+
+
 def test_error_keeps_all_its_fields_and_what_was_complete_before_it() -> None:
     exchange = read(BEGIN + COLUMNS + ROWS + SELECT_2 + BOUND + DIVISION + FAILED)
     assert isinstance(exchange.error, PostgresError)
