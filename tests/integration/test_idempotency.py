@@ -198,6 +198,22 @@ async def test_table_that_is_gone_is_made_again_and_no_request_is_run_without_it
     assert orders(database) == "tea"
 
 
+async def test_gateways_with_the_secret_of_a_table_that_was_made_anew_carry_out_once_still(
+    app: RunningApp, database: Database
+) -> None:
+    """As when the database was dropped and restored: each has its own memory of the former."""
+    database.psql("CREATE TABLE notes (v text)")
+    write = {"query": "INSERT INTO notes VALUES ('once') RETURNING v"}
+    async with running_app(database) as other:
+        for each in (app, other):
+            assert (await each.post(INSERT, idempotency_key="before")).status == 200
+        database.psql("DROP SCHEMA sqlhttp CASCADE")
+        calls = [await each.post(write, idempotency_key="behind") for each in (app, other, app)]
+    assert [call.headers.get("idempotent-replayed") for call in calls] == [None, "true", "true"]
+    assert {call.body for call in calls} == {calls[0].body}
+    assert database.psql("SELECT count(*) FROM notes") == "1\n"
+
+
 async def test_database_without_the_table_says_how_to_get_one(database: Database) -> None:
     async with running_app(database, idempotency={"create": False}) as app:
         call = await app.post(INSERT, idempotency_key="a")

@@ -15,6 +15,7 @@ from sqlhttp_gateway.wire import control
 
 MAX_KEY = 255
 """Characters of a key, as with Stripe."""
+TAG_BYTES = 8
 _KEY = re.compile(rb"[\x20-\x7e]+")
 _QUOTED = re.compile(rb'"((?:[^"\\]|\\["\\])*)"')
 
@@ -27,6 +28,8 @@ class Key:
     """The key as the table has it: 32 bytes that only the gateway can compute."""
     fingerprint: bytes = field(repr=False)
     """What tells this request from another with the same key."""
+    tag: bytes = field(default=b"", repr=False)
+    """By which the database knows that `id` was made with the secret that it has."""
 
 
 def key_from_header(value: bytes) -> bytes:
@@ -52,6 +55,7 @@ def known(key: bytes, body: bytes, options: Options, *, secret: bytes, role: str
     return Key(
         id=hmac.new(secret, known_by, hashlib.sha256).digest(),
         fingerprint=hashlib.sha256(len(how).to_bytes(4, "big") + how + body).digest(),
+        tag=hashlib.sha256(secret).digest()[:TAG_BYTES],
     )
 
 

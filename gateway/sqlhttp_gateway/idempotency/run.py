@@ -36,8 +36,8 @@ _IN_TRANSACTION = ord("T")
 _NO_OPTIONS = TransactionOptions()
 
 
-_GONE = ("3F000", "42883", "42P01")
-"""The schema, the function or the table does not exist."""
+_GONE = ("3F000", "42883", "42P01", table.OTHER_SECRET)
+"""The schema, the function or the table does not exist, or is not the one that the key was made for."""
 
 
 class Answered(Exception):
@@ -45,7 +45,7 @@ class Answered(Exception):
 
 
 class TableGone(Exception):
-    """The table of keys is no longer there, and nothing was run."""
+    """The table of keys is no longer there, or another one is, and nothing was run."""
 
 
 async def run_once(
@@ -62,7 +62,7 @@ async def run_once(
 
     Raises:
         Answered: the key has its answer already.
-        TableGone: there is no table of keys any more.
+        TableGone: there is no table of keys any more, or another one.
         KeyInFlight, KeyReused, KeyUnanswered: the key is another's, or nobody knows.
         PostgresError: a statement failed; nothing of the request stayed, and the key is free.
         ConnectionBroken: nobody knows; the same request with the same key will find out.

@@ -59,7 +59,7 @@ class KeyStore:
     def taking(self, key: Key) -> Statement:
         """The statement that takes it, at the start of the transaction of its request."""
         settings = self._settings
-        return table.taking(key.id, key.fingerprint, lifetime=settings.lifetime, patience=settings.wait)
+        return table.taking(key.id, key.fingerprint, tag=key.tag, lifetime=settings.lifetime, patience=settings.wait)
 
     def keeping(self, key: Key, answer: bytes) -> Statement:
         """The statement that gives it its answer, at the end of that transaction.

@@ -8,6 +8,7 @@ the gateway's role alone.
 Waiting for a request in flight is waiting for its row: an INSERT of the same id stands in line behind it.
 """
 
+from sqlhttp_gateway.idempotency.keys import TAG_BYTES
 from sqlhttp_gateway.model import Statement
 
 ANSWERED = "SH001"
@@ -16,6 +17,9 @@ OTHER_REQUEST = "SH002"
 """The key belongs to another request."""
 UNANSWERED = "SH003"
 """The key was taken by a request that ended its own transaction, so that there is no answer."""
+OTHER_SECRET = "SH004"
+"""The id was made with a secret that the table has no more: it was made anew, perhaps with the whole database, and by
+another id the same key could be taken twice."""
 _SAFE = "SECURITY DEFINER SET search_path = pg_catalog, pg_temp"
 _PURGED = 4
 """Rows past their lifetime that go with every new answer: more than come, so that the table does not grow for ever."""
@@ -28,13 +32,17 @@ INSTALL = (
     "id bytea PRIMARY KEY, fingerprint bytea NOT NULL, answer bytea, expires_at timestamptz NOT NULL)",
     "CREATE INDEX IF NOT EXISTS idempotency_keys_expiry ON sqlhttp.idempotency_keys (expires_at)",
     "REVOKE ALL ON sqlhttp.idempotency_secret, sqlhttp.idempotency_keys FROM PUBLIC",
-    f"""CREATE OR REPLACE FUNCTION sqlhttp.begin_once(key_id bytea, body bytea, lifetime float8, patience int4)
+    f"""CREATE OR REPLACE FUNCTION sqlhttp.begin_once(
+    key_id bytea, body bytea, tag bytea, lifetime float8, patience int4)
 RETURNS void LANGUAGE plpgsql VOLATILE STRICT {_SAFE} AS $$
 DECLARE
     before text := current_setting('lock_timeout');
     is_new boolean;
     known record;
 BEGIN
+    IF tag IS DISTINCT FROM (SELECT substr(sha256(s.secret), 1, {TAG_BYTES}) FROM sqlhttp.idempotency_secret AS s) THEN
+        RAISE EXCEPTION 'the key was made with another secret' USING ERRCODE = '{OTHER_SECRET}';
+    END IF;
     PERFORM set_config('lock_timeout', patience::text, true);
     INSERT INTO sqlhttp.idempotency_keys AS k (id, fingerprint, expires_at)
         VALUES (key_id, body, clock_timestamp() + make_interval(secs => lifetime))
@@ -69,9 +77,9 @@ BEGIN
             ORDER BY o.expires_at LIMIT {_PURGED} FOR UPDATE SKIP LOCKED);
     END IF;
 END $$""",
-    "REVOKE ALL ON FUNCTION sqlhttp.begin_once(bytea, bytea, float8, int4), sqlhttp.keep_answer(bytea, bytea)"
+    "REVOKE ALL ON FUNCTION sqlhttp.begin_once(bytea, bytea, bytea, float8, int4), sqlhttp.keep_answer(bytea, bytea)"
     " FROM PUBLIC",
-    "GRANT EXECUTE ON FUNCTION sqlhttp.begin_once(bytea, bytea, float8, int4), sqlhttp.keep_answer(bytea, bytea)"
+    "GRANT EXECUTE ON FUNCTION sqlhttp.begin_once(bytea, bytea, bytea, float8, int4), sqlhttp.keep_answer(bytea, bytea)"
     " TO PUBLIC",
     "GRANT USAGE ON SCHEMA sqlhttp TO PUBLIC",
 )
@@ -91,7 +99,7 @@ FOREIGN = (
 )
 """What stands where ours should stand and is somebody else's."""
 IS_INSTALLED = (
-    "SELECT pg_catalog.to_regprocedure('sqlhttp.begin_once(bytea,bytea,float8,int4)') IS NOT NULL"
+    "SELECT pg_catalog.to_regprocedure('sqlhttp.begin_once(bytea,bytea,bytea,float8,int4)') IS NOT NULL"
     " AND pg_catalog.to_regprocedure('sqlhttp.keep_answer(bytea,bytea)') IS NOT NULL"
     " AND pg_catalog.to_regclass('sqlhttp.idempotency_secret') IS NOT NULL"
 )
@@ -106,16 +114,18 @@ READ_ANSWER = (
 )
 
 
-def taking(key_id: bytes, fingerprint: bytes, *, lifetime: float, patience: float) -> Statement:
+def taking(key_id: bytes, fingerprint: bytes, *, tag: bytes, lifetime: float, patience: float) -> Statement:
     """The statement that takes a key for `lifetime` seconds, after waiting `patience` seconds for another who has it.
 
-    It fails with ANSWERED, OTHER_REQUEST or UNANSWERED when the key is taken, and with 55P03 when the wait is over.
+    It fails with ANSWERED, OTHER_REQUEST or UNANSWERED when the key is taken, with OTHER_SECRET when `tag` is not that
+    of the table's secret, and with 55P03 when the wait is over.
     """
     return Statement(
-        "SELECT sqlhttp.begin_once($1, $2, $3, $4)",
+        "SELECT sqlhttp.begin_once($1, $2, $3, $4, $5)",
         (
             _bytea(key_id),
             _bytea(fingerprint),
+            _bytea(tag),
             b"%f" % lifetime,
             b"%d" % max(1, round(patience * 1000)),  # 0 would be no limit at all
         ),

@@ -1,5 +1,6 @@
 """A write and its key in one transaction, over a lease."""
 
+import hashlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -20,7 +21,8 @@ from sqlhttp_gateway.model import Batch, Options, Prologue, Result, Statement
 from tests.support.cluster import Database
 from tests.support.leases import Leases, leases
 
-ID, FINGERPRINT = b"\1" * 32, b"\2" * 32
+ID, FINGERPRINT, SECRET = b"\1" * 32, b"\2" * 32, b"\3" * 32
+TAG = hashlib.sha256(SECRET).digest()[:8]
 
 
 @pytest.fixture
@@ -30,11 +32,16 @@ async def connections(database: Database) -> AsyncIterator[Leases]:
         lease = await made.lease()
         await install(lease)
         lease.release()
+        database.psql(f"UPDATE sqlhttp.idempotency_secret SET secret = '\\x{SECRET.hex()}'")
         yield made
 
 
 async def once(
-    connections: Leases, *texts: str, fingerprint: bytes = FINGERPRINT, prologue: Prologue | None = None
+    connections: Leases,
+    *texts: str,
+    fingerprint: bytes = FINGERPRINT,
+    tag: bytes = TAG,
+    prologue: Prologue | None = None,
 ) -> int:
     """Rows of all results, told under the key."""
 
@@ -42,7 +49,7 @@ async def once(
         return sum(result.row_count for result in results), table.keeping(ID, b"answer")
 
     lease = await connections.lease()
-    taking = table.taking(ID, fingerprint, lifetime=60.0, patience=0.05)
+    taking = table.taking(ID, fingerprint, tag=tag, lifetime=60.0, patience=0.05)
     request = Batch(tuple(map(Statement, texts))) if len(texts) > 1 else Statement(texts[0])
     try:
         return await run_once(
@@ -61,6 +68,12 @@ async def test_results_are_the_requests_own_and_what_is_kept_is_committed(connec
         await once(connections, "SELECT 1", fingerprint=b"other")
 
 
+async def test_key_that_was_made_with_another_secret_is_not_taken(connections: Leases) -> None:
+    with pytest.raises(TableGone):
+        await once(connections, "INSERT INTO t VALUES (1)", tag=b"former ")
+    assert connections.database.psql("SELECT count(*) FROM t").strip() == "0"
+
+
 async def test_failed_statement_leaves_key_and_table_as_they_were(connections: Leases) -> None:
     with pytest.raises(PostgresError, match="division by zero"):
         await once(connections, "INSERT INTO t VALUES (1)", "SELECT 1/0")
@@ -72,7 +85,7 @@ async def test_one_that_waits_too_long_is_told_that_the_other_runs(connections: 
     other = await connections.database.connect()
     transaction = other.transaction()
     await transaction.start()
-    await other.execute("SELECT sqlhttp.begin_once($1, $2, 60, 1000)", ID, FINGERPRINT)
+    await other.execute("SELECT sqlhttp.begin_once($1, $2, $3, 60, 1000)", ID, FINGERPRINT, TAG)
     with pytest.raises(KeyInFlight) as caught:
         await once(connections, "INSERT INTO t VALUES (1)")
     assert caught.value.retry_after == 1
@@ -82,7 +95,8 @@ async def test_one_that_waits_too_long_is_told_that_the_other_runs(connections: 
 
 
 async def test_key_without_an_answer_says_so_for_ever(connections: Leases) -> None:
-    connections.database.psql(f"SELECT sqlhttp.begin_once('\\x{ID.hex()}', '\\x{FINGERPRINT.hex()}', 60, 1)")
+    given = ", ".join(f"'\\x{each.hex()}'" for each in (ID, FINGERPRINT, TAG))
+    connections.database.psql(f"SELECT sqlhttp.begin_once({given}, 60, 1)")
     with pytest.raises(KeyUnanswered):
         await once(connections, "INSERT INTO t VALUES (1)")
 

@@ -4,12 +4,12 @@ from sqlhttp_gateway.idempotency import table
 
 
 def test_key_is_taken_for_its_lifetime_and_waited_for_in_milliseconds() -> None:
-    statement = table.taking(b"\x01\xff", b"\x02", lifetime=86400.0, patience=2.5)
-    assert statement.params == (b"\\x01ff", b"\\x02", b"86400.000000", b"2500")
+    statement = table.taking(b"\x01\xff", b"\x02", tag=b"\x03", lifetime=86400.0, patience=2.5)
+    assert statement.params == (b"\\x01ff", b"\\x02", b"\\x03", b"86400.000000", b"2500")
 
 
 def test_patience_of_none_is_the_shortest_there_is_since_zero_is_for_ever() -> None:
-    assert table.taking(b"", b"", lifetime=1, patience=0).params[3] == b"1"
+    assert table.taking(b"", b"", tag=b"", lifetime=1, patience=0).params[4] == b"1"
 
 
 def test_answer_goes_as_postgres_writes_bytes_and_comes_back_so() -> None:
