@@ -34,6 +34,9 @@ CONTINUE_WAIT = 1.0
 MAX_IDLE = 32
 """Idle connections kept to one place; a burst of threads opens more, and they are closed after it."""
 
+MAX_PLACES = 64
+"""Places, each with TLS settings of its own, to which idle connections are kept; a program may go to any number."""
+
 _READ_BYTES = 65_536
 
 
@@ -180,8 +183,7 @@ class ConnectionPool:
     def send(self, endpoint: Endpoint, request: Request, deadline: float | None, context: "SSLContext | None") -> Reply:
         """One request over an idle connection or a new one; see `Transport.send`."""
         origin = endpoint.origin
-        if origin.tls and context is None:
-            context = self.default_context()
+        context = (context or self.default_context()) if origin.tls else None
         try:
             head = encode_head(endpoint.authority, endpoint.target, request.headers)
         except ValueError as error:
@@ -229,12 +231,17 @@ class ConnectionPool:
     def _give(self, key: "tuple[Origin, SSLContext | None]", connection: Connection) -> None:
         connection.rest()
         with self._lock:
-            idle = self._idle.setdefault(key, [])
+            # The place that was used last stands last, and so does the connection in its list.
+            idle = self._idle[key] = self._idle.pop(key, [])
             idle.append(connection)
             # The first has rested longest; nobody takes it while later ones are enough.
-            oldest = idle.pop(0) if len(idle) > MAX_IDLE or idle[0].is_old() else None
-        if oldest is not None:
-            oldest.close()
+            leaving = [idle.pop(0)] if len(idle) > MAX_IDLE or idle[0].is_old() else []
+            place = next(iter(self._idle))
+            resting = self._idle[place]
+            if len(self._idle) > MAX_PLACES or not resting or resting[-1].is_old():
+                leaving += self._idle.pop(place)
+        for each in leaving:
+            each.close()
 
     def default_context(self) -> "SSLContext":
         """TLS as Python does it, made once."""

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,29 @@ def test_idle_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     with scripted(together) as server, ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda _: client(server)(READ), range(4)))
         assert [len(connections) for connections in POOL._idle.values()] == [2]
+
+
+def test_places_that_are_used_no_more_keep_no_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each database with a host, or each client with TLS settings, of its own left a descriptor behind for good."""
+    monkeypatch.setattr(_transport, "MAX_PLACES", 3)
+    with ExitStack() as servers:
+        for _ in range(8):
+            client(servers.enter_context(scripted(answers())))(WRITE)
+        assert [len(idle) for idle in POOL._idle.values()] == [1, 1, 1]
+        with scripted(answers()) as last:
+            for connections in POOL._idle.values():
+                for each in connections:
+                    monkeypatch.setattr(each, "is_old", lambda: True)
+            for _ in range(3):
+                client(last)(WRITE)
+            assert [len(idle) for idle in POOL._idle.values()] == [1]
+            assert last.connections == 1
+
+
+def test_tls_settings_are_for_https_alone() -> None:
+    settings = {"fetch_options": {"ssl_context": ssl.create_default_context()}}
+    with scripted(answers()) as server:
+        assert client(server, **settings)(WRITE) == client(server)(WRITE)
 
 
 def test_closing_a_client_leaves_it_usable() -> None:

@@ -145,6 +145,7 @@ class Alarms:
             if has_changed:
                 changes.append(Change(alert, is_over=False, since=known.since))
         for name, each in list(self._firing.items()):
+            each.seen = min(each.seen, now)  # a clock that was set back would have it fire for as long again
             if now - each.seen >= RESOLVED_AFTER:
                 del self._firing[name]
                 changes.append(Change(each.alert, is_over=True, since=each.since))

@@ -112,6 +112,13 @@ def test_change_of_severity_is_told_with_the_time_it_began() -> None:
     assert (change.alert, change.since, change.is_over) == (HIGH, 100.0, False)
 
 
+def test_clock_that_was_set_back_keeps_no_alert() -> None:
+    alarms = Alarms()
+    alarms.update([LOW], now=100_000.0)
+    assert alarms.update([], now=100.0) == []
+    assert [change.is_over for change in alarms.update([], now=100.0 + RESOLVED_AFTER)] == [True]
+
+
 def test_alert_is_over_only_when_its_reason_stayed_away() -> None:
     alarms = Alarms()
     alarms.update([LOW], now=100.0)
