@@ -188,11 +188,14 @@ async def test_role_that_may_do_little_can_have_keys(app: RunningApp, database: 
         database.psql(f"DROP OWNED BY {role}")
 
 
+@pytest.mark.parametrize(
+    "what", ["SCHEMA sqlhttp CASCADE", "TABLE sqlhttp.idempotency_keys", "TABLE sqlhttp.idempotency_secret"]
+)
 async def test_table_that_is_gone_is_made_again_and_no_request_is_run_without_it(
-    app: RunningApp, database: Database
+    app: RunningApp, database: Database, what: str
 ) -> None:
     await app.post(INSERT, idempotency_key="a")
-    database.psql("DROP SCHEMA sqlhttp CASCADE; DELETE FROM orders")
+    database.psql(f"DROP {what}; DELETE FROM orders")
     for _ in range(2):
         assert (await app.post(INSERT, idempotency_key="a")).status == 200
     assert orders(database) == "tea"

@@ -102,6 +102,7 @@ IS_INSTALLED = (
     "SELECT pg_catalog.to_regprocedure('sqlhttp.begin_once(bytea,bytea,bytea,float8,int4)') IS NOT NULL"
     " AND pg_catalog.to_regprocedure('sqlhttp.keep_answer(bytea,bytea)') IS NOT NULL"
     " AND pg_catalog.to_regclass('sqlhttp.idempotency_secret') IS NOT NULL"
+    " AND pg_catalog.to_regclass('sqlhttp.idempotency_keys') IS NOT NULL"
 )
 KEEP_SECRET = (
     "INSERT INTO sqlhttp.idempotency_secret (secret) VALUES (pg_catalog.decode($1, 'hex'))"
