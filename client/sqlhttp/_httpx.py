@@ -131,6 +131,7 @@ class _LoopClient:
             verify=context if context is not None else False,  # without a context there is no https either
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=KEEP_ALIVE),
             follow_redirects=False,
+            trust_env=False,  # a proxy for the Web would be shown the password, that of a database on localhost, too
         )
         self._running = 0
         self._used_at = time()

@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, urlsplit
 
 if TYPE_CHECKING:
@@ -86,7 +86,9 @@ async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, url:
     from sqlhttp._tunnel_async import ConnectThere
 
     try:
-        async with ConnectThere(url, compression=None, max_size=None) as socket:
+        # A proxy would read along what is not encrypted.
+        proxy: Literal[True] | None = True if url.startswith("wss:") else None
+        async with ConnectThere(url, compression=None, max_size=None, proxy=proxy) as socket:
             pumps = {asyncio.create_task(_upwards(reader, socket)), asyncio.create_task(_downwards(socket, writer))}
             try:
                 await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)

@@ -147,6 +147,16 @@ async def test_many_calls_at_once_share_one_client() -> None:
         assert await asyncio.gather(*[sql(READ) for _ in range(20)]) == [[{"a": 1}]] * 20
 
 
+async def test_a_proxy_of_the_environment_is_not_shown_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with scripted(answers()) as server, scripted(closes) as proxy:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+        assert await client(server)(WRITE) == [{"a": 1}]
+        assert not proxy.connections
+
+
 async def test_closing_is_optional_and_leaves_the_client_usable() -> None:
     with scripted(answers()) as server:
         async with client(server) as sql:

@@ -87,6 +87,18 @@ async def test_bytes_travel_both_ways_in_any_number_of_connections() -> None:
             await writer.wait_closed()
 
 
+async def test_proxy_of_the_environment_does_not_read_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    async with gateway() as url, port_to(url) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"hello")
+        assert await reader.readexactly(5) == b"hello"
+        writer.close()
+
+
 async def test_end_of_the_gateway_is_the_end_of_the_connection() -> None:
     async with gateway() as url, port_to(url) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
