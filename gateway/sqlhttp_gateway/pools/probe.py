@@ -71,6 +71,11 @@ class Probe:
         self._waiter: asyncio.Task[None] | None = None
         self._running: asyncio.Task[None] | None = None
 
+    def inherit(self, other: "Probe") -> None:
+        """Know what `other` has heard of the same server, which does not say it again while nothing streams to it."""
+        if other._upstream.target == self._upstream.target:
+            self._followed = other._followed
+
     def start(self) -> None:
         """Begin to look."""
         self._registry.start()
@@ -220,9 +225,12 @@ class Probes:
             stopping = asyncio.get_running_loop().create_task(probe.stop())
             self._stopping.add(stopping)
             stopping.add_done_callback(self._stopping.discard)
-        self._probes.clear()
+        before, self._probes = self._probes, {}
         self.groups = groups
         self.start()
+        for name, probe in self._probes.items():
+            if name in before:
+                probe.inherit(before[name])
 
     async def stop(self) -> None:
         """Look no more."""

@@ -131,6 +131,26 @@ async def test_promoted_replica_is_the_primary_within_a_second_and_the_others_fo
             assert group.view.primary == group.view.server("default-2")
 
 
+async def test_replica_that_nothing_streams_to_is_known_by_what_it_followed_though_the_settings_were_read_again() -> (
+    None
+):
+    with running_fleet(2) as fleet:
+        async with looking(fleet.url) as (probes, group):
+            await seen(group, default=Role.PRIMARY, default_2=Role.REPLICA, default_3=Role.REPLICA)
+            await asyncio.to_thread(fleet.primary.crash)
+            await asyncio.to_thread(fleet.promote, fleet.replicas[0])
+            await seen(group, default_2=Role.PRIMARY, default_3=Role.REPLICA)
+            await asyncio.to_thread(fleet.replicas[0].crash)
+            await seen(group, default_2=Role.DOWN, default_3=Role.REPLICA)
+            again = Targets(load_settings(database_url=fleet.url, replica={"probe_interval": 0.05})).groups
+            probes.follow(again)
+            looks = again[0].looks["default-3"]
+            async with asyncio.timeout(PATIENCE):
+                while again[0].looks["default-3"] < looks + 2:
+                    await again[0].changed(PATIENCE)
+            assert again[0].view.server("default-3").role is Role.REPLICA, again[0].view
+
+
 @pytest.mark.parametrize(
     ("text", "forks"),
     [
