@@ -62,6 +62,9 @@ class Destination(NamedTuple):
     websocket: Endpoint
     """Where WebSockets go."""
 
+    def __repr__(self) -> str:
+        return f"Destination({self.endpoint.url})"  # never the connection string
+
 
 def destination(url: str | None, endpoint: str | None, environment: Mapping[str, str]) -> Destination:
     """Work out both from `neon()`'s first two arguments and the environment.

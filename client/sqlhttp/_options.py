@@ -97,6 +97,9 @@ class ClientOptions(NamedTuple):
     tunnel: Any = None
     """Makes what carries a `Line` in place of a WebSocket, for tests; the arguments are those of `_tunnel.Tunnel`."""
 
+    def __repr__(self) -> str:
+        return f"ClientOptions({self.destination})"  # never the token; a trace that shows variables shows this
+
 
 def shaped(shape: Shape, wanted: Wanted) -> Shape:
     """The shape with a query's own wishes.

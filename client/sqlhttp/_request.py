@@ -27,6 +27,9 @@ class Statement(NamedTuple):
     text: str
     params: tuple[str | None, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"Statement({self.text!r}, {len(self.params)} parameters)"  # never their values
+
 
 class TransactionOptions(NamedTuple):
     """How the transaction of a batch begins; None leaves it to the database."""
@@ -51,6 +54,9 @@ class Request(NamedTuple):
     """Whether the transaction is, whatever its statements look like."""
     has_key: bool = False
     """Whether the server carries it out once, however often it comes."""
+
+    def __repr__(self) -> str:
+        return f"Request({list(self.texts)})"  # never its headers, which have the password, nor its parameters
 
     @property
     def is_repeatable(self) -> bool:

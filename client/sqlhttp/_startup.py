@@ -23,6 +23,9 @@ class Startup(NamedTuple):
     parameters: Mapping[str, str]
     password: bytes | None
 
+    def __repr__(self) -> str:
+        return f"Startup({dict(self.parameters)})"  # never the password
+
 
 def startup(connection_string: str | None, token: str | None, *, pool_mode: str | None = None) -> Startup:
     """The parameters and the password, which is the token where the connection string has none.

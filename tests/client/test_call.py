@@ -7,11 +7,12 @@ import pytest
 
 from sqlhttp import InterfaceError, NoDataFound, Query, TooManyRows
 from sqlhttp import _options as options_of
-from sqlhttp._call import Positional, batch_call, column_of, first_of, one_of, single_call, value_of, wanting
+from sqlhttp._call import Positional, asked, batch_call, column_of, first_of, one_of, single_call, value_of, wanting
 from sqlhttp._endpoint import destination
 from sqlhttp._http1 import Reply
 from sqlhttp._options import ClientOptions, Wanted
 from sqlhttp._response import FullResults
+from sqlhttp._startup import startup
 from sqlhttp._template import Maker
 from tests.support.scripted_http import ONE_ROW
 
@@ -32,6 +33,18 @@ def test_a_statement_is_sent_alone() -> None:
     call = single_call(OPTIONS, Query("select $1", (5,)), None)
     assert json.loads(call.request.body) == {"query": "select $1", "params": ["5"]}
     assert answered(call, ONE_ROW) == [{"a": 1}]
+
+
+def test_no_repr_has_a_secret() -> None:
+    """Tools that report errors send along what every variable on the way shows of itself."""
+    where = destination("postgres://u:hunter2@localhost/db", None, {})
+    options = ClientOptions(where, transport=None, auth_token="hunter2")
+    call = single_call(options, Query("select $1", ("hunter2",)), "hunter2")
+    statement, _ = asked(options, Query("select $1", ("hunter2",)))
+    login = startup(where.connection_string, None)
+    assert b"hunter2" in call.request.body
+    assert login.password == b"hunter2"
+    assert "hunter2" not in repr((options, call, statement, login))
 
 
 def test_a_statement_with_transaction_options_is_a_batch_of_one() -> None:
