@@ -51,9 +51,11 @@ class Group:
             for name, upstream in self.upstreams.items()
             if name in other.upstreams and other.upstreams[name].target == upstream.target
         }
-        if same == set(self.upstreams):
+        if same:
             # Without those that have left: nobody looks at them any more, and what they said last would hold for ever.
-            self.view = replace(other.view, servers=tuple(other.view.server(name) for name in self.upstreams))
+            # With those that came: on which timeline the primary was is what a former one is told apart by.
+            servers = (other.view.server(name) if name in same else Server(name) for name in self.upstreams)
+            self.view = replace(other.view, servers=tuple(servers))
             self._said = {name: said for name, said in other._said.items() if name in same}
         self.looks |= {name: count for name, count in other.looks.items() if name in self.looks}
         other._successor = self

@@ -73,7 +73,20 @@ def test_settings_read_again_keep_what_is_known_of_the_same_servers(group: Group
     same.inherit(group)
     assert same.view.server("default").role is Role.PRIMARY
     other.inherit(group)
-    assert other.view.server("default").role is Role.DOWN
+    assert [server.role for server in other.view.servers] == [Role.PRIMARY, Role.REPLICA, Role.DOWN]
+    elsewhere = group_of("postgres://a:b@four,one,two/main")
+    elsewhere.inherit(group)
+    assert {server.role for server in elsewhere.view.servers} == {Role.DOWN}, "the names are those of other servers"
+
+
+def test_former_primary_is_still_told_apart_when_a_server_has_joined(group: Group) -> None:
+    group.note("default", "gone", now=1.0)
+    group.note("default-2", Seen(1, False, 150, 2, fork=100), now=1.0)
+    more = group_of("postgres://a:b@one,two,three,four/main")
+    more.inherit(group)
+    more.note("default", PRIMARY, now=2.0)
+    assert more.view.server("default").role is Role.DETACHED
+    assert more.serving.target.name == "default-2"
 
 
 def test_server_that_has_left_the_settings_is_not_chosen_any_more(group: Group) -> None:
