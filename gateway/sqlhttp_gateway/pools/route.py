@@ -28,6 +28,8 @@ from sqlhttp_gateway.pools.view import Fate, Role
 SERVED_BY = b"sqlhttp-served-by"
 _FIRST_WAIT = 0.02
 """Seconds that a read waits for the replica whose turn it is, before any other will do as well."""
+_PAUSED_WAIT = 0.25
+"""Seconds after which who waits for a server during a pause looks whether that is over; nobody tells."""
 _READ_ONLY_TRANSACTION = "25006"
 _CONFLICT = frozenset({"40001", "40P01"})
 """What a read is told that stands in the way of a standby's replay."""
@@ -247,7 +249,7 @@ class Route:
         began, group = self._loop.time(), self._group.current
         if self._registry.is_paused(self._anchor.key.database) and self._pause_left > 0:
             # What it waits for may be what the pause is for: a server in the place of another.
-            await group.changed(self._pause_left)
+            await group.changed(min(self._pause_left, _PAUSED_WAIT))
             self._postpone(self._loop.time() - began)
             return
         left = self._deadline - began

@@ -329,6 +329,22 @@ async def test_write_waits_through_a_pause_for_the_server_that_takes_the_place_o
         await pausing
 
 
+async def test_who_waits_for_a_server_during_a_pause_sees_its_end_without_news_of_a_server(scene: Scene) -> None:
+    with fake_time() as clock:
+        scene.look(default="gone")
+        pausing = asyncio.create_task(scene.registry.pause("main"))
+        await turns()
+        asking = asyncio.create_task(scene.server(scene.route(reads=False)))
+        await turns()
+        clock.advance(10.0)
+        scene.registry.resume("main")
+        scene.probes.next = {"default-2": Seen(SYSTEM, False, 120, 2, fork=100)}
+        await turns(20)
+        await pausing
+    assert asking.done()
+    assert asking.result() == "default-2", "the probes were asked to hurry"
+
+
 async def test_nobody_waits_for_a_server_longer_than_a_pause_may_last(scene: Scene) -> None:
     with fake_time() as clock:
         scene.look(default="gone")
