@@ -51,6 +51,37 @@ def test_table_changed_between_two_requests(
         assert [field["name"] for field in answer["fields"]] == list(row)
 
 
+def test_type_made_anew_under_its_old_name(program: Program) -> None:
+    program.ask("CREATE TYPE mood AS ENUM ('sad')")
+    program.ask("CREATE TABLE felt (m mood)")
+    program.ask("INSERT INTO felt VALUES ('sad')")
+    texts = [
+        "SELECT m FROM felt WHERE m = $1",
+        "SELECT m FROM felt WHERE m = ANY (ARRAY[$1]::mood[])",
+        "SELECT $1::mood AS m",
+    ]
+    alone = "SELECT 'sad'::mood AS m"
+    for _ in range(3):
+        for text in texts:
+            assert program.rows(text, "sad") == [["sad"]]
+        assert program.rows(alone) == [["sad"]]
+    # As tools for migrations change an enum.
+    for step in (
+        "CREATE TYPE mood_new AS ENUM ('sad', 'happy')",
+        "ALTER TABLE felt ALTER COLUMN m TYPE mood_new USING (m::text::mood_new)",
+        "ALTER TYPE mood RENAME TO mood_old",
+        "ALTER TYPE mood_new RENAME TO mood",
+        "DROP TYPE mood_old",
+    ):
+        program.ask(step)
+    batch = {"queries": [{"query": text, "params": ["sad"]} for text in texts] + [{"query": alone}]}
+    assert [each["rows"] for each in program.post(batch).json()["results"]] == [[{"m": "sad"}]] * 4
+    for _ in range(3):
+        for text in texts:
+            assert program.rows(text, "sad") == [["sad"]]
+        assert program.rows(alone) == [["sad"]]
+
+
 def test_table_dropped_and_made_anew(program: Program) -> None:
     read_until_prepared(program, "SELECT * FROM changing")
     program.ask("DROP TABLE changing")

@@ -14,9 +14,9 @@ from sqlhttp_gateway.pools.scrub import ScrubbedExchange
 from sqlhttp_gateway.wire.exchange import IDLE, Exchange
 
 _ENDS_TRANSACTION = (b"COMMIT", b"ROLLBACK", b"PREPARE TRANSACTION", b"CALL", b"DO")
-_STALE_CODES = ("0A000", "22", "26000", "42")
+_STALE_CODES = ("0A000", "22", "26000", "42", "XX000")
 """Codes, or classes of codes, of what a fresh Parse may heal: a changed result, a parameter that does not fit its type,
-a missing statement, a name that means something else now."""
+a missing statement, a name that means something else now, a type that was made anew (an internal error to Postgres)."""
 _BAD_PARAMETER = "22"
 _NO_PRIVILEGE = "42501"
 _QUERY_CANCELED = "57014"
