@@ -70,7 +70,16 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         # Whoever read us, such as head, has enough. Python would complain once more when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except UnicodeEncodeError as error:
+        return _not_shown(f"the encoding {error.encoding} of the output lacks a character; set PYTHONUTF8=1")
+    except RecursionError:
+        return _not_shown("a value is too deep for this format; --format csv has it as text")
     return 0
+
+
+def _not_shown(reason: str) -> int:
+    print(f"sqlhttp query: the statement has run, but its rows cannot be shown: {reason}", file=sys.stderr)
+    return 1
 
 
 def write_table(answer: FullResults[tuple[Any, ...]], out: TextIO) -> None:
@@ -126,7 +135,7 @@ def _printable(text: str) -> str:
 
 
 _CSV_SPECIAL = re.compile(r'[",\r\n]')
-_CONTROLS = {number: f"\\x{number:02x}" for number in (*range(32), 127)} | {9: "\\t", 10: "\\n", 13: "\\r"}
+_CONTROLS = {number: f"\\x{number:02x}" for number in (*range(32), *range(127, 160))} | {9: "\\t", 10: "\\n", 13: "\\r"}
 
 
 def _width(text: str) -> int:
@@ -142,6 +151,12 @@ def _padded(text: str, width: int) -> str:
     return text + " " * (width - _width(text))
 
 
+def _seconds(text: str) -> float:
+    if not 0 < (seconds := float(text)) < float("inf"):
+        raise ValueError(text)
+    return seconds
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sqlhttp query", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -153,5 +168,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--endpoint", help="where the server is; SQLHTTP_ENDPOINT by default")
     parser.add_argument("--token", help="a JWT to show instead of a password")
     parser.add_argument("--read-only", action="store_true", help="have Postgres refuse a statement that writes")
-    parser.add_argument("--timeout", type=float, default=TIMEOUT, metavar="SECONDS", help="%(default)g by default")
+    parser.add_argument("--timeout", type=_seconds, default=TIMEOUT, metavar="SECONDS", help="%(default)g by default")
     return parser

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sqlhttp import _query_command
 from sqlhttp._query_command import main
 from tests.support.scripted_http import answers, result, scripted
 
@@ -62,6 +63,40 @@ def test_a_statement_without_rows_says_what_was_done(capsys: pytest.CaptureFixtu
     run("create", body={**inserted, "command": "CREATE", "rowCount": None})
     run("insert", "--format", "csv", body=inserted)
     assert capsys.readouterr().out == "INSERT 3\nCREATE\n"
+
+
+def test_a_table_shows_no_control_character(capsys: pytest.CaptureFixture[str]) -> None:
+    """In the two ranges that terminals obey."""
+    run("select 1", body=result(["\x1b[31m\x7f", "\x9b31m\x80\x9f"], types=(25, 25)))
+    assert capsys.readouterr().out.splitlines()[2] == "\\x1b[31m\\x7f | \\x9b31m\\x80\\x9f"
+
+
+def test_rows_that_the_output_cannot_hold_are_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    code, _ = run("select 1", body=result(["あ"]))
+    assert code == 1
+    assert "cannot be shown: the encoding ascii of the output" in capsys.readouterr().err
+
+
+def test_a_value_that_is_too_deep_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def too_deep(*_: object) -> None:
+        raise RecursionError("maximum recursion depth exceeded")
+
+    monkeypatch.setattr(_query_command, "write_json", too_deep)
+    code, _ = run("select 1", "--format", "json")
+    assert code == 1
+    assert "cannot be shown: a value is too deep" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("timeout", ["0", "-1", "nan", "inf", "soon"])
+def test_a_timeout_that_is_none_is_refused(timeout: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["select 1", "--timeout", timeout])
+    assert stopped.value.code == 2
 
 
 def test_parameters_are_sent_as_text() -> None:
