@@ -541,11 +541,18 @@ def test_execute_in_sql_finds_what_was_made_by_parse() -> None:
     assert events(tunnel) == [Pinned(Pin.PREPARE)]
 
 
-def test_changed_table_makes_every_statement_anew() -> None:
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"SERROR\0C0A000\0Mcached plan must not change result type\0RRevalidateCachedQuery\0\0",
+        b"SERROR\0VERROR\0CXX000\0Mcache lookup failed for type 16385\0Flsyscache.c\0RgetTypeInputInfo\0\0",
+    ],
+)
+def test_changed_table_or_type_makes_every_statement_anew(said: bytes) -> None:
     tunnel = attached()
     prepare(tunnel, "s", "SELECT * FROM t")
     sent(tunnel, bind("", "s") + SYNC)
-    stale = frame(b"E", b"SERROR\0C0A000\0Mcached plan must not change result type\0RRevalidateCachedQuery\0\0")
+    stale = frame(b"E", said)
     assert answered(tunnel, stale + ready()) == stale + ready()
     assert sent(tunnel, bind("", "s") + SYNC) == (
         close("S", "sqlhttp_t1") + named("sqlhttp_t2", "SELECT * FROM t") + FLUSH
