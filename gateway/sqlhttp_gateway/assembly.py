@@ -233,9 +233,7 @@ class Assembly:
                 self._reporter, self._access, standing.settings.metrics, pool_mode=self._tunnels.pool_mode
             ),
             "status": Status(self._reporter, self._access, self.readiness),
-            "invalidate": Invalidate(
-                self._authenticator, invalidations, admins=standing.admins(), peers=standing.peers
-            ),
+            "invalidate": Invalidate(self._authenticator, invalidations, admins=standing.admins, peers=standing.peers),
         }
 
     # ── while it runs ──

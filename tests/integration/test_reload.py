@@ -20,6 +20,7 @@ from tests.support.cluster import PASSWORD, Cluster, Database, running_cluster
 from tests.support.fleet import Fleet
 from tests.support.gateway import GatewayProcess, free_port
 from tests.support.loading import Load, loading
+from tests.support.program import scratch_role
 
 
 class Served:
@@ -297,3 +298,20 @@ def test_admin_networks_change(serve: Callable[..., Served]) -> None:
     served.file.write_text('[admin]\nallow_from = ["192.0.2.0/24"]\n')
     served.process.send(signal.SIGHUP)
     until(lambda: httpx.get(f"{served.url}/status").status_code == 403)
+
+
+def test_roles_that_may_end_all_answers_change(
+    serve: Callable[..., Served], postgres: Cluster, database: Database
+) -> None:
+    served = serve("")
+    with scratch_role(postgres) as role:
+
+        def status() -> int:
+            headers = {"Neon-Connection-String": database.as_role(role, "secret").url}
+            return httpx.post(f"{served.url}/cache/invalidate", json={"everywhere": True}, headers=headers).status_code
+
+        assert status() == 400
+        served.reload(f'[admin]\nroles = ["{role}"]\n')
+        assert status() == 204
+        served.reload("")
+        assert status() == 400

@@ -6,7 +6,7 @@ the gateway's own role and those in `admin.roles`.
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import orjson
@@ -47,10 +47,10 @@ class Invalidate:
         authenticator: Authenticator,
         invalidations: Invalidations | None,
         *,
-        admins: Collection[tuple[str, str]],
+        admins: Callable[[], Collection[tuple[str, str]]],
         peers: Peers,
     ) -> None:
-        """`admins` are (target, role). Without `invalidations` there is no cache, and nothing to end."""
+        """`admins` answers (target, role) of those of now. Without `invalidations` there is no cache."""
         self._authenticator = authenticator
         self._invalidations = invalidations
         self._admins = admins
@@ -72,7 +72,7 @@ class Invalidate:
             caller.grant.admit(peer=peer, origin=None if origin is None else origin.decode("latin-1"))
         wanted = _wanted(body)
         if wanted.get("everywhere") and (
-            caller.grant is not None or (caller.target, caller.pool.key.role) not in self._admins
+            caller.grant is not None or (caller.target, caller.pool.key.role) not in self._admins()
         ):
             raise ScopeRefused("only the gateway's own role, and those in admin.roles, may invalidate everywhere")
         if self._invalidations is None:
