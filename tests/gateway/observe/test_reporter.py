@@ -1,4 +1,6 @@
+import os
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -66,3 +68,24 @@ async def test_worker_in_the_place_of_one_that_ended_counts_on_from_there(
     successor.start()
     await successor.stop()
     assert requests(first) == requests(successor) == 2
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="the system has no /proc")
+@pytest.mark.parametrize("tells", [True, False])
+async def test_open_files_are_counted_whether_the_kernel_tells_their_number_or_not(
+    tells: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, reporter = worker()
+
+    def counted() -> int:
+        with monkeypatch.context() as kernel:
+            if not tells:
+                kernel.setattr(os, "stat", lambda _: SimpleNamespace(st_size=0))
+            return reporter.own().open_files
+
+    before = counted()
+    pipe = os.pipe()
+    assert counted() == before + 2
+    for end in pipe:
+        os.close(end)
+    assert counted() == before > 0
