@@ -1,3 +1,4 @@
+import gc
 import os
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
@@ -83,9 +84,10 @@ async def test_open_files_are_counted_whether_the_kernel_tells_their_number_or_n
                 kernel.setattr(os, "stat", lambda _: SimpleNamespace(st_size=0))
             return reporter.own().open_files
 
+    gc.collect()  # or what other tests have left could be closed just now
     before = counted()
     pipe = os.pipe()
-    assert counted() == before + 2
+    after = counted()
     for end in pipe:
         os.close(end)
-    assert counted() == before > 0
+    assert after == before + 2 > 2
