@@ -170,7 +170,9 @@ class GatewayServer(uvicorn.Server):
         if self._wants_reload and self._read is not None:
             self._wants_reload = False
             await self._gateway.reload(self._read)
-            reconfigure_logging(self._gateway.settings.log)
+            settings = self._gateway.settings
+            reconfigure_logging(settings.log)
+            self.config.ws_max_size = settings.tunnel.max_message_bytes  # read anew for each WebSocket
         if self._memory is not None and not counter % _MEMORY_TICKS:
             self._memory.look()
         return os.getppid() != self._parent or await super().on_tick(counter)

@@ -1,6 +1,7 @@
 """SIGHUP: the settings file is read again under load, and what can change does so without dropping a request."""
 
 import asyncio
+import contextlib
 import json
 import signal
 import time
@@ -14,6 +15,9 @@ from urllib.request import Request, urlopen
 import asyncpg
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
+from websockets.sync.client import connect
 
 from sqlhttp_gateway.auth.api_keys import hash_of, new_key
 from tests.support.cluster import PASSWORD, Cluster, Database, running_cluster
@@ -315,3 +319,21 @@ def test_roles_that_may_end_all_answers_change(
         assert status() == 204
         served.reload("")
         assert status() == 400
+
+
+def test_message_of_a_websocket_may_be_as_large_as_the_settings_say_now(serve: Callable[..., Served]) -> None:
+    served = serve("")
+
+    def close_code() -> int:
+        """Of a program that sends 2,000 bytes which mean nothing."""
+        with connect(f"ws://127.0.0.1:{served.port}/v2") as program:
+            program.send(bytes(2000))
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    program.recv(timeout=15)
+        assert program.close_code is not None
+        return program.close_code
+
+    assert close_code() != CloseCode.MESSAGE_TOO_BIG
+    served.reload("[tunnel]\nmax_message_bytes = 1000\n")
+    assert close_code() == CloseCode.MESSAGE_TOO_BIG
