@@ -28,6 +28,8 @@ _LIBPQ_ROOT = Path("~/.postgresql/root.crt")
 """Where libpq looks for who may have signed the server's certificate; without it here the system's store is asked."""
 _LONGEST_SOCKET = 107
 """Bytes of a Unix socket's path: sun_path has 108 on Linux, one of which ends it."""
+_DIGITS = 9
+"""Of a number in a connection string; one that no timer or gate can count would fail far from here."""
 _REFUSED = {"channel_binding": "only prefer and disable are possible here"}
 
 
@@ -278,8 +280,8 @@ def _ssl_choice(where: str, mode: str, *, root: str | None) -> SslChoice:
 
 
 def _number(where: str, name: str, text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise ConfigurationError(f"{where}: {name} must be a whole number above 0")
+    if not text.isascii() or not text.isdigit() or len(text) > _DIGITS or int(text) < 1:
+        raise ConfigurationError(f"{where}: {name} must be a whole number above 0, of {_DIGITS} digits at most")
     return int(text)
 
 
