@@ -77,6 +77,15 @@ def _encode_float(value: float) -> str:
     return float.__repr__(value)
 
 
+def _encode_int(value: int) -> str:
+    try:
+        return int.__repr__(value)
+    except ValueError:  # Python prints 4300 digits of an int at most; a numeric has up to 131072
+        from decimal import Decimal
+
+        return format(Decimal(value), "f")
+
+
 def _encode_bool(value: bool) -> str:
     return "true" if value else "false"
 
@@ -110,7 +119,7 @@ def _encode_iso(value: Any) -> str:
 _ENCODERS: dict[type[Any], Callable[[Any], str]] = {
     str: str.__str__,  # str() of an enum's member would be its name
     bool: _encode_bool,
-    int: int.__repr__,
+    int: _encode_int,
     float: _encode_float,
     bytes: _encode_bytes,
     bytearray: _encode_bytes,
@@ -153,14 +162,26 @@ def _encode_by_base(value: Any) -> str:
         if hasattr(cls, method):
             _ENCODERS[cls] = encode
             return encode(value)
-    raise InterfaceError(
-        f"cannot send a parameter of type {cls.__module__}.{cls.__qualname__}; convert it to text first"
-    )
+    raise _no_rule(value)
 
 
 def _encode_index(value: Any) -> str:
-    return int.__repr__(value.__index__())
+    try:
+        return _encode_int(value.__index__())
+    except TypeError:
+        raise _no_rule(value) from None
 
 
 def _encode_float_like(value: Any) -> str:
-    return _encode_float(float(value))
+    try:
+        return _encode_float(float(value))
+    except (TypeError, ValueError):
+        raise _no_rule(value) from None
+
+
+def _no_rule(value: Any) -> InterfaceError:
+    """Also for what has the methods of a number and is none, such as an array of them."""
+    cls = type(value)
+    return InterfaceError(
+        f"cannot send a parameter of type {cls.__module__}.{cls.__qualname__}; convert it to text first"
+    )

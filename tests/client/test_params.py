@@ -122,3 +122,22 @@ def test_json_values_compare_and_show_themselves() -> None:
     assert Json([1]) != [1]
     assert len({Json([1]), Json([1])}) == 1
     assert repr(Json([1])) == "Json([1])"
+
+
+def test_an_integer_of_any_length_loses_no_digit() -> None:
+    for number in (10**5000 + 7, -(10**5000) - 7):
+        text = encode_param(number)
+        assert text is not None
+        assert Decimal(text) == number
+        assert text.lstrip("-").isdecimal()
+
+
+@pytest.mark.parametrize("method", ["__index__", "__float__"])
+def test_what_looks_like_a_number_and_is_none_is_refused(method: str) -> None:
+    """As an array of several numbers does."""
+
+    def refuses(self: object) -> float:
+        raise TypeError("only arrays of one element can be converted")
+
+    with pytest.raises(InterfaceError, match="convert it to text first"):
+        encode_param(type("Array", (), {method: refuses})())
