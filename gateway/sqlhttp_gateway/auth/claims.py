@@ -65,8 +65,9 @@ class Claims:
         self._known: dict[tuple[str, str], _Means] = {}
 
     def reconfigure(self, choice: Choice) -> None:
-        """Another choice, from the next request on."""
+        """Another choice, from the next request on. A target may lead to another server by now: each is asked again."""
         self._choice = choice
+        self._known = {}
 
     async def ready(self, grant: Grant, pool: Pool) -> MakePrologue:
         """How to make the prologue of a caller of this pool, once its backend is known. That may raise ClaimsFailed.
@@ -107,8 +108,8 @@ class Claims:
         self._known.pop((pool.key.target, pool.key.database), None)
 
     async def _means(self, pool: Pool, *, is_plain: bool) -> _Means:
-        place = (pool.key.target, pool.key.database)
-        known = self._known.get(place)
+        place, remembered = (pool.key.target, pool.key.database), self._known
+        known = remembered.get(place)
         if known is None or self._clock() >= known.until:
             if pool.upstream.is_pooler:
                 if is_plain and self._choice != "signed":
@@ -121,7 +122,7 @@ class Claims:
                 has_session_jwt = pool.upstream.session_jwt and await ask(lease, IS_INSTALLED) == [(b"t",)]
                 secret = None if has_session_jwt else await secret_of(lease)
             known = _Means(secret, has_session_jwt=has_session_jwt, until=self._clock() + LOOK_AGAIN)
-            self._known[place] = known
+            remembered[place] = known  # what was asked before the settings were read again is for nobody behind that
         if known.has_session_jwt or known.secret is not None:
             return known
         if self._choice == "signed":

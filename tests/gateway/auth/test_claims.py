@@ -63,6 +63,19 @@ async def test_claims_are_a_setting_only_for_who_cannot_forge_it_or_where_it_is_
     assert await prologue_texts(database, choice, grant) == expected
 
 
+async def test_database_is_asked_again_once_the_settings_are_for_it_may_be_another_by_then(database: Database) -> None:
+    async with running_registry() as registry:
+        pool = registry.pool(PoolKey("default", database.name, "postgres"), targets_of(database).default)
+        claims = Claims(OwnAccess(registry), "auto")
+        assert (await claims.ready(TOKEN, pool))(BACKEND) is None
+        async with own_lease(database) as lease:
+            await install(lease)
+        claims.reconfigure("auto")
+        prologue = (await claims.ready(TOKEN, pool))(BACKEND)
+    assert prologue is not None
+    assert prologue.statements[0].text.startswith(SIGNED)
+
+
 async def test_claims_that_must_be_signed_and_cannot_be_are_refused(database: Database) -> None:
     with pytest.raises(ClaimsFailed, match="not installed"):
         await prologue_texts(database, "signed", TOKEN)
