@@ -110,6 +110,7 @@ def test_nothing_that_a_failed_batch_leaves_behind_is_there_for_the_next(program
         ("TimeZone", "Asia/Kathmandu", "SELECT '2024-02-29 12:00'::timestamptz AT TIME ZONE 'UTC'"),
         ("DateStyle", "ISO, DMY", "SELECT '01/02/2024'::date - date '2024-01-01'"),
         ("standard_conforming_strings", "off", r"SELECT length('a\\b')"),
+        ("timezone_abbreviations", "Australia", "SELECT '2024-02-29 12:00 EST'::timestamptz"),
         ("transform_null_equals", "on", "SELECT 1 WHERE NULL = NULL"),
         ("client_encoding", "LATIN1", "SELECT length('é')"),
     ],

@@ -83,6 +83,7 @@ MEANING = frozenset(
         "session_authorization",
         "standard_conforming_strings",
         "timezone",
+        "timezone_abbreviations",
         "transform_null_equals",
         "xmloption",
     }
