@@ -328,6 +328,7 @@ class Pool:
         """Lend again."""
         if not self._draining:
             self._turns_away = ""
+        self._forget_types()
         self.gate.resume()
 
     def reconnect(self) -> None:
@@ -335,6 +336,7 @@ class Pool:
         self._roster.expire_all()
         self.lingering.reclaim_all()
         self._close_idle("reconnect")
+        self._forget_types()
 
     def reconfigure(self, upstream: Upstream) -> None:
         """Go by other settings from now on, dropping nothing that runs.
@@ -438,6 +440,10 @@ class Pool:
             return False
         since = self._expecting.since
         return self._budget.owes(self.key, self.gate.waiting_since if since is None else since)
+
+    def _forget_types(self) -> None:
+        """Another server may be there from now on, whose numbers of types mean something else."""
+        self.array_types = {}  # not emptied: somebody may be learning, or reading by, the ones of before
 
     def _close_idle(self, reason: str) -> None:
         """Begin to close every idle connection that nobody is about to take."""

@@ -654,6 +654,21 @@ def test_connections_that_were_opened_without_a_key_are_replaced_once_tokens_are
     assert pool_module._way_to(upstream) != pool_module._way_to(replace(upstream, session_jwt=True))
 
 
+async def test_types_of_the_server_of_before_are_forgotten_where_another_may_be_there(database: Database) -> None:
+    async with leases(database) as lending:
+        pool = lending.pool
+        for change in (
+            pool.reconnect,
+            lambda: (pool.pause(), pool.resume()),
+            lambda: pool.reconfigure(replace(pool.upstream, target=replace(pool.upstream.target, port=1))),
+        ):
+            pool.array_types[16_385] = None
+            pool.sweep(pool.loop.time())
+            assert pool.array_types, "and only there"
+            change()
+            assert pool.array_types == {}
+
+
 def test_certificates_that_were_read_again_are_no_reason_to_reconnect(database: Database) -> None:
     upstream = Targets(load_settings(database_url=database.url)).default
     again = replace(upstream, ssl=ssl.create_default_context())
