@@ -657,11 +657,15 @@ def test_connections_that_were_opened_without_a_key_are_replaced_once_tokens_are
 async def test_types_of_the_server_of_before_are_forgotten_where_another_may_be_there(database: Database) -> None:
     async with leases(database) as lending:
         pool = lending.pool
-        for change in (
-            pool.reconnect,
-            lambda: (pool.pause(), pool.resume()),
-            lambda: pool.reconfigure(replace(pool.upstream, target=replace(pool.upstream.target, port=1))),
-        ):
+
+        def swap() -> None:
+            pool.pause()
+            pool.resume()
+
+        def lead_elsewhere() -> None:
+            pool.reconfigure(replace(pool.upstream, target=replace(pool.upstream.target, port=1)))
+
+        for change in (pool.reconnect, swap, lead_elsewhere):
             pool.array_types[16_385] = None
             pool.sweep(pool.loop.time())
             assert pool.array_types, "and only there"
