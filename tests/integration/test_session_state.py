@@ -125,7 +125,8 @@ def test_constants_are_read_by_the_settings_of_their_own_transaction(
     queries = {"queries": [{"query": setting}, {"query": text}]}
 
     def among_its_settings() -> list[list[str | None]]:
-        rows: list[list[str | None]] = program.post(queries).json()["results"][1]["rows"]
+        answer = program.post(queries, {"Neon-Array-Mode": "true"}).json()
+        rows: list[list[str | None]] = answer["results"][1]["rows"]
         return rows
 
     set_first = among_its_settings()
