@@ -13,6 +13,7 @@ from sqlhttp_gateway.events import Observer, TunnelPinned
 from sqlhttp_gateway.limits import Quotas
 from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.lease import Lease
+from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.taking import Taking, cancel_begun
 from sqlhttp_gateway.tunnel.granted import Granted
@@ -45,6 +46,8 @@ class Borrowing:
         """The one that backends come from now."""
         self.is_pinned = False
         """The backend stays beyond its transactions; to be read only."""
+        self._pinned_in: Pool | None = None
+        """Where it is counted, which need not be where the next backend comes from."""
         self._caller = logged_in.caller
         self._password = logged_in.password
         self._registry = registry
@@ -126,16 +129,21 @@ class Borrowing:
         Raises:
             PinsExhausted: too many stay already.
         """
+        if self._pinned_in is self.pool:
+            return
         if not self.is_pinned:
             self._observe(TunnelPinned(str(self.pool.key), pin))
-            self._pins.enter(self.pool)
-            self.is_pinned = True
+        self._pins.enter(self.pool)
+        self.unpin()
+        self._pinned_in = self.pool
+        self.is_pinned = True
 
     def unpin(self) -> None:
         """It need not stay any more. Harmless when it did not."""
-        if self.is_pinned:
-            self.is_pinned = False
-            self._pins.leave(self.pool)
+        pool, self._pinned_in = self._pinned_in, None
+        self.is_pinned = False
+        if pool is not None:
+            self._pins.leave(pool)
 
     def explained(self, error: GatewayError) -> GatewayError:
         """What an error means for this program."""

@@ -84,10 +84,13 @@ async def test_open_files_are_counted_whether_the_kernel_tells_their_number_or_n
                 kernel.setattr(os, "stat", lambda _: SimpleNamespace(st_size=0))
             return reporter.own().open_files
 
-    gc.collect()  # or what other tests have left could be closed just now
-    before = counted()
-    pipe = os.pipe()
-    after = counted()
-    for end in pipe:
-        os.close(end)
+    gc.collect()
+    for _ in range(100):  # a thread that another test has left may close something just now
+        before = counted()
+        pipe = os.pipe()
+        after = counted()
+        for end in pipe:
+            os.close(end)
+        if after == before + 2:
+            break
     assert after == before + 2 > 2

@@ -239,3 +239,17 @@ async def test_backend_too_many_does_not_stay_and_is_told_as_one_that_wanted_to(
     assert len(scene.events) == 1
     scene.borrowing.unpin()
     assert scene.pins.pinned(scene.registry.pool) == 0
+
+
+async def test_pin_is_counted_where_the_backend_is_and_nowhere_once_it_is_taken_off() -> None:
+    """While a statement that pins waits for a backend another server may become the primary."""
+    scene = Scene()
+    before, after = scene.registry.pool, FakeRegistry().pool
+    scene.borrowing.pin(Pin.LOAD)
+    scene.borrowing.pool = after
+    scene.borrowing.pin(Pin.LOAD)
+    assert (scene.pins.pinned(before), scene.pins.pinned(after)) == (0, 1)
+    assert len(scene.events) == 1
+    scene.borrowing.pool = before
+    scene.borrowing.unpin()
+    assert (scene.pins.pinned(before), scene.pins.pinned(after)) == (0, 0)
