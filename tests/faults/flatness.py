@@ -6,6 +6,7 @@ statement was slow past the gateway, too.
 """
 
 import math
+import os
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,11 @@ LATER = 1.5
 BUSY = 2.0
 """The machine is busy when a statement past the gateway takes so many times what it takes in a good tenth of all
 seconds."""
+
+
+THREADS = 8 + min(32, (os.cpu_count() or 1) + 4)
+"""Those that begin with the gateway, and all that asyncio's executor may have: it makes one only when it needs one, and
+keeps it, so that their number rises for hours and ends there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,7 @@ def judge(samples: Sequence[Sample], moments: Sequence[Moment]) -> list[Flat]:
     rows = [
         _grown("memory, MiB", early, late, lambda s: s.memory, factor=GROWTH),
         _grown("descriptors but callers'", early, late, _own_descriptors, factor=1.0, more=1.0),
-        _grown("threads", early, late, lambda s: float(s.threads), factor=1.0),
+        _grown("threads", early, late, lambda s: float(s.threads), factor=0.0, more=THREADS),
         _grown("CPU for a request, ms", early, late, _cpu_of_a_request, factor=SLOWER),
         _grown("probe's p50, ms", calm_early, calm_late, lambda s: s.p50, factor=SLOWER),
         _grown("probe's p99, ms", calm_early, calm_late, lambda s: s.p99, factor=LATER),

@@ -58,9 +58,13 @@ def test_callers_who_come_in_greater_number_are_no_growth() -> None:
     assert row(judge(crowded, []), "descriptors").is_kept
 
 
+def test_threads_that_asyncio_makes_when_it_needs_one_more_at_a_time_are_flat() -> None:
+    assert row(judge([replace(sample, threads=3 + (sample.at > 900)) for sample in LEVEL], []), "threads").is_kept
+
+
 def test_descriptors_and_threads_that_become_more_are_not_flat() -> None:
     leaking = [
-        replace(sample, descriptors=40 + int(sample.at / 100), threads=3 + (sample.at > 900)) for sample in LEVEL
+        replace(sample, descriptors=40 + int(sample.at / 100), threads=3 + int(sample.at / 15)) for sample in LEVEL
     ]
     assert not row(judge(leaking, []), "descriptors").is_kept
     assert not row(judge(leaking, []), "threads").is_kept

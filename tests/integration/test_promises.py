@@ -181,7 +181,7 @@ async def it_shares_its_text_with_what_needs_a_connection_for_good(place: Place,
     holder, program = await place.tunnel(), await place.tunnel()
     await holder.query("CREATE TEMP TABLE mine (n int)")
     await program.send(encode_query(f"{insert(tag)}; CREATE TEMP TABLE mine (n int)".encode()))
-    await program.ended()
+    await program.answer()
 
 
 @case(errors.SendTimeout, tunnel={"send_timeout": 0.3})
