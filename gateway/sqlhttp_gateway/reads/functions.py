@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from sqlhttp_gateway.reads.plain import plain_text
 from sqlhttp_gateway.reads.plan import names_called
-from sqlhttp_gateway.wire.lexer import tokens_of
 from sqlhttp_gateway.wire.meaning import speaks_of_now
 
 _CLOCK = frozenset(
@@ -111,24 +111,13 @@ class Meaning:
             self.volatile = self.volatile or function.name
 
 
-def _uncommented(text: bytes, *, is_code: bool = False) -> str:
+def _uncommented(definition: bytes) -> str:
     """A definition without comments. In its own quotes there is code; what that has in quotes it may run as well."""
-    parts = []
-    for token in tokens_of(text):
-        if token.kind == "string" and not is_code:
-            parts.append(f"'{_uncommented(token.value, is_code=True)}'")
-            continue
-        value = token.value.decode(errors="replace")
-        match token.kind:
-            case "word":
-                parts.append(" " + value)
-            case "name":
-                parts.append(' "' + value.replace('"', '""') + '"')
-            case "string":
-                parts.append(f"'{value}'")
-            case _:
-                parts.append(value)
-    return "".join(parts)
+    return plain_text(definition, lambda code: f"'{plain_text(code, _quoted)}'")
+
+
+def _quoted(value: bytes) -> str:
+    return f"'{value.decode(errors='replace')}'"
 
 
 def _is_of_session(name: str) -> bool:

@@ -7,8 +7,8 @@ by there being more lists in the plan than in the text.
 
 import re
 
+from sqlhttp_gateway.reads.plain import plain_text
 from sqlhttp_gateway.reads.plan import Plan, names_called
-from sqlhttp_gateway.wire.lexer import tokens_of
 
 _BOUND = re.compile(
     r"\b(?:limit|offset|fetch|rows|range|groups|between)\b"
@@ -28,7 +28,7 @@ def unveil(plan: Plan, text: str) -> None:
     """
     if not plan.value_lists and not plan.is_veiled and _BOUND.search(text) is None:
         return
-    plain = plain_text(text)
+    plain = plain_text(text.encode(errors="surrogatepass"), lambda value: " ''")
     if "\\" in plain:
         raise ValueError("a name with escapes in it")
     plan.is_veiled = True
@@ -36,20 +36,3 @@ def unveil(plan: Plan, text: str) -> None:
     plan.expressions += "\n" + plain
     plan.functions |= names_called(plain)
     plan.has_clock = plan.has_clock or _NOW.search(plain) is not None
-
-
-def plain_text(text: str) -> str:
-    """The statement without comments and literals, words in lower case, and no blank in front of a parenthesis."""
-    parts = []
-    for token in tokens_of(text.encode(errors="surrogatepass")):
-        value = token.value.decode(errors="replace")
-        match token.kind:
-            case "word":
-                parts.append(" " + value)
-            case "name":
-                parts.append(' "' + value.replace('"', '""') + '"')
-            case "string":
-                parts.append(" ''")
-            case _:
-                parts.append(value)
-    return "".join(parts)

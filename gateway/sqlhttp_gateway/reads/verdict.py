@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlhttp_gateway.wire.lexer import tokens_of
+from sqlhttp_gateway.wire.lexer import first_word, tokens_of
 
 _QUERY = (b"select", b"with", b"values", b"table")
 _CHANGE = (b"insert", b"update", b"delete", b"merge")
@@ -65,7 +65,4 @@ def makes_table(text: str) -> bool:
 
 
 def _first_word(text: str) -> bytes:
-    for token in tokens_of(text.encode(errors="surrogatepass")):
-        if token.kind != "other" or token.value not in _IN_FRONT:
-            return token.value if token.kind == "word" else b""
-    return b""
+    return first_word(text.encode(errors="surrogatepass"), behind=_IN_FRONT)

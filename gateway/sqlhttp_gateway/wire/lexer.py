@@ -8,7 +8,7 @@ takes from a program.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 _TOKEN = re.compile(
@@ -75,10 +75,13 @@ def statements_of(text: bytes) -> Iterator[list[Token]]:
         yield statement
 
 
-def first_word(text: bytes) -> bytes:
-    """The word that the first statement begins with, in lower case; empty where that is something else."""
+def first_word(text: bytes, *, behind: Collection[bytes] = (b";",)) -> bytes:
+    """The word that the first statement begins with, in lower case; empty where that is something else.
+
+    `behind` are the characters that may stand in front of it.
+    """
     for token in tokens_of(text):
-        if token.kind != "other" or token.value != b";":
+        if token.kind != "other" or token.value not in behind:
             return token.value if token.kind == "word" else b""
     return b""
 

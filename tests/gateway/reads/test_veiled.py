@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from sqlhttp_gateway.reads.plan import plan_from_json
-from sqlhttp_gateway.reads.veiled import plain_text, unveil
+from sqlhttp_gateway.reads.veiled import unveil
 
 
 def unveiled(text: str, **node: Any) -> Any:
@@ -70,7 +70,3 @@ def test_values_of_a_view_are_noticed() -> None:
 def test_name_in_escapes_is_not_guessed() -> None:
     with pytest.raises(ValueError, match="escapes"):
         unveiled(r'VALUES (U&"\0066"())', **VALUES)
-
-
-def test_plain_text_keeps_names_and_operators_and_drops_the_rest() -> None:
-    assert plain_text("""SELECT "A""b" (1)/*x*/ ### 'a''(' -- y""") == """ select "A""b"(1)### ''"""

@@ -47,3 +47,8 @@ def test_text_is_cut_where_a_statement_ends(text: bytes, texts: list[bytes]) -> 
 )
 def test_first_word_stands_behind_comments_and_empty_statements(text: bytes, word: bytes) -> None:
     assert first_word(text) == word
+
+
+def test_first_word_stands_behind_what_else_may_stand_in_front_of_it() -> None:
+    assert first_word(b"((/* x */ SELECT 1) )") == b""
+    assert first_word(b";((/* x */ SELECT 1) )", behind=(b"(", b";")) == b"select"
