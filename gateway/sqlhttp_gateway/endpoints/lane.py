@@ -276,9 +276,8 @@ class LaneProtocol(GuardedProtocol):
 
     def _deliver_long(self, request_id: str, timing: bytes, body: bytes | Pieces) -> None:
         """The same where the connection closes behind it, or where it is much."""
-        if (
-            isinstance(body, bytes) or self._is_last or self.scheme == "https"
-        ):  # a record of TLS for each piece is waste
+        is_tls = self.scheme == "https"  # which would make a record, and that is waste, of each piece
+        if isinstance(body, bytes) or self._is_last or is_tls:
             self.deliver(Reply(200, JSON_HEADERS, request_id, bytes(body), timing))
             return
         self._running = None
