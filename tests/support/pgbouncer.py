@@ -2,18 +2,18 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from sqlhttp_gateway.embedded import Account
 from tests.support.cluster import Database
 from tests.support.gateway import free_port
+from tests.support.processes import frozen
 
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 _START_TIMEOUT = 10.0  # seconds; a start takes a few hundredths of one
@@ -81,15 +81,9 @@ class PgBouncer:
             self._process.kill()
             self._process.wait()
 
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
+    def frozen(self) -> AbstractContextManager[None]:
         """It stands still for the length of the block."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self._process.send_signal(signal.SIGCONT)
+        return frozen(self._process)
 
 
 @contextmanager

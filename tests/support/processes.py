@@ -1,6 +1,10 @@
-"""Processes as Linux tells of them in /proc."""
+"""Processes as Linux tells of them in /proc, and one that stands still."""
 
 import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _ESTABLISHED = "01"  # the kernel's include/net/tcp_states.h
@@ -10,6 +14,17 @@ def children(pid: int) -> list[int]:
     """The processes that one has made and that have not ended."""
     made = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [child for child in map(int, made) if resident(child)]
+
+
+@contextmanager
+def frozen(process: "subprocess.Popen[bytes] | None") -> Iterator[None]:
+    """It stands still for the length of the block: connections are made, and nothing is answered."""
+    assert process is not None, "it does not run"
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
 
 
 def open_files(pid: int) -> int:

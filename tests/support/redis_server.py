@@ -1,16 +1,16 @@
 """A Redis of the tests' own, on a port of its own and without a disk. Skips the test where there is none."""
 
 import shutil
-import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
 from tests.support.gateway import free_port
+from tests.support.processes import frozen
 
 
 class RedisServer:
@@ -38,15 +38,9 @@ class RedisServer:
             self._process.kill()
             self._process.wait()
 
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """It stands still for the length of the block: connections are made, and nothing is answered."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self._process.send_signal(signal.SIGCONT)
+    def frozen(self) -> AbstractContextManager[None]:
+        """It stands still for the length of the block."""
+        return frozen(self._process)
 
     def flush(self) -> None:
         """It forgets everything that it holds."""

@@ -8,9 +8,11 @@ import pytest
 from sqlhttp_gateway.errors import GatewayError, ShuttingDown
 from sqlhttp_gateway.events import Closed, Paused
 from sqlhttp_gateway.pools import registry as registry_module
+from sqlhttp_gateway.pools.lease import Lease
+from sqlhttp_gateway.pools.pool import Pool
 from tests.support.clock import fake_time, turns
 from tests.support.cluster import Database
-from tests.support.leases import leases, refusal, run, until, value
+from tests.support.leases import Leases, leases, refusal, run, until, value
 from tests.support.watch import watching
 
 
@@ -210,22 +212,28 @@ async def test_none_of_those_who_wait_through_a_pause_fails(database: Database) 
             (await task).release()
 
 
+async def listening(lending: Leases) -> tuple[Pool, Lease, asyncio.Event]:
+    """The pool beside, a connection of it that is lent to somebody who only listens, and whether it has ended."""
+    beside = lending.registry.listening_pool(lending.pool)
+    lease = await lending.lease(beside)
+    ended = asyncio.Event()
+
+    class Ear:
+        def receive(self, data: bytes) -> bytes | None:
+            return None
+
+    def lost(error: GatewayError | None) -> None:
+        lease.take_back()
+        lease.release()
+        ended.set()
+
+    lease.lend(Ear(), lost)
+    return beside, lease, ended
+
+
 async def test_pause_ends_a_connection_that_only_listens(database: Database) -> None:
     async with leases(database) as lending, watching(database) as watch:
-        beside = lending.registry.listening_pool(lending.pool)
-        lease = await lending.lease(beside)
-        ended = asyncio.Event()
-
-        class Ear:
-            def receive(self, data: bytes) -> bytes | None:
-                return None
-
-        def lost(error: GatewayError | None) -> None:
-            lease.take_back()
-            lease.release()
-            ended.set()
-
-        lease.lend(Ear(), lost)
+        beside, _, ended = await listening(lending)
         await lending.registry.pause(database.name)
         assert ended.is_set()
         assert await watch.backends() == 0
@@ -236,20 +244,7 @@ async def test_pause_ends_a_connection_that_only_listens(database: Database) -> 
 async def test_connection_that_only_listens_goes_where_its_target_leads_now(database: Database) -> None:
     """Whoever listens would else never hear anything of the new server."""
     async with leases(database) as lending:
-        beside = lending.registry.listening_pool(lending.pool)
-        lease = await lending.lease(beside)
-        ended = asyncio.Event()
-
-        class Ear:
-            def receive(self, data: bytes) -> bytes | None:
-                return None
-
-        def lost(error: GatewayError | None) -> None:
-            lease.take_back()
-            lease.release()
-            ended.set()
-
-        lease.lend(Ear(), lost)
+        beside, lease, ended = await listening(lending)
         upstream, settings = lending.pool.upstream, lending.pool.upstream.server_settings
         lending.registry.apply({lending.pool.key.target: upstream}, max_total=9)
         assert not lease.backend.closing
