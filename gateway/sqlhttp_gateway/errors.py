@@ -350,7 +350,7 @@ class KeyUnanswered(GatewayError):
 
 
 class IdempotencyUnavailable(GatewayError):
-    """The database has no table for idempotency keys, and the gateway may not make one."""
+    """The database has no table for idempotency keys and the gateway may not make one, or the role may take no key."""
 
     status, sqlstate, kind = 500, "F0000", "backend"
 

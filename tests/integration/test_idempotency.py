@@ -1,6 +1,7 @@
 """A write that carries an Idempotency-Key is carried out once, however often and however closely together it comes."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from tests.support.asgi import DISCONNECT, Call, piece
 from tests.support.cluster import Cluster, Database
+from tests.support.issuer import sign
 from tests.support.program import scratch_role
 from tests.support.running_app import RunningApp, running_app
 from tests.support.watch import watching
@@ -238,3 +240,89 @@ async def test_bad_key_is_named(app: RunningApp) -> None:
     call = await app.post(INSERT, idempotency_key="k" * 256)
     assert code_of(call, 400) == "08P01"
     assert "256 characters (max is 255)" in call.json()["message"]
+
+
+def bearer(secret: str, **claims: object) -> str:
+    claims = {"exp": int(time.time()) + 600, **claims}
+    return "Bearer " + sign("HS256", secret.encode(), {"alg": "HS256"}, claims)
+
+
+@pytest.mark.parametrize("name", ["user", "sub"])
+async def test_holders_of_tokens_that_name_no_subject_do_not_get_each_others_answers(
+    database: Database, name: str
+) -> None:
+    """A subject is a text (RFC 7519); a number, or another claim, tells who somebody is as well."""
+    database.psql("CREATE TABLE said (who text)")
+    secret = "s" * 32
+    add = "INSERT INTO said VALUES (current_setting('request.jwt.claims')::jsonb->>$1) RETURNING who"
+    body = {"query": add, "params": [name]}
+    issuers = {"mine": {"secret": secret, "roles": ["postgres"]}}
+    async with running_app(database, issuers=issuers, auth={"claims": "plain"}) as app:
+
+        async def answer(who: int, **more: int) -> tuple[Any, bool]:
+            token = bearer(secret, **{name: who}, **more)
+            url = f"postgres://postgres@db.example/{database.name}"
+            call = await app.post(body, url=url, authorization=token, idempotency_key="k")
+            assert call.status == 200, call.body
+            return call.json()["rows"], "idempotent-replayed" in call.headers
+
+        assert await answer(1) == ([{"who": "1"}], False)
+        assert await answer(2) == ([{"who": "2"}], False)
+        assert await answer(1, iat=int(time.time())) == ([{"who": "1"}], True), "the token was only renewed"
+    assert database.psql("SELECT string_agg(who, ',' ORDER BY who) FROM said").strip() == "1,2"
+
+
+async def test_holder_of_a_token_who_comes_as_another_role_has_other_keys(
+    postgres: Cluster, database: Database
+) -> None:
+    with scratch_role(postgres, "NOINHERIT") as login:
+        database.psql(f"CREATE TABLE said (who text); GRANT pg_monitor, pg_write_all_data TO {login}")
+        database.psql("GRANT ALL ON said TO PUBLIC")
+        secret, roles = "s" * 32, ["pg_monitor", "pg_write_all_data"]
+        mine = {"secret": secret, "roles": roles, "login": login}
+        sections = {
+            "logins": {"app": {"role": login, "password": "secret"}},
+            "issuers": {"mine": mine},
+            "auth": {"claims": "plain", "set_role": "any"},
+        }
+        body = {"query": "INSERT INTO said VALUES (current_user) RETURNING who"}
+        async with running_app(database, **sections) as app:
+            for role in roles:
+                url, token = f"postgres://{role}@db.example/{database.name}", bearer(secret, sub="ann")
+                call = await app.post(body, url=url, authorization=token, idempotency_key="k")
+                assert (call.status, call.json().get("rows")) == (200, [{"who": role}]), call.body
+
+
+async def test_keys_work_where_the_database_writes_bytes_in_another_way(database: Database) -> None:
+    database.psql(f"CREATE TABLE orders (id int); ALTER DATABASE {database.name} SET bytea_output = 'escape'")
+    async with running_app(database) as app:
+        body = {"query": "INSERT INTO orders VALUES (1) RETURNING id"}
+        first, second = [await app.post(body, idempotency_key="a") for _ in range(2)]
+    assert (first.status, second.status, second.body) == (200, 200, first.body)
+    assert second.headers["idempotent-replayed"] == "true"
+
+
+async def test_answer_that_is_too_large_to_be_kept_says_that_nothing_of_its_request_is_there(
+    app: RunningApp, database: Database
+) -> None:
+    large = {"query": "INSERT INTO orders (what) VALUES ('tea') RETURNING repeat('x', 2000000)"}
+    call = await app.post(large, idempotency_key="a")
+    assert (call.status, call.headers["sqlhttp-ran"]) == (507, "no")
+    assert database.psql("SELECT count(*) FROM orders").strip() == "0"
+
+
+async def test_answer_that_is_given_again_ends_what_was_kept_from_before_its_write(database: Database) -> None:
+    """The gateway that carried it out may have ended before it could tell."""
+    database.psql("CREATE TABLE t (v int); INSERT INTO t VALUES (1)")
+    write = {"query": "UPDATE t SET v = v + 1 RETURNING v"}
+    async with running_app(database) as other, running_app(database) as app:
+        await app.hear_changes()
+        for _ in range(2):
+            call = await app.post({"query": "SELECT v FROM t"}, cache_control="max-age=600")
+            assert call.json()["rows"] == [{"v": 1}]
+        assert "hit" in call.headers["cache-status"]
+        await other.post(write, idempotency_key="a")
+        again = await app.post(write, idempotency_key="a")
+        assert (again.headers["idempotent-replayed"], again.json()["rows"]) == ("true", [{"v": 2}])
+        call = await app.post({"query": "SELECT v FROM t"}, cache_control="max-age=600")
+        assert call.json()["rows"] == [{"v": 2}]

@@ -160,7 +160,7 @@ async def secret_of(lease: Lease) -> bytes | None:
     rows = await ask(lease, rls.READ_SECRET)
     if not rows or rows[0][0] is None:
         return None
-    return rls.secret_from_pad(bytes.fromhex(rows[0][0].decode().removeprefix("\\x")))
+    return rls.secret_from_pad(bytes.fromhex(rows[0][0].decode()))
 
 
 async def install(lease: Lease, *, new_secret: bool = False) -> None:

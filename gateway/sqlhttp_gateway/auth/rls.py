@@ -121,7 +121,8 @@ IS_INSTALLED = (
     "SELECT pg_catalog.to_regclass('sqlhttp.claims_secret') IS NOT NULL"
     " AND pg_catalog.to_regprocedure('sqlhttp.begin_claims(text)') IS NOT NULL"
 )
-READ_SECRET = "SELECT inner_pad, outer_pad FROM sqlhttp.claims_secret"
+READ_SECRET = "SELECT pg_catalog.encode(inner_pad, 'hex') FROM sqlhttp.claims_secret"
+"""In hex whatever `bytea_output` the role or the database has."""
 KEEP_SECRET = (
     "INSERT INTO sqlhttp.claims_secret (inner_pad, outer_pad)"
     " VALUES (pg_catalog.decode($1, 'hex'), pg_catalog.decode($2, 'hex')) ON CONFLICT (is_one) DO NOTHING"

@@ -7,7 +7,10 @@ request is an error. Nothing here knows of Postgres.
 import hashlib
 import hmac
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+import orjson
 
 from sqlhttp_gateway.errors import BadRequest
 from sqlhttp_gateway.model import Batch, Options, Statement
@@ -17,6 +20,8 @@ MAX_KEY = 255
 """Characters of a key, as with Stripe."""
 TAG_BYTES = 8
 _KEY = re.compile(rb"[\x20-\x7e]+")
+_PASSING = frozenset({"exp", "nbf", "iat", "jti"})
+"""Claims that are others in each token of one holder (RFC 7519, 4.1)."""
 _QUOTED = re.compile(rb'"((?:[^"\\]|\\["\\])*)"')
 
 
@@ -47,9 +52,32 @@ def key_from_header(value: bytes) -> bytes:
     return key
 
 
-def known(key: bytes, body: bytes, options: Options, *, secret: bytes, role: str, tenant: str) -> Key:
-    """What a request with `key` is known by. Keys of different roles and tenants never meet."""
-    parts = (role.encode(), tenant.encode(), key)
+def holder(claims: bytes) -> bytes:
+    """What tells holders of tokens apart whose tenant does not: all that such claims say, if they name no subject.
+
+    A token that is only renewed is the same holder's, or a write that is sent again with it would run twice.
+    """
+    said = orjson.loads(claims)
+    if isinstance(said.get("sub"), str) and said["sub"]:
+        return b""
+    return orjson.dumps({name: said[name] for name in said.keys() - _PASSING}, option=orjson.OPT_SORT_KEYS)
+
+
+def known(
+    key: bytes,
+    body: bytes,
+    options: Options,
+    *,
+    secret: bytes,
+    role: str,
+    tenant: str,
+    further: Sequence[bytes] = (),
+) -> Key:
+    """What a request with `key` is known by. Keys of different roles and tenants never meet.
+
+    `further` are parts by which callers are told apart who share both.
+    """
+    parts = (role.encode(), tenant.encode(), *further, key)
     known_by = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
     how = repr((options.raw_text, options.array_mode, options.transaction)).encode()
     return Key(

@@ -11,6 +11,8 @@ from sqlhttp_gateway.errors import (
     ClaimsFailed,
     ConnectionBroken,
     GatewayError,
+    HasRun,
+    IdempotencyUnavailable,
     KeyInFlight,
     KeyReused,
     KeyUnanswered,
@@ -64,6 +66,7 @@ async def run_once(
         Answered: the key has its answer already.
         TableGone: there is no table of keys any more, or another one.
         KeyInFlight, KeyReused, KeyUnanswered: the key is another's, or nobody knows.
+        IdempotencyUnavailable: the role may not take a key.
         PostgresError: a statement failed; nothing of the request stayed, and the key is free.
         ConnectionBroken: nobody knows; the same request with the same key will find out.
         NothingRan: the connection was over before it began.
@@ -93,7 +96,11 @@ async def run_once(
         raise with_outcome(exchange, lease, limits, in_transaction=True)
     if exchange.status != _IN_TRANSACTION:
         raise KeyUnanswered("the request ended its own transaction: what it did stays, and its key is not kept")
-    answer, keeping = await keep(exchange.results[len(before) :])
+    try:
+        answer, keeping = await keep(exchange.results[len(before) :])
+    except GatewayError as error:
+        error.ran = HasRun.NO  # what cannot be kept is rolled back, whatever such an error means elsewhere
+        raise
     is_pooler = lease.pool.upstream.is_pooler
     end = Exchange()
     frames = _frames(keeping) + (INSIDE if is_pooler else b"") + _frames(Statement("COMMIT")) + SYNC
@@ -127,6 +134,11 @@ def _not_taken(error: GatewayError, *, is_key: bool) -> Exception:
             )
         case table.UNANSWERED:
             return KeyUnanswered("a request with this Idempotency-Key was carried out and its answer is not known")
+        case "42501":  # insufficient_privilege
+            return IdempotencyUnavailable(
+                f"the role of the request may not take an Idempotency-Key: {error.message}",
+                hint="Run sqlhttp idempotency install: it grants the two functions to everybody again.",
+            )
         case "55P03":  # lock_not_available
             return KeyInFlight("a request with this Idempotency-Key is being carried out", retry_after=1)
     return error

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections.abc import Sequence
 
 from sqlhttp_gateway.auth.own_access import OwnAccess
 from sqlhttp_gateway.auth.own_table import foreign
@@ -41,8 +42,10 @@ class KeyStore:
         self._looking: dict[tuple[str, str], asyncio.Task[bytes]] = {}
         """One look for all who come to a database at the same time: however it ends, nobody waits for two."""
 
-    async def find(self, header: bytes, body: bytes, options: Options, pool: Pool, *, tenant: str) -> Key:
-        """What the key in a request's header, and the request, are known by in the pool's database.
+    async def find(
+        self, header: bytes, body: bytes, options: Options, pool: Pool, *, tenant: str, further: Sequence[bytes] = ()
+    ) -> Key:
+        """What the key in a request's header, and the request, are known by in the pool's database; see `known`.
 
         Raises:
             BadRequest: the header is not as it must be.
@@ -54,7 +57,7 @@ class KeyStore:
         secret = self._secrets.get(place)
         if secret is None:
             secret = await self._look(pool, place)
-        return known(key, body, options, secret=secret, role=pool.key.role, tenant=tenant)
+        return known(key, body, options, secret=secret, role=pool.key.role, tenant=tenant, further=further)
 
     def taking(self, key: Key) -> Statement:
         """The statement that takes it, at the start of the transaction of its request."""

@@ -108,9 +108,9 @@ KEEP_SECRET = (
     "INSERT INTO sqlhttp.idempotency_secret (secret) VALUES (pg_catalog.decode($1, 'hex'))"
     " ON CONFLICT (is_one) DO NOTHING"
 )
-READ_SECRET = "SELECT secret FROM sqlhttp.idempotency_secret"
+READ_SECRET = "SELECT pg_catalog.encode(secret, 'hex') FROM sqlhttp.idempotency_secret"
 READ_ANSWER = (
-    "SELECT answer FROM sqlhttp.idempotency_keys"
+    "SELECT pg_catalog.encode(answer, 'hex') FROM sqlhttp.idempotency_keys"
     " WHERE id = pg_catalog.decode($1, 'hex') AND fingerprint = pg_catalog.decode($2, 'hex') AND answer IS NOT NULL"
 )
 
@@ -139,8 +139,8 @@ def keeping(key_id: bytes, answer: bytes) -> Statement:
 
 
 def bytes_from_hex(value: bytes) -> bytes:
-    """A bytea as Postgres writes it."""
-    return bytes.fromhex(value.decode().removeprefix("\\x"))
+    """Bytes as `encode` writes them, which no `bytea_output` of a role or database changes."""
+    return bytes.fromhex(value.decode())
 
 
 def _bytea(value: bytes) -> bytes:

@@ -124,6 +124,11 @@ class Carrier:
 
         await changes.ran(access.caller, request, results, run)
 
+    async def replayed(self, access: Access) -> None:
+        """A write was carried out before, by whomever; its answer is given again only when its changes are known."""
+        if self._changes is not None and self._changes.concern(access.caller):
+            await self._changes.ran_elsewhere(access.caller)
+
     def failed(self, access: Access, request: Statement | Batch, error: BaseException) -> None:
         """A request has not got to its end; something of it may have stayed all the same."""
         if isinstance(error, PostgresError) and error.ran is HasRun.NO and _commits_itself(request):

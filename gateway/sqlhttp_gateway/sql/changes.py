@@ -69,6 +69,10 @@ class Changes:
             self.end_everything((caller.target, caller.database))
             raise
 
+    async def ran_elsewhere(self, caller: Caller) -> None:
+        """Something of the caller's has run, and perhaps nobody was left to tell what it changed."""
+        await self._spread(self._cache.schema_changed((caller.target, caller.database)))
+
     def ran_unnoted(self, caller: Caller, request: Statement | Batch) -> None:
         """A request has run that did not have to be noted when it began."""
         if self.must_note(caller, request):

@@ -1,5 +1,7 @@
 """A write that carries an Idempotency-Key is carried out once, however often it comes: the first one's reply."""
 
+from sqlhttp_gateway.auth.caller import Caller
+from sqlhttp_gateway.idempotency.keys import holder
 from sqlhttp_gateway.idempotency.run import Answered, TableGone, run_once
 from sqlhttp_gateway.idempotency.store import KeyStore
 from sqlhttp_gateway.model import Batch, Options, Result, Statement
@@ -31,7 +33,8 @@ class Once:
         """
         keys, carrier, pool = self._keys, self._carrier, access.pool
         kept: list[Result] = []
-        known = await keys.find(key, body, options, pool, tenant=story.tenant)
+        further = _further(access.caller)
+        known = await keys.find(key, body, options, pool, tenant=story.tenant, further=further)
         limits = access.within(carrier.limits)
 
         async def work(lease: Lease) -> Reply:
@@ -49,14 +52,26 @@ class Once:
                 reply = await self._attempts.on_lease(access, story, work)
             except TableGone:
                 keys.forget(pool)
-                known = await keys.find(key, body, options, pool, tenant=story.tenant)
+                known = await keys.find(key, body, options, pool, tenant=story.tenant, further=further)
                 reply = await self._attempts.on_lease(access, story, work)
             await carrier.ran(access, request, options, kept, story)
             return reply
         except Answered:
+            # Whoever carried it out may have ended before the answers that rest on it were.
+            await carrier.replayed(access)
             answer = await keys.answer(pool, known)
         except BaseException as error:
             carrier.failed(access, request, error)
             raise
         story.succeeded([])
         return Reply(200, (*headers_of(request, options), IS_REPLAYED), story.request_id, answer)
+
+
+def _further(caller: Caller) -> tuple[bytes, ...]:
+    """What tells a token's holder from others of the same tenant and log-in: the role they become, and who they are."""
+    grant = caller.grant
+    if grant is None or grant.claims is None:
+        return ()
+    role = caller.role if caller.role != caller.pool.key.role else ""
+    who = holder(grant.claims)
+    return (role.encode(), who) if role or who else ()

@@ -193,3 +193,14 @@ async def test_nothing_is_installed_into_what_is_somebody_elses(
             with pytest.raises(TargetMisconfigured, match="not the gateway's"):
                 await install(lease)
         database.psql(f"REASSIGN OWNED BY {role} TO postgres")
+
+
+async def test_secret_is_read_where_the_database_writes_bytes_in_another_way(database: Database) -> None:
+    secrets = []
+    for output in ("hex", "escape"):
+        database.psql(f"ALTER DATABASE {database.name} SET bytea_output = '{output}'")
+        async with own_lease(database) as lease:
+            await install(lease)
+            secrets.append(await secret_of(lease))
+    assert secrets[0] is not None
+    assert secrets[0] == secrets[1]

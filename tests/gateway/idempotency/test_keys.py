@@ -3,7 +3,7 @@
 import pytest
 
 from sqlhttp_gateway.errors import BadRequest
-from sqlhttp_gateway.idempotency.keys import ends_transaction, key_from_header, known
+from sqlhttp_gateway.idempotency.keys import ends_transaction, holder, key_from_header, known
 from sqlhttp_gateway.model import Batch, Options, Statement, TransactionOptions
 
 SECRET = b"s" * 32
@@ -50,6 +50,22 @@ def test_same_key_of_another_role_tenant_or_database_is_another_key() -> None:
     ids = [id_of(b"k", "a", ""), id_of(b"k", "b", ""), id_of(b"k", "a", "key:1"), id_of(b"k", "a", "", b"x" * 32)]
     ids += [id_of(b"k1", "a", "key:"), id_of(b"1k", "a", "key:"), id_of(b"k", "ak", ""), id_of(b"kk", "a", "")]
     assert len(set(ids)) == len(ids)
+
+
+def test_parts_that_tell_callers_of_one_tenant_apart_make_other_keys() -> None:
+    def id_of(*further: bytes, key: bytes = b"k") -> bytes:
+        return known(key, b"{}", Options(), secret=SECRET, role="a", tenant="jwt:mine:", further=further).id
+
+    ids = [id_of(), id_of(b"admin", b""), id_of(b"", b"admin"), id_of(b"admin"), id_of(b"", b""), id_of(b"", key=b"")]
+    assert len(set(ids)) == len(ids)
+
+
+def test_holder_of_a_token_without_a_subject_is_told_by_its_claims_and_stays_the_same_when_it_is_renewed() -> None:
+    first = holder(b'{"user":"ann","exp":1,"iat":1,"nbf":1,"jti":"a"}')
+    assert first == holder(b'{"exp":2,"iat":2,"jti":"b","user":"ann"}') != holder(b'{"user":"bob","exp":1}')
+    assert holder(b'{"sub":5}') != holder(b'{"sub":6}')
+    assert holder(b'{"sub":""}') != b""
+    assert holder(b'{"sub":"ann","org":1}') == b"", "the tenant tells who it is"
 
 
 def test_nothing_of_a_key_is_shown() -> None:

@@ -8,6 +8,7 @@ import pytest
 from sqlhttp_gateway.errors import (
     ClaimsFailed,
     ConnectionBroken,
+    IdempotencyUnavailable,
     KeyInFlight,
     KeyReused,
     KeyUnanswered,
@@ -105,6 +106,16 @@ async def test_what_a_prologue_meets_is_told_apart_from_what_the_key_meets(conne
     with pytest.raises(ClaimsFailed, match="division by zero"):
         await once(connections, "SELECT 1", prologue=Prologue((Statement("SELECT 1/0"),)))
     assert await once(connections, "SELECT 1", prologue=Prologue((Statement("SELECT 2"),))) == 1
+
+
+async def test_role_that_may_take_no_key_hears_that_the_operator_has_to_mend_it(connections: Leases) -> None:
+    connections.database.psql("REVOKE USAGE ON SCHEMA sqlhttp FROM PUBLIC")
+    with pytest.raises(IdempotencyUnavailable, match="permission denied for schema sqlhttp"):
+        await once(connections, "SELECT 1", prologue=Prologue((Statement("SET LOCAL ROLE pg_monitor"),)))
+    lease = await connections.lease()
+    await install(lease)
+    lease.release()
+    assert await once(connections, "SELECT 1", prologue=Prologue((Statement("SET LOCAL ROLE pg_monitor"),))) == 1
 
 
 async def test_table_that_was_dropped_is_told_before_anything_runs(connections: Leases) -> None:

@@ -12,10 +12,10 @@ def test_patience_of_none_is_the_shortest_there_is_since_zero_is_for_ever() -> N
     assert table.taking(b"", b"", tag=b"", lifetime=1, patience=0).params[4] == b"1"
 
 
-def test_answer_goes_as_postgres_writes_bytes_and_comes_back_so() -> None:
+def test_answer_goes_as_postgres_writes_bytes_and_comes_back_in_plain_hex() -> None:
     statement = table.keeping(b"\x01", b'{"rows":[]}\x00')
     assert statement.params == (b"\\x01", b"\\x7b22726f7773223a5b5d7d00")
-    assert table.bytes_from_hex(b"\\x7b22726f7773223a5b5d7d00") == b'{"rows":[]}\x00'
+    assert table.bytes_from_hex(b"7b22726f7773223a5b5d7d00") == b'{"rows":[]}\x00'
 
 
 def test_every_function_runs_as_its_owner_and_finds_nothing_of_the_callers() -> None:
