@@ -101,7 +101,8 @@ def _encode_dict(value: Any) -> str:
 def _encode_timedelta(value: Any) -> str:
     clock = value.seconds * 1_000_000 + value.microseconds
     seconds, micros = divmod(clock, 1_000_000)
-    return f"{value.days} days {seconds}.{micros:06d} seconds"
+    # With IntervalStyle sql_standard the sign of the days would be that of the seconds, too, where these have none.
+    return f"{value.days} days +{seconds}.{micros:06d} seconds"
 
 
 def _encode_decimal(value: Any) -> str:
@@ -114,6 +115,12 @@ def _encode_decimal(value: Any) -> str:
 
 def _encode_iso(value: Any) -> str:
     return str(value.isoformat())
+
+
+def _encode_time(value: Any) -> str:
+    if value.tzinfo is not None and value.utcoffset() is None:  # Postgres would take it for a time of its own zone
+        raise InterfaceError(f"a time in the zone {value.tzinfo} has no offset without a date; send a datetime")
+    return _encode_iso(value)
 
 
 _ENCODERS: dict[type[Any], Callable[[Any], str]] = {
@@ -134,7 +141,7 @@ _BY_NAME: dict[tuple[str, str], Callable[[Any], str]] = {
     ("decimal", "Decimal"): _encode_decimal,
     ("datetime", "datetime"): _encode_iso,
     ("datetime", "date"): _encode_iso,
-    ("datetime", "time"): _encode_iso,
+    ("datetime", "time"): _encode_time,
     ("datetime", "timedelta"): _encode_timedelta,
     ("uuid", "UUID"): str,
     ("ipaddress", "IPv4Address"): str,

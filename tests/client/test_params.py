@@ -7,6 +7,7 @@ from decimal import Decimal
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -58,9 +59,9 @@ Point = namedtuple("Point", "x y")
         (date(1, 1, 1), "0001-01-01"),
         (time(1, 2, 3, 4), "01:02:03.000004"),
         (datetime(2020, 1, 1, tzinfo=UTC), "2020-01-01T00:00:00+00:00"),
-        (timedelta(0), "0 days 0.000000 seconds"),
-        (timedelta(microseconds=-1), "-1 days 86399.999999 seconds"),
-        (timedelta.max, "999999999 days 86399.999999 seconds"),
+        (timedelta(0), "0 days +0.000000 seconds"),
+        (timedelta(microseconds=-1), "-1 days +86399.999999 seconds"),
+        (timedelta.max, "999999999 days +86399.999999 seconds"),
         (ip_address("::1"), "::1"),
         (ip_interface("10.0.0.1/8"), "10.0.0.1/8"),
         (ip_network("10.0.0.0/8"), "10.0.0.0/8"),
@@ -110,6 +111,13 @@ def test_a_value_without_a_rule_is_refused_and_named(value: Any) -> None:
     with pytest.raises(InterfaceError, match=type(value).__name__) as caught:
         encode_param(value)
     assert not caught.value.may_have_run
+
+
+def test_a_time_whose_zone_has_no_offset_without_a_date_is_refused() -> None:
+    """Without one Postgres would read it in the zone of its own session."""
+    with pytest.raises(InterfaceError, match="Europe/Amsterdam has no offset"):
+        encode_param(time(12, tzinfo=ZoneInfo("Europe/Amsterdam")))
+    assert encode_param(time(12, tzinfo=ZoneInfo("UTC"))) == "12:00:00+00:00"
 
 
 def test_json_that_is_none_is_refused() -> None:

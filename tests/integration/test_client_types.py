@@ -310,3 +310,13 @@ def test_any_list_comes_out_as_it_went_in(kind: str, ask: Ask) -> None:
         assert equal(as_its_type_has_it(found, kind), as_its_type_has_it(values, kind)), found
 
     check()
+
+
+@pytest.mark.parametrize("style", ["postgres", "postgres_verbose", "sql_standard", "iso_8601"])
+def test_an_interval_is_the_same_whatever_the_sessions_style(gateway: Gateway, database: Database, style: str) -> None:
+    """In sql_standard a sign in front is that of all that follows without one of its own."""
+    with neon(database.url, endpoint=gateway.sql).session() as session:
+        session.execute(f"SET intervalstyle = {style}")
+        for value in (timedelta(hours=-1), timedelta(days=-1, microseconds=1), timedelta(days=2, hours=-30)):
+            seconds = session.val("SELECT extract(epoch FROM $1::interval)", value)
+            assert seconds == Decimal(value // timedelta(microseconds=1)) / 1_000_000
