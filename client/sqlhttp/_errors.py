@@ -189,7 +189,11 @@ class SendFailed(NotSent):
 
 
 class Refused(OperationalError):
-    """The server is up but takes no more for now (HTTP 503 or 429); the statement did not run."""
+    """The server is up but takes no more for now (HTTP 503 or 429); the statement did not run.
+
+    A 503 of something on the way, which has not the form of a server's, may come after the server has carried it out:
+    then `may_have_run` is true, and only what can be carried out twice is tried again.
+    """
 
     retryable = True
 

@@ -182,7 +182,11 @@ def error_of(reply: Reply, queries: tuple[str | None, ...] = ()) -> errors.NeonD
     if ran is not None:
         error.may_have_run = ran != "no"
     else:
-        error.may_have_run = _may_have_run(reply.status, fields.get("code", ""), message, batch=len(queries) > 1)
+        # Envoy, a mesh or an API gateway also says 503 when the server went away with the request.
+        own = reply.status != 503 or (isinstance(body, dict) and "code" in body)
+        error.may_have_run = not own or _may_have_run(
+            reply.status, fields.get("code", ""), message, batch=len(queries) > 1
+        )
     error.retry_after = _retry_after(reply.headers.get("retry-after"))
     if len(queries) == 1:
         error.query = queries[0]

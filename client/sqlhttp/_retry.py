@@ -101,6 +101,6 @@ def _pause(
 
 def may_retry(error: NeonDbError, *, is_repeatable: Callable[[], bool]) -> bool:
     """Whether another attempt can neither repeat an effect nor is bound to fail in the same way."""
-    if isinstance(error, OutcomeUnknown):
+    if isinstance(error, OutcomeUnknown) or (error.retryable and error.may_have_run):
         return is_repeatable()
     return error.retryable or (error.code in _CONFLICTS and not error.may_have_run)

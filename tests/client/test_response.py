@@ -128,7 +128,10 @@ CANCELLED = {"message": "Query cancelled, connection was terminated", "code": "0
         (failed(500, {"message": "m", "code": "08P01"}), "ProtocolViolation", True, False),
         (failed(500, {"message": "m", "code": "XX000"}), "InternalError_", True, False),
         (failed(503, {"message": "m", "code": "53300"}), "Refused", False, True),
-        (failed(503, b"upstream connect error"), "Refused", False, True),
+        (failed(503, {"message": "m", "code": None}), "Refused", False, True),
+        # of a balancer whose server may have gone away in the middle of it
+        (failed(503, b"upstream connect error or disconnect/reset before headers"), "Refused", True, True),
+        (failed(503, {"message": "Service Unavailable"}), "Refused", True, True),
         (failed(429, b""), "Refused", False, True),
         (failed(409, {"message": "m", "code": "55P03"}), "KeyInFlight", False, True),
         (failed(409, {"message": "m", "code": "58000"}), "BookmarkLost", False, False),

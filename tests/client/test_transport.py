@@ -370,6 +370,20 @@ def test_a_busy_server_is_asked_again_when_it_says() -> None:
         assert server.queries == [WRITE, WRITE]
 
 
+def test_a_balancers_word_of_a_server_that_went_away_has_no_write_sent_twice() -> None:
+    """Envoy's, a mesh's: 503 also where the server had the request already."""
+    gone = answers(b"upstream connect error or disconnect/reset before headers", status=503)
+    with scripted(gone, answers()) as server:
+        with pytest.raises(Refused) as caught:
+            client(server, retry=THRICE)(WRITE)
+        assert (caught.value.attempts, caught.value.may_have_run) == (1, True)
+        assert server.queries == [WRITE]
+    with scripted(gone, answers()) as server:
+        assert client(server, retry=THRICE)(READ) == [{"a": 1}]
+    with scripted(gone, answers()) as server:
+        assert client(server, retry=THRICE).query(WRITE, idempotency_key="auto") == [{"a": 1}]
+
+
 def test_a_server_that_stays_busy_says_so() -> None:
     busy = answers({"message": "no connection within 5 s", "code": "53300"}, status=503, headers=["Retry-After: 0"])
     with scripted(busy) as server:
