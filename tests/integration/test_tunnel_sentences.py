@@ -173,6 +173,35 @@ async def test_set_reset_and_set_config_keep_no_backend(start_gateway: StartGate
         assert await metric(gateway, "sqlhttp_tunnel_pins_total{") == 0
 
 
+@pytest.mark.parametrize("pool_mode", ["transaction", "session"])
+async def test_reset_and_discard_take_back_to_what_start_up_asked_for(
+    pool_mode: str, start_gateway: StartGateway, database: Database
+) -> None:
+    """As asyncpg's pool does with every connection that comes back, and Npgsql's."""
+    gateway = start_gateway(tunnel={"linger": 0})
+    wanted = {
+        "TimeZone": "Asia/Tokyo",
+        "client_encoding": "LATIN1",
+        "options": "-c work_mem=3MB",
+        "pool_mode": pool_mode,
+    }
+    look = "SELECT concat_ws(' ', current_setting('TimeZone'), current_setting('work_mem'))"
+    async with logged_in(gateway, database, wanted) as program:
+        for text in ("RESET ALL", "DISCARD ALL", "RESET TimeZone; RESET work_mem"):
+            await program.query("SET TimeZone = 'CET'; SET work_mem = '9MB'")
+            assert await program.value(look) == "CET 9MB"
+            told = {message.body for message in (await program.query(text)).messages[-8:] if message.tag == "S"}
+            assert b"TimeZone\0Asia/Tokyo\0" in told  # before it may go on
+            assert await program.value(look) == "Asia/Tokyo 3MB"
+            await program.send(encode_query(b"SELECT length('\xe4')"))
+            assert (await program.answer()).value == "1"
+        await program.query("BEGIN; SET work_mem = '9MB'")
+        await program.query("RESET work_mem")
+        assert await program.value("SHOW work_mem") == "3MB"
+        await program.query("ROLLBACK")
+        assert await program.value("SHOW work_mem") == "3MB"
+
+
 async def test_database_with_idle_connections_is_dropped_by_force(gateway: Gateway, database: Database) -> None:
     async with logged_in(gateway, database) as program:
         await program.query("CREATE DATABASE dropped_by_force")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from sqlhttp_gateway.errors import GatewayError, PostgresError
 from sqlhttp_gateway.wire.backend import decode_error
 from sqlhttp_gateway.wire.own_statements import OwnStatements
-from sqlhttp_gateway.wire.session import IDENTITY, Parameters, Session
+from sqlhttp_gateway.wire.session import IDENTITY, Parameters, Question, Session
 from sqlhttp_gateway.wire.told import UTF8, Greeting, Told
 from sqlhttp_gateway.wire.tunnel_events import Event, Greeted, Outdated
 
@@ -20,6 +20,8 @@ class Accord:
     __slots__ = (
         "_end",
         "_events",
+        "_held_ready",
+        "_is_reset",
         "_key_data",
         "_own",
         "_replies",
@@ -57,6 +59,8 @@ class Accord:
         self._end = end
         self._told = Told()
         self._reported: Mapping[str, str] = {}
+        self._is_reset = False  # and it is not known yet what that has taken from the program
+        self._held_ready = b""  # a ReadyForQuery that waits until this is mended
 
     def meet(self, reported: Mapping[str, str], needed: Parameters) -> None:
         """A backend is used from now on that `reported` this at its log-in, and has to be given these parameters."""
@@ -84,20 +88,30 @@ class Accord:
         """Nothing of what was sent to the backend is done."""
         self.is_pending = not self.is_greeted
 
-    def ask(self) -> None:
-        """Ask the server what the transaction has left behind, where its texts are suspect."""
-        question = self._session.question()
-        if question is None:
+    def was_reset(self) -> None:
+        """A RESET, or DISCARD ALL, is done."""
+        self._is_reset = True
+
+    def ready(self, frame: bytes, *, is_settled: bool, is_idle: bool) -> None:
+        """Pass on the program's ReadyForQuery; at the end of a transaction, ask the server what that has left behind,
+        where its texts are suspect.
+
+        RESET takes a session back to what its start-up asked for, and a pool's connection to something else. Where
+        that is to be mended, the program hears that it may go on only then: what it is told, such as its encoding, it
+        takes for the truth. `is_settled` where the server waits for the program, and what is asked can be answered.
+        """
+        question = self._session.question() if is_idle else None
+        if question is None and not (self._is_reset and is_settled):
+            self._replies.append(frame)
             return
-
-        def done(values: Sequence[bytes | None] | None) -> None:
-            restored = self._session.answered(question, values)
-            self.is_pending = False
-            if restored:
-                self._set(restored)
-
-        self.is_pending = question.may_restore
-        self._own.run(question.text, done)
+        self._is_reset = False
+        self._held_ready = frame
+        if question is None:
+            self._ask_for_lost()
+        else:
+            self._ask(question)
+        if not self.is_pending:
+            self._go_on()
 
     def read_status(self, frame: bytes, *, is_ours: bool) -> None:
         """A ParameterStatus, which is the program's unless what `is_ours` caused it and it is of no interest.
@@ -113,6 +127,35 @@ class Accord:
 
     # ── inside ──
 
+    def _ask(self, question: Question) -> None:
+        def done(values: Sequence[bytes | None] | None) -> None:
+            self._restore(self._session.answered(question, values))
+
+        self.is_pending = question.may_restore
+        self._own.run(question.text, done)
+
+    def _ask_for_lost(self) -> None:
+        def done(values: Sequence[bytes | None] | None) -> None:
+            self._restore(self._session.restored(values))
+
+        lost = self._session.lost()
+        if lost is not None:
+            self.is_pending = True
+            self._own.run(lost, done)
+
+    def _restore(self, restored: Parameters) -> None:
+        if restored:
+            self._set(restored)
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Nothing has to be set or answered any more."""
+        self.is_pending = False
+        if self._held_ready:
+            self._replies.append(self._held_ready)
+            self._held_ready = b""
+
     def _set(self, needed: Parameters) -> None:
         """Give the backend the session's parameters, ahead of whatever the program sends."""
 
@@ -122,7 +165,7 @@ class Accord:
                 return
             for (name, _), value in zip(needed, values, strict=True):
                 self._session.was_set(name, value or b"")
-            self.is_pending = False
+            self._go_on()
             if not self.is_greeted:
                 self._greet()
 

@@ -19,6 +19,8 @@ from sqlhttp_gateway.wire.tunnel_events import Event, Unlisten
 
 IDLE = ord("I")
 """ReadyForQuery's status where no transaction is open."""
+_IN_TRANSACTION = ord("T")
+_UNKNOWN = 0
 
 
 class Answers:
@@ -94,7 +96,7 @@ class Answers:
         if entry.batch is not None:
             entry.batch.finish()
         elif self._fence is None or self._is_within(self._fence, status):
-            self._end_batch(frame, is_idle=is_over and status == IDLE)
+            self._end_batch(frame, status if is_over else _UNKNOWN)
         if local:
             self._out.append(local)
 
@@ -106,10 +108,11 @@ class Answers:
         self._owed.clear()
         self._requests.is_open = False
         self._names.settle()
-        self._out.append(answer)
         if self.status == IDLE:
             self._end_transaction()
-            self._accord.ask()
+            self._accord.ready(answer, is_settled=True, is_idle=True)
+        else:
+            self._out.append(answer)
         return True
 
     def read_error(self, frame: bytes, entry: Entry | None) -> None:
@@ -155,18 +158,23 @@ class Answers:
         """CommandComplete."""
         if tag in (b"ROLLBACK", b"COMMIT"):
             self._channels.transaction_ends(commits=tag == b"COMMIT")
-        elif tag in (b"DEALLOCATE ALL", b"DISCARD ALL") and not self._is_plain:
-            self._names.dropped_all()
+        elif tag in (b"DEALLOCATE ALL", b"DISCARD ALL"):
+            if self._is_plain:
+                self._names.forget_all()
+            else:
+                self._names.dropped_all()
+        if tag in (b"RESET", b"DISCARD ALL"):
+            self._accord.was_reset()
 
     # ── inside ──
 
-    def _end_batch(self, frame: bytes, *, is_idle: bool) -> None:
-        """Pass on a ReadyForQuery; at the end of a transaction, with what belongs there."""
-        if is_idle:
+    def _end_batch(self, frame: bytes, status: int) -> None:
+        """Pass on a ReadyForQuery, its status being `_UNKNOWN` where more is owed; at the end of a transaction, with
+        what belongs there."""
+        if status == IDLE:
             self._end_transaction()
-        self._out.append(frame)
-        if is_idle:
-            self._accord.ask()
+        is_settled = status == IDLE or (status == _IN_TRANSACTION and self._fence is None)
+        self._accord.ready(frame, is_settled=is_settled, is_idle=status == IDLE)
 
     def _end_transaction(self) -> None:
         """All that was sent is answered, and no transaction is open."""
@@ -197,6 +205,6 @@ class Answers:
                 self._end(ClaimsFailed("the transaction could not be ended"))
                 return
             fence.rolled_back()
-            self._end_batch(encode_ready_for_query(b"I"), is_idle=True)
+            self._end_batch(encode_ready_for_query(b"I"), IDLE)
 
         self._own.run(b"ROLLBACK", done)

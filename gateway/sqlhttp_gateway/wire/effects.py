@@ -233,7 +233,11 @@ class _Reading:
         elif _starts(rest, b"seed"):
             self._pins.append(Pin.PARAMETER)  # its value cannot be asked for
         else:
-            self._set(_parameter(rest, is_reset=False))
+            name = _parameter(rest, is_reset=False)
+            if name and name != "session_authorization" and _is_default(name, rest[-1]):
+                self._reset(name)
+            else:
+                self._set(name)
 
     def _set(self, *names: str) -> None:
         for name in names:
@@ -293,6 +297,11 @@ class _Reading:
 
 def _starts(tokens: list[Token], word: bytes) -> bool:
     return bool(tokens) and tokens[0].kind == "word" and tokens[0].value == word
+
+
+def _is_default(name: str, value: Token) -> bool:
+    """Whether SET to this is a RESET."""
+    return value.kind == "word" and (value.value == b"default" or (name == "timezone" and value.value == b"local"))
 
 
 def _identifier(tokens: list[Token]) -> list[bytes]:

@@ -50,6 +50,10 @@ _QUESTIONS = (
     (Ask.PREPARED, Pin.PREPARE, "EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)"),
     (Ask.CURSOR, Pin.CURSOR, "EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)"),
 )
+_LOST = (
+    b"SELECT pg_catalog.lower(name) FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.<>) 'session'"
+    b" AND pg_catalog.lower(name) OPERATOR(pg_catalog.=) ANY (ARRAY[%b])"
+)
 
 
 Parameters = tuple[tuple[str, bytes], ...]
@@ -198,6 +202,24 @@ class Session:
         may_restore = not self._startup.keys().isdisjoint(resets)
         return Question(f"SELECT {', '.join(columns)}".encode(), tuple(pins), names, resets, may_restore)
 
+    def lost(self) -> bytes | None:
+        """What the server has to be asked after a RESET that no `question` will be about: the names, one a row, of the
+        parameters which it took to the server's value, and that start-up had asked for. None where it asked for none.
+        """
+        names = [name for name, value in self._startup.items() if self._defaults.get(name) != value]
+        if not names:
+            return None
+        # As the gateway has set them, they come from the session; RESET gives them back to whom they had been from.
+        return _LOST % b", ".join(_literal(name).encode() for name in names)
+
+    def restored(self, names: Sequence[bytes | None] | None) -> Parameters:
+        """Take the answer to what was asked by `lost`: what has to be set again."""
+        taken = {name.decode() for name in names or () if name is not None}
+        self._wanted |= {name: value for name, value in self._startup.items() if name in taken}
+        self._needed = None
+        again = [(name, value) for name, value in self._startup.items() if name in taken]
+        return tuple(sorted(again, key=lambda pair: _ORDER.get(pair[0], 0)))
+
     def answered(self, question: Question, values: Sequence[bytes | None] | None) -> Parameters:
         """Take the server's answer to `question`; None when there is none to be had.
 
@@ -222,7 +244,7 @@ class Session:
                 restored.append((name, self._startup[name]))
             else:
                 self._wanted.pop(name, None)
-        return tuple(restored)
+        return tuple(sorted(restored, key=lambda pair: _ORDER.get(pair[0], 0)))
 
     def _record(self, name: str, value: bytes | None) -> None:
         self._wanted.pop(name, None)

@@ -1,7 +1,10 @@
 """What a tunnel's session and its backend have to agree on, through a pipeline, message by message."""
 
+import pytest
+
 from sqlhttp_gateway.errors import PostgresError
-from sqlhttp_gateway.wire.pipeline import Residue
+from sqlhttp_gateway.wire.effects import Pin
+from sqlhttp_gateway.wire.pipeline import Pipeline, Residue
 from sqlhttp_gateway.wire.told import Greeting
 from sqlhttp_gateway.wire.tunnel_events import Failed, Greeted, Outdated
 from tests.support.postgres_model import (
@@ -34,6 +37,9 @@ from tests.support.tunnel_pipeline import (
     run,
     sent,
 )
+
+SELECTED = command_complete("SELECT 1") + ready()
+SELECTED_WITHIN = command_complete("SELECT 1") + ready("T")
 
 
 def test_second_of_the_same_kind_is_let_in_without_a_backend() -> None:
@@ -216,16 +222,90 @@ def test_program_is_told_of_another_backends_defaults() -> None:
     tunnel.detach()
 
 
-def test_reset_takes_back_to_start_up_on_this_backend_too() -> None:
-    tunnel = a_tunnel({"TimeZone": "CET"})
+def in_cet(*pins: Pin) -> Pipeline:
+    """A tunnel whose start-up asks for a time zone, on a backend that has another."""
+    tunnel = a_tunnel({"TimeZone": "CET"}, pins=pins)
     tunnel.attach(a_backend())
-    answered(tunnel, PARSE_COMPLETE + parameter_status("TimeZone", "CET") + SET_DONE)
+    answered(tunnel, PARSE_COMPLETE + parameter_status("TimeZone", "CET") + BIND_COMPLETE + row(b"CET") + SELECTED)
+    tunnel.to_backend()
+    return tunnel
+
+
+def test_reset_takes_back_to_start_up_on_this_backend_too() -> None:
+    tunnel = in_cet()
     sent(tunnel, query("RESET ALL"))
     answered(tunnel, command_complete("RESET") + parameter_status("TimeZone", "UTC") + ready())
     tunnel.receive_frontend(query("SHOW TimeZone"))
     assert query("SHOW TimeZone") not in tunnel.to_backend()
     answer_question(tunnel, b"UTC")
-    frames = tunnel.to_backend()
-    assert frames.index(b"timezone\0\0\0\x03CET") < frames.index(query("SHOW TimeZone"))
+    assert b"timezone\0\0\0\x03CET" in tunnel.to_backend()
+    answered(tunnel, BIND_COMPLETE + row(b"CET") + command_complete("SELECT 1") + ready())
+    assert tunnel.to_backend() == query("SHOW TimeZone")
+
+
+def test_program_may_go_on_after_reset_when_it_has_been_told_what_start_up_had_asked_for() -> None:
+    tunnel = in_cet()
+    sent(tunnel, query("RESET ALL"))
+    reset = command_complete("RESET") + parameter_status("TimeZone", "UTC")
+    assert answered(tunnel, reset + ready()) == reset
+    answer_question(tunnel, b"UTC")
     answer = BIND_COMPLETE + row(b"CET") + command_complete("SELECT 1") + parameter_status("TimeZone", "CET")
-    assert answered(tunnel, answer + ready()) == parameter_status("TimeZone", "CET")
+    assert answered(tunnel, answer + ready()) == parameter_status("TimeZone", "CET") + ready()
+    assert tunnel.may_release
+
+
+def test_reset_that_took_nothing_is_answered_as_soon_as_that_is_known() -> None:
+    tunnel = in_cet()
+    sent(tunnel, query("RESET TimeZone"))
+    answered(tunnel, command_complete("RESET") + ready())
+    done = PARSE_COMPLETE + BIND_COMPLETE + row(b"CET") + command_complete("SELECT 1") + ready()
+    assert answered(tunnel, done) == ready()
+
+
+@pytest.mark.parametrize("text", ["RESET ALL", "DISCARD ALL"])
+def test_reset_takes_back_to_start_up_where_the_backend_stays_for_the_session(text: str) -> None:
+    tunnel = in_cet(Pin.SESSION)
+    sent(tunnel, query(text))
+    reset = command_complete(text.removesuffix(" ALL") if text == "RESET ALL" else text)
+    assert answered(tunnel, reset + ready()) == reset
+    question = tunnel.to_backend()
+    assert b"pg_settings" in question
+    assert b"E'timezone'" in question
+    assert answered(tunnel, PARSE_COMPLETE + BIND_COMPLETE + row(b"timezone") + SELECTED) == b""
+    setting = tunnel.to_backend()
+    assert b"timezone\0\0\0\x03CET" in setting
+    # DISCARD ALL has dropped the gateway's own statements, too
+    assert setting.startswith(b"P" if text == "DISCARD ALL" else b"B")
+    parsed = PARSE_COMPLETE if text == "DISCARD ALL" else b""
+    answer = parsed + BIND_COMPLETE + row(b"CET") + SELECTED
+    assert answered(tunnel, answer) == ready()
+
+
+def test_reset_within_a_transaction_takes_back_to_start_up_at_once() -> None:
+    tunnel = in_cet()
+    sent(tunnel, query("BEGIN"))
+    answered(tunnel, command_complete("BEGIN") + ready("T"))
+    sent(tunnel, query("RESET TimeZone"))
+    answered(tunnel, command_complete("RESET") + ready("T"))
+    assert b"pg_settings" in tunnel.to_backend()
+    assert answered(tunnel, PARSE_COMPLETE + BIND_COMPLETE + row(b"timezone") + SELECTED_WITHIN) == b""
+    assert b"timezone\0\0\0\x03CET" in tunnel.to_backend()
+    assert answered(tunnel, BIND_COMPLETE + row(b"CET") + SELECTED_WITHIN) == ready("T")
+
+
+def test_reset_in_a_transaction_that_has_failed_asks_nothing() -> None:
+    tunnel = in_cet()
+    sent(tunnel, query("BEGIN; RESET TimeZone; SELECT 1/0"))
+    failed = command_complete("BEGIN") + command_complete("RESET") + error("22012", "division by zero") + ready("E")
+    assert answered(tunnel, failed) == failed
+    assert tunnel.to_backend() == b""
+
+
+def test_reset_asks_nothing_where_start_up_has_asked_for_nothing_of_its_own() -> None:
+    tunnel = a_tunnel({"TimeZone": "UTC"}, pins=(Pin.SESSION,))
+    tunnel.attach(a_backend())
+    tunnel.to_frontend()
+    sent(tunnel, query("RESET ALL"))
+    answer = command_complete("RESET") + ready()
+    assert answered(tunnel, answer) == answer
+    assert tunnel.to_backend() == b""
