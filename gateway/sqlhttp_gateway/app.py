@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -178,17 +178,17 @@ def create_app(
     *,
     observe: Observer | None = None,
     place: Place | None = None,
-    postgres_unix: socket.socket | None = None,
+    postgres: Sequence[socket.socket] = (),
     stamps: Stamps | None = None,
 ) -> Gateway:
     """The gateway as an ASGI application. `place` says which of several workers this is; None: the only one. They
-    share the `stamps` of the cache.
-    `postgres_unix` is the TCP door's Unix socket.
+    share the `stamps` of the cache. `postgres` are the bound sockets of the TCP door, which otherwise binds its port
+    itself as it starts.
 
     Raises:
         ConfigurationError: a connection string or a certificate cannot be used, or an extra is missing.
     """
-    return Gateway(Standing(settings, observe=observe, place=place, postgres_unix=postgres_unix, stamps=stamps))
+    return Gateway(Standing(settings, observe=observe, place=place, postgres=postgres, stamps=stamps))
 
 
 def check_usable(settings: Settings) -> None:

@@ -177,7 +177,7 @@ class Assembly:
             tunnels,
             settings.listen,
             certificate=standing.certificate,
-            unix=standing.postgres_unix,
+            bound=standing.postgres,
             trusts=standing.peers.trusts,
             connections=standing.connections,
         )

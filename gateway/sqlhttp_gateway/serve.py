@@ -71,7 +71,8 @@ class GatewayServer(uvicorn.Server):
         Raises:
             ConfigurationError: a connection string or a certificate in the settings cannot be used.
         """
-        self._gateway = create_app(settings, place=place, postgres_unix=sockets.postgres_unix, stamps=stamps)
+        doors = [each for each in (sockets.postgres, sockets.postgres_unix) if each is not None]
+        self._gateway = create_app(settings, place=place, postgres=doors, stamps=stamps)
         self._sockets = sockets
         self._is_worker = place is not None
         super().__init__(_config(self._gateway, settings))

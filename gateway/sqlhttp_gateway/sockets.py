@@ -2,7 +2,8 @@
 
 A worker has a set of its own. On Linux the kernel spreads connections over sockets that share a port (SO_REUSEPORT),
 and evenly, which matters as every worker has its share of the pool's bound; elsewhere, and on a Unix socket, the
-workers accept from one socket. The TCP door's port is bound by `endpoints.listener`.
+workers accept from one socket. The parent has them all as well, so that whoever waits in the queue of a worker that is
+killed is served by the one that takes its place.
 """
 
 import contextlib
@@ -11,23 +12,24 @@ import os
 import socket
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from sqlhttp_gateway.errors import ConfigurationError
-from sqlhttp_gateway.settings import AdminSettings, ListenSettings, Settings
+from sqlhttp_gateway.settings import ListenSettings, Settings
 
 _LONGEST_PATH = 107
 """Bytes of a Unix socket's path; sun_path has 108 on Linux, one of which ends it."""
 
 
 class Sockets(NamedTuple):
-    """All that one worker accepts from, but for the TCP door's port."""
+    """All that one worker accepts from."""
 
     http: socket.socket
     http_unix: socket.socket | None = None
+    postgres: socket.socket | None = None
     postgres_unix: socket.socket | None = None
     admin: socket.socket | None = None
     admin_unix: socket.socket | None = None
@@ -54,10 +56,14 @@ def bind_all(settings: Settings) -> Iterator[list[Sockets]]:
         )
         http = bind(listen)
         bound.callback(_close, http)
-        admins = _bind_admin(admin, listen.workers)
+        postgres = _bind_wanted(listen.host, listen.postgres, "listen.postgres", listen.workers)
+        bound.callback(_close, postgres)
+        admins = _bind_wanted(admin.host, admin.port, "admin.port", listen.workers)
         bound.callback(_close, admins)
-        sockets = [Sockets(each, unix[0], unix[1], admins[number], unix[2]) for number, each in enumerate(http)]
-        yield sockets
+        yield [
+            Sockets(http[worker], unix[0], postgres[worker], unix[1], admins[worker], unix[2])
+            for worker in range(listen.workers)
+        ]
 
 
 def bind(listen: ListenSettings) -> list[socket.socket]:
@@ -66,7 +72,32 @@ def bind(listen: ListenSettings) -> list[socket.socket]:
     Raises:
         ConfigurationError: the address is taken, not this machine's, or not allowed.
     """
-    return _bind_each(listen.host, listen.port, "listen", listen.workers)
+    return _bind_each(listen.host, listen.port, "listen.port", listen.workers)
+
+
+def bind_port(host: str, port: int, setting: str, *options: int) -> socket.socket:
+    """A socket bound to one address, with these options of SOL_SOCKET besides; `setting` is what names the port.
+
+    Raises:
+        ConfigurationError: the address is taken, not this machine's, or not allowed.
+    """
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as error:
+        raise ConfigurationError(
+            f"{_host_of(setting)}: {host!r} is no address of this machine ({error.strerror})"
+        ) from None
+    bound = socket.socket(family, kind, protocol)
+    try:
+        for option in (socket.SO_REUSEADDR, *options):
+            bound.setsockopt(socket.SOL_SOCKET, option, 1)
+        bound.bind(where)
+    except OSError as error:
+        bound.close()
+        raise ConfigurationError(_why_not(host, port, setting, error)) from None
+    return bound
 
 
 def address(bound: socket.socket, scheme: str = "http") -> str:
@@ -87,50 +118,35 @@ def postgres_socket(listen: ListenSettings) -> Path | None:
     return folder / f".s.PGSQL.{listen.postgres}" if folder is not None else None
 
 
-def _bind_admin(admin: AdminSettings, workers: int) -> list[socket.socket | None]:
-    if admin.port is None:
-        return [None] * workers
-    return [*_bind_each(admin.host, admin.port, "admin", workers)]
+def _bind_wanted(host: str, port: int | None, setting: str, workers: int) -> Sequence[socket.socket | None]:
+    return _bind_each(host, port, setting, workers) if port is not None else [None] * workers
 
 
-def _bind_each(host: str, port: int, section: str, workers: int) -> list[socket.socket]:
-    first = _bound(host, port, section)
+def _bind_each(host: str, port: int, setting: str, workers: int) -> list[socket.socket]:
+    first = bind_port(host, port, setting)
     if workers == 1:
         return [first]
     if not sys.platform.startswith("linux"):
         return [first] * workers
     port = first.getsockname()[1]
     first.close()  # it had the port to itself, so no other gateway is there with which to share it by mistake
-    return [_bound(host, port, section, socket.SO_REUSEPORT) for _ in range(workers)]
+    return [bind_port(host, port, setting, socket.SO_REUSEPORT) for _ in range(workers)]
 
 
-def _bound(host: str, port: int, section: str, *options: int) -> socket.socket:
-    try:
-        family, kind, protocol, _, where = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except socket.gaierror as error:
-        raise ConfigurationError(f"{section}.host: {host!r} is no address of this machine ({error.strerror})") from None
-    bound = socket.socket(family, kind, protocol)
-    try:
-        for option in (socket.SO_REUSEADDR, *options):
-            bound.setsockopt(socket.SOL_SOCKET, option, 1)
-        bound.bind(where)
-    except OSError as error:
-        bound.close()
-        raise ConfigurationError(_why_not(host, port, section, error)) from None
-    return bound
+def _host_of(setting: str) -> str:
+    return f"{setting.partition('.')[0]}.host"
 
 
-def _why_not(host: str, port: int, section: str, error: OSError) -> str:
+def _why_not(host: str, port: int, setting: str, error: OSError) -> str:
+    section, _, name = setting.partition(".")
     if error.errno == errno.EADDRINUSE:
-        taken = f"{section}.port: {host} port {port} is in use by another program. Choose another port: "
-        if section == "listen":
+        taken = f"{setting}: {host} port {port} is in use by another program. Choose another port: "
+        if setting == "listen.port":
             taken += "make run PORT=…, --port, "
-        return f"{taken}SQLHTTP_{section.upper()}__PORT, or port under [{section}] in the settings file."
+        return f"{taken}SQLHTTP_{section.upper()}__{name.upper()}, or {name} under [{section}] in the settings file."
     if error.errno == errno.EACCES:
-        return f"{section}.port: this user may not listen on port {port}; ports from 1024 up are open to all."
-    return f"{section}.host: cannot listen on {host} port {port}: {error.strerror}"
+        return f"{setting}: this user may not listen on port {port}; ports from 1024 up are open to all."
+    return f"{_host_of(setting)}: cannot listen on {host} port {port}: {error.strerror}"
 
 
 # ── Unix sockets ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -4,6 +4,7 @@ Whatever needs a loop, or asks Postgres anything, is `assembly`'s to make.
 """
 
 import socket
+from collections.abc import Sequence
 
 from sqlhttp_gateway.cache.stamps import Stamps
 from sqlhttp_gateway.certificate import Certificate
@@ -32,7 +33,7 @@ class Standing:
         *,
         observe: Observer | None = None,
         place: Place | None = None,
-        postgres_unix: socket.socket | None = None,
+        postgres: Sequence[socket.socket] = (),
         stamps: Stamps | None = None,
     ) -> None:
         """The arguments are those of `app.create_app`.
@@ -46,7 +47,7 @@ class Standing:
         """Who of these takes up other settings."""
         self.targets = Targets(settings)
         self.place = place
-        self.postgres_unix = postgres_unix
+        self.postgres = postgres
         self.stamps = stamps or Stamps()
         self.metrics = Metrics(settings.metrics.max_labels, before=place.before() if place else None)
         self.traces = Traces() if settings.trace.opentelemetry else None

@@ -11,6 +11,7 @@ import pytest
 from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.settings import AdminSettings, ListenSettings, Settings
 from sqlhttp_gateway.sockets import Sockets, address, bind, bind_all, unix_socket
+from tests.support.gateway import free_port
 
 SHARES_PORTS = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="SO_REUSEPORT spreads load on Linux")
 
@@ -73,18 +74,36 @@ def all_of(listen: ListenSettings, admin: AdminSettings | None = None) -> Settin
 
 @SHARES_PORTS
 def test_every_worker_has_its_own_ports_and_all_share_the_unix_sockets(tmp_path: Path) -> None:
-    listen = ListenSettings(port=0, workers=2, unix_socket=tmp_path / "http", postgres=6432,
+    listen = ListenSettings(port=0, workers=2, unix_socket=tmp_path / "http", postgres=free_port(),
                             postgres_socket_directory=tmp_path)  # fmt: skip
     with bind_all(all_of(listen, AdminSettings(port=0, unix_socket=tmp_path / "admin"))) as [one, other]:
         assert one.http.getsockname() == other.http.getsockname()
         assert one.admin is not None
         assert other.admin is not None
         assert one.admin.getsockname() == other.admin.getsockname() != one.http.getsockname()
+        assert one.postgres is not None
+        assert other.postgres is not None
+        assert one.postgres is not other.postgres
+        assert one.postgres.getsockname() == other.postgres.getsockname() == ("127.0.0.1", listen.postgres)
+        assert one.postgres_unix is other.postgres_unix
         assert one.http_unix is other.http_unix
-        assert sorted(path.name for path in tmp_path.iterdir()) == [".s.PGSQL.6432", "admin", "http"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == [f".s.PGSQL.{listen.postgres}", "admin", "http"]
         everything = [*one, *other]
     assert all(bound is None or bound.fileno() == -1 for bound in everything)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_taken_port_of_the_tcp_door_is_said_with_its_own_setting() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(ConfigurationError) as refused,
+            bind_all(all_of(ListenSettings(port=0, postgres=port))),
+        ):
+            pass
+    text = str(refused.value)
+    assert f"listen.postgres: 127.0.0.1 port {port} is in use" in text
+    assert text.endswith("SQLHTTP_LISTEN__POSTGRES, or postgres under [listen] in the settings file.")
 
 
 def test_a_taken_admin_port_is_said_and_nothing_stays_behind(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import pty
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import termios
@@ -57,6 +58,31 @@ def test_workers_whose_parent_was_killed_do_not_keep_the_port(postgres: Cluster)
             return probe.connect_ex(("127.0.0.1", port)) != 0
 
     until(is_free, "somebody still listens")
+
+
+@SHARES_PORTS
+def test_programs_that_wait_for_a_worker_that_is_killed_are_served_by_the_next(postgres: Cluster) -> None:
+    """At both doors: what the kernel has accepted is nobody's loss."""
+    door = free_port()
+    process, port = started(postgres, "--workers", "2", "--set", f"listen.postgres={door}")
+    with process, contextlib.ExitStack() as waiting:
+        until(lambda: len(children(process.pid)) == 2, "there are not two workers")
+        for worker in children(process.pid):
+            os.kill(worker, signal.SIGSTOP)
+        programs = [
+            (waiting.enter_context(socket.create_connection(("127.0.0.1", each), timeout=30)), said, answer)
+            for each, said, answer in (
+                (port, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 200"),
+                (door, struct.pack("!II", 8, 80877103), b"N"),
+            )
+            for _ in range(8)
+        ]
+        for program, said, _ in programs:
+            program.sendall(said)
+        for worker in children(process.pid):
+            os.kill(worker, signal.SIGKILL)
+        for program, _, answer in programs:
+            assert program.recv(len(answer)) == answer
 
 
 TRANSACTION = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%in a terminal%' AND pid <> pg_backend_pid()"

@@ -7,15 +7,15 @@ import socket
 import ssl
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from sqlhttp_gateway.certificate import TLS_GOODBYE, TLS_TIMEOUT, Certificate
 from sqlhttp_gateway.endpoints.connections import Connections
-from sqlhttp_gateway.endpoints.proxied import GreetingServer
-from sqlhttp_gateway.errors import ConfigurationError
+from sqlhttp_gateway.endpoints.proxied import GreetingServer, nobody
 from sqlhttp_gateway.pools.targets import DEFAULT
 from sqlhttp_gateway.settings import ListenSettings
+from sqlhttp_gateway.sockets import bind_port
 from sqlhttp_gateway.tunnel.login import Address
 from sqlhttp_gateway.tunnel.stream import Sink, StreamClosed, StreamMisused
 from sqlhttp_gateway.tunnel.tunnels import Tunnels
@@ -35,21 +35,20 @@ class Listener:
         settings: ListenSettings,
         *,
         certificate: Certificate | None = None,
-        unix: socket.socket | None = None,
-        trusts: Callable[[str], bool] = lambda peer: False,
+        bound: Sequence[socket.socket] = (),
+        trusts: Callable[[str], bool] = nobody,
         connections: Connections | None = None,
     ) -> None:
-        """`unix` is the bound Unix socket, if there is one. `trusts` says from which addresses the PROXY protocol is
+        """`bound` are the sockets, if somebody has bound them. `trusts` says from which addresses the PROXY protocol is
         spoken, where it is. `connections` says whether there is a place; without it there always is.
         """
         self._tunnels = tunnels
         self._settings = settings
         self._tls = certificate.context if certificate is not None else None
-        self._unix = unix
+        self._bound = bound
         self._trusts = trusts
         self._connections = connections if connections is not None else Connections(sys.maxsize)
-        self._server: asyncio.Server | GreetingServer | None = None
-        self._unix_server: asyncio.Server | None = None
+        self._servers: list[GreetingServer] = []
         self._serving: set[asyncio.Task[None]] = set()
 
     def reconfigure(self, settings: ListenSettings) -> None:
@@ -59,8 +58,7 @@ class Listener:
     @property
     def port(self) -> int:
         """The port, once it is open."""
-        assert self._server is not None
-        port: int = self._server.sockets[0].getsockname()[1]
+        port: int = self._servers[0].sockets[0].getsockname()[1]
         return port
 
     async def start(self) -> None:
@@ -72,43 +70,32 @@ class Listener:
         settings = self._settings
         if settings.postgres is None:
             return
-        try:
-            if "postgres" in settings.proxy_protocol:
-                bound = _bound(settings.host, settings.postgres, shares=settings.workers > 1)
-                self._server = GreetingServer(
+        # Bound here it is by each of several processes of another server, which share the port.
+        options = (socket.SO_REUSEPORT,) if settings.workers > 1 else ()
+        for bound in self._bound or [bind_port(settings.host, settings.postgres, "listen.postgres", *options)]:
+            is_proxied = bound.family != socket.AF_UNIX and "postgres" in settings.proxy_protocol
+            self._servers.append(
+                GreetingServer(
                     bound,
                     self._take,
                     backlog=settings.backlog,
-                    trusts=self._trusts,
+                    trusts=self._trusts if is_proxied else nobody,
                     may_greet=self._connections.may_greet,
                 )
-            else:
-                self._server = await asyncio.get_running_loop().create_server(
-                    self._accept,
-                    settings.host,
-                    settings.postgres,
-                    backlog=settings.backlog,
-                    reuse_port=settings.workers > 1 or None,
-                )
-        except OSError as error:
-            raise ConfigurationError(
-                f"listen.postgres: cannot listen on {settings.host} port {settings.postgres}: {error.strerror}"
-            ) from None
-        if self._unix is not None:
-            self._unix_server = await asyncio.get_running_loop().create_unix_server(
-                self._accept, sock=self._unix, backlog=settings.backlog
             )
         _LOG.info("listening for Postgres's own wire on %s port %d", settings.host, self.port)
 
     def close(self) -> None:
-        """Accept no more; programs that are connected stay."""
-        for server in (self._server, self._unix_server):
-            if server is not None:
-                server.close()
+        """Accept no more but those who are connected already; programs that are served stay."""
+        for server in self._servers:
+            server.close()
 
     async def stop(self) -> None:
-        """End whoever is still connected."""
+        """End whoever is still connected, and whoever is about to be."""
         self.close()
+        self.close()
+        for server in self._servers:
+            await server.wait_closed()
         for task in self._serving:
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
@@ -328,11 +315,6 @@ class SocketStream(asyncio.Protocol):
         self._writable.set()
         if self._sink is not None:
             self._sink.go_on()
-
-
-def _bound(host: str, port: int, *, shares: bool) -> socket.socket:
-    family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    return socket.create_server(where[:2], family=family, reuse_port=shares)
 
 
 def is_loopback(address: str) -> bool:

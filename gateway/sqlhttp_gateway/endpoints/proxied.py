@@ -8,6 +8,7 @@ proxy. Whoever is still at the beginning is counted here, since no protocol know
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from sqlhttp_gateway.errors import RemoteProtocolError
@@ -104,8 +105,13 @@ class GreetingServer:
             peer = str(address[0]) if isinstance(address, tuple) else ""
             task = self._loop.create_task(self._greet(connection, peer))
             self._greeting[task] = now
-            task.add_done_callback(self._greeting.pop)
+            task.add_done_callback(partial(self._greeted, connection))
         return True
+
+    def _greeted(self, connection: socket.socket, task: "asyncio.Task[None]") -> None:
+        del self._greeting[task]
+        if task.cancelled():  # and maybe before it began
+            connection.close()
 
     def _accept_again(self) -> None:
         if self._bound.fileno() >= 0:

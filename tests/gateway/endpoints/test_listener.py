@@ -1,6 +1,7 @@
 """The TCP door: bytes over real sockets, TLS, and who may send a password without it."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -262,14 +263,14 @@ def test_from_another_machine_a_password_needs_tls_or_a_setting(takes_cleartext:
 async def test_port_that_is_taken_is_named() -> None:
     async with door() as it:
         other = Listener(it.tunnels, ListenSettings(postgres=it.listener.port))  # type: ignore[arg-type]
-        with pytest.raises(ConfigurationError, match=rf"listen\.postgres: .* port {it.listener.port}"):
+        with pytest.raises(ConfigurationError, match=rf"listen\.postgres: .* port {it.listener.port} is in use"):
             await other.start()
 
 
 async def test_without_a_port_there_is_no_door() -> None:
     listener = Listener(Tunnels(), ListenSettings())  # type: ignore[arg-type]
     await listener.start()
-    assert listener._server is None
+    assert not listener._servers
     listener.close()
     await listener.stop()
 
@@ -285,3 +286,20 @@ async def test_closed_door_lets_nobody_in_and_nobody_out() -> None:
         assert await stream.receive() == b"still here"
         await it.listener.stop()
         assert it.tunnels.cancelled == 1
+
+
+async def test_who_is_connected_when_the_door_closes_is_served_and_not_reset() -> None:
+    async with door() as it:
+        with socket.create_connection(("127.0.0.1", it.listener.port)) as program:
+            it.listener.close()
+            stream = await it.tunnels.streams.get()
+            program.sendall(b"here")
+            assert await stream.receive() == b"here"
+
+
+async def test_who_has_not_been_served_yet_when_it_stops_is_hung_up_on() -> None:
+    async with door() as it:
+        with socket.create_connection(("127.0.0.1", it.listener.port)) as program:
+            await it.listener.stop()
+            assert program.recv(1) == b""
+    assert it.tunnels.streams.empty()
