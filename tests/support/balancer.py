@@ -23,6 +23,7 @@ http {{
   upstream gateways {{
     {servers}
     keepalive 32;
+    keepalive_timeout 1s;
   }}
   server {{
     listen 127.0.0.1:{port};
