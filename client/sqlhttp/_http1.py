@@ -43,13 +43,28 @@ def encode_head(authority: str, target: str, headers: tuple[tuple[str, str], ...
     Raises:
         ValueError: a header has a character that would end it, or that is not Latin-1.
     """
-    lines = [f"POST {target} HTTP/1.1", f"Host: {authority}"]
+    lines = [f"POST {target} HTTP/1.1".encode("latin-1"), f"Host: {authority}".encode("latin-1")]
+    lines += [b"%b: %b" % header for header in encode_headers(headers)]
+    lines.append(b"Content-Length: ")
+    return b"\r\n".join(lines)
+
+
+@lru_cache(maxsize=64)
+def encode_headers(headers: tuple[tuple[str, str], ...]) -> tuple[tuple[bytes, bytes], ...]:
+    """Names and values as bytes.
+
+    Raises:
+        ValueError: a character would end one, or is not Latin-1. Its text has the name, and never the value.
+    """
+    encoded = []
     for name, value in headers:
-        if _TOKEN.fullmatch(name) is None or _ENDS_LINE.search(value) is not None:
-            raise ValueError(f"header {name!r} has a character that HTTP does not allow")
-        lines.append(f"{name}: {value}")
-    lines.append("Content-Length: ")
-    return "\r\n".join(lines).encode("latin-1")
+        try:
+            if _TOKEN.fullmatch(name) is None or _ENDS_LINE.search(value) is not None:
+                raise ValueError
+            encoded.append((name.encode("latin-1"), value.encode("latin-1")))
+        except ValueError:  # what cannot be encoded is one, too
+            raise ValueError(f"header {name!r} has a character that HTTP does not allow") from None
+    return tuple(encoded)
 
 
 def encode_request(head: bytes, body: bytes, *, expect: bool = False) -> bytes:
@@ -147,7 +162,7 @@ class ReplyReader:
             # Two equal lengths are one (RFC 9112, 6.3); different ones are an attempt to smuggle.
             lengths = {length.strip() for length in headers["content-length"].split(",")}
             length = lengths.pop()
-            if lengths or not length.isdecimal():
+            if lengths or not length.isdecimal() or len(length) > 18:
                 raise NotHttp("the reply's Content-Length is no number")
             self._length = int(length)
 

@@ -15,7 +15,7 @@ import httpx
 
 from sqlhttp import _errors as errors
 from sqlhttp._endpoint import Endpoint
-from sqlhttp._http1 import Reply
+from sqlhttp._http1 import Reply, encode_headers
 from sqlhttp._request import Request
 from sqlhttp._transport import CONNECT_TIMEOUT
 
@@ -51,7 +51,7 @@ class HttpxTransport:
                 "POST",
                 endpoint.url,
                 content=request.body,
-                headers=request.headers,
+                headers=_headers(request),
                 timeout=_timeout(deadline),
                 extensions={"trace": progress.note},
             ) as response,
@@ -177,7 +177,7 @@ async def _send(client: httpx.AsyncClient, endpoint: Endpoint, request: Request,
                 "POST",
                 endpoint.url,
                 content=request.body,
-                headers=request.headers,
+                headers=_headers(request),
                 timeout=_timeout(deadline),
                 extensions={"trace": progress.note_async},
             ) as response:
@@ -251,6 +251,14 @@ def _is_about_certificate(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _headers(request: Request) -> tuple[tuple[bytes, bytes], ...]:
+    """As over sockets. What httpx says of one that cannot be sent has its value, which may be a token."""
+    try:
+        return encode_headers(request.headers)
+    except ValueError as error:
+        raise errors.InterfaceError(str(error)) from None
 
 
 def _timeout(deadline: float | None) -> httpx.Timeout:

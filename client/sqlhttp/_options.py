@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 TIMEOUT = 75.0
 """Seconds a call may take. Above the gateway's own 60 s for a statement, so that its clearer word arrives first."""
 
+MOST_SECONDS = 1e9
+"""Of a timeout; three decades, and no system's clock ends before."""
 
 Consistency = Literal["primary", "replica"]
 """Which server may answer a call that only reads."""
@@ -158,7 +160,7 @@ def changed(
             raise InterfaceError(f"fetch_options takes headers here, not {', '.join(unknown)}")
         options = options._replace(headers=merged_headers(options.headers, fetch_options.get("headers", {}).items()))
     if timeout is not UNSET:
-        options = options._replace(timeout=timeout)
+        options = options._replace(timeout=checked_timeout(timeout))
     if retry is not UNSET:
         options = options._replace(retry=retry)
     if idempotency_key is not UNSET:
@@ -172,6 +174,19 @@ def changed(
             raise InterfaceError("cache= takes a Cache, or None")
         options = options._replace(cache=cache)
     return options
+
+
+def checked_timeout(timeout: float | None) -> float | None:
+    """The seconds, or None for no limit, which is also what more of them mean than a socket can count.
+
+    Raises:
+        InterfaceError: it is no number.
+    """
+    if timeout is None:
+        return None
+    if not isinstance(timeout, int | float) or timeout != timeout:
+        raise InterfaceError(f"timeout= takes seconds, or None for no limit, not {timeout!r}")
+    return timeout if timeout < MOST_SECONDS else None
 
 
 def without_tls(fetch_options: FetchOptions | None) -> FetchOptions | None:

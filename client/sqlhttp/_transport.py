@@ -78,7 +78,7 @@ class Connection:
         rested, self._rested = self._rested, False
         reader = ReplyReader()
         try:
-            if rested and not request.reads_only and monotonic() - self._rested_at[0] > ASK_AFTER:
+            if rested and not request.reads_only and self._rested_for() > ASK_AFTER:
                 reply = self._ask(reader, head, request, deadline)
                 if reply is not None:
                     return reply
@@ -149,9 +149,12 @@ class Connection:
         self._rested_at = (monotonic(), time())
 
     def is_old(self) -> bool:
-        """Both clocks count: the monotonic one stands still in a frozen sandbox, the other can be set."""
+        return self._rested_for() > MAX_REST
+
+    def _rested_for(self) -> float:
+        """Seconds. Both clocks count: the monotonic one stands still in a frozen sandbox, the other can be set."""
         at, wall = self._rested_at
-        return monotonic() - at > MAX_REST or abs(time() - wall) > MAX_REST
+        return max(monotonic() - at, abs(time() - wall))
 
     def is_fresh(self) -> bool:
         """Whether the connection can be trusted with another request."""

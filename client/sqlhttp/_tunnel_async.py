@@ -1,12 +1,13 @@
 """A WebSocket that carries one `Line`, for asyncio. The rules are those of `_tunnel`."""
 
 import asyncio
+import socket
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
 from sqlhttp import _errors as errors
-from sqlhttp._endpoint import Endpoint
+from sqlhttp._endpoint import Endpoint, Origin
 from sqlhttp._line import Cut, Line, Steps, TimedOut
 from sqlhttp._transport import CONNECT_TIMEOUT
 from sqlhttp._tunnel import CLOSE_TIMEOUT, NO_TURN, binary, closed_because, failing_to_connect, tls_of
@@ -28,6 +29,33 @@ class ConnectThere(connect):
     def process_redirect(self, exc: Exception) -> Exception | str:
         """None is followed: it would take the password to another place."""
         return exc
+
+
+async def connected(origin: Origin, until: float) -> socket.socket:
+    """As `_transport.connected`, but for TLS: an address that is silent leaves some of the time to the next.
+
+    Raises:
+        OSError: none of them took a connection; a TimeoutError, in time.
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(until - monotonic()):
+        addresses = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+    failure = OSError("the host has no address")
+    for number, (family, kind, protocol, _, address) in enumerate(addresses):
+        plain = None
+        try:
+            plain = socket.socket(family, kind, protocol)
+            plain.setblocking(False)
+            async with asyncio.timeout((until - monotonic()) / (len(addresses) - number)):
+                await loop.sock_connect(plain, address)
+            return plain
+        except BaseException as error:
+            if plain is not None:
+                plain.close()
+            if not isinstance(error, OSError):
+                raise
+            failure = error
+    raise failure
 
 
 class AsyncTunnel:
@@ -53,19 +81,22 @@ class AsyncTunnel:
         if left <= 0:
             raise errors.ConnectTimeout(f"no time was left to connect to {where.origin.host}:{where.origin.port}")
         with failing_to_connect(where):
-            socket = await ConnectThere(
+            until = monotonic() + left
+            plain = await connected(where.origin, until)
+            opened = await ConnectThere(
                 where.websocket_url,
+                sock=plain,
                 ssl=tls_of(where, context),
                 additional_headers=list(headers),
                 user_agent_header="sqlhttp",
                 compression=None,
                 proxy=None,
-                open_timeout=left,
+                open_timeout=max(0.001, until - monotonic()),
                 close_timeout=CLOSE_TIMEOUT,
                 ping_interval=ping_interval,
                 max_size=None,
             )
-        return cls(socket)
+        return cls(opened)
 
     async def drive(self, steps: Steps[Kind], deadline: float | None) -> Kind:
         """Carry out the steps; what they return, or raise. As in `_tunnel.Tunnel`."""

@@ -125,7 +125,7 @@ def websocket_url(gateway: str, *, address: str | None = None) -> str:
     parts = urlsplit(gateway)
     scheme = _SCHEMES.get(parts.scheme.lower())
     if scheme is None or not parts.hostname:
-        raise ValueError(f"not the URL of a gateway: {gateway}")
+        raise ValueError("not the URL of a gateway")  # never its text: it may have a password
     path = parts.path if parts.path not in ("", "/") else "/v2"
     query = "&".join(part for part in (parts.query, f"address={quote(address, safe=':[]')}" if address else "") if part)
     return f"{scheme}://{parts.netloc}{path}{'?' if query else ''}{query}"
@@ -160,7 +160,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _gateway(text: str) -> str:
-    websocket_url(text)
+    try:
+        websocket_url(text)
+    except ValueError:  # argparse would show the text, which may have a password
+        raise argparse.ArgumentTypeError("not the URL of a gateway, such as https://gateway.example") from None
     return text
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 import threading
+import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -249,6 +250,19 @@ async def test_nobody_listens(call: Any) -> None:
     with pytest.raises(ConnectFailed) as caught:
         await call(Scripted(unused_port(), []), WRITE)
     assert not caught.value.may_have_run
+
+
+@pytest.mark.parametrize("token", ["secret\n", "secret€"])
+async def test_a_token_that_is_no_header_is_refused_and_not_shown(call: Any, token: str) -> None:
+    with pytest.raises(InterfaceError, match="'Authorization' has a character") as caught:
+        await call(Scripted(unused_port(), []), WRITE, auth_token=token)
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
+
+
+async def test_a_header_is_latin_1_as_over_sockets(call: Any) -> None:
+    with scripted(answers()) as server:
+        await call(server, WRITE, fetch_options={"headers": {"X-Mine": "é"}})
+        assert server.requests[0].headers["x-mine"] == "é"
 
 
 @pytest.mark.parametrize("act", [resets, closes])

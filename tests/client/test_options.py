@@ -24,6 +24,14 @@ def test_none_takes_away_what_can_be_taken_away() -> None:
     assert (without.auth_token, without.timeout, without.retry) == (None, None, None)
 
 
+def test_a_timeout_without_an_end_is_none_and_what_is_no_number_is_refused() -> None:
+    for endless in (float("inf"), 1e12):
+        assert options_of.changed(OPTIONS, timeout=endless).timeout is None
+    for wrong in (float("nan"), "5"):
+        with pytest.raises(InterfaceError, match="timeout= takes seconds"):
+            options_of.changed(OPTIONS, timeout=wrong)  # type: ignore[arg-type]  # a string is what it is about
+
+
 def test_transaction_options_are_taken_one_by_one() -> None:
     once = options_of.changed(OPTIONS, isolation_level="Serializable", read_only=True)
     twice = options_of.changed(once, read_only=False, deferrable=True)

@@ -271,6 +271,20 @@ def test_an_answer_to_the_head_alone_is_the_answer() -> None:
 
 
 @pytest.mark.parametrize("clock", [0, 1])
+def test_a_write_asks_after_a_rest_by_either_clock(clock: int) -> None:
+    """In a sandbox that was frozen for seconds the end of a connection may arrive after the request has left."""
+    with scripted(answers(), closes_at_the_head, answers()) as server:
+        sql = client(server)
+        sql(WRITE)
+        [[connection]] = POOL._idle.values()
+        at = list(connection._rested_at)
+        at[clock] -= _transport.ASK_AFTER + 1
+        connection._rested_at = (at[0], at[1])
+        assert sql(WRITE) == [{"a": 1}]
+        assert server.queries == [WRITE, WRITE]
+
+
+@pytest.mark.parametrize("clock", [0, 1])
 def test_a_connection_that_rested_too_long_by_either_clock_is_replaced(clock: int) -> None:
     with scripted(answers()) as server:
         sql = client(server)

@@ -3,6 +3,7 @@
 # ruff: noqa: PT012 - the block of a transaction is what raises
 
 import asyncio
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from sqlhttp import (
     neon_async,
 )
 from tests.support.backend_bytes import GREETING, done, failed, selected
-from tests.support.scripted_http import answers, scripted, unused_port
+from tests.support.scripted_http import answers, deaf_server, scripted, unused_port
 from tests.support.scripted_websocket import (
     TERMINATE,
     ScriptedWebSocket,
@@ -77,6 +78,23 @@ async def test_an_upgrade_that_is_refused_says_why(status: int, kind: type[NeonD
         error = await failure(client(server))
     assert type(error) is kind
     assert f"HTTP status {status}" in str(error)
+
+
+async def test_a_silent_address_leaves_time_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    with deaf_server() as deaf, scripted_websocket([BEGUN, done("COMMIT")]) as server:
+        both = [socket.getaddrinfo("127.0.0.1", each.port, type=socket.SOCK_STREAM)[0] for each in (deaf, server)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
+        sql = neon_async(f"postgresql://r:p@localhost:{server.port}/db", retry=None, timeout=4.0)
+        async with sql.begin():
+            assert len(server.requests) == 1
+
+
+async def test_no_address_takes_more_than_the_time_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    with deaf_server() as deaf:
+        addresses = socket.getaddrinfo("127.0.0.1", deaf.port, type=socket.SOCK_STREAM)
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses * 40)
+        sql = neon_async(f"postgresql://r:p@localhost:{deaf.port}/db", retry=None, timeout=0.2)
+        assert type(await failure(sql)) is ConnectTimeout
 
 
 async def test_a_redirect_takes_no_password_to_another_place() -> None:

@@ -31,13 +31,16 @@ def test_where_the_websocket_goes(gateway: str, address: str | None, url: str) -
     assert websocket_url(gateway, address=address) == url
 
 
-@pytest.mark.parametrize("gateway", ["", "db.example", "postgres://db.example", "https://"])
+@pytest.mark.parametrize("gateway", ["", "db.example", "postgres://role:secret@db.example", "https://"])
 def test_what_is_no_gateway_is_refused(gateway: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="gateway"):
         websocket_url(gateway)
     with pytest.raises(SystemExit) as stopped:
         main([gateway])
     assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert "not the URL of a gateway" in said
+    assert "secret" not in said
 
 
 @pytest.mark.parametrize("listen", ["5432", "127.0.0.1", "127.0.0.1:70000", "a b:1"])
