@@ -192,6 +192,52 @@ async def test_commit_prepared_over_the_protocol_and_run_by_sql_leaves_nothing_u
     assert await count(database) == 0
 
 
+@pytest.mark.usefixtures("notes")
+@pytest.mark.parametrize("chain", [b"COMMIT AND CHAIN", b"/**/ rollback work and chain"])
+async def test_chain_prepared_over_the_protocol_is_out_of_sqls_reach(
+    keyed: Callable[..., Keyed], database: Database, chain: bytes
+) -> None:
+    """The transaction that it begins would not begin with what the gateway runs first."""
+    async with keyed(read_only=True).program() as program:
+        await program.send(encode_parse(b"c", chain) + SYNC)
+        assert (await program.answer()).tags == "1Z"
+        assert (await program.query("SELECT 1")).status == "I"
+        for name in ["c", *await prepared(program)]:
+            await program.query("BEGIN; SELECT 1")
+            await program.query(f"EXECUTE {name}")
+            await program.query("SET TRANSACTION READ WRITE")
+            assert (await program.query(WRITE)).code
+            await program.query("ROLLBACK")
+        # Over the protocol it is what it is, twice in a row, and behind it comes what has to come first.
+        await program.query("BEGIN; SELECT 1")
+        for _ in range(2):
+            await program.send(encode_bind(b"c", ()) + EXECUTE + SYNC)
+            assert (await program.answer()).status == "T"
+            assert (await program.query("SHOW transaction_read_only")).value == "on"
+        await program.query("SET TRANSACTION READ WRITE")
+        assert (await program.query(WRITE)).code
+    assert await count(database) == 0
+
+
+@pytest.mark.usefixtures("notes")
+async def test_statements_under_names_of_the_gateways_take_the_place_of_none_that_goes_first(
+    keyed: Callable[..., Keyed], database: Database
+) -> None:
+    async with keyed(read_only=True).program() as program:
+        assert (await program.ask("SELECT 1", name="one")).value == "1"
+        for name in await prepared(program):
+            assert not (await program.query(f"DEALLOCATE {name}; PREPARE {name} AS SELECT 1")).code
+            assert (await program.query(WRITE)).code == "25006"
+            assert (await program.query(f"BEGIN; {WRITE}")).code == "25006"
+            await program.query("ROLLBACK")
+    assert await count(database) == 0
+
+
+async def prepared(program: WireProgram) -> list[str | None]:
+    """Whatever the program's backend has prepared."""
+    return [name for [name] in (await program.query("SELECT name FROM pg_prepared_statements")).rows]
+
+
 async def test_transactions_of_a_read_only_key_look_as_they_would_without_it(keyed: Callable[..., Keyed]) -> None:
     async with keyed(read_only=True).program() as program:
         answer = await program.query("SELECT 1 AS a")

@@ -2,7 +2,8 @@
 
 Only a statement of its own can begin or end a transaction block: within one neither a function nor a procedure nor DO
 may. There is one way around: SQL's EXECUTE runs whatever a protocol-level Parse has prepared, a COMMIT too. That takes
-effect at the next Sync and no earlier, so whoever has to know looks at the status that ReadyForQuery tells.
+effect at the next Sync and no earlier, so whoever has to know looks at the status that ReadyForQuery tells. It does not
+tell of COMMIT AND CHAIN, which therefore is prepared under no name.
 """
 
 import re

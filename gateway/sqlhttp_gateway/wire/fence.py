@@ -23,7 +23,7 @@ from sqlhttp_gateway.wire.frontend import EXECUTE, encode_bind, encode_parse, en
 from sqlhttp_gateway.wire.lexer import split_statements, tokens_of
 from sqlhttp_gateway.wire.naming import Naming
 from sqlhttp_gateway.wire.owed import Batch, Entry, Kind, Owed
-from sqlhttp_gateway.wire.prepared import Sources, Undo
+from sqlhttp_gateway.wire.prepared import Undo
 
 MakePrologue = Callable[[], Prologue | None]
 """What the next transaction on the backend begins with; None: this program's need not be fenced.
@@ -40,7 +40,6 @@ Raises:
 
 _COPY = re.compile(rb"(?:[\s;]|--|/\*|copy\b)", re.IGNORECASE)
 _IDLE, _FAILED = ord("I"), ord("E")
-_NO_TYPES = b"\0\0\0"
 _WRONG = b"refused by the gateway"
 """No SQL: what is sent in place of a message that is refused, so that Postgres fails where the program has to."""
 _COPY_REFUSED = StatementRefused(
@@ -75,11 +74,10 @@ class Verdict(Enum):
 class Fence:
     """The transactions of one program. Its holder asks before each message what goes first."""
 
-    def __init__(self, *, check: Check | None, waiting: Owed, names: Naming, sources: Sources) -> None:
+    def __init__(self, *, check: Check | None, waiting: Owed, names: Naming) -> None:
         self._check = check
         self._owed = waiting
         self._names = names
-        self._sources = sources
         self._make: MakePrologue = lambda: None
         self._state = _State.OUTSIDE
         self._has_failed = False  # the transaction was told to have failed
@@ -109,8 +107,6 @@ class Fence:
         """A batch of the program's was answered up to its ReadyForQuery, which tells this status."""
         self.is_waiting, self._has_failed = False, status == _FAILED
         if self.refusal is not None:
-            if b"\0C26000\0" in self.refusal:
-                self._names.forget_all()  # dropped by code that nobody could see; whoever comes next is served again
             return Verdict.REFUSED
         if status == _IDLE:  # however it came about: what comes next begins with ours again
             self._portals.clear()
@@ -221,14 +217,14 @@ class Fence:
         batch: Batch | None = None,
         undo: Undo | None = None,
     ) -> bytes:
-        """A statement of ours, of whose answer the program hears nothing, but for an error outside `batch`."""
-        parse, name, undo_parse = self._names.teach_ours(self._sources.get(text + _NO_TYPES))
-        add = self._owed.add
-        if parse:
-            add(Entry(Kind.PARSE, is_ours=True, batch=batch, undo=undo_parse))
-        add(Entry(Kind.BIND, is_ours=True, batch=batch, undo=undo))
-        add(Entry(Kind.EXECUTE, is_ours=True, batch=batch, undo=undo))
-        return parse + encode_bind(name, params) + EXECUTE
+        """A statement of ours, of whose answer the program hears nothing, but for an error outside `batch`.
+
+        It has no name: under any name the program could have put another in its place, by DEALLOCATE and PREPARE.
+        """
+        self._names.unnamed_is_ours()
+        for kind in (Kind.PARSE, Kind.BIND, Kind.EXECUTE):
+            self._owed.add(Entry(kind, is_ours=True, batch=batch, undo=undo))
+        return encode_parse(b"", text) + encode_bind(b"", params) + EXECUTE
 
     def _move(self, state: _State | None) -> Undo | None:
         if state is None:

@@ -5,7 +5,7 @@ Names of statements hold across backends here even in session pooling, since eve
 
 from sqlhttp_gateway.wire import owed
 from sqlhttp_gateway.wire.cutting import CLOSE, WAIT, Edit, Wait
-from sqlhttp_gateway.wire.effects import ALL, NO_EFFECTS, effects_of
+from sqlhttp_gateway.wire.effects import NO_EFFECTS, effects_of
 from sqlhttp_gateway.wire.fence import Fence
 from sqlhttp_gateway.wire.frontend import DESCRIBE_PORTAL, EXECUTE, SYNC, encode_bind, encode_parse
 from sqlhttp_gateway.wire.naming import Naming
@@ -108,8 +108,6 @@ class FencedRequests(Requests):
                 parts.append(refused)
                 break
             parts.append(self._fence.bind(b"", piece)[0])
-            if ALL in effects.deallocates:
-                self._names.forget_all()  # what the fence has just made for its own use goes with the rest
             parts.append(self._run(piece, undo if number == len(pieces) else None))
         parts.append(self._fence.sync())
         self._owed.add(owed.SYNC)

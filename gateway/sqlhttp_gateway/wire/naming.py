@@ -226,7 +226,7 @@ class Naming:
     def _teach(self, prepared: Prepared, *, is_unnamed: bool) -> tuple[bytes, bytes]:
         """The Parse that the backend lacks, if any, and the name that the statement then has there."""
         source = prepared.source
-        if is_unnamed or not self._here().statements.size:
+        if is_unnamed or source.chains or not self._here().statements.size:
             if self._unnamed is source and not self.program.is_pending(self._unnamed_since):
                 return b"", b""
             self._set_unnamed(source)
@@ -269,7 +269,7 @@ class Naming:
     def _new_entry(self, source: Source, generation: int) -> Entry | None:
         """A statement of the backend to parse `source` as, now; None for the unnamed one, where it keeps none."""
         statements = self._here().statements
-        if not statements.size:
+        if not statements.size or source.chains:
             self._set_unnamed(source)
             return None
         self.has_parsed = True
@@ -339,7 +339,7 @@ class Naming:
         return first + b"".join(self._lend(name, encode_parse(name, b"")) for name in dropped), undo
 
     def forget_all(self) -> None:
-        """The backend has lost, or is about to lose, all statements, the gateway's own for a fence among them."""
+        """The backend has lost all statements."""
         if self._backend is not None:
             self._backend.statements.discard_all()
 
@@ -354,7 +354,7 @@ class Naming:
     def _lend_statement(self, name: bytes) -> bytes:
         """SQL's EXECUTE of what was made by Parse: the backend has to know it under the program's own name."""
         prepared = self.program.get(name)
-        if prepared is None or not name:
+        if prepared is None or not name or prepared.source.chains:
             return b""
         self._session.pin(Pin.PREPARE)
         return self._lend(name, prepared.source.parse(name))

@@ -84,7 +84,7 @@ class Pipeline:
         own = OwnStatements(waiting=self._owed, names=self._names, sources=sources, to_backend=self._backward)
         self._fence: Fence | None = None
         if is_fenced:
-            self._fence = Fence(check=check, waiting=self._owed, names=self._names, sources=sources)
+            self._fence = Fence(check=check, waiting=self._owed, names=self._names)
             self._requests: Requests = FencedRequests(
                 self._fence,
                 waiting=self._owed,

@@ -18,6 +18,7 @@ from itertools import count
 from struct import pack
 from weakref import WeakValueDictionary
 
+from sqlhttp_gateway.wire.control import Control, control_of
 from sqlhttp_gateway.wire.effects import Effects, effects_of
 from sqlhttp_gateway.wire.meaning import is_of_its_moment
 
@@ -29,7 +30,7 @@ _NAME = PREFIX + b"t%d"
 class Source:
     """What a Parse says after the name: the text with its NUL, and the types. Equal ones are one object."""
 
-    __slots__ = ("__weakref__", "effects", "is_of_its_moment", "is_proven", "tail")
+    __slots__ = ("__weakref__", "chains", "effects", "is_of_its_moment", "is_proven", "tail")
 
     def __init__(self, tail: bytes) -> None:
         self.tail = tail
@@ -39,6 +40,9 @@ class Source:
         self.effects: Effects = effects_of(text)
         self.is_of_its_moment = is_of_its_moment(text.decode("latin-1"))
         """What a backend has parsed before a program did is not what the program means."""
+        self.chains = control_of(text) is Control.CHAIN
+        """It ends a transaction and begins another. A backend never has it under a name: SQL's EXECUTE could run it
+        behind the back of whoever fences a program's transactions."""
 
     def parse(self, name: bytes) -> bytes:
         """The Parse that makes this source the statement `name`."""

@@ -24,7 +24,7 @@ class Fenced:
         sources = Sources()
         names = Naming(sources, Session({}), self.owed)
         names.attach(BackendSession({}, statement_cache_size=0))  # keeps none: each text is sent each time
-        self.fence = Fence(check=check, waiting=self.owed, names=names, sources=sources)
+        self.fence = Fence(check=check, waiting=self.owed, names=names)
         self.fence.attach(lambda: prologue)
 
     def run(self, text: bytes) -> list[str]:
