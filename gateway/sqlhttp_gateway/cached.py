@@ -45,6 +45,8 @@ RunReading = Callable[[Batch, Options], Awaitable[list[Result]]]
 READING = Options(raw_text=True, array_mode=True, transaction=TransactionOptions(read_only=True))
 """How the gateway asks about a statement."""
 _WROTE_IN_READ_ONLY = "25006"
+_NO_MORE = ("28", "3D", "3F", "42")
+"""Classes of codes by which Postgres refuses a statement itself: a privilege was taken away, a table is gone."""
 _CLOCK_ERROR = 50_000_000
 """Nanoseconds by which the age of another gateway's answer may be off."""
 _READY_WAIT = 0.2
@@ -62,11 +64,12 @@ class Outcome(NamedTuple):
 
 
 class _Refused(Exception):
-    """The statement turned out to be none whose answer can be kept."""
+    """The statement turned out to be none whose answer can be kept; unless `is_sure`, it could not be asked about."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, is_sure: bool = True) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.is_sure = is_sure
 
 
 class CachedAnswers:
@@ -173,14 +176,17 @@ class CachedAnswers:
         if flights.find(key) is not None or flights.is_full or self._retry_at.get(key, 0) > now:
             return
         flight = flights.start(key, self._fetch(question, fetch, run, now), began=now, is_refresh=True)
-        flight.task.add_done_callback(
-            lambda done: self._refreshed(key, ok=not done.cancelled() and not done.exception())
-        )
+        flight.task.add_done_callback(lambda done: self._refreshed(key, done))
 
-    def _refreshed(self, key: bytes, *, ok: bool) -> None:
-        """A failed refresh leaves the stale answer in place, and is not tried again with every request."""
+    def _refreshed(self, key: bytes, done: asyncio.Task[Entry]) -> None:
+        """A failed refresh leaves the stale answer in place, and is not tried again with every request; unless whoever
+        asks would be refused now: then it is nobody's any more."""
         self._retry_at.pop(key, None)
-        if not ok:
+        error = None if done.cancelled() else done.exception()
+        is_nobodys = isinstance(error, PostgresError) and error.code.startswith(_NO_MORE)
+        if is_nobodys or (isinstance(error, _Refused) and error.is_sure):
+            self.cache.store.drop(key)
+        elif error is not None or done.cancelled():
             if len(self._retry_at) >= 10_000:
                 self._retry_at.clear()
             self._retry_at[key] = self.cache.stamps.now() + _RETRY_AFTER
@@ -231,7 +237,10 @@ class CachedAnswers:
             cache.stamps.keep(place, began + int((question.ttl + question.swr) * 1e9))
         verdict = self.recall(question.scope, question.statement)
         if verdict is None:
-            verdict = await self.ask(question.scope, question.statement, run)
+            try:
+                verdict = await self._judged(question.scope, question.statement, run)
+            except PostgresError as error:  # whatever is wrong with it, it says itself when it is run
+                raise _Refused("unknown", is_sure=error.code.startswith(_NO_MORE)) from None
         if reason := verdict.refusal(question.wish.allow):
             raise _Refused(reason)
         buckets = cache.buckets(question, verdict.reads)
@@ -330,14 +339,16 @@ class CachedAnswers:
         Raises:
             GatewayError: Postgres could not be asked.
         """
+        try:
+            return await self._judged(scope, statement, run)
+        except PostgresError:
+            return UNKNOWN
 
+    async def _judged(self, scope: Scope, statement: Statement, run: RunReading) -> Verdict:
         async def results(statements: Sequence[Statement]) -> list[Result]:
             return await run(Batch(tuple(statements)), READING)
 
-        try:
-            return await self._verdicts.ask(_verdict_key(scope, statement), len(statement.params), results)
-        except PostgresError:
-            return UNKNOWN  # whatever is wrong with it, it says itself when it is run
+        return await self._verdicts.ask(_verdict_key(scope, statement), len(statement.params), results)
 
 
 def _verdict_key(scope: Scope, statement: Statement) -> Key:

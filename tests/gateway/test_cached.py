@@ -482,3 +482,69 @@ async def test_refresh_that_fails_keeps_the_stale_answer(app: RunningApp, databa
         await until(refreshes_are_over)
     assert outcomes(app) == ["miss"] + ["stale"] * 3
     assert cache_of(app)._retry_at, "none was tried"
+
+
+@pytest.mark.parametrize("plan_lifetime", [300.0, 0.001])
+async def test_stale_answer_ends_when_its_role_may_not_read_it_any_more(
+    postgres: Cluster, database: Database, plan_lifetime: float
+) -> None:
+    """Also where the plan has to be asked for again, and is refused first."""
+    with scratch_role(postgres) as role:
+        database.psql(f"CREATE TABLE t (value int); INSERT INTO t VALUES (10); GRANT SELECT ON t TO {role}")
+        url = database.as_role(role, "secret").url
+        async with running_app(database, cache={"plan_lifetime": plan_lifetime}) as app:
+            await app.hear_changes()
+            asked = partial(ask, app, "SELECT value FROM t", url=url, cache_control=AT_ONCE_STALE)
+            await asked()
+            assert status_of(await asked()) == STALE
+            database.psql(f"REVOKE ALL ON t FROM {role}")
+            cache_of(app)._retry_at.clear()
+
+            async def is_refused() -> bool:
+                return bool((await asked()).status == 400)
+
+            await until(is_refused)
+        database.psql("DROP TABLE t")
+
+
+async def test_stale_answer_ends_when_its_statement_would_not_say_the_same_again(database: Database) -> None:
+    view = "CREATE OR REPLACE VIEW v AS SELECT {} AS value"
+    async with running_app(database, cache={"plan_lifetime": 0.001}) as app:
+        await app.hear_changes()
+        database.psql(view.format("1::float8"))
+        asked = partial(ask, app, "SELECT value FROM v", cache_control=AT_ONCE_STALE)
+        await asked()
+        assert status_of(await asked()) == STALE
+        database.psql(view.format("random()"))
+
+        async def is_bypassed() -> bool:
+            return "volatile:random" in (await asked()).headers["cache-status"]
+
+        await until(is_bypassed)
+
+
+async def test_tag_with_other_letters_is_ended_in_whichever_way_it_is_named(app: RunningApp) -> None:
+    for named in ("café,à", "caf\xe9".encode("latin-1").decode("utf-8", "surrogateescape")):
+        pairs = [("neon-connection-string", app.database.url), ("cache-control", MINUTE)]
+        headers = [(name.encode(), value.encode()) for name, value in pairs]
+        headers.append((b"sqlhttp-cache-tags", named.encode("utf-8", "surrogateescape")))
+        body = piece(b'{"query": "SELECT value FROM t"}')
+        for status in (MISS, HIT):
+            assert status_of(await app.send(Call(body, headers=headers))) == status
+        ended = Call(piece('{"tags": ["café"]}'.encode()), path="/cache/invalidate", headers=headers[:1])
+        assert (await app.send(ended)).status == 204
+        assert status_of(await app.send(Call(body, headers=headers))) == MISS
+
+
+async def test_wishes_and_tags_may_come_in_several_lines(app: RunningApp) -> None:
+    lines = [("max-age=60", "stale-while-revalidate=60"), ("a", "b")]
+    names = (b"cache-control", b"sqlhttp-cache-tags")
+    headers = [(b"neon-connection-string", app.database.url.encode())]
+    headers += [(name, value.encode()) for name, values in zip(names, lines, strict=True) for value in values]
+    body = piece(b'{"query": "SELECT value FROM t"}')
+    for tag in ("a", "b"):
+        assert status_of(await app.send(Call(body, headers=headers))) == MISS
+        ended = Call(piece(b'{"tags": ["%b"]}' % tag.encode()), path="/cache/invalidate", headers=headers[:1])
+        assert (await app.send(ended)).status == 204
+    headers.append((b"cache-control", b"no-store"))
+    assert status_of(await app.send(Call(body, headers=headers))) == "sqlhttp; fwd=request; detail=no-store"

@@ -17,11 +17,24 @@ from sqlhttp_gateway.endpoints.single_write import send_reply
 from sqlhttp_gateway.endpoints.watch import Verdict, Watch
 from sqlhttp_gateway.errors import BadRequest, GatewayError, RequestTooLarge, RequestTooSlow
 from sqlhttp_gateway.events import Answered, Observer
-from sqlhttp_gateway.neon.headers import AUTHORIZATION, CONNECTION_STRING, CORS_PREFLIGHT, HOST, ORIGIN, READ_ONLY
+from sqlhttp_gateway.neon.caching import CACHE_CONTROL, CACHE_TAGS
+from sqlhttp_gateway.neon.headers import (
+    AUTHORIZATION,
+    CONNECTION_STRING,
+    CORS_PREFLIGHT,
+    HOST,
+    IDEMPOTENCY_KEY,
+    ORIGIN,
+    READ_ONLY,
+)
 from sqlhttp_gateway.quick import Quick
 from sqlhttp_gateway.reply import Reply, error_reply, new_request_id
 from sqlhttp_gateway.service import SqlService
 from sqlhttp_gateway.settings import ListenSettings, RequestSettings
+
+_LISTS = (CACHE_CONTROL, CACHE_TAGS)
+"""Headers that say the same in several lines as in one with commas (RFC 9110, 5.3)."""
+_ONCE = (AUTHORIZATION, CONNECTION_STRING, ORIGIN, HOST, IDEMPOTENCY_KEY, READ_ONLY)
 
 
 class SqlEndpoint:
@@ -76,7 +89,8 @@ class SqlEndpoint:
         try:
             if is_doubtful:
                 refuse_doubles(scope["headers"])
-                headers |= joined(scope["headers"], self._peers.header)
+                for name in (self._peers.header, *_LISTS):
+                    headers |= joined(scope["headers"], name)
             body = await self._body(headers, receive)
             if body is None:
                 return
@@ -178,8 +192,8 @@ def refuse_doubles(headers: Iterable[tuple[bytes, bytes]]) -> None:
     """Whatever stands before the gateway may have looked at the first of two, and the gateway would take the last.
 
     Raises:
-        BadRequest: a header that says who asks, or for whom, came twice.
+        BadRequest: a header that says who asks, for whom, or what may be written, came twice.
     """
-    for name in (AUTHORIZATION, CONNECTION_STRING, ORIGIN, HOST):
+    for name in _ONCE:
         if sum(header == name for header, _ in headers) > 1:
             raise BadRequest(f"the header {name.decode()} came twice")

@@ -119,12 +119,12 @@ class Verdicts:
         return verdict
 
     def _remember(self, key: Key, asked: int, verdict: Verdict) -> None:
-        """What is too old to be believed goes: texts that come once would be kept for ever."""
+        """What is too old to be believed goes, also this one: texts that come once would be kept for ever."""
         self._forget(key)
         self._known[key] = asked, verdict
         self._characters += len(key[4])
         believed = self._clock() - self._lifetime
-        while (
+        while self._known and (
             len(self._known) > MAX_REMEMBERED
             or self._characters > MAX_CHARACTERS
             or next(iter(self._known.values()))[0] < believed

@@ -211,7 +211,7 @@ async def test_server_that_stops_is_not_taken_for_a_program_that_left() -> None:
 # ── the headers ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("name", ["authorization", "neon-connection-string", "origin"])
+@pytest.mark.parametrize("name", ["authorization", "neon-connection-string", "origin", "idempotency-key"])
 async def test_header_that_says_who_asks_may_not_come_twice(name: str) -> None:
     endpoint = Endpoint()
     headers = ((name.encode(), b"one"), (b"accept", b"*/*"), (name.encode(), b"two"))

@@ -112,6 +112,18 @@ async def test_what_is_believed_no_more_takes_no_memory() -> None:
     assert await remembered(texts, seconds_apart=25) == texts[-3:]
 
 
+async def test_answer_that_took_longer_than_it_is_believed_is_told_and_not_remembered() -> None:
+    """A database that was paused meanwhile, for instance."""
+    moments = iter(range(1, 10**15, 61 * 10**9))
+
+    async def run(statements: Sequence[Statement]) -> list[Result]:
+        raise AssertionError("Postgres was asked")
+
+    verdicts = Verdicts(clock=lambda: next(moments), lifetime=60)
+    assert await verdicts.ask(("default", "main", "app", "app", "SELECT 1 INTO made"), 0, run) is UNKNOWN
+    assert len(verdicts) == 0
+
+
 async def test_long_texts_make_room_for_one_another() -> None:
     texts = [f"SELECT {number} INTO made -- {'x' * 99_000}" for number in range(50)]
     found = await remembered(texts)
