@@ -114,6 +114,7 @@ class Assembly:
                 heard=standing.stamps.stamp,
                 lost=cache.forget_all,
             )
+        self._servers = standing.targets.places
         self._changes = Changes(cached, settle_after=settings.statement.cancel_timeout + _CANCEL_MARGIN)
 
     def _make_sql(self) -> None:
@@ -279,7 +280,7 @@ class Assembly:
         if self._notified is not None:
             add(start=self._notified.start, stop=self._notified.stop)
         if (cached := self._cached) is not None:
-            add(start=cached.start, stop=cached.stop, reconfigure=lambda new: cached.cache.reconfigure(new.cache))
+            add(start=cached.start, stop=cached.stop, reconfigure=self._reconfigure_cache)
         credentials = self._credentials
         add(start=credentials.start, stop=credentials.stop, reconfigure=credentials.reconfigure)
         add(reconfigure=self._reconfigure_sql)
@@ -302,6 +303,16 @@ class Assembly:
         """Let programs in a transaction finish it, for as long as there is grace, and end all tunnels."""
         self._listener.close()
         await self._tunnels.drain(self._grace_left())
+
+    def _reconfigure_cache(self, new: Settings) -> None:
+        """Keep nothing of a target that leads to other servers now."""
+        assert self._cached is not None
+        assert self._changes is not None
+        self._cached.cache.reconfigure(new.cache)
+        before, self._servers = self._servers, self._standing.targets.places
+        for name, servers in before.items():
+            if servers != self._servers.get(name):
+                self._changes.tell(self._cached.cache.moved(name))
 
     def _reconfigure_sql(self, new: Settings) -> None:
         limits, telling = _limits(new), self._standing.telling(new)

@@ -20,11 +20,13 @@ from websockets.frames import CloseCode
 from websockets.sync.client import connect
 
 from sqlhttp_gateway.auth.api_keys import hash_of, new_key
+from sqlhttp_gateway.settings import load_settings
 from tests.support.cluster import PASSWORD, Cluster, Database, running_cluster
 from tests.support.fleet import Fleet
 from tests.support.gateway import GatewayProcess, free_port
 from tests.support.loading import Load, loading
 from tests.support.program import scratch_role
+from tests.support.running_app import running_app
 
 
 class Served:
@@ -202,6 +204,27 @@ async def test_who_listens_hears_the_server_that_the_target_leads_to_now(
             assert await heard.get() == "here"
             await program.close()
             assert process.stop() == 0
+
+
+async def test_answers_of_the_server_that_a_target_has_left_are_given_to_nobody(database: Database) -> None:
+    """Also where nothing listens to the old server, whose silence would tell."""
+    sections: dict[str, Any] = {"drain": {"grace": 5}, "cache": {"listen": False}}
+    with running_cluster() as cluster:
+        new = cluster.database(database.name)
+        cluster.maintenance.psql(f"CREATE DATABASE {new.name}")
+        for number, each in enumerate((database, new)):
+            each.psql(f"CREATE TABLE t (v int); INSERT INTO t VALUES ({number})")
+        async with running_app(database, **sections) as app:
+
+            async def kept() -> tuple[int, bool]:
+                call = await app.post({"query": "SELECT v FROM t"}, cache_control="max-age=600")
+                return call.json()["rows"][0]["v"], "hit" in call.headers["cache-status"]
+
+            assert [await kept() for _ in range(2)] == [(0, False), (0, True)]
+            await app.app.reload(lambda: load_settings(database_url=database.url, **sections))
+            assert await kept() == (0, True), "the servers are the same"
+            await app.app.reload(lambda: load_settings(database_url=new.url, **sections))
+            assert [await kept() for _ in range(2)] == [(1, False), (1, True)]
 
 
 def test_target_that_was_given_up_is_served_where_it_leads_now(

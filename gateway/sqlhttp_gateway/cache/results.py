@@ -175,6 +175,14 @@ class ResultCache:
         """End all answers of all databases of a target."""
         return self._end([self.stamps.bucket(_TARGET, target)])
 
+    def moved(self, target: str) -> list[int]:
+        """The target is another server by now, of which nothing is known."""
+        buckets = self.invalidate_target(target)
+        for place in self._grounds:
+            if place[0] == target:
+                buckets += self.schema_changed(place)
+        return buckets
+
     def _end(self, buckets: list[int]) -> list[int]:
         """Stamp them, and say which, for whoever has to tell others."""
         self.stamps.stamp(buckets)

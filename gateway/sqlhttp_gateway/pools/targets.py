@@ -139,6 +139,11 @@ class Targets:
         """All servers of all targets, by their own names."""
         return {each.target.name: each for upstream in self.by_name.values() for each in upstream.servers}
 
+    @property
+    def places(self) -> "dict[str, list[Target]]":
+        """Where each target leads: its servers, in the order of the settings."""
+        return {name: [each.target for each in upstream.servers] for name, upstream in self.by_name.items()}
+
     def choose(self, dsn: Dsn) -> Upstream:
         """The upstream that the host and port of a caller's connection string mean.
 

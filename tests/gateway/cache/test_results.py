@@ -91,6 +91,7 @@ Ending = Callable[[ResultCache], None]
         lambda cache: cache.invalidate_all(PLACE, tenant=None),
         lambda cache: cache.invalidate_all(PLACE, tenant="key:1"),
         lambda cache: cache.invalidate_target("default"),
+        lambda cache: cache.moved("default"),
     ],
 )
 def test_what_it_rests_on_ends_it(cache: ResultCache, ending: Ending) -> None:
@@ -111,6 +112,7 @@ def test_what_it_rests_on_ends_it(cache: ResultCache, ending: Ending) -> None:
         lambda cache: cache.invalidate(PLACE, tenant=None, relations=["public.orders"]),
         lambda cache: cache.invalidate_all(PLACE, tenant="key:2"),
         lambda cache: cache.invalidate_target("other"),
+        lambda cache: cache.moved("other"),
     ],
 )
 def test_what_it_does_not_rest_on_leaves_it(cache: ResultCache, other: Ending) -> None:
