@@ -270,7 +270,7 @@ class CachedAnswers:
             since=fetched.since or question.bookmark,
             seen=fetched.seen,
         )
-        if len(entry.body) <= cache.max_entry_bytes and cache.stamps.is_good(entry.buckets, began):
+        if len(entry.body) <= cache.max_entry_bytes and cache.is_good(entry.buckets, began):
             cache.store.put(entry)
             if self.shared is not None and generations is not None:
                 age = (cache.stamps.now() - began) / 1e9

@@ -421,6 +421,19 @@ async def test_thousand_identical_misses_make_one_query(app: RunningApp, databas
     assert len(runs) == 1
 
 
+async def test_what_began_while_others_were_not_heard_is_answered_and_not_kept(
+    app: RunningApp, database: Database
+) -> None:
+    """Redis is back, and what was ended meanwhile nobody here has heard of."""
+    text = "/* cache ttl=60 allow=volatile */ SELECT run() AS value"
+    async with held(database):
+        asking = asyncio.create_task(ask(app, text, cache_control=""))
+        await until(partial(waited_for_by, app, 1))
+        cache_of(app).cache.forget_all()
+    assert status_of(await asking) == "sqlhttp; fwd=uri-miss"
+    assert [status_of(await ask(app, text, cache_control="")) for _ in range(2)] == [MISS, HIT]
+
+
 async def test_others_get_their_answer_when_whoever_began_leaves(app: RunningApp, database: Database) -> None:
     body = b'{"query":"/* cache ttl=60 allow=volatile */ SELECT run() AS value"}'
 

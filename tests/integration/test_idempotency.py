@@ -326,3 +326,18 @@ async def test_answer_that_is_given_again_ends_what_was_kept_from_before_its_wri
         assert (again.headers["idempotent-replayed"], again.json()["rows"]) == ("true", [{"v": 2}])
         call = await app.post({"query": "SELECT v FROM t"}, cache_control="max-age=600")
         assert call.json()["rows"] == [{"v": 2}]
+
+
+async def test_answer_that_cannot_be_read_again_says_that_its_write_is_there(
+    postgres: Cluster, database: Database
+) -> None:
+    with scratch_role(postgres, "SUPERUSER") as own:
+        database.psql("CREATE TABLE orders (id int)")
+        body = {"query": "INSERT INTO orders VALUES (1)"}
+        async with running_app(database, database_url=database.as_role(own, "secret").url) as app:
+            assert (await app.post(body, idempotency_key="a")).status == 200
+            database.psql(f"ALTER ROLE {own} NOLOGIN")
+            database.psql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{own}'")
+            again = await app.post(body, idempotency_key="a")
+            assert (again.status, again.headers["sqlhttp-ran"]) == (500, "yes"), again.body
+        database.psql(f"DROP OWNED BY {own}")

@@ -60,6 +60,8 @@ class ResultCache:
             stamps.used[0] = 1
         self.staleness = settings.shared_staleness
         self.hears_others: Callable[[], bool] = lambda: True
+        self.forgotten_at = 0
+        """What began before may rest on what has ended unheard."""
         self.aliases = Aliases(settings.max_bytes // _ALIASES)
         self._grounds: dict[Place, Ground] = {}
         self.reconfigure(settings)
@@ -97,7 +99,11 @@ class ResultCache:
     def may_join(self, question: Question, began: int) -> bool:
         """Whether what a fetch that `began` then brings is good enough for somebody who asks now."""
         ground = self.ground(question.scope.place)
-        return self.stamps.is_good((ground.anything, *self.buckets(question, ())), began)
+        return self.is_good((ground.anything, *self.buckets(question, ())), began)
+
+    def is_good(self, buckets: Iterable[int], began: int) -> bool:
+        """Whether what a fetch brings that `began` then, and rests on these, may be given to others."""
+        return began > self.forgotten_at and self.stamps.is_good(buckets, began)
 
     # ── what an answer rests on ──
 
@@ -203,5 +209,6 @@ class ResultCache:
         self.aliases.forget_unless(self.store.__contains__)
 
     def forget_all(self) -> None:
-        """End everything that is in this process's memory."""
+        """End everything that is in this process's memory, or on its way there."""
+        self.forgotten_at = self.stamps.now()
         self.store.drop_if(lambda entry: True)

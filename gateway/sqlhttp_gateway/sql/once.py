@@ -1,12 +1,14 @@
 """A write that carries an Idempotency-Key is carried out once, however often it comes: the first one's reply."""
 
 from sqlhttp_gateway.auth.caller import Caller
-from sqlhttp_gateway.idempotency.keys import holder
+from sqlhttp_gateway.errors import GatewayError, HasRun, KeyInFlight
+from sqlhttp_gateway.idempotency.keys import Key, holder
 from sqlhttp_gateway.idempotency.run import Answered, TableGone, run_once
 from sqlhttp_gateway.idempotency.store import KeyStore
 from sqlhttp_gateway.model import Batch, Options, Result, Statement
 from sqlhttp_gateway.neon.headers import IS_REPLAYED
 from sqlhttp_gateway.pools.lease import Lease
+from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.reply import Reply
 from sqlhttp_gateway.sql.access import Access
 from sqlhttp_gateway.sql.attempts import Attempts
@@ -59,12 +61,22 @@ class Once:
         except Answered:
             # Whoever carried it out may have ended before the answers that rest on it were.
             await carrier.replayed(access)
-            answer = await keys.answer(pool, known)
+            answer = await self._answer(pool, known)
         except BaseException as error:
             carrier.failed(access, request, error)
             raise
         story.succeeded([])
         return Reply(200, (*headers_of(request, options), IS_REPLAYED), story.request_id, answer)
+
+    async def _answer(self, pool: Pool, known: Key) -> bytes:
+        """The answer that was given to the request that has taken the key."""
+        try:
+            return await self._keys.answer(pool, known)
+        except KeyInFlight:
+            raise  # there is none any more
+        except GatewayError as error:
+            error.ran = HasRun.YES  # as the key says; only its answer cannot be told just now
+            raise
 
 
 def _further(caller: Caller) -> tuple[bytes, ...]:
