@@ -10,9 +10,10 @@ import yaml
 from sqlhttp_gateway import errors
 from sqlhttp_gateway.observe import names
 from sqlhttp_gateway.observe.alerts import NAMES
-from sqlhttp_gateway.observe.families import snake
+from sqlhttp_gateway.observe.families import Families, exposition, put_report, snake
 from sqlhttp_gateway.settings import WatchSettings
 from tests.support.promql import faults, metrics_of
+from tests.support.reports import report
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "prometheus"
 GROUPS = {group["name"]: group["rules"] for group in yaml.safe_load((FOLDER / "alerts.yaml").read_text())["groups"]}
@@ -53,6 +54,17 @@ def test_thresholds_are_those_of_the_watch() -> None:
 def test_what_must_stay_0_has_a_rule() -> None:
     read = {name for rule in RULES for name in metrics_of(rule["expr"])}
     assert {metric.name for metric in names.ALL if "ust stay 0" in metric.meaning} <= read
+
+
+@pytest.mark.parametrize(
+    "series", sorted({each for rule in RULES for each in re.findall(r"increase\(([^[]+)\[", rule["expr"])})
+)
+def test_what_a_rule_sees_increase_is_there_before_the_first_time(series: str) -> None:
+    """Prometheus sees no increase in a series that begins with 1."""
+    families = Families()
+    put_report(families, report(), version="1", max_labels=50)
+    text, _ = exposition(families, "")
+    assert f"{series} 0.0\n" in text.decode()
 
 
 def test_example_of_a_configuration_reads_the_rules_and_asks_for_the_right_path() -> None:

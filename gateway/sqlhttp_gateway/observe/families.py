@@ -92,8 +92,8 @@ def put_report(families: Families, report: Report, *, version: str, max_labels: 
     families.put(names.SETTINGS_TIME, report.settings_at)
     if report.certificate_expires_at:
         families.put(names.CERTIFICATE_EXPIRES, report.certificate_expires_at)
-    for outcome, number in report.counts.reloads.items():
-        families.put(names.RELOADS, number, outcome)
+    for outcome in ("ok", "failed"):  # a series that begins with its first 1 has not increased for Prometheus
+        families.put(names.RELOADS, report.counts.reloads.get(outcome, 0), outcome)
     families.put(names.WORKERS, report.workers)
     families.put(names.CPU_SECONDS, report.counts.cpu_seconds)
     if report.resident_bytes:
