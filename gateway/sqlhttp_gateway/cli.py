@@ -261,7 +261,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 def _list(name: str, value: str) -> Any:
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ConfigurationError(f'{name}: expected a list in JSON, such as ["one", "two"]') from None
 
 

@@ -88,7 +88,8 @@ def _watch(postgres: PrivatePostgres, server: GatewayServer, lost: threading.Eve
 def _end_like_ctrl_c() -> None:
     """SIGTERM, and the terminal's closing, unwind like Ctrl-C, or Postgres would outlive its owner."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup's
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 
 
 def _ensure_database(postgres: PrivatePostgres) -> None:

@@ -23,6 +23,8 @@ from sqlhttp_gateway.sockets import Sockets, address, bind_all
 
 STARTUP_FAILURE = 3  # uvicorn's exit status when the application could not start; a new try would fail as well
 RESPAWN_PAUSE = 1.0  # seconds before a worker that died is replaced, so that one that always dies does no harm
+LATE = 10.0
+"""Seconds that a worker has beyond those of its drain, or when it is told to end at once; one that hangs is killed."""
 _SIGNALS = (*STOP_SIGNALS, RELOAD_SIGNAL, END_SIGNAL)
 
 log = logging.getLogger(__name__)
@@ -125,6 +127,9 @@ class Workers:
 
     def _ended(self, pid: int, status: int) -> None:
         number = self._running.pop(pid, None)
+        if number is not None and self._stopping and status == -signal.SIGKILL:
+            log.error("worker %d did not end in time, or was killed", pid)
+            self._status = self._status or 1
         if number is None or self._stopping:
             return
         if status == STARTUP_FAILURE:
@@ -146,11 +151,17 @@ class Workers:
         self._send(RELOAD_SIGNAL)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        wanted = END_SIGNAL if self._stopping else signal.SIGTERM
+        drain = self._settings.drain
+        wanted, left = (END_SIGNAL, 0.0) if self._stopping else (signal.SIGTERM, drain.notice + drain.grace)
         self._stopping = True
+        signal.signal(signal.SIGALRM, self._kill)
+        signal.setitimer(signal.ITIMER_REAL, left + LATE)
         for each in self._sockets:
             each.close()
         self._send(wanted)
+
+    def _kill(self, number: int, frame: FrameType | None) -> None:
+        self._send(signal.SIGKILL)
 
     def _send(self, number: signal.Signals) -> None:
         for pid in list(self._running):

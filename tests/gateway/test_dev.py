@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -57,6 +58,20 @@ def test_it_serves_role_postgres_on_database_main_and_ends_cleanly(folder: Path,
     assert not (folder / ".sqlhttp" / "postgres" / "postmaster.pid").exists()
     for recipe in recipes(url, DSN).values():
         assert recipe.splitlines()[0] in process.output
+
+
+def test_started_with_nohup_it_stays_when_the_terminal_closes(folder: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does, and what it starts inherits
+    try:
+        with running(folder) as (process, url):
+            ignored = int(re.findall(r"SigIgn:\s+(\w+)", Path(f"/proc/{process.pid}/status").read_text())[0], 16)
+            assert ignored & 1 << signal.SIGHUP - 1
+            process.send(signal.SIGHUP)
+            assert rows(url, "SELECT 1 AS one") == [{"one": 1}]
+            process.send(signal.SIGTERM)
+            assert process.wait() == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_data_are_there_at_the_next_start(folder: Path) -> None:

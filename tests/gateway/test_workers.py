@@ -153,6 +153,32 @@ def test_a_worker_is_told_as_often_as_may_be_and_drains_until_its_parent_says_mo
         assert process.wait() == 0
 
 
+@SHARES_PORTS
+def test_a_worker_that_hangs_does_not_keep_the_gateway_from_ending(postgres: Cluster) -> None:
+    port = free_port()
+    impatient = "import sys; from sqlhttp_gateway import cli, workers; workers.LATE = 1.0; sys.exit(cli.main())"
+    settings = ("--port", str(port), "--workers", "2", "--set", "drain.grace=0")
+    process = subprocess.Popen(
+        (sys.executable, "-c", impatient, "serve", *settings),
+        env={**os.environ, "DATABASE_URL": postgres.maintenance.url},
+        stderr=subprocess.PIPE,
+    )
+    try:
+        until(lambda: process.poll() is not None or answers(f"http://127.0.0.1:{port}/livez"), "it did not start")
+        until(lambda: len(children(process.pid)) == 2, "there are not two workers")
+        stuck = max(children(process.pid))
+        os.kill(stuck, signal.SIGSTOP)
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+    finally:
+        for each in (*children(process.pid), process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+        process.wait()
+    assert process.returncode == 1
+    assert f"worker {stuck} did not end in time".encode() in said
+
+
 def test_worker_for_which_the_system_has_no_room_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

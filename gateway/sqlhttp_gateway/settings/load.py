@@ -43,7 +43,8 @@ def load_settings(*, file: Path | None = None, **given: Any) -> Settings:
         raise ConfigurationError(_in_words(error)) from None
     except SettingsError as error:  # only the environment has values to take apart
         raise ConfigurationError(f'{error}; a list there is JSON, such as ["one", "two"]') from None
-    except (OSError, ValueError) as error:  # a TOML file that cannot be read or is no TOML
+    # A TOML file that cannot be read, is no TOML, or is as deep as nobody means it.
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"settings file {file}: {error}") from None
     finally:
         toml_file.reset(reading)

@@ -98,6 +98,13 @@ def test_a_list_that_is_no_json_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "JSON" in refused()
 
 
+@pytest.mark.parametrize("many", [3_000, 100_000])
+def test_lists_in_lists_beyond_reason_are_a_fault_of_the_settings(file: Path, many: int) -> None:
+    """What is no ConfigurationError ends the parent of the workers when it reads its settings again."""
+    file.write_text(f"aliases = {'[' * many}{']' * many}")
+    assert refused(file=file).startswith(f"settings file {file}: ")
+
+
 def test_a_file_that_is_missing_or_no_toml_is_named(file: Path) -> None:
     assert refused(file=file) == f"settings file {file} does not exist"
     file.write_text("[pool\n")
