@@ -202,6 +202,27 @@ async def test_reset_and_discard_take_back_to_what_start_up_asked_for(
         assert await program.value("SHOW work_mem") == "3MB"
 
 
+@pytest.mark.parametrize("pool_mode", ["transaction", "session"])
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+async def test_program_that_names_no_encoding_has_that_of_its_database(
+    encoding: str, pool_mode: str, gateway: Gateway, database: Database
+) -> None:
+    """With another, an old program's texts are refused or mistaken, and pg_dump's output cannot be restored."""
+    name = f"{database.name}_{encoding}_{pool_mode}".lower()
+    database.psql(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'")
+    try:
+        for _ in range(2):  # the second is let in with what the first was told
+            async with logged_in(gateway, replace(database, name=name), {"pool_mode": pool_mode}) as program:
+                assert program.parameters["client_encoding"] == encoding
+                await program.send(encode_query(b"SELECT '\xe4', length('\xe4')"))
+                answer = await program.answer()
+                assert b"\0\0\0\x01\xe4\0\0\0\x011" in answer.messages[1].body
+        async with logged_in(gateway, replace(database, name=name), {"client_encoding": "UTF8"}) as program:
+            assert program.parameters["client_encoding"] == "UTF8"
+    finally:
+        database.psql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 async def test_database_with_idle_connections_is_dropped_by_force(gateway: Gateway, database: Database) -> None:
     async with logged_in(gateway, database) as program:
         await program.query("CREATE DATABASE dropped_by_force")

@@ -27,6 +27,7 @@ _NOT_SETTABLE = frozenset(
         "session_authorization",
     }
 )
+_UTF8 = b"UTF8"
 # The order in which parameters are set: the encoding first, since values after it are in it; who we are last, since
 # another role may not be allowed to set the rest. Setting session_authorization also takes the role back.
 _ORDER = {"client_encoding": -1, "session_authorization": 1, "role": 2}
@@ -129,6 +130,11 @@ class Session:
         """What has to be set, in this order, on a backend that has these values for what it reports."""
         if self._needed is None or self._defaults is not defaults:
             self._defaults = defaults
+            server = defaults.get("server_encoding", _UTF8)
+            if server != _UTF8 and "client_encoding" not in self._startup:
+                # Pooled connections are in UTF-8; Postgres takes whoever asks for nothing to be in the database's.
+                self._startup["client_encoding"] = server
+                self._wanted.setdefault("client_encoding", server)
             differing = [(name, value) for name, value in self._wanted.items() if defaults.get(name) != value]
             self._needed = tuple(sorted(differing, key=lambda pair: _ORDER.get(pair[0], 0)))
             self._fingerprint = tuple(pair for pair in self._needed if pair[0] in MEANING) or None

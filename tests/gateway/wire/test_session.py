@@ -79,6 +79,13 @@ def test_role_none_is_no_role() -> None:
     assert session.parameters == {}
 
 
+def test_program_that_names_no_encoding_has_the_databases_as_it_has_directly() -> None:
+    latin = {"client_encoding": b"UTF8", "server_encoding": b"LATIN1"}
+    assert Session({}).needed(latin) == (("client_encoding", b"LATIN1"),)
+    assert Session({"client_encoding": "UTF8"}).needed(latin) == ()
+    assert Session({}).needed(latin | {"server_encoding": b"UTF8"}) == ()
+
+
 def test_reset_takes_back_to_what_start_up_asked_for_and_that_has_to_be_set_again() -> None:
     session = Session({"work_mem": "1MB"})
     after(session, "SET work_mem = '2MB'", b"2MB")
