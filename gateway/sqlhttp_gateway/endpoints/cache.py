@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import orjson
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Scope
 
@@ -31,6 +31,7 @@ from sqlhttp_gateway.neon.headers import (
     ORIGIN,
 )
 from sqlhttp_gateway.reply import error_reply, new_request_id
+from sqlhttp_gateway.story import CLOSED_REQUEST
 
 PATH = "/cache/invalidate"
 _MAX_BODY = 65_536
@@ -128,6 +129,8 @@ async def invalidate(request: Request) -> Response:
         return Response(status_code=200, headers=sent)
     try:
         await asked.run(request.scope, await _body(request))
+    except ClientDisconnect:
+        return Response(status_code=CLOSED_REQUEST)  # the body never came, and there is nobody to be told
     except GatewayError as error:
         reply = error_reply(error, sent["neon-request-id"])
         sent |= {name.decode(): value.decode() for name, value in reply.headers}

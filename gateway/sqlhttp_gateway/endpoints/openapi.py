@@ -43,6 +43,7 @@ _INVALIDATE_STATUSES = {
     "408": _STATUSES["408"],
     "413": _STATUSES["413"],
     "429": "Too many wrong passwords for this role from this address.",
+    "431": _STATUSES["431"],
     "500": _STATUSES["500"],
     "503": _STATUSES["503"],
 }

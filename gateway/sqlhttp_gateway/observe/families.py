@@ -68,7 +68,10 @@ class _Collector(Collector):
 
 def exposition(families: Iterable[Family], accept: str) -> tuple[bytes, str]:
     """The text of a scrape and its content type: OpenMetrics if `accept` prefers that, else Prometheus's own."""
-    encode, content_type = choose_encoder(accept)
+    try:
+        encode, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):  # it stumbles over a version that is no number
+        encode, content_type = choose_encoder("")
     return encode(_Collector(families)), content_type
 
 

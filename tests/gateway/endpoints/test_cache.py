@@ -8,7 +8,7 @@ import pytest
 from sqlhttp_gateway.auth.api_keys import hash_of, new_key
 from sqlhttp_gateway.endpoints import cache
 from sqlhttp_gateway.errors import KeysUnreadable
-from tests.support.asgi import Call, piece
+from tests.support.asgi import DISCONNECT, Call, piece
 from tests.support.cluster import Cluster, Database
 from tests.support.program import scratch_role
 from tests.support.running_app import RunningApp, running_app
@@ -162,3 +162,9 @@ async def test_credentials_that_come_twice_end_nothing(app: RunningApp) -> None:
     pairs = [(b"neon-connection-string", app.database.url.encode())] * 2
     call = await app.send(Call(piece(b'{"all": true}'), path="/cache/invalidate", headers=pairs))
     assert (call.status, json.loads(call.body)["message"]) == (400, "the header neon-connection-string came twice")
+
+
+async def test_program_that_leaves_in_the_middle_of_its_body_is_no_fault_of_the_gateway(app: RunningApp) -> None:
+    """What the application raises is logged as one, with a traceback, for whoever likes to fill a log."""
+    headers = [(b"neon-connection-string", app.database.url.encode())]
+    await app.send(Call(piece(b'{"tags"', more=True), DISCONNECT, path="/cache/invalidate", headers=headers))

@@ -1,3 +1,4 @@
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sqlhttp_gateway.observe.families import Families, bounded, exposition, put_report, snake
@@ -53,6 +54,12 @@ def test_roles_and_databases_beyond_the_limit_are_added_up_and_the_busiest_keep_
         ("db4", "role4", 4),
         ("other", "other", 6),
     ]
+
+
+@pytest.mark.parametrize("accept", ["application/openmetrics-text; version=abc", "text/plain; version=x", ";;,="])
+def test_reader_who_asks_for_what_there_is_not_gets_the_plain_text(accept: str) -> None:
+    text, content_type = exposition(Families(), accept)
+    assert (text, content_type.partition(";")[0]) == (b"", "text/plain")
 
 
 def test_reader_who_asks_for_openmetrics_gets_it() -> None:
