@@ -4,27 +4,39 @@ A gateway before replicas answers with a header `Sqlhttp-Bookmark`, and takes it
 the greatest as text is the latest, whichever call got it; more is not known of it here.
 """
 
+import os
 from collections.abc import Mapping
 from threading import Lock
 
 HEADER = "Sqlhttp-Bookmark"
 _NAME = HEADER.lower()
 
+_noting = Lock()
+"""Of all clients, so that a child can have it anew which was forked while another thread held it."""
+
+
+def _renew() -> None:
+    global _noting
+    _noting = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
+
 
 class Bookmark:
     """The latest bookmark of a client, shared by the clients made from it."""
 
-    __slots__ = ("_lock", "value")
+    __slots__ = ("value",)
 
     def __init__(self, value: str | None = None) -> None:
         self.value = value
-        self._lock = Lock()
 
     def note(self, headers: Mapping[str, str]) -> None:
         """An answer came with these headers, their names in lower case."""
         value = headers.get(_NAME)
         if value is not None:
-            with self._lock:
+            with _noting:
                 if self.value is None or value > self.value:
                     self.value = value
 

@@ -6,6 +6,7 @@ the same names for asyncio.
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from sys import is_finalizing
 from time import monotonic
 from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
@@ -211,7 +212,7 @@ class InteractiveTransaction(Held[Answer]):
 
     def _abandon(self) -> None:
         """ROLLBACK, so that locks are free when the block is left. Should it fail, the connection's end does it."""
-        if not self._open.is_over and self._tunnel.line.is_usable:
+        if not self._open.is_over and self._tunnel.line.is_usable and not is_finalizing():
             with suppress(NeonDbError):
                 self._tunnel.drive(self._open.roll_back(), monotonic() + CLOSE_TIMEOUT)
 

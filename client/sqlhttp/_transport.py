@@ -12,6 +12,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlhttp import _errors as errors
+from sqlhttp import _forks  # noqa: F401 - stands ready from its import on
 from sqlhttp._endpoint import Endpoint, Origin
 from sqlhttp._http1 import Cut, NotHttp, Reply, ReplyReader, encode_head, encode_request
 from sqlhttp._request import Request

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from socket import SHUT_RDWR
+from sys import is_finalizing
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
@@ -108,6 +109,9 @@ class Tunnel:
 
     def close(self) -> None:
         """Say goodbye where that can be heard, and close. Where it cannot, nobody waits."""
+        if is_finalizing():
+            self._cut_off()  # a session that nobody has closed; its thread does not run any more, and cannot be joined
+            return
         if self.line.is_usable:
             with suppress(ConnectionClosed, OSError):
                 self._socket.send(TERMINATE)

@@ -1,7 +1,12 @@
 """What a client remembers of what it has seen."""
 
+import os
+import signal
 import threading
 
+import pytest
+
+from sqlhttp import _bookmark
 from sqlhttp._bookmark import HEADER, Bookmark
 
 
@@ -44,3 +49,16 @@ def test_threads_cannot_take_it_back() -> None:
     for thread in threads:
         thread.join()
     assert bookmark.value == values[-1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_that_is_forked_while_another_thread_notes_one_does_not_hang() -> None:
+    bookmark = Bookmark()
+    with _bookmark._noting:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)  # its end, should it wait for ever
+            bookmark.note(told("v1-a"))
+            os._exit(0 if bookmark.value == "v1-a" else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

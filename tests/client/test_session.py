@@ -1,5 +1,7 @@
 """Transactions and sessions of the synchronous client, on a server that plays a script."""
 
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -232,3 +234,15 @@ def test_a_role_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DATABASE_URL", raising=False)
     with pytest.raises(NeonDbError, match="role"), neon("https://gateway.example").begin():
         pass
+
+
+@pytest.mark.parametrize("kind", ["session", "begin"])
+def test_a_program_ends_though_it_has_left_one_open(kind: str) -> None:
+    """By then the thread of its socket has stopped, and whoever waited for that waited for ever."""
+    program = (
+        "import sys; from sqlhttp import neon; "
+        f"left = neon(sys.argv[1]).{kind}(); assert left.__enter__().val('select 7') == 7"
+    )
+    with scripted_websocket([BEGUN if kind == "begin" else GREETING, SEVEN]) as server:
+        ended = subprocess.run([sys.executable, "-c", program, server.url], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")
