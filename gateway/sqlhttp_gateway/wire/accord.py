@@ -136,12 +136,12 @@ class Accord:
 
     def _ask_for_lost(self) -> None:
         def done(values: Sequence[bytes | None] | None) -> None:
-            self._restore(self._session.restored(values))
+            self._restore(self._session.lost(values))
 
-        lost = self._session.lost()
-        if lost is not None:
+        names = self._session.may_lose
+        if names:
             self.is_pending = True
-            self._own.run(lost, done)
+            self._own.find_reset(names, done)
 
     def _restore(self, restored: Parameters) -> None:
         if restored:

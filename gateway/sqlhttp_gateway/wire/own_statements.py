@@ -15,7 +15,12 @@ from sqlhttp_gateway.wire.owed import Batch, Entry, Kind, Owed
 from sqlhttp_gateway.wire.prepared import Sources, Undo
 from sqlhttp_gateway.wire.session import Parameters
 
-_TEXT = 25
+_TEXT, _TEXT_ARRAY = 25, 1009
+# What set_config has set is from the session; RESET gives it back to whomever it was from.
+_FIND_RESET = (
+    b"SELECT pg_catalog.lower(name) FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.<>) 'session'"
+    b" AND pg_catalog.lower(name) OPERATOR(pg_catalog.=) ANY ($1)\0"
+) + pack("!HI", 1, _TEXT_ARRAY)
 
 Done = Callable[[Sequence[bytes | None] | None], None]
 """Told the values of the rows, or None where the statements failed."""
@@ -48,6 +53,16 @@ class OwnStatements:
     def sync(self) -> None:
         """Send nothing but a Sync, for Postgres to answer."""
         self._send_sync(Batch(_ignore))
+
+    def find_reset(self, names: Sequence[str], done: Done) -> None:
+        """Ask which of these parameters are not the session's own any more; `done` is told their names.
+
+        The program's unnamed statement stays what it is, also where nobody keeps account of it.
+        """
+        batch = Batch(done)
+        parse, name, undo = self._names.teach_ours(self._sources.get(_FIND_RESET))
+        self._send(batch, parse, name, (_array(names),), undo=undo)
+        self._send_sync(batch)
 
     def set_parameters(self, needed: Parameters, done: Done) -> Batch:
         """Set these; the values that `done` is told are Postgres's own way to write them."""
@@ -92,6 +107,11 @@ def _in_order(needed: Parameters) -> list[Parameters]:
 
 def _texts(part: Parameters) -> list[bytes]:
     return [text for name, value in part for text in (name.encode(), value)]
+
+
+def _array(names: Sequence[str]) -> bytes:
+    quoted = [name.replace("\\", "\\\\").replace('"', '\\"') for name in names]
+    return ("{" + ",".join(f'"{name}"' for name in quoted) + "}").encode()
 
 
 def _ignore(values: Sequence[bytes | None] | None) -> None:

@@ -51,12 +51,6 @@ _QUESTIONS = (
     (Ask.PREPARED, Pin.PREPARE, "EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)"),
     (Ask.CURSOR, Pin.CURSOR, "EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)"),
 )
-_LOST = (
-    b"SELECT pg_catalog.lower(name) FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.<>) 'session'"
-    b" AND pg_catalog.lower(name) OPERATOR(pg_catalog.=) ANY (ARRAY[%b])"
-)
-
-
 Parameters = tuple[tuple[str, bytes], ...]
 
 
@@ -208,18 +202,13 @@ class Session:
         may_restore = not self._startup.keys().isdisjoint(resets)
         return Question(f"SELECT {', '.join(columns)}".encode(), tuple(pins), names, resets, may_restore)
 
-    def lost(self) -> bytes | None:
-        """What the server has to be asked after a RESET that no `question` will be about: the names, one a row, of the
-        parameters which it took to the server's value, and that start-up had asked for. None where it asked for none.
-        """
-        names = [name for name, value in self._startup.items() if self._defaults.get(name) != value]
-        if not names:
-            return None
-        # As the gateway has set them, they come from the session; RESET gives them back to whom they had been from.
-        return _LOST % b", ".join(_literal(name).encode() for name in names)
+    @property
+    def may_lose(self) -> tuple[str, ...]:
+        """The parameters that start-up has asked for, and that a RESET takes to another value of the server's."""
+        return tuple(name for name, value in self._startup.items() if self._defaults.get(name) != value)
 
-    def restored(self, names: Sequence[bytes | None] | None) -> Parameters:
-        """Take the answer to what was asked by `lost`: what has to be set again."""
+    def lost(self, names: Sequence[bytes | None] | None) -> Parameters:
+        """Take the names that a RESET has taken to the server's value: what has to be set again."""
         taken = {name.decode() for name in names or () if name is not None}
         self._wanted |= {name: value for name, value in self._startup.items() if name in taken}
         self._needed = None

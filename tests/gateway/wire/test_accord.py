@@ -270,7 +270,8 @@ def test_reset_takes_back_to_start_up_where_the_backend_stays_for_the_session(te
     assert answered(tunnel, reset + ready()) == reset
     question = tunnel.to_backend()
     assert b"pg_settings" in question
-    assert b"E'timezone'" in question
+    assert b'{"timezone"}' in question
+    assert question[5:6] != b"\0"  # not in the place of the unnamed statement, which is the program's
     assert answered(tunnel, PARSE_COMPLETE + BIND_COMPLETE + row(b"timezone") + SELECTED) == b""
     setting = tunnel.to_backend()
     assert b"timezone\0\0\0\x03CET" in setting
