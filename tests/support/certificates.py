@@ -23,6 +23,19 @@ class Files:
     key: Path
 
 
+_SIGNS = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 class Authority:
     """Whom a test's programs are told to trust: the file `root`."""
 
@@ -31,9 +44,13 @@ class Authority:
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test authority")])
-        certificate = self._builder(self._name, self._key, days=30).add_extension(
-            x509.BasicConstraints(ca=True, path_length=0), critical=True
-        )
+        certificate = self._builder(self._name, self._key, days=30)
+        for extension, critical in (
+            (x509.BasicConstraints(ca=True, path_length=0), True),
+            (x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), False),
+            (_SIGNS, True),
+        ):
+            certificate = certificate.add_extension(extension, critical=critical)
         self.root.write_bytes(certificate.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM))
 
     def issue(self, name: str = "server", *, days: int = 30) -> Files:
@@ -59,6 +76,8 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(_NOW - datetime.timedelta(days=1))
             .not_valid_after(_NOW + datetime.timedelta(days=days))
+            # Python 3.13 and newer, which the tests' own programs may be, refuse a certificate without it.
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
 
 

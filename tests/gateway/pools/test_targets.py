@@ -259,6 +259,25 @@ def test_root_certificate_is_who_is_believed(mode: str, checks_name: bool) -> No
     assert context.cert_store_stats()["x509"] == 1
 
 
+@pytest.mark.parametrize("parameters", [f"&sslrootcert={CERTIFICATE}", "&sslrootcert=system"])
+def test_certificate_that_libpq_takes_is_not_refused_for_an_extension(
+    parameters: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python's own contexts are strict from 3.13 on; here they are so with any."""
+    create = ssl.create_default_context
+
+    def strict(**named: Any) -> ssl.SSLContext:
+        context = create(**named)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    context = default(f"?sslmode=verify-full{parameters}").ssl
+    assert isinstance(context, ssl.SSLContext)
+    assert not context.verify_flags & ssl.VERIFY_X509_STRICT
+    assert context.verify_mode == ssl.CERT_REQUIRED
+
+
 @pytest.mark.parametrize("parameters", ["?sslmode=verify-full", "?sslmode=verify-full&sslrootcert=system"])
 def test_without_a_root_certificate_the_systems_are_believed(
     parameters: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
