@@ -1,7 +1,8 @@
 """The compiled build, which has the gateway's hot modules as C extensions: hatchling's hook, by mypyc.
 
-Off unless `HATCH_BUILD_HOOK_ENABLE_CUSTOM=1` asks for it; it needs a C compiler then. Which modules are compiled stands
-in pyproject.toml, with why. Each of them is in the wheel as source, too.
+Off unless `HATCH_BUILD_HOOK_ENABLE_CUSTOM=1` asks for it, as the container image does; it needs a C compiler then.
+`python gateway/compile.py` says whether there is one. Which modules are compiled stands in pyproject.toml, with why.
+Each of them is in the wheel as source, too.
 
 hatch-mypyc would be a table in pyproject.toml in place of this file, but it knows one source root, where here are two,
 and it builds inside the source tree, where extensions then stand before the source that is being worked on.
@@ -13,7 +14,7 @@ import shutil
 import sysconfig
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
@@ -21,11 +22,31 @@ SOURCE = "gateway/sqlhttp_gateway"
 GROUP = "sqlhttp_gateway"
 """The extension that has all of the code is called so, with `__mypyc` behind it; that of a module only leads there."""
 
-MENDED = "bytes_ops.c"
-FAULT = "Py_ssize_t slice_len = endn - startn;"
-MEND = "Py_ssize_t slice_len = endn > startn ? endn - startn : 0;"
-"""A fault of mypyc 2.4's own C: bytes from behind their end, such as b"abc"[2:1], are a SystemError in place of none. A
-server or a program that lies about a length could bring that about."""
+
+class Mend(NamedTuple):
+    """One fault of mypyc 2.4's own C: in `file`, the text `fault` stands once and `instead` belongs there."""
+
+    file: str
+    fault: str
+    instead: str
+
+
+MENDS = (
+    # Bytes from behind their end, such as b"abc"[2:1], are a SystemError in place of none. A server or a program that
+    # lies about a length could bring that about.
+    Mend(
+        "bytes_ops.c",
+        "Py_ssize_t slice_len = endn - startn;",
+        "Py_ssize_t slice_len = endn > startn ? endn - startn : 0;",
+    ),
+    # An error that passes an await is thrown with its class and traceback beside it, which Python 3.12 and newer warn
+    # of each time. The error alone has both.
+    Mend(
+        "misc_ops.c",
+        "PyObject_CallFunctionObjArgs(_m, type, value, traceback, NULL)",
+        "PyObject_CallOneArg(_m, value)",
+    ),
+)
 
 
 class CompileHook(BuildHookInterface[Any]):
@@ -72,17 +93,20 @@ class CompileHook(BuildHookInterface[Any]):
 
 
 def mend(target: Path) -> None:
-    """Put mypyc's own C into this folder without its fault, for the compiler to find it there first.
+    """Put mypyc's own C into this folder without its faults, for the compiler to find it there first.
 
     Raises:
-        SystemExit: the fault is not found: whoever raises the version of mypy has to see whether it is gone.
+        SystemExit: a fault is not found: whoever raises the version of mypy has to see whether it is gone.
     """
     from mypyc.build import include_dir
 
-    text = Path(include_dir(), MENDED).read_text()
-    if text.count(FAULT) != 1:
-        raise SystemExit(f"This mypyc's {MENDED} is not as that of the version that pyproject.toml names for the hook.")
-    (target / MENDED).write_text(text.replace(FAULT, MEND))
+    for file, fault, instead in MENDS:
+        text = Path(include_dir(), file).read_text()
+        if text.count(fault) != 1:
+            raise SystemExit(
+                f"This mypyc's {file} is not as that of the version that pyproject.toml names for the hook."
+            )
+        (target / file).write_text(text.replace(fault, instead))
 
 
 def need_compiler() -> None:
@@ -103,3 +127,7 @@ def need_compiler() -> None:
             f"The compiled build needs Python's headers, and there is no {header}. On Debian and Ubuntu: apt-get "
             "install python3-dev. Without them, build sqlhttp as it comes."
         )
+
+
+if __name__ == "__main__":
+    need_compiler()

@@ -110,6 +110,15 @@ def test_without_a_compiler_it_says_which_one_is_missing_and_what_to_install(
         hook.need_compiler()
 
 
+def test_whoever_only_wants_to_know_whether_it_can_be_compiled_here_is_told() -> None:
+    for compiler, status in (("/nowhere/a-compiler", 1), (sys.executable, 0)):
+        command = [sys.executable, str(ROOT / HOOK["path"])]
+        environment = {**os.environ, "CC": compiler}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == status or "Python.h" in done.stderr, done.stderr
+        assert ("there is no /nowhere/a-compiler" in done.stderr) == (status == 1)
+
+
 def test_without_the_headers_of_python_it_says_so(
     hook: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -121,12 +130,15 @@ def test_without_the_headers_of_python_it_says_so(
     hook.need_compiler()
 
 
-def test_the_fault_in_mypycs_c_is_there_to_be_mended(hook: ModuleType, tmp_path: Path) -> None:
-    """That it is mended is seen by tests/fuzz/test_corpus.py on the build."""
+def test_the_faults_in_mypycs_c_are_there_to_be_mended(hook: ModuleType, tmp_path: Path) -> None:
+    """That they are mended is seen on the build: by tests/fuzz/test_corpus.py, and by every test of an error that
+    passes an await with Python 3.12 or newer, where a warning is an error."""
     hook.mend(tmp_path)
-    mended = (tmp_path / hook.MENDED).read_text()
-    assert hook.MEND in mended
-    assert hook.FAULT not in mended
+    assert {path.name for path in tmp_path.iterdir()} == {file for file, _, _ in hook.MENDS}
+    for file, fault, instead in hook.MENDS:
+        mended = (tmp_path / file).read_text()
+        assert instead in mended
+        assert fault not in mended
 
 
 def test_what_these_tests_run_on_is_what_was_meant(request: pytest.FixtureRequest) -> None:

@@ -225,6 +225,7 @@ async def test_now_and_then_the_scrub_looks_for_what_a_function_has_prepared(dat
             assert lending.pool.idle == 1, "the answer to a scrub that looks is as usual"
 
 
+@pytest.mark.uncompiled
 async def test_one_scrub_in_so_many_looks_and_no_more(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     looked = []
     start = Lease.start_whole
@@ -243,6 +244,7 @@ async def test_one_scrub_in_so_many_looks_and_no_more(database: Database, monkey
     assert looked.count(True) == 1
 
 
+@pytest.mark.uncompiled
 @pytest.mark.parametrize(
     ("data", "is_read"),
     [(STARTED + b"end", True), (b"?" * len(STARTED) + b"end", False), (STARTED + b"no end", False)],

@@ -209,6 +209,7 @@ async def test_now_and_then_the_scrub_looks_for_what_a_function_has_prepared(dat
             assert lending.pool.idle == 1, "the answer to a scrub that looks is as usual"
 
 
+@pytest.mark.uncompiled
 async def test_one_scrub_in_so_many_looks_and_no_more(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """For what a function has prepared, of which nothing else tells."""
     database.psql("""CREATE TABLE given (n int); CREATE FUNCTION leave() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
