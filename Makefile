@@ -15,6 +15,20 @@ SOURCES := $(shell find client/sqlhttp gateway/sqlhttp_gateway -name '*.py')
 COMPILED_TESTS := tests/test_compiled.py $(addprefix tests/gateway/,wire neon pools endpoints sql execute observe \
   test_quick.py test_reply.py test_service.py) tests/integration tests/contract tests/fuzz
 
+# Of these CI runs, as it has run all of them on the source: what has most to do with a real Postgres and real drivers.
+ifneq ($(filter-out 0,$(SHORT)),)
+COMPILED_TESTS := tests/test_compiled.py $(addprefix tests/gateway/,wire neon pools endpoints sql execute \
+  test_quick.py test_reply.py test_service.py) tests/contract tests/fuzz/test_corpus.py \
+  $(patsubst %,tests/integration/test_%.py,has_run healing hostile_bodies idempotency interleaved pool_bounds \
+  program_gone session_state short_way sql_endpoint taking_turns tunnel type_fidelity unread_answers what_is_held)
+endif
+
+# The build that faults, kills and endurance are on: as PYTHONPATH, it stands before the source that is installed, for the
+# gateways that are started, too.
+COMPILED :=
+ON_BUILD := $(if $(filter-out 0,$(COMPILED)),PYTHONPATH='$(CURDIR)/.compiled')
+BUILT := $(if $(filter-out 0,$(COMPILED)),.compiled/.built)
+
 # The drivers that the tests try come from npm. Without npm they are left out, and the tests say so.
 NPM := $(shell command -v npm 2>/dev/null)
 DRIVERS := $(if $(NPM),tests/contract/node_modules/.package-lock.json)
@@ -30,10 +44,11 @@ help:
 	@echo 'make check    formatting, lint, types, import contracts'
 	@echo 'make format   put the source in its canonical form'
 	@echo 'make docs     write the settings into the example file and the README'
-	@echo 'make bench    measurements side by side; ROUNDS=1 is quick'
+	@echo 'make bench    measurements side by side; ROUNDS=1 is quick, COMPILED=0 leaves the compiled build out'
 	@echo 'make faults   what goes wrong in production, mixed from a seed: SEED=1 SECONDS=600'
 	@echo '              KILLS=2000: only the gateway killed so often in the middle of writes under keys'
 	@echo '              SHAPE=workers, redis, replicas, pgbouncer or tls for that constellation alone'
+	@echo '              COMPILED=1, also with make endurance: on the compiled build, which the container image has'
 	@echo 'make faults-seen: the gateway broken on purpose in many ways, and which check sees it: ARGS="RESET COMMIT" for some'
 	@echo 'make endurance: an hour of it at a steady rate, sampled each second, judged and drawn: SEED=1 SECONDS=3600, and SHAPE='
 	@echo 'make incident 300 programs before a pool of 10: which alert came when'
@@ -52,7 +67,6 @@ test: $(VENV)/.dev $(DRIVERS)
 
 compiled: .compiled/.built
 
-# On PYTHONPATH the build stands before the source that is installed, for the gateways that tests start, too.
 test-compiled: .compiled/.built $(DRIVERS)
 	@PYTHONPATH='$(CURDIR)/.compiled' $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile \
 	  --no-loadscope-reorder -m 'not uncompiled' $(or $(ARGS),$(COMPILED_TESTS))
@@ -73,9 +87,13 @@ bench-growth: $(VENV)/.bench
 bench-workers: $(VENV)/.dev
 	@$(BIN)/python -m tests.bench.workers $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
 
-# The short form draws nothing, so that it needs nothing more than the tests do.
-bench: $(if $(filter-out 0,$(SHORT)),$(VENV)/.dev,$(VENV)/.bench) $(if $(filter-out 0,$(COMPILED)),.compiled/.built)
-	@$(BIN)/python -m tests.bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
+# The short form draws nothing, so that it needs nothing more than the tests do. What the image ships is measured beside
+# the plain build, where it can be compiled and COMPILED is not 0.
+bench: $(if $(filter-out 0,$(SHORT)),$(VENV)/.dev,$(VENV)/.bench)
+	@compiled=0; if [ '$(COMPILED)' != 0 ] && $(BIN)/python gateway/compile.py; then \
+	  $(MAKE) --no-print-directory compiled && compiled=1; \
+	fi; \
+	COMPILED=$$compiled $(BIN)/python -m tests.bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
 
 audit: $(VENV)/.dev
 	@$(PIP) install 'pip-audit>=2.9'
@@ -86,15 +104,15 @@ fuzz: $(VENV)/.dev
 	@mkdir -p .fuzz/$(TARGET)
 	@$(BIN)/python -m tests.fuzz.coverage_guided $(TARGET) -runs=$(or $(RUNS),1000000) -max_len=2000 .fuzz/$(TARGET)
 
-faults: $(VENV)/.dev
-	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) \
+faults: $(VENV)/.dev $(BUILT)
+	@$(ON_BUILD) $(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) \
 	  $(if $(KILLS),--kills $(KILLS)) $(if $(SHAPE),--shape $(SHAPE)) $(ARGS)
 
 faults-seen: $(VENV)/.dev
 	@$(BIN)/python -m tests.faults.broken $(ARGS)
 
-endurance: $(VENV)/.bench
-	@$(BIN)/python -m tests.faults.endurance $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) \
+endurance: $(VENV)/.bench $(BUILT)
+	@$(ON_BUILD) $(BIN)/python -m tests.faults.endurance $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) \
 	  $(if $(SHAPE),--shape $(SHAPE)) $(ARGS)
 
 incident: $(VENV)/.dev

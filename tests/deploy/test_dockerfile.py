@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from sqlhttp_gateway.settings import Settings, load_settings, unknown_environment
 from tests.support.gateway import Gateway
 
@@ -37,17 +39,63 @@ def test_everything_the_package_is_built_from_is_copied() -> None:
         assert needed in copied
 
 
+def pinned(name: str) -> set[str]:
+    return set(re.findall(r"(?m)^([a-z0-9-]+)==", (ROOT / "requirements" / f"{name}.txt").read_text()))
+
+
 def test_packages_are_pinned_by_hash() -> None:
-    [first, last] = arguments("RUN")
-    assert "--require-hashes" in first
-    assert "--no-deps" in last
+    packages, itself = [line for line in arguments("RUN") if "pip install" in line]
+    assert "--require-hashes" in packages
+    assert "--no-deps" in itself
 
 
 def test_what_only_the_build_needs_is_taken_out_again() -> None:
-    pinned = re.findall(r"(?m)^([a-z0-9-]+)==", (ROOT / "requirements" / "build.txt").read_text())
-    needed = re.findall(r"(?m)^([a-z0-9-]+)==", (ROOT / "requirements" / "gateway.txt").read_text())
     [removed] = re.findall(r"uninstall --yes ([^&]+)", TEXT.replace("\\\n", " "))
-    assert set(removed.split()) == set(pinned) - set(needed) | {"pip"}
+    assert set(removed.split()) == (pinned("build") | pinned("compile")) - pinned("gateway") | {"pip"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "compiler", "packages", "hook"),
+    [
+        ([], "gcc libc6-dev", "build gateway compile", "1"),
+        (["COMPILED=1"], "gcc libc6-dev", "build gateway compile", "1"),
+        (["COMPILED=0"], "", "build gateway", "0"),
+    ],
+)
+def test_it_is_compiled_unless_that_is_declined(
+    tmp_path: Path, asked: list[str], compiler: str, packages: str, hook: str
+) -> None:
+    """The lines are run, with programs in place of apt-get, python and pip that only say what they were told."""
+    heard = "\n".join(build(tmp_path, *asked).stdout.splitlines())
+    installed = re.search(r"apt-get install --yes --no-install-recommends (.+)", heard)
+    assert (installed[1] if installed else "") == compiler
+    assert re.findall(r"-r requirements/([a-z]+)\.txt", heard) == packages.split()
+    assert re.findall(r"hook=(\S*) .*--no-build-isolation \.", heard) == [hook]
+
+
+def test_it_refuses_to_guess_which_build_is_meant(tmp_path: Path) -> None:
+    done = build(tmp_path, "COMPILED=yes")
+    assert (done.returncode, done.stderr) == (1, "COMPILED is 0 or 1, not yes\n")
+
+
+def build(folder: Path, *asked: str) -> subprocess.CompletedProcess[str]:
+    """Run the lines of the first stage as /bin/sh does, up to the first that fails."""
+    prefix = folder / "opt" / "sqlhttp" / "bin"
+    prefix.mkdir(parents=True)
+    for name in ("apt-get", "python", "pip", "sqlhttp"):
+        program = prefix / name
+        program.write_text(f'#!/bin/sh\necho "hook=$HATCH_BUILD_HOOK_ENABLE_CUSTOM {name} $*"\n')
+        program.chmod(0o755)
+    lines = TEXT[: TEXT.rindex("FROM ")].replace("\\\n", " ").replace("/opt/", f"{folder}/opt/").splitlines()
+    given = [line.removeprefix("ARG ") for line in lines if line.startswith("ARG ")]
+    environment = {"PATH": f"{prefix}:{os.environ['PATH']}", **dict(each.split("=", 1) for each in (*given, *asked))}
+    commands = "\n".join(f"( {line.removeprefix('RUN ')} ) || exit" for line in lines if line.startswith("RUN "))
+    return subprocess.run(["/bin/sh", "-c", commands], env=environment, capture_output=True, text=True, timeout=30)
+
+
+def test_nothing_of_the_build_but_what_it_made_reaches_the_image() -> None:
+    last = TEXT[TEXT.rindex("FROM ") :]
+    assert re.findall(r"(?m)^(?:COPY|ADD|RUN).*", last) == ["COPY --from=build /opt/sqlhttp /opt/sqlhttp"]
 
 
 def test_environment_is_of_settings_that_exist() -> None:

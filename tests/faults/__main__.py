@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sqlhttp_gateway.observe.build import build_version
 from tests.faults import clocks, crowd, resources
 from tests.faults import world as world_of
 from tests.faults.cancels import Race, keys_of_survivors, race
@@ -65,6 +66,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, help="only this: kill the gateway so often, within the seconds")
     parser.add_argument("--shape", choices=SHAPES, help="one constellation of several in place of all else")
     arguments = parser.parse_args()
+    print(f"sqlhttp {build_version()}", flush=True)
     if arguments.kills:
         return _only_kill(seed=arguments.seed, seconds=arguments.seconds, kills=arguments.kills)
     if arguments.shape:

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sqlhttp_gateway.observe.build import build_version
 from tests.faults import world as world_of
 from tests.faults.__main__ import table
 from tests.faults.flatness import Flat, judge, slope
@@ -137,6 +138,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=FOLDER, help="where JSON, PNG and the gateway's log are kept")
     parser.add_argument("--shape", choices=SHAPES, default="", help="a constellation (one gateway on one Postgres)")
     arguments = parser.parse_args()
+    print(f"sqlhttp {build_version()}", flush=True)
     arguments.results.mkdir(parents=True, exist_ok=True)
     began = datetime.now(UTC)
     stem = arguments.results / "-".join(filter(None, ("endurance", arguments.shape, f"{began:%Y%m%d-%H%M%S}")))
@@ -148,7 +150,7 @@ def main() -> int:
     report, where = endured.report, f"{arguments.shape}: " if arguments.shape else ""
     title = (
         f"{where}{report.episodes:,} episodes and {len(report.moments)} troubles in {report.seconds / 60:.0f} minutes,"
-        f" seed {arguments.seed}, {began:%Y-%m-%d %H:%M} UTC"
+        f" seed {arguments.seed}, sqlhttp {build_version()}, {began:%Y-%m-%d %H:%M} UTC"
     )
     try:
         draw(endured.samples, endured.report.moments, stem.with_suffix(".png"), title=title)
