@@ -50,7 +50,7 @@ def arguments() -> argparse.Namespace:
                         help="only the ratios that have a target, two minutes; also SHORT=1")  # fmt: skip
     add_by(parser)
     parser.add_argument("--compiled", action="store_true", default=os.environ.get("COMPILED", "") not in ("", "0"),
-                        help="also the build of `make compiled`, beside the plain one; also COMPILED=1")  # fmt: skip
+                        help="also the build of `make compiled`, which the image has; also COMPILED=1")  # fmt: skip
     parser.add_argument("--limit", type=float, help="seconds after which no run is begun; 3600, quick 150")
     parser.add_argument("--only", default="", metavar="TEXT", help="runs whose subject, workload, connections have it")
     parser.add_argument("--list", action="store_true", help="say which runs there are, and make none")
@@ -91,6 +91,8 @@ def _bench(given: argparse.Namespace, wanted: list[Run], stage: Stage) -> int:
     print(f"settings: the gateway's defaults, a pool of {pool['max_size']}; Postgres without fsync")
     also = ", and by TCP where a row says so" if "gateway, by TCP" in stage.servers else ""
     print(f"Postgres is asked by {given.by.told}{also}")
+    left_out = "the plain build alone; the compiled one, which the container image has, was left out"
+    print("builds: " + ("plain, and compiled as in the container image" if given.compiled else left_out))
     told = f"{'wrk' if WRK else 'own loader'}; {len(wanted)} runs of {given.seconds:g} s, {given.rounds} round(s)"
     print(f"load: {told}, load average {machine.load_average():.1f}", flush=True)
     _check_and_warm_up(stage)

@@ -27,11 +27,11 @@ def is_met(ratio: Ratio, value: float) -> bool | None:
 
 
 def ratio_table(ratios: Sequence[Ratio], samples: Samples, missing: Mapping[str, str]) -> str:
-    """The table of ratios: what was wanted, what was reached, and the two figures it is made of.
+    """The table of ratios: what was wanted, what was reached, and the two figures it is made of; of which build.
 
     `missing` says of subjects that could not be measured why.
     """
-    lines = [("what", "against", "of", "wanted", "reached", "lowest", "highest", "", "ours", "theirs")]
+    lines = [("what", "build", "against", "of", "wanted", "reached", "lowest", "highest", "", "ours", "theirs")]
     for ratio in ratios:
         values = ratio_values(ratio, samples)
         sign = "≥" if ratio.quantity.better == "more" else "≤"
@@ -40,7 +40,7 @@ def ratio_table(ratios: Sequence[Ratio], samples: Samples, missing: Mapping[str,
             failed = errors(ratio, samples)
             why = missing.get(ratio.ours.subject) or missing.get(ratio.theirs.subject)
             why = why or (f"{failed} errors" if failed else "not measured")
-            lines.append((ratio.what, ratio.against, ratio.quantity.name, target, "", "", "", why, "", ""))
+            lines.append((ratio.what, ratio.build, ratio.against, ratio.quantity.name, target, "", "", "", why, "", ""))
             continue
         quantity = ratio.quantity
         middle_value = median(values)
@@ -48,8 +48,8 @@ def ratio_table(ratios: Sequence[Ratio], samples: Samples, missing: Mapping[str,
         verdict = _verdict(is_met(ratio, middle_value), errors(ratio, samples))
         ours = _of(samples[ratio.ours], quantity.ours, quantity.part)
         theirs = "" if ratio.theirs == ratio.ours else _of(samples[ratio.theirs], quantity.theirs, quantity.part)
-        lines.append((ratio.what, ratio.against, quantity.name, target, *shown, verdict, ours, theirs))
-    return aligned(lines, left={0, 1, 2, 7})
+        lines.append((ratio.what, ratio.build, ratio.against, quantity.name, target, *shown, verdict, ours, theirs))
+    return aligned(lines, left={0, 1, 2, 3, 8})
 
 
 def errors(ratio: Ratio, samples: Samples) -> int:
@@ -126,6 +126,7 @@ def as_json(ratios: Sequence[Ratio], samples: Samples) -> dict[str, Any]:
         told.append(
             {
                 "what": ratio.what,
+                "build": ratio.build,
                 "against": ratio.against,
                 "of": ratio.quantity.name,
                 "unit": ratio.quantity.unit,

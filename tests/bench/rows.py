@@ -6,6 +6,7 @@ throughput and latency against concurrency.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 from tests.bench.measure import Run
 from tests.bench.quantities import (
@@ -37,6 +38,18 @@ class Ratio:
     ours: Run
     theirs: Run
 
+    @property
+    def build(self) -> str:
+        """Which gateway `ours` is, or asks; empty where it is none, or where only the client counts."""
+        if self.quantity is CLIENT_CPU or self.ours.subject.startswith("constant"):
+            return ""
+        return "compiled" if self.ours.subject.endswith(COMPILED) else "plain"
+
+
+BY_TCP = ", by TCP"
+"""How the subjects end that ask by TCP where everything else asks by the socket."""
+COMPILED = ", compiled"
+"""How those end that are the compiled build, which the container image has."""
 
 _KEY_1 = Run("gateway, kept", "key", 1)
 _KEY_64 = Run("gateway", "key", 64)
@@ -54,7 +67,7 @@ _CONSTANT_HIT = Run("constant", "hit", 64)
 _KEPT = Run("kept connections", "key", 1000)
 _IDLE = Run("idle WebSockets", "one", 1000)
 _KEYS_64 = Run("gateway", "keys", 64)
-_COMPILED_64 = Run("gateway, compiled", "key", 64)
+_COMPILED_64 = Run("gateway" + COMPILED, "key", 64)
 _TCP_64 = Run("gateway, by TCP", "key", 64)
 _TCP_KEYS_64 = Run("gateway, by TCP", "keys", 64)
 
@@ -63,16 +76,21 @@ def _door(way: str, protocol: str, clients: int = 10) -> Run:
     return Run(f"pgbench, {way}", protocol, clients)
 
 
+def _both(what: str, against: str, quantity: Quantity, target: float, theirs: Run) -> tuple[Ratio, Ratio]:
+    """The same line for the gateway as it comes and for the compiled build, which has the same target."""
+    ours = theirs._replace(subject="gateway")
+    compiled = ours._replace(subject=ours.subject + COMPILED)
+    line = partial(Ratio, what, against, quantity, target, theirs=theirs)
+    return line(ours=ours), line(ours=compiled)
+
+
 # fmt: off
 RATIOS = (
-    Ratio("lookup by key, 64 keep-alive", "Starlette answering a constant", RATE, 0.85,
-          _KEY_64, _CONSTANT_64),
-    Ratio("lookup by random keys, 64 keep-alive", "Starlette answering a constant", RATE, 0.65,
-          _KEYS_64, Run("constant", "keys", 64)),
-    Ratio("lookup by key, 64 keep-alive", "Starlette answering a constant", SERVER_CPU, 1.2,
-          _KEY_64, _CONSTANT_64),
-    Ratio("lookup by key, 64 keep-alive", "the plain way", RATE, 2.9,
-          _KEY_64, Run("plain", "key", 64)),
+    *_both("lookup by key, 64 keep-alive", "Starlette answering a constant", RATE, 0.85, _CONSTANT_64),
+    *_both("lookup by random keys, 64 keep-alive", "Starlette answering a constant", RATE, 0.65,
+           Run("constant", "keys", 64)),
+    *_both("lookup by key, 64 keep-alive", "Starlette answering a constant", SERVER_CPU, 1.2, _CONSTANT_64),
+    *_both("lookup by key, 64 keep-alive", "the plain way", RATE, 2.9, Run("plain", "key", 64)),
     Ratio("lookup by key, 64 keep-alive", "fresh connections, PgBouncer, SCRAM", RATE, 30,
           Run("gateway, kept", "key", 64), _FRESH_64),
     Ratio("lookup by key, 64, new TCP each", "fresh connections, PgBouncer, SCRAM", RATE, 14,
@@ -95,16 +113,14 @@ RATIOS = (
           Run("gateway, kept", "one", 1), Run("asyncpg kept", "one", 1)),
     Ratio("lookup by key, one after another", "asyncpg's pool with its reset", P50, None,
           _KEY_1, Run("asyncpg pool", "key", 1)),
-    Ratio("100 rows, 16 keep-alive", "the plain way", RATE, 2.0,
-          Run("gateway", "rows", 16), Run("plain", "rows", 16)),
-    Ratio("10,000 rows, 16 keep-alive", "bare ASGI, asyncpg decoding in C", SERVER_CPU, 1.0,
-          Run("gateway", "many", 16), Run("asyncpg in C", "many", 16)),
+    *_both("100 rows, 16 keep-alive", "the plain way", RATE, 2.0, Run("plain", "rows", 16)),
+    *_both("10,000 rows, 16 keep-alive", "bare ASGI, asyncpg decoding in C", SERVER_CPU, 1.0,
+           Run("asyncpg in C", "many", 16)),
     Ratio("10,000 rows, all the gateway does", "asyncpg decoding in C, nothing more", CPU_OF_EACH, None,
           Run("gateway", "many", 1), Run("asyncpg to text", "many", 1)),
     Ratio("10,000 rows, 16 keep-alive", "the plain way", SERVER_CPU, None,
           Run("gateway", "many", 16), Run("plain", "many", 16)),
-    Ratio("batch of 5, 16 keep-alive", "the plain way: BEGIN, five, COMMIT", RATE, 2.0,
-          _BATCH, Run("plain", "batch", 16)),
+    *_both("batch of 5, 16 keep-alive", "the plain way: BEGIN, five, COMMIT", RATE, 2.0, Run("plain", "batch", 16)),
     Ratio("batch of 5, 16 keep-alive", "BEGIN, five, COMMIT by asyncpg alone", RATE, None,
           Run("gateway, kept", "batch", 16), Run("asyncpg pool", "batch", 16)),
     Ratio("batch of 5, 16 keep-alive", "bare ASGI, asyncpg: BEGIN, five, COMMIT", RATE, None,
@@ -135,12 +151,10 @@ RATIOS = (
           Run("two workers", "key", 64), _KEY_64),
     Ratio("100 rows, 16 keep-alive, two workers", "one worker", RATE, None,
           Run("two workers", "rows", 16), Run("gateway", "rows", 16)),
-    *(Ratio("lookup by key, 64 keep-alive, compiled", "the gateway as it comes", quantity, None,
+    *(Ratio("lookup by key, 64 keep-alive", "the plain build", quantity, None,
             _COMPILED_64, _KEY_64) for quantity in (RATE, SERVER_CPU)),
-    Ratio("lookup by key, 64 keep-alive, compiled", "Starlette answering a constant", SERVER_CPU, None,
-          _COMPILED_64, _CONSTANT_64),
-    *(Ratio(f"{what}, 16 keep-alive, compiled", "the gateway as it comes", SERVER_CPU, None,
-            Run("gateway, compiled", workload, 16), Run("gateway", workload, 16))
+    *(Ratio(f"{what}, 16 keep-alive", "the plain build", SERVER_CPU, None,
+            Run("gateway" + COMPILED, workload, 16), Run("gateway", workload, 16))
       for what, workload in (("batch of 5", "batch"), ("100 rows", "rows"), ("10,000 rows", "many"))),
     *(Ratio(f"lookup by key, 64 keep-alive, on {name}", "the gateway as it comes", quantity, None,
             Run(name, "key", 64), _KEY_64) for name in OTHERS for quantity in (RATE, SERVER_CPU)),
@@ -181,10 +195,6 @@ RATIOS = (
 )
 # fmt: on
 
-BY_TCP = ", by TCP"
-"""How the subjects end that ask by TCP where everything else asks by the socket."""
-COMPILED = ", compiled"
-"""How those end that are the compiled build."""
 CONNECTIONS = (1, 16, 64, 256)
 GRID_WORKLOADS = ("one", "key", "rows", "batch")
 GRID_SUBJECTS = ("gateway", "constant", "plain", "asyncpg pool")

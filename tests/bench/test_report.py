@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from tests.bench.measure import Run, Sample
-from tests.bench.quantities import ADDED_P50, RATE
+from tests.bench.quantities import ADDED_P50, CLIENT_CPU, RATE
 from tests.bench.report import as_json, is_met, ratio_table, ratio_values, sample_table
 from tests.bench.rows import Ratio
 
@@ -20,10 +20,17 @@ def test_a_ratio_is_taken_within_each_round() -> None:
 
 def test_the_table_shows_the_median_and_whether_it_reaches_the_target() -> None:
     assert ratio_table([RATIO], SAMPLES, {}).split("\n")[1].split() == [
-        *("a", "lookup", "a", "constant", "requests/s"),
+        *("a", "lookup", "plain", "a", "constant", "requests/s"),
         *("≥", "0.5", "0.60", "0.40", "1.00", "reached"),
         *("60", "/s", "100", "/s"),
     ]
+
+
+def test_a_line_says_of_which_build_of_the_gateway_it_is() -> None:
+    compiled = replace(RATIO, ours=OURS._replace(subject="gateway, compiled"))
+    client = replace(RATIO, quantity=CLIENT_CPU, ours=Run("call: sqlhttp", "key", 1))
+    assert [ratio.build for ratio in (RATIO, compiled, client)] == ["plain", "compiled", ""]
+    assert [told["build"] for told in as_json([RATIO, compiled], SAMPLES)["ratios"]] == ["plain", "compiled"]
 
 
 def test_a_figure_with_errors_is_none() -> None:
