@@ -26,7 +26,7 @@ Run one statement over HTTP and print its rows.
 The database is --url or DATABASE_URL; the server is --endpoint, SQLHTTP_ENDPOINT, or
 follows from the URL. Parameters are sent as text, and Postgres tells their types.
 
-Exit status: 0 after success, 1 when the statement failed, 2 when the command is wrong."""
+Exit status: 0 after success, 1 when the statement failed, 2 when the command is wrong, 130 after Ctrl-C."""
 
 
 class AsText(Mapping[int, Decoder]):
@@ -64,12 +64,18 @@ def main(arguments: Sequence[str]) -> int:
     except NeonDbError as error:
         print(f"sqlhttp query: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("sqlhttp query: interrupted; the server cancels the statement, unless it was done", file=sys.stderr)
+        return 130
     try:
         {"table": write_table, "json": write_json, "csv": write_csv}[given.format](answer, sys.stdout)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read us, such as head, has enough. Python would complain once more when it closes the stream.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # Python would complain when it closes the stream
+        # Whoever reads a pipe that is broken, such as head, has enough.
+        return 0 if isinstance(error, BrokenPipeError) else _not_shown(f"{error.strerror}")
     except UnicodeEncodeError as error:
         return _not_shown(f"the encoding {error.encoding} of the output lacks a character; set PYTHONUTF8=1")
     except RecursionError:

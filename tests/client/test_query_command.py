@@ -1,15 +1,18 @@
 """`sqlhttp query`, against a server that answers from a script."""
 
 import io
+import os
+import signal
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import pytest
 
 from sqlhttp import _query_command
 from sqlhttp._query_command import main
-from tests.support.scripted_http import answers, result, scripted
+from tests.support.scripted_http import answers, hangs, result, scripted
 
 ROWS = result(
     ["1", "a,b", "1.10", "{1,NULL}", "NaN"],
@@ -153,3 +156,35 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
         assert process.stderr.read() == b""
         process.stderr.close()
         assert process.wait(30) == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is always full")
+def test_rows_that_cannot_be_written_are_said_and_fail() -> None:
+    with scripted(answers(ROWS)) as server, open("/dev/full", "wb") as full:
+        done = subprocess.run(_command(server.url), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "sqlhttp query: the statement has run, but its rows cannot be shown: No space left on device\n"
+    )
+
+
+def test_ctrl_c_ends_it_in_one_line() -> None:
+    asked = threading.Event()
+
+    def waits(peer: Any, headers: dict[str, str]) -> None:
+        asked.set()
+        hangs(peer, headers)
+
+    with scripted(waits) as server:
+        process = subprocess.Popen(_command(server.url), stderr=subprocess.PIPE, text=True)
+        assert asked.wait(30)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said.startswith("sqlhttp query: interrupted; ")
+    assert said.count("\n") == 1
+
+
+def _command(url: str) -> list[str]:
+    program = "import sys; from sqlhttp._cli import main; sys.exit(main())"
+    return [sys.executable, "-c", program, "query", "--url", url, "select 1"]
