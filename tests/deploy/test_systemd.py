@@ -33,6 +33,14 @@ def test_wrong_setting_is_not_tried_again() -> None:
     assert read()["RestartPreventExitStatus"] == ["2"], "the exit status that the command line promises"
 
 
+def test_a_reload_that_comes_before_it_listens_leaves_nobody_without_a_gateway() -> None:
+    """To systemd SIGHUP is an orderly end, after which on-failure restarts nothing."""
+    values = read()
+    assert "-HUP" in values["ExecReload"][0]
+    assert values["Restart"] == ["on-failure"]
+    assert values["RestartForceExitStatus"] == ["SIGHUP"]
+
+
 def test_gateway_has_time_to_end_in_order() -> None:
     drain = Settings().drain
     assert float(read()["TimeoutStopSec"][0]) > drain.notice + drain.grace
