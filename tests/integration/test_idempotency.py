@@ -130,6 +130,35 @@ async def test_what_is_past_its_lifetime_goes_with_later_answers(database: Datab
     assert database.psql("SELECT count(*) FROM sqlhttp.idempotency_keys").strip() == "1"
 
 
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+async def test_what_is_past_its_lifetime_goes_in_the_stricter_levels_too(
+    database: Database, app: RunningApp, level: str
+) -> None:
+    """With one answer in sixteen, and without a failure where somebody else removes it just then."""
+    await app.post(INSERT, idempotency_key="a")
+    given = "'\\x{}', '\\x00', (SELECT substr(sha256(secret), 1, 8) FROM sqlhttp.idempotency_secret), 60, 1000"
+    answer = "SELECT sqlhttp.begin_once({0}); SELECT sqlhttp.keep_answer('\\x{1}', '\\x00')"
+    keep = {first: answer.format(given.format(first + "00"), first + "00") for first in ("ff", "0f", "00")}
+    old = "UPDATE sqlhttp.idempotency_keys SET expires_at = now() - interval '1 second'"
+    count = "SELECT count(*) FROM sqlhttp.idempotency_keys"
+    connection = await database.connect()
+    for first, left in (("ff", 2), ("0f", 1)):
+        database.psql(old)
+        async with connection.transaction():
+            await connection.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
+            await connection.execute(keep[first])
+        assert await connection.fetchval(count) == left
+    if level == "REPEATABLE READ":
+        database.psql(old)
+        async with connection.transaction():
+            await connection.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
+            await connection.execute("SELECT 1")
+            database.psql("DELETE FROM sqlhttp.idempotency_keys")
+            await connection.execute(keep["00"])
+        assert await connection.fetchval(count) == 1
+    await connection.close()
+
+
 async def test_answer_that_is_too_large_to_keep_is_refused_and_rolled_back(database: Database) -> None:
     database.psql("CREATE TABLE orders (what text)")
     async with running_app(database, idempotency={"max_answer_bytes": 1000}) as app:

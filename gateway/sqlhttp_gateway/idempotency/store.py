@@ -17,7 +17,7 @@ from sqlhttp_gateway.execute.limits import Limits
 from sqlhttp_gateway.execute.run import execute
 from sqlhttp_gateway.idempotency import table
 from sqlhttp_gateway.idempotency.keys import Key, key_from_header, known
-from sqlhttp_gateway.model import Batch, Options, Statement
+from sqlhttp_gateway.model import Batch, IsolationLevel, Options, Statement, TransactionOptions
 from sqlhttp_gateway.pools.ask import ask
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.pool import Pool
@@ -28,6 +28,8 @@ _NOT_ALLOWED = ("42501", "25006")
 """insufficient_privilege, and read_only_sql_transaction of a replica."""
 _LOCK = "SELECT pg_catalog.pg_advisory_xact_lock(7310021884627198051)"
 """A number of our own: of several gateways that find no table at the same moment, one makes it and the others wait."""
+_SEEING = Options(transaction=TransactionOptions(isolation_level=IsolationLevel.READ_COMMITTED))
+"""Who has waited for the lock sees what was made meanwhile, whatever the database's default."""
 _TIMEOUT = 5.0
 """Seconds that each statement of it may take."""
 
@@ -134,7 +136,7 @@ async def install(lease: Lease) -> None:
     secret = secrets.token_bytes(_SECRET_BYTES).hex().encode()
     making = (Statement(_LOCK), *map(Statement, table.INSTALL), Statement(table.KEEP_SECRET, (secret,)))
     try:
-        await execute(lease, Batch(making), Options(), Limits(max_bytes=0, statement_timeout=_TIMEOUT))
+        await execute(lease, Batch(making), _SEEING, Limits(max_bytes=0, statement_timeout=_TIMEOUT))
     except PostgresError as error:
         if error.code in _NOT_ALLOWED:
             raise _missing(lease.pool, why=error) from None

@@ -21,7 +21,12 @@ from tests.support.cluster import Database
 from tests.support.leases import leases
 
 
-async def test_stores_that_come_at_the_same_moment_make_one_table_with_one_secret(database: Database) -> None:
+@pytest.mark.parametrize("level", ["read committed", "serializable"])
+async def test_stores_that_come_at_the_same_moment_make_one_table_with_one_secret(
+    database: Database, level: str
+) -> None:
+    """Whatever the database's default is for those who do not say."""
+    database.psql(f"ALTER DATABASE {database.name} SET default_transaction_isolation = '{level}'")
     async with leases(database, pool={"max_size": 8}) as connections:
         own = OwnAccess(connections.registry)
         stores = [KeyStore(own, IdempotencySettings()) for _ in range(8)]
