@@ -38,6 +38,8 @@ _TAG = re.compile(r"[^\s,*/\x00-\x1f\x7f]+")
 # Possessive throughout, so that a megabyte of blanks is read once.
 _COMMENT = re.compile(r"\s*+/\*\s*+cache\s++([^*/]*+)\*/")
 _DIRECTIVE = re.compile(r'\s*+([A-Za-z-]++)\s*+(?:=\s*+(?:"([^"]*+)"|([^\s,;"]*+)))?+\s*+(?:,|$)')
+_USUAL = 500
+"""Characters of a comment that is remembered."""
 _BINARY = re.compile(rb"cache_(?:ttl|swr|tags|allow)=")
 _OWN = frozenset(f"cache_{name}" for name in _NAMES)
 
@@ -132,10 +134,12 @@ def wish_from_comment(text: str) -> Wish:
         BadRequest: it cannot be read.
     """
     match = _COMMENT.match(text)
-    return wish_from_words(match[1]) if match is not None else NO_WISH
+    if match is None:
+        return NO_WISH
+    # A comment may be as long as a body: a thousand of those are not remembered.
+    return _usual_wish(match[1]) if match.end(1) - match.start(1) <= _USUAL else wish_from_words(match[1])
 
 
-@lru_cache(maxsize=1024)
 def wish_from_words(words: str) -> Wish:
     """`ttl=60 swr=30 tags=a,b allow=time`, as in a comment and in the settings.
 
@@ -151,6 +155,9 @@ def wish_from_words(words: str) -> Wish:
             )
         given[name] = value
     return _wish(given, "")
+
+
+_usual_wish = lru_cache(maxsize=1024)(wish_from_words)
 
 
 def wish_from_body(body: bytes) -> Wish:

@@ -145,13 +145,12 @@ class Carrier:
             error.hint = f"For this tenant it is {lower.max_bytes} bytes (limits.max_response_bytes)."
 
     async def _results(self, access: Access, request: Statement | Batch, options: Options, story: Story) -> Ran:
-        commented = _commented(request, story.comment) if story.comment else request
         limits = access.within(self.limits)
 
         async def work(lease: Lease) -> Ran:
             prologue = access.prologue_on(lease.backend)
             positions = access.route.positions if access.route is not None else None
-            results = await execute(lease, commented, options, limits, prologue, positions)
+            results = await execute(lease, commented(request, story), options, limits, prologue, positions)
             try:
                 return Ran(results, await array_types(lease, results, options))
             except GatewayError as error:
@@ -169,7 +168,11 @@ def _commits_itself(request: Statement | Batch) -> bool:
     return word in _IN_PARTS or (word in _IN_STEPS and "concurrently" in request.text.lower())
 
 
-def _commented(request: Statement | Batch, comment: str) -> Statement | Batch:
+def commented(request: Statement | Batch, story: Story) -> Statement | Batch:
+    """The request with what its story puts behind each of its statements."""
+    comment = story.comment
+    if not comment:
+        return request
     if isinstance(request, Batch):
         return Batch(tuple(each._replace(text=each.text + comment) for each in request.statements))
     return request._replace(text=request.text + comment)

@@ -12,7 +12,7 @@ from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.reply import Reply
 from sqlhttp_gateway.sql.access import Access
 from sqlhttp_gateway.sql.attempts import Attempts
-from sqlhttp_gateway.sql.carrier import Carrier
+from sqlhttp_gateway.sql.carrier import Carrier, commented
 from sqlhttp_gateway.sql.replies import array_types, headers_of, reply_with
 from sqlhttp_gateway.story import Story
 
@@ -47,7 +47,8 @@ class Once:
                 return reply, keys.keeping(known, reply.body)
 
             taking, prologue = keys.taking(known), access.prologue_on(lease.backend)
-            return await run_once(lease, request, options, limits, taking=taking, keep=keep, prologue=prologue)
+            asked = commented(request, story)
+            return await run_once(lease, asked, options, limits, taking=taking, keep=keep, prologue=prologue)
 
         try:
             try:

@@ -1,3 +1,5 @@
+import gc
+import tracemalloc
 from time import process_time
 
 import pytest
@@ -50,6 +52,16 @@ def test_parameters_of_a_url_ask_and_the_others_are_left_for_postgres() -> None:
     assert wish_from_query(query) == Wish(60, 1.5, ("a", "b"), frozenset({"time"}))
     assert rest_of_query(query) == b"sslmode=require"
     assert wish_from_query(b"sslmode=require") is NO_WISH
+
+
+def test_long_comment_means_the_same_and_is_not_held() -> None:
+    gc.collect()
+    words = f"ttl=60{' ' * 1_000_000}tags=a"
+    tracemalloc.start()
+    assert wish_from_comment(f"/* cache {words} */ SELECT 1") == Wish(60, tags=("a",))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 900_000
 
 
 def test_comment_in_front_asks_and_one_elsewhere_does_not() -> None:

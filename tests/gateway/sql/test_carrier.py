@@ -29,6 +29,8 @@ async def test_every_statement_of_a_sampled_trace_carries_its_comment(app: Runni
     texts = [result["rows"][0]["query"] for result in call.json()["results"]]
     assert [text.endswith(f"/*traceparent='{SAMPLED}'*/") for text in texts] == [True, True]
     assert "/*" not in (await app.post(asking)).json()["rows"][0]["query"]
+    once = await app.post(asking, traceparent=SAMPLED, idempotency_key="a")
+    assert once.json()["rows"][0]["query"].endswith(f"/*traceparent='{SAMPLED}'*/")
 
 
 async def test_what_the_gateway_wants_to_know_cannot_write(app: RunningApp, database: Database) -> None:
