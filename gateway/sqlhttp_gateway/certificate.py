@@ -20,6 +20,9 @@ TLS_TIMEOUT = 10.0
 TLS_GOODBYE = 1.0
 """Seconds that the other side has to answer the end of TLS: an idle program does not, and a drain would wait for it."""
 
+ALPN = "postgresql"
+"""What TLS says that Postgres's wire is to follow; libpq wants to hear it where TLS begins without an SSLRequest."""
+
 
 class Loaded(NamedTuple):
     """A certificate that can be used."""
@@ -129,6 +132,7 @@ def _no_password() -> str:
 def _new_context() -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols([ALPN])  # whoever offers others, as HTTP does, goes on without
     return context
 
 

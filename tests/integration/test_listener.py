@@ -1,6 +1,7 @@
 """psql, pgbench, pg_dump and asyncpg through the TCP door."""
 
 import asyncio
+import contextlib
 import os
 import re
 import ssl
@@ -10,12 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import asyncpg
+import psycopg
 import pytest
 
 from sqlhttp_gateway.embedded import programs
 from tests.support.cluster import PASSWORD, Database
 from tests.support.gateway import Gateway, free_port
-from tests.support.wire_program import SocketPipe, WireProgram
+from tests.support.wire_program import SocketPipe, WireProgram, startup
 
 StartGateway = Callable[..., Gateway]
 CERTIFICATE = Path(__file__).parents[1] / "support" / "certificate.pem"
@@ -139,6 +141,33 @@ async def test_tls_is_there_with_a_certificate(start_gateway: StartGateway, data
         assert len(await connection.fetchval("SELECT repeat('x', 1000000)")) == 1_000_000
         assert (connection._transport.get_extra_info("ssl_object") is None) == (choice is False)
         await connection.close()
+
+
+async def test_tls_may_begin_without_being_asked_for(start_gateway: StartGateway, database: Database) -> None:
+    """As libpq does from 17 on with sslnegotiation=direct, which saves a round trip."""
+    port = free_port()
+    start_gateway(listen={"port": 0, "postgres": port, "tls_certificate": str(CERTIFICATE)})
+    given = f"host=localhost port={port} user=postgres password={PASSWORD} dbname={database.name} gssencmode=disable"
+    for ssl_options in ("sslmode=require sslnegotiation=direct", "sslmode=require", "sslmode=disable"):
+        async with await psycopg.AsyncConnection.connect(f"{given} {ssl_options}") as connection:
+            assert connection.pgconn.ssl_in_use == (ssl_options != "sslmode=disable")
+            rows = await (await connection.execute("SELECT repeat('x', 1000000)")).fetchall()
+            assert len(rows[0][0]) == 1_000_000
+
+
+async def test_tls_that_is_for_something_else_is_ended(start_gateway: StartGateway, database: Database) -> None:
+    """Else a web page could have its visitor's browser say something to Postgres."""
+    port = free_port()
+    start_gateway(listen={"port": 0, "postgres": port, "tls_certificate": str(CERTIFICATE)})
+    context = ssl.create_default_context(cafile=str(CERTIFICATE))
+    for offered in ([], ["http/1.1"]):
+        if offered:
+            context.set_alpn_protocols(offered)
+        reader, writer = await asyncio.open_connection("localhost", port, ssl=context)
+        with contextlib.suppress(ConnectionError):
+            writer.write(startup(database))
+            assert await reader.read() == b""
+        writer.transport.abort()
 
 
 async def test_tls_that_there_is_not_is_declined(door: Database) -> None:

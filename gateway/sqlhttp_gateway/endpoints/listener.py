@@ -10,15 +10,16 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from sqlhttp_gateway.certificate import TLS_GOODBYE, TLS_TIMEOUT, Certificate
+from sqlhttp_gateway.certificate import ALPN, TLS_GOODBYE, TLS_TIMEOUT, Certificate
 from sqlhttp_gateway.endpoints.connections import Connections
-from sqlhttp_gateway.endpoints.proxied import GreetingServer, nobody
+from sqlhttp_gateway.endpoints.proxied import GreetingServer, first_byte, nobody
 from sqlhttp_gateway.pools.targets import DEFAULT
 from sqlhttp_gateway.settings import ListenSettings
 from sqlhttp_gateway.sockets import bind_port
 from sqlhttp_gateway.tunnel.login import Address
 from sqlhttp_gateway.tunnel.stream import Sink, StreamClosed, StreamMisused
 from sqlhttp_gateway.tunnel.tunnels import Tunnels
+from sqlhttp_gateway.wire.handshake import TLS_HANDSHAKE
 
 _READ_AHEAD = 64 * 1024
 """Bytes that may wait to be received before the program is not read from any more."""
@@ -104,7 +105,21 @@ class Listener:
         return SocketStream(self._begin, tls=self._tls, takes_cleartext=self._settings.cleartext_password, told=told)
 
     async def _take(self, connection: socket.socket, told: str) -> None:
-        await asyncio.get_running_loop().connect_accepted_socket(lambda: self._accept(told), connection)
+        loop = asyncio.get_running_loop()
+        if (
+            self._tls is not None
+            and connection.family != socket.AF_UNIX
+            and await first_byte(connection) == TLS_HANDSHAKE
+        ):
+            await loop.connect_accepted_socket(
+                lambda: self._accept(told),
+                connection,
+                ssl=self._tls,
+                ssl_handshake_timeout=TLS_TIMEOUT,
+                ssl_shutdown_timeout=TLS_GOODBYE,
+            )
+        else:
+            await loop.connect_accepted_socket(lambda: self._accept(told), connection)
 
     def _begin(self, stream: "SocketStream") -> None:
         loop, connections = asyncio.get_running_loop(), self._connections
@@ -134,6 +149,7 @@ class SocketStream(asyncio.Protocol):
         self.peer = ""
         self.origin: str | None = None
         self.is_secure = False
+        self._is_tls = False
         self._begin = begin
         self._tls = tls
         self._takes_cleartext = takes_cleartext
@@ -151,8 +167,8 @@ class SocketStream(asyncio.Protocol):
 
     @property
     def offers_tls(self) -> bool:
-        """There is a certificate."""
-        return self._tls is not None
+        """There is a certificate, and no TLS yet."""
+        return self._tls is not None and not self._is_tls
 
     # ── Stream ──
 
@@ -275,8 +291,14 @@ class SocketStream(asyncio.Protocol):
         is_unix = connected is not None and connected.family == socket.AF_UNIX
         # Behind a proxy both ways count: from the program to it, and from it to here.
         is_inside = is_loopback(next_hop) and is_loopback(self.peer)
-        self.is_secure = self._takes_cleartext or is_unix or is_inside
+        tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+        self._is_tls = tls is not None
+        self.is_secure = self._is_tls or self._takes_cleartext or is_unix or is_inside
         keep_alive(connected)
+        if tls is not None and tls.selected_alpn_protocol() != ALPN:
+            # As Postgres: it may be a browser that was led here, whose bytes nobody is to take for Postgres's wire.
+            self.abort()
+            return
         if self._begin is not None:
             begin, self._begin = self._begin, None
             begin(self)

@@ -6,6 +6,7 @@ proxy. Whoever is still at the beginning is counted here, since no protocol know
 """
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -149,7 +150,7 @@ class GreetingServer:
         """
         header = b""
         while True:
-            await self._readable(connection)
+            await _readable(connection)
             try:
                 arrived = connection.recv(_PEEK, socket.MSG_PEEK)
             except BlockingIOError:  # the kernel may say readable and think better of it: "BUGS" in select(2)
@@ -163,13 +164,31 @@ class GreetingServer:
             connection.recv(len(arrived))  # all of it belongs to the header
             header += arrived
 
-    async def _readable(self, connection: socket.socket) -> None:
-        turn: asyncio.Future[None] = self._loop.create_future()
-        self._loop.add_reader(connection.fileno(), _fulfil, turn)
-        try:
-            await turn
-        finally:
-            self._loop.remove_reader(connection.fileno())
+
+async def first_byte(connection: socket.socket) -> bytes:
+    """The first byte that comes, which stays on the socket; nothing when none came in time, or none will.
+
+    Raises:
+        OSError: the connection is gone.
+    """
+    try:
+        async with asyncio.timeout(_TIMEOUT):
+            while True:
+                await _readable(connection)
+                with contextlib.suppress(BlockingIOError):
+                    return connection.recv(1, socket.MSG_PEEK)
+    except TimeoutError:
+        return b""
+
+
+async def _readable(connection: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    turn: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(connection.fileno(), _fulfil, turn)
+    try:
+        await turn
+    finally:
+        loop.remove_reader(connection.fileno())
 
 
 def _fulfil(turn: "asyncio.Future[None]") -> None:

@@ -30,11 +30,12 @@ MAX_STARTUP = 10_000
 """Bytes of a start-up packet; Postgres's MAX_STARTUP_PACKET_LENGTH."""
 MAX_PASSWORD = 1024
 """Bytes of an answer to an authentication request; as Postgres bounds a SASL message."""
+TLS_HANDSHAKE = b"\x16"
+"""Its first byte; a start-up packet begins with 0."""
 
 _CANCEL_REQUEST = 80877102
 _SSL_REQUEST = 80877103
 _GSSENC_REQUEST = 80877104
-_TLS_HANDSHAKE = b"\x16"  # its first byte; a start-up packet begins with 0
 _TERMINATE = b"X"
 
 
@@ -192,7 +193,7 @@ class Handshake:
 
     def _read_packet(self) -> Event | None:
         while True:
-            if self._buffer.starts_with(_TLS_HANDSHAKE):
+            if self._buffer.starts_with(TLS_HANDSHAKE):
                 raise BadRequest("TLS has to be asked for with an SSLRequest first")
             packet = self._buffer.next_packet(max_size=MAX_STARTUP)
             if packet is None:

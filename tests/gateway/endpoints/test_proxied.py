@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from sqlhttp_gateway.endpoints import proxied
-from sqlhttp_gateway.endpoints.proxied import GreetingServer
+from sqlhttp_gateway.endpoints.proxied import GreetingServer, first_byte
 from tests.support.leases import until
 
 HEADER = b"PROXY TCP4 203.0.113.9 127.0.0.1 56324 443\r\n"
@@ -168,13 +168,13 @@ async def test_a_connection_that_is_said_to_be_readable_and_is_not_is_waited_for
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Linux may say so: "BUGS" in select(2)."""
-    wait, early = GreetingServer._readable, [True, True]
+    wait, early = proxied._readable, [True, True]
 
-    async def readable(server: GreetingServer, connection: socket.socket) -> None:
+    async def readable(connection: socket.socket) -> None:
         if not early or not early.pop():
-            await wait(server, connection)
+            await wait(connection)
 
-    monkeypatch.setattr(GreetingServer, "_readable", readable)
+    monkeypatch.setattr(proxied, "_readable", readable)
     async with served() as (server, taken), asyncio.timeout(10):
         _, writer = await connect(server)
         while early:  # noqa: ASYNC110 - the server tells nobody how often it has looked
@@ -182,3 +182,22 @@ async def test_a_connection_that_is_said_to_be_readable_and_is_not_is_waited_for
         writer.write(HEADER + b"hello")
         assert await taken.get() == ("203.0.113.9", b"hello")
         writer.close()
+
+
+async def test_first_byte_is_seen_and_stays() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        here.setblocking(False)
+        there.send(b"\x16\x03")
+        assert await first_byte(here) == b"\x16"
+        assert here.recv(10) == b"\x16\x03"
+
+
+async def test_of_who_leaves_or_says_nothing_there_is_no_first_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = socket.socketpair()
+    with here:
+        here.setblocking(False)
+        with there, monkeypatch.context() as patch:
+            patch.setattr(proxied, "_TIMEOUT", 0.01)
+            assert await first_byte(here) == b""
+        assert await first_byte(here) == b""
