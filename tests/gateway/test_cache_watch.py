@@ -48,6 +48,22 @@ async def test_watched_table_tells_of_every_kind_of_change(database: Database, s
     assert await heard(database, *changes) == []
 
 
+async def test_partitions_that_are_written_by_their_own_names_tell_as_well(
+    database: Database, settings: Settings
+) -> None:
+    database.psql(
+        "CREATE TABLE orders (id int) PARTITION BY RANGE (id);"
+        "CREATE TABLE old PARTITION OF orders FOR VALUES FROM (0) TO (10) PARTITION BY RANGE (id);"
+        'CREATE TABLE "Very Old" PARTITION OF old FOR VALUES FROM (0) TO (5)'
+    )
+    assert await run(settings, "watch", "orders") == 0
+    changes = ("INSERT INTO orders VALUES (1)", 'INSERT INTO "Very Old" VALUES (2)', "DELETE FROM old")
+    told = ["relation public.orders", "relation public.Very Old", "relation public.old"]
+    assert await heard(database, *changes) == told
+    assert await run(settings, "unwatch", "orders") == 0
+    assert await heard(database, *changes) == []
+
+
 async def test_table_that_is_not_there_is_told(settings: Settings) -> None:
     with pytest.raises(ConfigurationError, match="nowhere"):
         await run(settings, "watch", "nowhere")

@@ -16,7 +16,9 @@ def add_cache_parser(
         step = steps.add_parser(
             name,
             help=does,
-            description="A trigger on TABLE notifies every gateway of what is written to it, past the gateways, too.",
+            description="A trigger on TABLE and its partitions notifies every gateway of what is written to them,\n"
+            "past the gateways, too. To be run again when a partition was added.",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         step.add_argument("table", metavar="TABLE", help="its name, with its schema if that is not on the search path")
         add_place(step)
