@@ -1,5 +1,9 @@
 """What the gateway listens on: sockets bound before anything is served, so that a taken address is one message.
 
+They listen from then on, too, and who connects before the gateway serves waits. As long as none does, several may be
+bound to one address, by two gateways that start together or by two doors of one: all but one would then be deaf, and
+uvloop says nothing of it.
+
 A worker has a set of its own. On Linux the kernel spreads connections over sockets that share a port (SO_REUSEPORT),
 and evenly, which matters as every worker has its share of the pool's bound; elsewhere, and on a Unix socket, the
 workers accept from one socket. The parent has them all as well, so that whoever waits in the queue of a worker that is
@@ -76,7 +80,7 @@ def bind(listen: ListenSettings) -> list[socket.socket]:
 
 
 def bind_port(host: str, port: int, setting: str, *options: int) -> socket.socket:
-    """A socket bound to one address, with these options of SOL_SOCKET besides; `setting` is what names the port.
+    """A socket that listens on one address, with these options of SOL_SOCKET besides; `setting` is what names the port.
 
     Raises:
         ConfigurationError: the address is taken, not this machine's, or not allowed.
@@ -94,6 +98,7 @@ def bind_port(host: str, port: int, setting: str, *options: int) -> socket.socke
         for option in (socket.SO_REUSEADDR, *options):
             bound.setsockopt(socket.SOL_SOCKET, option, 1)
         bound.bind(where)
+        bound.listen()
     except OSError as error:
         bound.close()
         raise ConfigurationError(_why_not(host, port, setting, error)) from None
@@ -178,6 +183,7 @@ def unix_socket(setting: str, path: Path, *, mode: int) -> Iterator[socket.socke
     finally:
         os.umask(before)
     path.chmod(mode)
+    bound.listen()
     inode = path.lstat().st_ino
     try:
         yield bound

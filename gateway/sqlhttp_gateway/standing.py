@@ -6,6 +6,7 @@ Whatever needs a loop, or asks Postgres anything, is `assembly`'s to make.
 import socket
 from collections.abc import Sequence
 
+from sqlhttp_gateway.cache.shared import redis_of
 from sqlhttp_gateway.cache.stamps import Stamps
 from sqlhttp_gateway.certificate import Certificate
 from sqlhttp_gateway.descriptors import files, most_connections
@@ -73,6 +74,9 @@ class Standing:
             Certificate(settings.listen, self.observe) if settings.listen.tls_certificate is not None else None
         )
         """That of both ports; None: they speak no TLS."""
+        if settings.cache.shared_url is not None and settings.cache.max_bytes:
+            # What cannot be used is said here once; it is made by each worker, when it begins.
+            redis_of(settings.cache.shared_url.get_secret_value(), settings.cache.shared_timeout)
 
     @property
     def is_first(self) -> bool:

@@ -59,8 +59,6 @@ def test_workers_get_a_socket_each_on_one_port_which_a_second_gateway_cannot_joi
     try:
         [port] = {bound.getsockname()[1] for bound in sockets}
         assert len({bound.fileno() for bound in sockets}) == 3
-        for bound in sockets:
-            bound.listen()
         with pytest.raises(ConfigurationError, match="in use"):
             bind(ListenSettings(port=port, workers=3))
     finally:
@@ -106,6 +104,17 @@ def test_a_taken_port_of_the_tcp_door_is_said_with_its_own_setting() -> None:
     assert text.endswith("SQLHTTP_LISTEN__POSTGRES, or postgres under [listen] in the settings file.")
 
 
+def test_two_doors_on_one_port_are_refused() -> None:
+    """One of them would have listened, and the other been deaf without a word."""
+    port = free_port()
+    for twice in (
+        all_of(ListenSettings(port=port, postgres=port)),
+        all_of(ListenSettings(port=port), AdminSettings(port=port)),
+    ):
+        with pytest.raises(ConfigurationError, match=f"port {port} is in use"), bind_all(twice):
+            pass
+
+
 def test_a_taken_admin_port_is_said_and_nothing_stays_behind(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         admin = AdminSettings(port=taken.getsockname()[1])
@@ -134,8 +143,7 @@ def test_a_socket_that_nobody_listens_on_any_more_is_replaced(tmp_path: Path) ->
     left = socket.socket(socket.AF_UNIX)
     left.bind(str(tmp_path / "s"))
     left.close()
-    with unix_socket("x", tmp_path / "s", mode=0o700) as bound:
-        bound.listen()
+    with unix_socket("x", tmp_path / "s", mode=0o700):
         with socket.socket(socket.AF_UNIX) as program:
             program.connect(str(tmp_path / "s"))
         with pytest.raises(ConfigurationError, match="in use"), unix_socket("x", tmp_path / "s", mode=0o700):

@@ -60,6 +60,13 @@ def test_roles_that_may_end_all_cached_answers_are_those_of_each_target() -> Non
     assert standing.admins() == {("default", "ada"), ("default", "ops"), ("other", "bob"), ("other", "ops")}
 
 
+@pytest.mark.parametrize("url", ["nonsense", "redis://cache:port/0"])
+def test_shared_cache_that_cannot_be_asked_is_refused_at_once(url: str) -> None:
+    """And not by every worker, with a traceback, when it begins."""
+    with pytest.raises(ConfigurationError, match=r"cache\.shared_url cannot be used"):
+        Standing(load_settings(database_url=AWAY, cache={"shared_url": url}))
+
+
 def test_certificate_that_cannot_be_loaded_is_refused_at_once() -> None:
     settings = load_settings(database_url=AWAY, listen={"tls_certificate": "/no/such.pem", "tls_key": "/no/such.key"})
     with pytest.raises(ConfigurationError):

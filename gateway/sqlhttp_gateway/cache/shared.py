@@ -66,6 +66,24 @@ class Shared(NamedTuple):
     """As of an entry in a process's own memory."""
 
 
+def redis_of(url: str, timeout: float) -> Any:
+    """A client of it, which has not connected yet.
+
+    Raises:
+        ConfigurationError: the package redis is missing, or the URL cannot be used.
+    """
+    try:
+        from redis.asyncio import Redis
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+    except ImportError:
+        raise ConfigurationError("cache.shared_url needs the package redis: install sqlhttp[redis]") from None
+    try:
+        return Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0))
+    except ValueError as error:
+        raise ConfigurationError(f"cache.shared_url cannot be used: {error}") from None
+
+
 class SharedStore:
     """One process's connection to it."""
 
@@ -77,18 +95,7 @@ class SharedStore:
         Raises:
             ConfigurationError: the package redis is missing, or the URL cannot be used.
         """
-        try:
-            from redis.asyncio import Redis
-            from redis.asyncio.retry import Retry
-            from redis.backoff import NoBackoff
-        except ImportError:
-            raise ConfigurationError("cache.shared_url needs the package redis: install sqlhttp[redis]") from None
-        try:
-            self._redis: Any = Redis.from_url(
-                url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0)
-            )
-        except ValueError as error:
-            raise ConfigurationError(f"cache.shared_url cannot be used: {error}") from None
+        self._redis = redis_of(url, timeout)
         self._prefix = prefix
         self._timeout = timeout
         self._heard = heard
