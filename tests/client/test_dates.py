@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime, time, timedelta, timezone
 
 import pytest
 
+from sqlhttp import _dates
 from sqlhttp._dates import decode_date, decode_interval, decode_time, decode_timestamp
 
 
@@ -13,6 +14,19 @@ def test_values_that_python_has_become_its_own() -> None:
     assert decode_time("04:05:06+05:30") == time(4, 5, 6, tzinfo=timezone(timedelta(hours=5, minutes=30)))
     assert decode_timestamp("2020-01-01 00:00:00") == datetime(2020, 1, 1)
     assert decode_timestamp("2020-01-01 00:00:00.5+00") == datetime(2020, 1, 1, 0, 0, 0, 500_000, tzinfo=UTC)
+
+
+def test_the_end_of_a_day_is_not_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.14 has learnt ISO 8601's 24:00, and gives the time of day after it, which is 0:00."""
+
+    class Newer(time):
+        @classmethod
+        def fromisoformat(cls, text: str) -> "Newer":
+            return cls.min  # type: ignore[return-value]  # what matters is that it is none of ours
+
+    monkeypatch.setattr(_dates, "time", Newer)
+    assert decode_time("24:00:00") == "24:00:00"
+    assert decode_time("24:00:00+05:30") == "24:00:00+05:30"
 
 
 def test_an_offset_with_seconds_is_kept() -> None:
