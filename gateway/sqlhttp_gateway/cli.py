@@ -247,8 +247,8 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     given: dict[str, Any] = {}
     for assignment in arguments.set:
         name, equals, value = assignment.partition("=")
-        if not equals:
-            raise ConfigurationError(f"--set {assignment}: expected NAME=VALUE, such as pool.max_size=20")
+        if not equals or "://" in name:  # never its text: it may be a connection string, whose name was forgotten
+            raise ConfigurationError("--set: expected NAME=VALUE, such as pool.max_size=20")
         _put(given, name, _list(name, value) if value.startswith("[") else value)
     for flag in ("host", "port", "workers"):
         if (value := getattr(arguments, flag, None)) is not None:

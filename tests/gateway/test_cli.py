@@ -97,6 +97,16 @@ def test_a_wrong_setting_is_named_and_the_exit_status_is_2(
     assert served == []
 
 
+@pytest.mark.parametrize("given", [URL, f"{URL}?sslmode=disable"])
+def test_a_connection_string_in_the_place_of_a_setting_is_not_shown(
+    given: str, served: list[Settings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["serve", "--set", given]) == 2
+    said = capsys.readouterr().err
+    assert "expected NAME=VALUE" in said
+    assert "secret" not in said
+
+
 def test_an_unknown_variable_of_the_environment_is_named(
     served: list[Settings], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
