@@ -2,6 +2,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,15 @@ def test_environment_is_of_settings_that_exist() -> None:
     assert unknown_environment(given) == []
     assert load_settings(listen={"host": given["SQLHTTP_LISTEN__HOST"]}).listen.host == "0.0.0.0"
     assert load_settings(log={"format": given["SQLHTTP_LOG__FORMAT"]}).log.format == "json"
+
+
+def test_a_crash_of_compiled_code_says_where_it_was() -> None:
+    given = dict(pair.split("=", 1) for pair in shlex.split(arguments("ENV")[0]))
+    code = "import os, signal\ndef crashing(): os.kill(os.getpid(), signal.SIGSEGV)\ncrashing()"
+    environment = {**os.environ, "PYTHONFAULTHANDLER": given["PYTHONFAULTHANDLER"]}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=30)
+    assert done.returncode == -signal.SIGSEGV
+    assert "in crashing" in done.stderr
 
 
 def test_it_is_not_root_and_stops_like_the_gateway() -> None:
