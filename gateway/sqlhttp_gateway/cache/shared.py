@@ -81,7 +81,9 @@ def redis_of(url: str, timeout: float) -> Any:
     try:
         return Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0))
     except ValueError as error:
-        raise ConfigurationError(f"cache.shared_url cannot be used: {error}") from None
+        # What is quoted as no port is a piece of the password, where that has a slash in it.
+        why = str(error).partition(" as ")[0]
+        raise ConfigurationError(f"cache.shared_url cannot be used: {why}") from None
 
 
 class SharedStore:

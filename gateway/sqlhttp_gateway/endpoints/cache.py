@@ -125,7 +125,7 @@ async def invalidate(request: Request) -> Response:
     asked: Invalidate = request.state.invalidate
     sent = {"neon-request-id": new_request_id()}
     if request.method == "OPTIONS":
-        sent |= {name.decode(): value.decode() for name, value in CORS_PREFLIGHT}
+        sent |= {name.decode(): value.decode().removesuffix(", QUERY") for name, value in CORS_PREFLIGHT}
         return Response(status_code=200, headers=sent)
     try:
         await asked.run(request.scope, await _body(request))

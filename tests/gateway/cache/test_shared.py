@@ -142,3 +142,10 @@ async def test_server_that_is_not_there_is_not_waited_for() -> None:
 def test_url_that_is_none_is_told() -> None:
     with pytest.raises(ConfigurationError, match="shared_url"):
         SharedStore("nonsense", prefix="", timeout=1, heard=lambda _: None, lost=lambda: None)
+
+
+@pytest.mark.parametrize("url", ["redis://app:qz/qz@host:6379/0", "redis://:qz#qz@host", "redis://:qz?qz@host"])
+def test_url_that_cannot_be_used_shows_nothing_of_its_password(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="shared_url") as raised:
+        SharedStore(url, prefix="", timeout=1.0, heard=lambda buckets: None, lost=lambda: None)
+    assert "qz" not in str(raised.value)

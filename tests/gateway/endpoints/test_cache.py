@@ -128,6 +128,7 @@ async def test_page_may_ask_and_read_what_became_of_it(app: RunningApp) -> None:
     call = await app.get("/cache/invalidate", method="OPTIONS")
     assert call.headers["access-control-allow-origin"] == "*"
     assert "Neon-Connection-String" in call.headers["access-control-allow-headers"]
+    assert (call.headers["allow"], call.headers["access-control-allow-methods"]) == ("OPTIONS, POST", "POST")
 
 
 async def test_without_a_cache_there_is_nothing_to_end(database: Database) -> None:
