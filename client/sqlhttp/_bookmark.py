@@ -6,18 +6,19 @@ the greatest as text is the latest, whichever call got it; more is not known of 
 
 import os
 from collections.abc import Mapping
-from threading import Lock
+from threading import RLock
 
 HEADER = "Sqlhttp-Bookmark"
 _NAME = HEADER.lower()
 
-_noting = Lock()
-"""Of all clients, so that a child can have it anew which was forked while another thread held it."""
+_noting = RLock()
+"""Of all clients, so that a child that was forked while another thread held it can have it anew. A signal's handler may
+ask while its own thread holds it."""
 
 
 def _renew() -> None:
     global _noting
-    _noting = Lock()
+    _noting = RLock()
 
 
 if hasattr(os, "register_at_fork"):

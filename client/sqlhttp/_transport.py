@@ -181,7 +181,7 @@ class ConnectionPool:
 
     def __init__(self) -> None:
         self._idle: dict[tuple[Origin, SSLContext | None], list[Connection]] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may ask in the middle of it, and what it finds is whole
         self._context: SSLContext | None = None
 
     def send(self, endpoint: Endpoint, request: Request, deadline: float | None, context: "SSLContext | None") -> Reply:
@@ -220,7 +220,7 @@ class ConnectionPool:
 
     def forget(self) -> None:
         """Leave the connections to the parent process; a lock that was held at the fork is replaced."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.close()  # closes this process's descriptors; the parent's stay open
 
     def _take(self, key: "tuple[Origin, SSLContext | None]") -> Connection | None:
@@ -239,11 +239,12 @@ class ConnectionPool:
             idle = self._idle[key] = self._idle.pop(key, [])
             idle.append(connection)
             # The first has rested longest; nobody takes it while later ones are enough.
-            leaving = [idle.pop(0)] if len(idle) > MAX_IDLE or idle[0].is_old() else []
-            place = next(iter(self._idle))
-            resting = self._idle[place]
+            leaving = idle[:1] if len(idle) > MAX_IDLE or (idle and idle[0].is_old()) else []
+            del idle[: len(leaving)]
+            place = next(iter(list(self._idle)), key)
+            resting = self._idle.get(place)
             if len(self._idle) > MAX_PLACES or not resting or resting[-1].is_old():
-                leaving += self._idle.pop(place)
+                leaving += self._idle.pop(place, [])
         for each in leaving:
             each.close()
 

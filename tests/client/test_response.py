@@ -179,7 +179,8 @@ def test_retry_after_is_seconds_or_a_date() -> None:
     assert dated is not None
     assert 50 < dated <= 60
     assert error_of(failed(503, b"", retry_after=formatdate(time() - 60, usegmt=True))).retry_after == 0.0
-    assert error_of(failed(503, b"", retry_after="soon")).retry_after is None
+    for wrong in ("soon", "0.5", "Mon, 01 Jan 99999999999 00:00:00 GMT"):
+        assert error_of(failed(503, b"", retry_after=wrong)).retry_after is None
     assert error_of(failed(503, b"")).retry_after is None
 
 

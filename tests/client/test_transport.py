@@ -31,7 +31,9 @@ from sqlhttp import (
     _transport,
     neon,
 )
-from sqlhttp._transport import POOL
+from sqlhttp._endpoint import destination
+from sqlhttp._request import Statement, request
+from sqlhttp._transport import POOL, ConnectionPool
 from tests.support.scripted_http import (
     ONE_ROW,
     Scripted,
@@ -160,10 +162,28 @@ def test_a_forked_child_has_connections_of_its_own() -> None:
         sql(WRITE)
         child = os.fork()
         if child == 0:
-            os._exit(0 if sql(WRITE) == [{"a": 1}] and not POOL._lock.locked() else 1)
+            os._exit(0 if sql(WRITE) == [{"a": 1}] else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         sql(WRITE)
         assert [request.connection for request in server.requests] == [1, 2, 1]
+
+
+def test_a_signals_handler_may_ask_while_its_own_thread_holds_the_pool() -> None:
+    """Such as one of SIGTERM that writes down the end of the program."""
+    pool, given = ConnectionPool(), []
+
+    def interrupted(server: Scripted) -> None:
+        endpoint = destination(server.url, None, {}).endpoint
+        with pool._lock:
+            asked = request((Statement(READ),), batch=False, connection_string=None)
+            given.append(pool.send(endpoint, asked, time.monotonic() + 10, None))
+        pool.close()
+
+    with scripted(answers()) as server:
+        thread = threading.Thread(target=interrupted, args=(server,), daemon=True)
+        thread.start()
+        thread.join(30)
+    assert [reply.status for reply in given] == [200]
 
 
 def test_a_fork_while_another_thread_holds_the_pool_does_not_hang() -> None:
