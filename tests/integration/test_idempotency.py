@@ -367,6 +367,10 @@ async def test_answer_that_cannot_be_read_again_says_that_its_write_is_there(
             assert (await app.post(body, idempotency_key="a")).status == 200
             database.psql(f"ALTER ROLE {own} NOLOGIN")
             database.psql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{own}'")
+            gone = f"SELECT count(*) = 0 FROM pg_stat_activity WHERE usename = '{own}'"
+            async with asyncio.timeout(20):
+                while database.psql(gone).strip() != "t":  # noqa: ASYNC110 - it is the server that is waited for
+                    await asyncio.sleep(0.01)
             again = await app.post(body, idempotency_key="a")
             assert (again.status, again.headers["sqlhttp-ran"]) == (500, "yes"), again.body
         database.psql(f"DROP OWNED BY {own}")
