@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from weakref import WeakValueDictionary
 
-from sqlhttp_gateway.neon.headers import ORIGIN
+from sqlhttp_gateway.neon.headers import IDEMPOTENCY_KEY, ORIGIN
+from sqlhttp_gateway.neon.traceparent import TRACEPARENT
 from sqlhttp_gateway.pools.deadlines import Deadlines
 from sqlhttp_gateway.quick import Quick
 from sqlhttp_gateway.sql.asker import Asker
@@ -37,6 +38,8 @@ _UNUSUAL = frozenset(
 )
 """Headers about the connection or the body. Beside `Connection: keep-alive`, or `close`, a head with one is left to
 uvicorn."""
+_NEVER_AGAIN = frozenset({ORIGIN, IDEMPOTENCY_KEY, TRACEPARENT})
+"""A head with one of the last two is another one each time, and would only take the place of those that come again."""
 _USUAL = frozenset({b"keep-alive", b"close"})
 
 
@@ -135,7 +138,7 @@ class Heads:
         end = request.find(_END) + len(_END)
         if length is None or len(named) + 1 != len(headers) or not len(_END) <= end <= _MOST_BYTES:
             return None
-        if ORIGIN in named or (not _UNUSUAL.isdisjoint(named) and not _is_usual(named)):
+        if not _NEVER_AGAIN.isdisjoint(named) or (not _UNUSUAL.isdisjoint(named) and not _is_usual(named)):
             return None
         found = list(_LENGTH.finditer(request, 0, end))
         if len(found) != 1 or found[0][1] != length or len(request) != end + int(length):

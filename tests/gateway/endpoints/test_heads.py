@@ -77,6 +77,11 @@ def test_head_that_leaves_a_doubt_is_not_remembered(lines: list[tuple[bytes, byt
     assert Heads().remember(*request(*lines), None) is None
 
 
+@pytest.mark.parametrize("name", [b"Idempotency-Key", b"Traceparent"])
+def test_head_that_is_another_one_each_time_takes_no_place(name: bytes) -> None:
+    assert Heads().remember(*request(*LINES, (name, b"00-1")), None) is None
+
+
 def test_keep_alive_said_aloud_leaves_none() -> None:
     assert Heads().remember(*request(*LINES, (b"Connection", b"Keep-Alive")), None) is not None
 
