@@ -202,6 +202,16 @@ async def test_reset_and_discard_take_back_to_what_start_up_asked_for(
         assert await program.value("SHOW work_mem") == "3MB"
 
 
+async def test_statement_of_any_length_passes_where_the_backend_is_the_sessions_own(
+    gateway: Gateway, database: Database
+) -> None:
+    text = f"SELECT length('{'x' * 17_000_000}')"
+    async with logged_in(gateway, database, {"pool_mode": "session"}) as program:
+        assert await program.value(text) == "17000000"
+        assert (await program.ask(text)).value == "17000000"
+        assert await program.value("SELECT 1") == "1"
+
+
 @pytest.mark.parametrize("pool_mode", ["transaction", "session"])
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
 async def test_program_that_names_no_encoding_has_that_of_its_database(

@@ -13,7 +13,7 @@ from sqlhttp_gateway.wire.frontend import FLUSH as FLUSH_FRAME
 from sqlhttp_gateway.wire.owed import Owed
 
 _MAX_NAMES = 8192
-"""Bytes within which the two names at the head of a Bind have to end."""
+"""Bytes within which the names at the head of a message have to end."""
 
 _INT32_AT = Struct("!I").unpack_from
 
@@ -22,6 +22,10 @@ FLUSH, FUNCTION_CALL, PARSE, QUERY, SYNC, _TERMINATE = b"HFPQSX"
 _TAGS = frozenset(b"BCdcfDEHFPQSX")
 _STREAMED = frozenset((BIND, COPY_DATA, FUNCTION_CALL))
 """Messages that may be long, and whose end need not be seen."""
+_TEXTS = frozenset((QUERY, PARSE))
+"""Messages of which that holds, too, where nobody reads the texts."""
+_NAMES = {BIND: 2, PARSE: 1}
+"""How many names stand at the head of a message, and have to be there."""
 _OPENING = frozenset((BIND, DESCRIBE, EXECUTE, FUNCTION_CALL, PARSE, QUERY))
 """Messages that a batch may begin with, and that are always answered."""
 _CLOSING = frozenset((FUNCTION_CALL, QUERY, SYNC))
@@ -44,11 +48,16 @@ Edit = tuple[bytes, int] | None
 class Cutter(ABC):
     """One program's bytes. `to_backend` is where they go."""
 
-    def __init__(self, *, waiting: Owed, to_backend: list[bytes], max_message: int) -> None:
-        """`max_message` bounds, in bytes, a message that has to be read whole."""
+    def __init__(
+        self, *, waiting: Owed, to_backend: list[bytes], max_message: int, streams_texts: bool = False
+    ) -> None:
+        """`max_message` bounds, in bytes, a message that has to be read whole; with `streams_texts` statements longer
+        than that are passed as they come.
+        """
         self._owed = waiting
         self._out = to_backend
         self._max_message = max_message
+        self._streams_texts = streams_texts
 
         self._inbox: list[bytes] = []
         self._inbox_size = 0
@@ -202,12 +211,14 @@ class Cutter(ABC):
         if size < 5 or tag not in _TAGS:
             return True  # to be refused
         if tag not in _STREAMED:
-            if size > self._max_message:
+            if size <= self._max_message:
+                self._wanted = size
+                return False
+            if tag not in _TEXTS or not self._streams_texts:
                 raise BadRequest(f"a message of {size} bytes is too large (max is {self._max_message} bytes)")
-            self._wanted = size
-            return False
         have = len(data) - position
-        if tag != BIND or data.count(b"\0", position + 5, position + _MAX_NAMES) >= 2 or have >= _MAX_NAMES:
+        names = _NAMES.get(tag, 0)
+        if data.count(b"\0", position + 5, position + _MAX_NAMES) >= names or have >= _MAX_NAMES:
             return True
         self._wanted = have + 1
         return False

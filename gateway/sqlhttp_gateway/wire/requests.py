@@ -80,7 +80,7 @@ class Requests(Cutter):
         is_plain: bool,
     ) -> None:
         """`max_message` bounds, in bytes, a message that has to be read whole; `is_plain` rewrites nothing."""
-        super().__init__(waiting=waiting, to_backend=to_backend, max_message=max_message)
+        super().__init__(waiting=waiting, to_backend=to_backend, max_message=max_message, streams_texts=is_plain)
         self._names = names
         self._texts = texts
         self._replies = to_frontend

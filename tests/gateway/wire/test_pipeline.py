@@ -225,6 +225,15 @@ def test_copy_data_of_any_size_passes_as_it_comes() -> None:
     assert tunnel.may_release
 
 
+@pytest.mark.parametrize("data", [query("x" * 5000), parse("name", "x" * 5000)])
+@pytest.mark.parametrize("cut", [5, 9, 2000])
+def test_statement_text_beyond_the_bound_passes_as_it_comes_where_it_is_not_read(data: bytes, cut: int) -> None:
+    tunnel = attached(a_tunnel(pins=(Pin.SESSION,)))
+    first, rest = sent(tunnel, data[:cut]), sent(tunnel, data[cut:] + SYNC)
+    assert first + rest == data + SYNC
+    assert cut < 2000 or first == data[:cut]
+
+
 def test_statement_text_beyond_the_bound_is_refused_but_what_came_before_it_is_sent() -> None:
     tunnel = attached()
     with pytest.raises(BadRequest, match=r"a message of 1012 bytes is too large \(max is 1000 bytes\)"):
