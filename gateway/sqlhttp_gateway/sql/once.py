@@ -1,7 +1,7 @@
 """A write that carries an Idempotency-Key is carried out once, however often it comes: the first one's reply."""
 
 from sqlhttp_gateway.auth.caller import Caller
-from sqlhttp_gateway.errors import GatewayError, HasRun, KeyInFlight
+from sqlhttp_gateway.errors import GatewayError, HasRun, IdempotencyUnavailable, KeyInFlight
 from sqlhttp_gateway.idempotency.keys import Key, holder
 from sqlhttp_gateway.idempotency.run import Answered, TableGone, run_once
 from sqlhttp_gateway.idempotency.store import KeyStore
@@ -59,6 +59,12 @@ class Once:
                 reply = await self._attempts.on_lease(access, story, work)
             await carrier.ran(access, request, options, kept, story)
             return reply
+        except TableGone:
+            raise IdempotencyUnavailable(
+                f"database {pool.key.database}: the table of idempotency keys that the gateway reads is not the one "
+                "that the request meets",
+                hint="The gateway's own role must be led to the same database as its callers.",
+            ) from None
         except Answered:
             # Whoever carried it out may have ended before the answers that rest on it were.
             await carrier.replayed(access)

@@ -48,3 +48,14 @@ async def test_write_that_failed_leaves_its_key_free(app: RunningApp, database: 
     assert (await app.post(failing, idempotency_key="one")).json()["code"] == "42P01"
     database.psql("CREATE TABLE missing (i int)")
     assert (await app.post(failing, idempotency_key="one")).status == 200
+
+
+async def test_two_databases_behind_one_address_are_told_to_the_operator(
+    app: RunningApp, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What reads the secret is led elsewhere than what takes the key."""
+    monkeypatch.setattr("sqlhttp_gateway.idempotency.table.READ_SECRET", "SELECT repeat('00', 32)")
+    call = await app.post(WRITE, idempotency_key="one")
+    assert (call.status, call.json()["code"], call.headers["sqlhttp-ran"]) == (500, "F0000", "no")
+    assert "not the one" in call.json()["message"]
+    assert written(database) == 0
