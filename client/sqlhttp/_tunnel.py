@@ -84,6 +84,8 @@ class Tunnel:
                     max_size=None,
                 )
             except BaseException:
+                with suppress(OSError):
+                    socket.shutdown(SHUT_RDWR)  # or a thread that reads already would wait for ever
                 socket.close()
                 raise
         self._socket = opened.__enter__()  # what it promises to all versions; `close` below is its end
@@ -112,12 +114,16 @@ class Tunnel:
         if is_finalizing():
             self._cut_off()  # a session that nobody has closed; its thread does not run any more, and cannot be joined
             return
-        if self.line.is_usable:
-            with suppress(ConnectionClosed, OSError):
-                self._socket.send(TERMINATE)
-        else:
+        try:
+            if self.line.is_usable:
+                with suppress(ConnectionClosed, OSError):
+                    self._socket.send(TERMINATE)
+            else:
+                self._cut_off()
+            self._socket.close()
+        except BaseException:  # a Ctrl-C, which is not to leave the socket and its thread behind
             self._cut_off()
-        self._socket.close()
+            raise
 
     @contextmanager
     def _turn(self, deadline: float | None) -> Iterator[None]:

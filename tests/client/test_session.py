@@ -246,3 +246,17 @@ def test_a_program_ends_though_it_has_left_one_open(kind: str) -> None:
     with scripted_websocket([BEGUN if kind == "begin" else GREETING, SEVEN]) as server:
         ended = subprocess.run([sys.executable, "-c", program, server.url], capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_ctrl_c_amid_the_goodbye_leaves_no_socket_and_no_thread_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: bytes) -> None:
+        raise KeyboardInterrupt
+
+    with scripted_websocket([GREETING]) as server:
+        left = client(server).session()
+        socket: Any = left.__enter__()._tunnel._socket
+        monkeypatch.setattr(socket, "send", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            left.__exit__(None, None, None)
+        socket.recv_events_thread.join(HANG_TIMEOUT)
+        assert not socket.recv_events_thread.is_alive()
