@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,12 @@ def read_until_prepared(program: Program, text: str) -> None:
         program.ask(text)
 
 
+def rows_of_batch(program: Program, *texts: str) -> list[Any]:
+    answer = program.post({"queries": [{"query": text, "params": []} for text in texts]})
+    assert answer.status_code == 200, answer.text
+    return [each["rows"] for each in answer.json()["results"]]
+
+
 @pytest.mark.parametrize(
     ("change", "row"),
     [
@@ -49,6 +56,30 @@ def test_table_changed_between_two_requests(
         answer = program.ask("SELECT * FROM changing")
         assert answer["rows"] == [row]
         assert [field["name"] for field in answer["fields"]] == list(row)
+
+
+def test_temporary_table_hides_another_from_what_was_prepared_before(program: Program) -> None:
+    rows_of_batch(program, "CREATE TEMP TABLE first (a int)", "SELECT 1")  # from now on there is a schema for them
+    read, change = "SELECT a FROM changing", "UPDATE changing SET a = a + 1 WHERE b = 'y'"
+    for text in (read, change):
+        read_until_prepared(program, text)
+    assert rows_of_batch(program, "CREATE TEMP TABLE changing AS SELECT 2 AS a, 'y' AS b", change, read)[2] == [
+        {"a": 3}
+    ]
+    assert program.ask(read)["rows"] == [{"a": 1}]
+
+
+def test_text_search_configuration_made_anew_under_its_old_name(program: Program) -> None:
+    text = "SELECT to_tsvector('words', b)::text AS found FROM changing"
+    program.ask("CREATE TEXT SEARCH CONFIGURATION words (COPY = simple)")
+    read_until_prepared(program, text)
+    for _ in range(2):
+        program.ask("DROP TEXT SEARCH CONFIGURATION words")
+        program.ask("CREATE TEXT SEARCH CONFIGURATION words (COPY = simple)")
+        assert rows_of_batch(program, text, text) == [[{"found": "'x':1"}]] * 2
+        program.ask("DROP TEXT SEARCH CONFIGURATION words")
+        program.ask("CREATE TEXT SEARCH CONFIGURATION words (COPY = simple)")
+        assert program.ask(text)["rows"] == [{"found": "'x':1"}]
 
 
 def test_type_made_anew_under_its_old_name(program: Program) -> None:

@@ -2,7 +2,8 @@
 
 A statement that the connection has prepared is only bound. When the server refuses to bind such a statement, it may
 have gone missing, or stale by a change of the schema: of the columns it returns, or of the types that its parameters
-were found to have. The request may then run once more with fresh ones, provided that nothing of it can have stayed.
+were found to have. Of some things only the run tells that they are gone. The request may then run once more with fresh
+ones, provided that nothing of it can have stayed.
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,9 @@ _ENDS_TRANSACTION = (b"COMMIT", b"ROLLBACK", b"PREPARE TRANSACTION", b"CALL", b"
 _STALE_CODES = ("0A000", "22", "26000", "42", "XX000")
 """Codes, or classes of codes, of what a fresh Parse may heal: a changed result, a parameter that does not fit its type,
 a missing statement, a name that means something else now, a type that was made anew (an internal error to Postgres)."""
+_INTERNAL, _GONE = "XX000", "cache lookup failed for "
+"""What Postgres, in no other language, says of a constant in a plan that stands for what was dropped, and perhaps made
+anew: a text search configuration, say."""
 _BAD_PARAMETER = "22"
 _NO_PRIVILEGE = "42501"
 _QUERY_CANCELED = "57014"
@@ -37,9 +41,14 @@ class StaleStatement(PostgresError):
 
 
 def refused_to_bind(exchange: Exchange, cached: Sequence[bool]) -> int | None:
-    """Which of the statements that were prepared before could not be bound, if that is what went wrong."""
+    """Which of the statements that were prepared before could not be bound, if that is what went wrong; or not be run,
+    as it names by its number what is there no more."""
     error, step = exchange.error, exchange.bound
-    if not isinstance(error, PostgresError) or len(exchange.results) != step or step >= len(cached) or not cached[step]:
+    if not isinstance(error, PostgresError):
+        return None
+    if error.code == _INTERNAL and error.message.startswith(_GONE):
+        step = len(exchange.results)
+    if len(exchange.results) != step or step >= len(cached) or not cached[step]:
         return None
     return step if error.code.startswith(_STALE_CODES) and error.code != _NO_PRIVILEGE else None
 

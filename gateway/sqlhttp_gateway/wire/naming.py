@@ -31,8 +31,8 @@ _STALE_FIELDS = (
     b"SERROR\0VERROR\0C0A000\0Mcached plan must not change result type\0Fplancache.c\0RRevalidateCachedQuery\0\0"
 )
 """What Postgres says when it finds that out itself. Drivers know it by its code and routine, and prepare anew."""
-_TYPE_IS_GONE = b"\0CXX000\0Mcache lookup failed for type "
-"""What Postgres, in no other language, says of a statement whose type was dropped, and perhaps made anew, since."""
+_IS_GONE = b"\0CXX000\0Mcache lookup failed for "
+"""What Postgres, in no other language, says of a statement whose type was dropped since, say, and perhaps made anew."""
 _OUR_NAME = re.compile(rb"\b%bt[0-9]+\b" % PREFIX)  # in quotes of whatever language the server speaks
 _UNKNOWN = Source(b"\0")
 """Stands for an unnamed statement of which nothing is known."""
@@ -383,7 +383,7 @@ class Naming:
         backend = self._backend
         if backend is None:
             return error
-        if b"RRevalidateCachedQuery\0" in error or _TYPE_IS_GONE in error:
+        if b"RRevalidateCachedQuery\0" in error or _IS_GONE in error:
             backend.statements.discard_all()  # a table or a type has changed: let every statement be made anew
         body = error[5:]
         if _STALE in body and b"\0C26000\0" in error:

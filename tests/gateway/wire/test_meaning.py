@@ -19,6 +19,9 @@ from sqlhttp_gateway.wire.meaning import changes_meaning, is_of_its_moment
         "SELECT '{-infinity, NULL, today}'::date[]",
         "SELECT '05:00 PM today'::timestamp, 'mon now'::timestamp, 'today12:00'::timestamp",
         "SELECT '(now)'::timestamp",
+        "SELECT 'now()'::timestamptz",
+        "SELECT $$now( ) $$::timestamptz",
+        "SELECT '[now(),)'::tstzrange, '[2026-01-01,now())'::tsrange",
         "SELECT 'f'::regproc",
         "SELECT has_function_privilege(CAST('f(int)' AS pg_catalog.RegProcedure), 'EXECUTE')",
         "SELECT pg_has_role('ann'::regrole, 'USAGE')",
@@ -32,7 +35,7 @@ def test_constant_that_stands_for_what_is_so_now_is_of_its_moment(text: str) -> 
     "text",
     [
         *("SELECT now()", "SELECT 'nowhere'", "SELECT today FROM t", "SELECT 't'::regclass", "SELECT regtypes"),
-        *("SELECT 'a', now()", "SELECT '', (now( ))", "SELECT 'what now'", "SELECT 'known'"),
+        *("SELECT 'a', now()", "SELECT '', (now( ))", "SELECT 'a', now(), 'b'", "SELECT 'what now'", "SELECT 'known'"),
     ],
 )
 def test_other_texts_are_not(text: str) -> None:
@@ -53,10 +56,15 @@ def test_other_texts_are_not(text: str) -> None:
         "DO $$ BEGIN SET LOCAL timezone = 'UTC'; END $$",
         "CALL anything()",
         "UPDATE pg_settings SET setting = 'UTC' WHERE name = 'TimeZone'",
+        "CREATE TEMP TABLE users AS SELECT 1",
+        "/* hides another */ create view users as select 1",
+        "ALTER TABLE made RENAME TO users",
+        "SELECT 1 AS x INTO TEMP users",
+        "WITH a AS (SELECT 1) SELECT *\n  INTO users FROM a",
         "SELECT U&\"set\\005fconfig\"('TimeZone', 'UTC', true)",
     ],
 )
-def test_parameter_by_which_constants_are_read_changes_what_comes_behind(text: str) -> None:
+def test_what_decides_how_texts_are_read_changes_what_comes_behind(text: str) -> None:
     assert changes_meaning(text)
 
 
@@ -64,6 +72,8 @@ def test_parameter_by_which_constants_are_read_changes_what_comes_behind(text: s
     "text",
     [
         "SELECT 1",
+        "INSERT  INTO readings (temp) VALUES ($1)",
+        "MERGE INTO t USING s ON t.x = s.x WHEN MATCHED THEN DELETE",
         "UPDATE t SET timezone = 1",
         "SET LOCAL ROLE ann",
         "SET LOCAL search_path = a, b",
