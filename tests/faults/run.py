@@ -135,7 +135,7 @@ async def run(
         "descriptors after": world.descriptors(),
     }
     pools = world.pool * len(world.gateways)
-    if seen.most_of_callers > pools + LISTENING * world.workers * len(world.gateways):
+    if seen.most_of_callers > pools + LISTENING * world.workers * len(world.gateways) + world.ground.orphans:
         report.faults.append(f"{seen.most_of_callers} backends of pools whose bound is {pools}")
     if seen.most > world.bound:
         report.faults.append(f"{seen.most} backends, and the bound is {world.bound}")

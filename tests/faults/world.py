@@ -80,6 +80,8 @@ class Ground:
     """Of TRACES those that nobody else may ever find there."""
     more: int = 0
     """Connections beside the bound of each gateway that are its own."""
+    orphans: int = 0
+    """Backends that a pooler before Postgres may leave there when it is killed, each until its statement ends."""
 
 
 @dataclass(slots=True)
@@ -146,7 +148,7 @@ class World:
     @property
     def bound(self) -> int:
         """Most connections of all gateways, with what they have beside their pools."""
-        return (TOTAL + WATCH + TRY + self.ground.more) * len(self.processes)
+        return (TOTAL + WATCH + TRY + self.ground.more) * len(self.processes) + self.ground.orphans
 
     def descriptors(self) -> int:
         """Open files of the processes that serve."""

@@ -44,7 +44,7 @@ def standing(options: Mapping[str, str]) -> Iterator[Shape]:
         kinds = {name: each for name, each in (EPISODES | LEAVING).items() if name != "token"}
         place = (pooler.before.host, pooler.before.port)
         yield Shape(
-            Ground((cluster,), at=(place,), query="?pgbouncer=true", traces=_TRACES, more=2 * POOL),
+            Ground((cluster,), at=(place,), query="?pgbouncer=true", traces=_TRACES, orphans=2 * POOL),
             troubles={name: TROUBLES[name] for name in _AS_ELSEWHERE} | to_their_end(_troubles(pooler)),
             kinds=kinds | {"token refused": (6, come_with_a_token)},
         )
