@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 
 import pytest
@@ -13,6 +13,7 @@ from sqlhttp_gateway.wire.frontend import encode_query
 from tests.support.cluster import Cluster, Database
 from tests.support.gateway import Gateway, GatewayProcess, free_port
 from tests.support.processes import children
+from tests.support.program import program_of
 from tests.support.wire_program import SocketPipe, WireProgram, logged_in, startup
 
 ASLEEP = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
@@ -47,6 +48,22 @@ async def operator(database: Database) -> WireProgram:
     await program.send(startup(database) + program.password())
     assert (await program.greeted()).status == "I"
     return program
+
+
+async def test_after_reconnect_what_was_kept_means_what_it_would_now(
+    start_gateway: Callable[..., Gateway], database: Database
+) -> None:
+    door = free_port()
+    gateway = start_gateway(listen={"port": 0, "postgres": door}, pool={"max_size": 1})
+    database.psql("CREATE SCHEMA tenant; CREATE TABLE public.users AS SELECT 'public' AS whose")
+    database.psql(f'ALTER DATABASE "{database.name}" SET search_path = tenant, public')
+    with program_of(gateway, database) as program:
+        for _ in range(3):
+            assert program.value("SELECT whose FROM users") == "public"
+        database.psql("CREATE TABLE tenant.users AS SELECT 'tenant' AS whose")
+        async with await operator(Database("127.0.0.1", door, "sqlhttp")) as console:
+            assert (await console.query("RECONNECT")).commands == ["RECONNECT"]
+        assert program.value("SELECT whose FROM users") == "tenant"
 
 
 async def test_pause_waits_for_every_transaction_and_holds_every_worker(two: TwoWorkers, database: Database) -> None:
