@@ -84,7 +84,7 @@ async def test_a_silent_address_leaves_time_to_the_next(monkeypatch: pytest.Monk
     with deaf_server() as deaf, scripted_websocket([BEGUN, done("COMMIT")]) as server:
         both = [socket.getaddrinfo("127.0.0.1", each.port, type=socket.SOCK_STREAM)[0] for each in (deaf, server)]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
-        sql = neon_async(f"postgresql://r:p@localhost:{server.port}/db", retry=None, timeout=4.0)
+        sql = neon_async(f"postgresql://r:p@localhost:{server.port}/db", retry=None, timeout=8.0)
         async with sql.begin():
             assert len(server.requests) == 1
 
