@@ -104,9 +104,10 @@ def _settings_stay() -> None:
 def _locks_stay() -> None:
     _reword(scrub._UNLOCK, b"SELECT ''::text")
     look = scrub._LOOK.replace(scrub._UNLOCK, b"SELECT ''::text")
-    scrub.PREPARE = scrub.PREPARE.replace(
-        encode_parse(scrub._LOOK_NAME, scrub._LOOK), encode_parse(scrub._LOOK_NAME, look)
-    )
+    looks, harmless = encode_parse(b"", scrub._LOOK), encode_parse(b"", look)
+    scrub.RUN_LOOKING = scrub.RUN_LOOKING.replace(looks, harmless)
+    for behind in (scrub.BEHIND_ONE_LOOKING, scrub.BEHIND_SEVERAL_LOOKING):
+        _replace(behind, (behind[0].replace(looks, harmless), behind[1]))
 
 
 @_breakage("the scrub forgets temporary tables", check="mixture", sign=r"found .*'temp': '")

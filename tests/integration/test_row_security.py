@@ -196,6 +196,38 @@ def test_claim_that_is_sql_is_a_text(site: Site) -> None:
         assert User(site, program, name).rows("SELECT auth.user_id()") == [[name]]
 
 
+SWAP = """CREATE FUNCTION pg_temp.swap() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE known record;
+BEGIN
+    FOR known IN SELECT name, statement FROM pg_prepared_statements WHERE statement LIKE ANY (ARRAY[{which}])
+        AND (SELECT count(*) FROM notes) > 3
+    LOOP
+        EXECUTE 'DEALLOCATE ' || known.name;
+        EXECUTE 'PREPARE ' || known.name || CASE WHEN known.statement LIKE '%DISTINCT owner%'
+            THEN ' AS SELECT ''swapped'' AS owner' ELSE ' AS SELECT ''''::text, false' END;
+    END LOOP;
+END $$"""
+SWAPS = {
+    "in front of a scrub that looks": ("'%DISTINCT owner%', '%s.from_sql)'", 0),
+    "in front of one that need not, since all texts are known": ("'%DISTINCT owner%'", 2),
+}
+
+
+@pytest.mark.parametrize("when", SWAPS)
+def test_statement_that_one_user_puts_in_anothers_place_is_not_run(site: Site, when: str) -> None:
+    which, known = SWAPS[when]
+    program = site.program(pool={"max_size": 1})
+    ann, bob = User(site, program, "ann"), User(site, program, "bob")
+    swap = (SWAP.replace("{which}", which), "SELECT pg_temp.swap()")
+    for _ in range(2):
+        assert bob.rows(READ) == [["bob"]]
+    for _ in range(known):
+        assert ann.post(*swap)[0] == 200
+    ann.rows("INSERT INTO notes (body) VALUES ('now')")  # from now on it does what it is for
+    assert ann.post(*swap)[0] == 200
+    assert bob.rows(READ) == [["bob"]]
+
+
 def test_password_of_the_role_itself_has_no_claims(site: Site) -> None:
     program = site.program()
     assert program.to(site.database.as_role(site.role, "secret")).rows(READ) == []

@@ -71,6 +71,8 @@ async def _attempt(
         return _closed_before()
     statements, is_pooler = lease.backend.statements, lease.pool.upstream.is_pooler
     script = _script(request, options, prologue)
+    if prologue is not None:
+        lease.look_next()
     texts, ahead, array_modes, is_plain_one, _ = script
     count = len(texts)
     head, tail, new, cached = _write(script, statements, is_pooler=is_pooler, reuse=reuse)

@@ -7,7 +7,8 @@ one cannot undo without losing our own prepared statements: PREPARE and DEALLOCA
 
 A command tag tells of these beforehand. A PREPARE inside a function is told by nobody: the light scrub can look for it,
 but that takes Postgres longer the more statements are prepared, so it looks only after a text that the connection has
-not seen before, and now and then. The deep scrub makes every text unseen.
+not seen before, behind whoever is kept to claims or bounds, and now and then. The deep scrub makes every text unseen.
+What looks has no name: under any name it could be another's, put there by DEALLOCATE and PREPARE for it to see nothing.
 
 DISCARD ALL is a statement of its own since it may not run inside a transaction block.
 
@@ -44,22 +45,18 @@ LIGHT = (
     b"DISCARD SEQUENCES",
 )
 _NAMES = tuple(b"sqlhttp_scrub_%d" % number for number in range(len(LIGHT)))
-_LOOK_NAME = b"sqlhttp_scrub_look"
 
 _DEMAND = (
     _UNLOCK + b", 1 OPERATOR(pg_catalog./) (NOT EXISTS (SELECT FROM pg_catalog.pg_prepared_statement() AS s"
     b" WHERE s.from_sql))::pg_catalog.int4 AS a_statement_prepared_in_sql_is_left"
 )
 """The look as a statement that fails when it finds something, so that nothing behind it is run."""
-_DEMAND_NAME = b"sqlhttp_scrub_demand"
 
-PREPARE = b"".join(
-    encode_parse(name, text)
-    for name, text in zip((*_NAMES, _LOOK_NAME, _DEMAND_NAME), (*LIGHT, _LOOK, _DEMAND), strict=True)
-)
+PREPARE = b"".join(encode_parse(name, text) for name, text in zip(_NAMES, LIGHT, strict=True))
 """To be sent in front of a run on a connection that has not got the statements yet."""
 RUN_LIGHT = b"".join(encode_bind(name, ()) + EXECUTE for name in _NAMES) + SYNC
-RUN_LOOKING = RUN_LIGHT.replace(encode_bind(_NAMES[LIGHT.index(_UNLOCK)], ()), encode_bind(_LOOK_NAME, ()))
+_RUN_UNLOCK = encode_bind(_NAMES[LIGHT.index(_UNLOCK)], ())
+RUN_LOOKING = RUN_LIGHT.replace(_RUN_UNLOCK, encode_parse(b"", _LOOK) + encode_bind(b"", ()))
 """The same with a look for statements that were prepared in SQL."""
 LOOK_EVERY = 64
 """Scrubs of a connection of which one looks, whatever was run."""
@@ -78,14 +75,14 @@ _REPLY = (
     b"2\0\0\0\x04C\0\0\0\x0aRESET\0"
     b"2\0\0\0\x04C\0\0\0\x0aRESET\0"
     b"2\0\0\0\x04C\0\0\0\x0dUNLISTEN\0"
-    b"2\0\0\0\x04%bC\0\0\0\x0dSELECT 1\0"
+    b"%bC\0\0\0\x0dSELECT 1\0"
     b"2\0\0\0\x04C\0\0\0\x11DISCARD TEMP\0"
     b"2\0\0\0\x04C\0\0\0\x16DISCARD SEQUENCES\0"
     b"Z\0\0\0\x05I"
 )
 CLEAN_REPLIES = (
-    _REPLY % b"D\0\0\0\x0a\0\x01\0\0\0\0",
-    _REPLY % b"D\0\0\0\x0f\0\x02\0\0\0\0\0\0\0\x01f",
+    _REPLY % b"2\0\0\0\x04D\0\0\0\x0a\0\x01\0\0\0\0",
+    _REPLY % b"1\0\0\0\x042\0\0\0\x04D\0\0\0\x0f\0\x02\0\0\0\0\0\0\0\x01f",
 )
 """What RUN_LIGHT and RUN_LOOKING get when there was nothing to undo that Postgres reports; anything else is read whole.
 """
@@ -114,7 +111,7 @@ BEHIND_SEVERAL_LOOKING = COMMIT + RUN_LOOKING, _COMMITTED + CLEAN_REPLIES[1]
 _AHEAD_REPLY = _REPLY.removesuffix(b"Z\0\0\0\x05I")
 AHEAD = Ahead(
     scrub=RUN_LIGHT.removesuffix(SYNC),
-    scrubbed=_AHEAD_REPLY % b"D\0\0\0\x0a\0\x01\0\0\0\0",
+    scrubbed=_AHEAD_REPLY % b"2\0\0\0\x04D\0\0\0\x0a\0\x01\0\0\0\0",
     commit=_BEGIN + COMMIT,
     committed=_BEGUN + _COMMITTED,
     statements=len(LIGHT) + 2,
@@ -122,8 +119,8 @@ AHEAD = Ahead(
 )
 """The light scrub in front of whatever the next program sends."""
 AHEAD_LOOKING = AHEAD._replace(
-    scrub=AHEAD.scrub.replace(encode_bind(_NAMES[LIGHT.index(_UNLOCK)], ()), encode_bind(_DEMAND_NAME, ())),
-    scrubbed=_AHEAD_REPLY % b"D\0\0\0\x0f\0\x02\0\0\0\0\0\0\0\x011",
+    scrub=AHEAD.scrub.replace(_RUN_UNLOCK, encode_parse(b"", _DEMAND) + encode_bind(b"", ())),
+    scrubbed=_AHEAD_REPLY % b"1\0\0\0\x042\0\0\0\x04D\0\0\0\x0f\0\x02\0\0\0\0\0\0\0\x011",
 )
 """The same with the look."""
 
