@@ -1,6 +1,7 @@
 """Fixtures only. What they are made of lives in tests/support."""
 
 import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,20 @@ def _no_settings_from_outside() -> None:
     """Tests say themselves what is set; the developer's own environment must not reach them."""
     for name in [name for name in os.environ if name.upper().startswith("SQLHTTP_")] + ["DATABASE_URL"]:
         os.environ.pop(name, None)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _signals_of_a_terminal() -> Iterator[None]:
+    """What is ignored here, as under nohup or behind a script's &, would be ignored by each program that a test starts;
+    what is handled here is not.
+    """
+    wanted = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+    ignored = [each for each in wanted if signal.getsignal(each) is signal.SIG_IGN]
+    for each in ignored:
+        signal.signal(each, lambda *_: None)
+    yield
+    for each in ignored:
+        signal.signal(each, signal.SIG_IGN)
 
 
 @pytest.fixture(scope="session")

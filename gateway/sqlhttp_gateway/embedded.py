@@ -375,7 +375,10 @@ def _locked(path: Path) -> Iterator[IO[str]]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        yield file
+        try:
+            yield file
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)  # closing leaves it to a child that is between fork and exec just now
 
 
 def _is_postmaster(pid: int, data: Path) -> bool:

@@ -203,6 +203,21 @@ def test_a_folder_in_use_says_by_whom(folder: Path) -> None:
         private(folder).start()
 
 
+def test_a_folder_is_free_again_although_a_child_that_is_just_beginning_has_a_copy_of_its_lock(folder: Path) -> None:
+    with private(folder):
+        lock = folder / "lock"
+        copies = [
+            os.dup(int(each.name)) for each in Path("/proc/self/fd").iterdir() if each.exists() and each.samefile(lock)
+        ]
+        assert copies
+    try:
+        with private(folder) as server:
+            assert server.pid
+    finally:
+        for copy in copies:
+            os.close(copy)
+
+
 def test_a_start_that_fails_shows_the_end_of_postgres_own_log(folder: Path) -> None:
     with pytest.raises(PostgresFailed, match=r'invalid value for parameter "shared_buffers": "a lot"'):
         private(folder, shared_buffers="a lot").start()
