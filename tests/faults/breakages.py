@@ -308,7 +308,7 @@ def _keys_early() -> None:
 # ── bounds ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@_breakage("four permits too many", check="mixture", sign=r"\d+ backends of a pool whose bound is")
+@_breakage("four permits too many", check="mixture", sign=r"\d+ backends of pools whose bound is")
 def _wide_gate() -> None:
     pools.Gate = lambda permits, **rest: Gate(permits + 4, **rest)  # type: ignore[assignment,misc]
 
