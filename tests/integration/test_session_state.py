@@ -1,11 +1,13 @@
 """Nothing of one request reaches the next, although both use the same backend."""
 
+import time
 from collections.abc import Callable
 
 import pytest
 
-from tests.support.cluster import Database
-from tests.support.program import Program
+from tests.support.cluster import Database, running_cluster
+from tests.support.gateway import gateway_in_thread
+from tests.support.program import Program, program_of
 
 ALONE = {"max_size": 1}  # every request gets the same connection
 
@@ -135,6 +137,39 @@ def test_constants_are_read_by_the_settings_of_their_own_transaction(
     for _ in range(3):
         assert among_its_settings() == set_first
         assert program.rows(text) == alone
+
+
+async def test_constants_are_read_by_what_the_server_has_reloaded() -> None:
+    alone, batch = "SELECT '01/02/2024'::date - date '2024-01-01'", "SELECT '03/02/2024'::date - date '2024-01-01'"
+    with running_cluster() as cluster, gateway_in_thread(cluster.maintenance.url, {"pool": ALONE}) as gateway:
+        database = await cluster.create_database()
+        with program_of(gateway, database) as program:
+
+            def read() -> list[object]:
+                both = {"queries": [{"query": batch}, {"query": batch}]}
+                answers = program.post(both, {"Neon-Array-Mode": "true"}).json()["results"]
+                return [program.rows(alone), *(answer["rows"] for answer in answers)]
+
+            for _ in range(3):
+                assert read() == [[[1]], [[61]], [[61]]]
+            database.psql("ALTER SYSTEM SET DateStyle = 'ISO, DMY'")
+            database.psql("SELECT pg_reload_conf()")
+            deadline = time.monotonic() + 20
+            while read() != [[[31]], [[33]], [[33]]]:  # each server process takes it up in its own time
+                assert time.monotonic() < deadline
+
+
+def test_setting_that_is_taken_back_costs_no_connection(program: Program) -> None:
+    [[pid]] = program.rows("SELECT pg_backend_pid()")
+    for text in (
+        "SET DateStyle = 'German'",
+        "SET DateStyle = 'SQL'; SELECT 1",
+        "SELECT set_config('TimeZone', 'UTC', false)",
+    ):
+        program.post({"query": text})
+    program.post({"queries": [{"query": "SET TimeZone = 'Asia/Kathmandu'"}, {"query": "SELECT 1/0"}]})
+    program.post({"queries": [{"query": "SET TimeZone = 'Asia/Kathmandu'"}, {"query": "PREPARE one AS SELECT 1"}]})
+    assert program.rows("SELECT pg_backend_pid()") == [[pid]]
 
 
 @pytest.mark.parametrize(

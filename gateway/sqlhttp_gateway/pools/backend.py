@@ -10,7 +10,7 @@ import contextlib
 import math
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import asyncpg
@@ -43,6 +43,8 @@ _REPORTED = (
     "TimeZone",
 )
 """Parameters that Postgres reports by itself, of all versions; asyncpg has them but does not list them."""
+_READ_BY = frozenset({b"DateStyle", b"IntervalStyle", b"TimeZone", b"standard_conforming_strings"})
+"""Those by which Postgres reads constants when it parses a statement."""
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 """Seconds and counts after which a server that vanished without a word is known to be gone."""
 _ASK_AGAIN = 1.0
@@ -79,6 +81,7 @@ class Backend(asyncio.Protocol):
         "_connection",
         "_lost",
         "_on_lost",
+        "_otherwise",
         "_partial",
         "_queue",
         "_transport",
@@ -114,6 +117,7 @@ class Backend(asyncio.Protocol):
         self._writable: asyncio.Future[None] | None = None
         self.pid: int = connection._protocol.backend_pid
         self.server_parameters: dict[str, str] = dict(_settings_of(connection))
+        self._otherwise: frozenset[bytes] = frozenset()
         self.session_key: SessionKey | None = None
         """With it claims are signed that pg_session_jwt believes; None where that is not installed."""
         self.statements = Statements(statement_cache_size)
@@ -148,6 +152,20 @@ class Backend(asyncio.Protocol):
     def is_quiet(self) -> bool:
         """No answer is outstanding."""
         return not self._queue and self._whole is None
+
+    @property
+    def reads_otherwise(self) -> bool:
+        """By the last word of the server, constants are read in another way than at log-in."""
+        return bool(self._otherwise)
+
+    def note_parameters(self, statuses: Sequence[bytes]) -> None:
+        """The server has sent these ParameterStatus messages, of which here are the bodies, in order."""
+        for status in statuses:
+            name, _, value = status.removesuffix(b"\0").partition(b"\0")
+            at_log_in = self.server_parameters.get(name.decode()) if name in _READ_BY else None
+            if at_log_in is not None:
+                is_same = value == at_log_in.encode()
+                self._otherwise = self._otherwise - {name} if is_same else self._otherwise | {name}
 
     def send_whole(self, frames: bytes, whole: Whole) -> None:
         """`send` on a connection that is quiet and not closing, with one reader for all that is answered."""

@@ -39,6 +39,7 @@ async def _try(backend: Backend, *, is_idle: bool) -> bool:
     else:
         backend.send(scrub.ROLLBACK + scrub.DEEP, (rollback, _ignore), (discard, finish))
     await done
+    backend.note_parameters((*rollback.parameters, *discard.parameters))
     return discard.is_clean and not backend.closing
 
 

@@ -5,6 +5,7 @@ Postgres confirmed, or it is closed. The holder does not wait for either.
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Self
@@ -340,7 +341,7 @@ class Lease:
             self._scrubs_owed += 1
             is_pooler = self._pool.upstream.is_pooler
             behind = scrub.SIMPLE_UNLOCK if is_pooler else self._scrub_frames()
-            self.backend.send(frames + behind, (self, self._end), (following, self._scrubbed))
+            self.backend.send(frames + behind, (self, self._end), (following, partial(self._scrubbed, following)))
         else:
             self._scrub = None
             self.backend.send(frames, (self, self._end))
@@ -374,6 +375,8 @@ class Lease:
             exchange.refuse(error)
         self._ended = True
         self._status = exchange.status or IDLE
+        if exchange.parameters:
+            self.backend.note_parameters(exchange.parameters)
         for result in exchange.results:
             if scrub.needs_deep_scrub(result.tag):
                 self._is_deep = True
@@ -386,7 +389,7 @@ class Lease:
 
     def _end_scrubbed(self, exchange: scrub.ScrubbedExchange, error: GatewayError | None) -> None:
         """The same for an exchange with its scrub inside. Where the statement failed, the scrub is still to be sent."""
-        self._is_clean = error is None and exchange.is_clean and self._cancelling is None
+        self._is_clean = error is None and exchange.is_clean and self._cancelling is None and not exchange.parameters
         self._is_deep = exchange.is_scrub_lost
         self._end(error)
 
@@ -400,8 +403,10 @@ class Lease:
             return scrub.PREPARE + scrub.RUN_LOOKING
         return scrub.RUN_LOOKING if looks else scrub.RUN_LIGHT
 
-    def _scrubbed(self, error: GatewayError | None) -> None:
+    def _scrubbed(self, done: scrub.Scrub, error: GatewayError | None) -> None:
         self._scrubs_owed -= 1
+        if done.parameters:
+            self.backend.note_parameters(done.parameters)
         if not self._scrubs_owed and self._scrub is not None:  # else more was run on the lease since
             self._settle()
 
@@ -415,14 +420,15 @@ class Lease:
         elif self._needs_recovery:
             self._begin_recovery()
         elif self._scrub is None:
-            taker = self._pool.next_taker(backend) if backend.scrub_prepared else None
+            may_be_taken = backend.scrub_prepared and not backend.reads_otherwise
+            taker = self._pool.next_taker(backend) if may_be_taken else None
             if taker is not None:
                 self._pool.returning.pop(backend, None)
                 taker.set_result(Unclean(backend, scrub.AHEAD_LOOKING if self.looks() else scrub.AHEAD))
                 return
             self._scrub = following = scrub.Scrub()
             self._scrubs_owed += 1
-            backend.send(self._scrub_frames(), (following, self._scrubbed))
+            backend.send(self._scrub_frames(), (following, partial(self._scrubbed, following)))
         elif not backend.is_quiet:
             pass  # the scrub's answer is on its way and calls here again
         elif self._scrub.is_clean:
@@ -435,8 +441,12 @@ class Lease:
         self._pool.spawn(self._recover())
 
     def _hand_over(self) -> None:
-        self._pool.returning.pop(self.backend, None)
-        self._pool.release(self.backend)
+        backend = self.backend
+        self._pool.returning.pop(backend, None)
+        if backend.reads_otherwise:
+            # The settings of the server were reloaded: what is kept prepared has its constants by those of before.
+            backend.expires_at = -math.inf
+        self._pool.release(backend)
 
     def deadline_passed(self) -> None:
         """The statement's time may be over: then refuse and stop it, else look again later."""

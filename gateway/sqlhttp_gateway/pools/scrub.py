@@ -20,6 +20,8 @@ which costs Postgres 5 to 10 us of 20 to 30 and us a read. A statement that fail
 skips everything up to the Sync.
 """
 
+from collections.abc import Sequence
+
 from sqlhttp_gateway.errors import GatewayError
 from sqlhttp_gateway.wire.ahead import Ahead
 from sqlhttp_gateway.wire.exchange import COMMAND_COMPLETE, ERROR_RESPONSE, IDLE, PARAMETER_STATUS, Exchange
@@ -147,6 +149,11 @@ class Scrub:
             and exchange.status == IDLE
             and not any(result.rows.endswith(b"t") for result in exchange.results)
         )
+
+    @property
+    def parameters(self) -> Sequence[bytes]:
+        """The bodies of ParameterStatus messages that came with it."""
+        return () if self._exchange is None else self._exchange.parameters
 
     def receive(self, data: bytes) -> bytes | None:
         """As every reader: None while more is needed, else the bytes after the end."""

@@ -397,3 +397,14 @@ async def test_log_in_by_tls_that_is_given_up_leaves_no_socket_to_a_server_that_
             )
         async with asyncio.timeout(15):  # half of what asyncio would give the server
             assert await ends
+
+
+async def test_what_the_server_reads_constants_by_is_compared_with_the_log_in(backend: Backend) -> None:
+    backend.server_parameters = {"TimeZone": "UTC", "DateStyle": "ISO, MDY", "in_hot_standby": "off"}
+    backend.note_parameters([b"in_hot_standby\0on\0", b"unheard_of\0on\0", b"IntervalStyle\0sql_standard\0"])
+    assert not backend.reads_otherwise
+    backend.note_parameters([b"TimeZone\0Asia/Kathmandu\0", b"DateStyle\0German\0"])
+    backend.note_parameters([b"TimeZone\0UTC\0"])
+    assert backend.reads_otherwise
+    backend.note_parameters([b"DateStyle\0SQL, DMY\0", b"DateStyle\0ISO, MDY\0"])
+    assert not backend.reads_otherwise
