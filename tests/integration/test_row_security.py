@@ -228,6 +228,25 @@ def test_statement_that_one_user_puts_in_anothers_place_is_not_run(site: Site, w
     assert bob.rows(READ) == [["bob"]]
 
 
+@pytest.mark.parametrize("comes_first", ["the user", "the password's holder"])
+def test_statement_that_a_holder_of_the_roles_password_puts_in_a_users_place_is_not_run(
+    site: Site, comes_first: str
+) -> None:
+    program = site.program(pool={"max_size": 1})
+    site.database.psql(f"CREATE TABLE swaps (n int); GRANT INSERT, SELECT ON swaps TO {site.role}")
+    site.database.psql(f"GRANT CREATE ON SCHEMA public TO {site.role}")
+    holder, bob = program.to(site.database.as_role(site.role, "secret")), User(site, program, "bob")
+    swap = SWAP.replace("{which}", "'%DISTINCT owner%'").replace("pg_temp.swap", "swap")
+    holder.ask(swap.replace("FROM notes) > 3", "FROM swaps) > 0"))
+    seen = (bob.rows(READ), bob.rows(READ)) if comes_first == "the user" else (holder.rows(READ), holder.rows(READ))
+    assert seen[0] == seen[1]
+    holder.ask("INSERT INTO swaps SELECT 1 FROM swaps")  # known from now on, and so is the next
+    holder.ask("SELECT swap()")
+    site.database.psql("INSERT INTO swaps VALUES (1)")  # from now on it does what it is for
+    holder.ask("SELECT swap()")
+    assert bob.rows(READ) == [["bob"]]
+
+
 def test_password_of_the_role_itself_has_no_claims(site: Site) -> None:
     program = site.program()
     assert program.to(site.database.as_role(site.role, "secret")).rows(READ) == []

@@ -36,7 +36,12 @@ class Grant:
     @property
     def needs_prologue(self) -> bool:
         """Whether a statement of this caller may only run behind something that the gateway runs first."""
-        return self.read_only or self.claims is not None or self.set_role is not None
+        return self.read_only or self.is_personal
+
+    @property
+    def is_personal(self) -> bool:
+        """Whether its holder is one of several users of the role that the gateway logs in as."""
+        return self.claims is not None or self.set_role is not None
 
     def admit(self, *, peer: str, origin: str | None) -> None:
         """Let a request from `peer`, sent by a page of `origin`, pass.

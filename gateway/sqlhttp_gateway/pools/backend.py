@@ -92,6 +92,7 @@ class Backend(asyncio.Protocol):
         "connect_seconds",
         "expires_at",
         "idle_since",
+        "is_kept_apart",
         "opened_at",
         "pid",
         "scrub_prepared",
@@ -126,6 +127,8 @@ class Backend(asyncio.Protocol):
         self.scrub_prepared = False
         """Whether the statements of the scrub exist on this connection; like `scrubs` kept by its leases."""
         self.scrubs = 0
+        self.is_kept_apart = False
+        """Whether users of its role have had it whom claims tell apart from others: then every scrub looks."""
         self.used = False
         """Whether an exchange was ever run on it."""
         self.idle_since = 0.0

@@ -207,12 +207,31 @@ class Lease:
         """Whether the next scrub has to look for a PREPARE inside a function; to be asked once for each."""
         backend = self.backend
         backend.scrubs += 1
-        return self.parsed > 0 or not backend.scrubs % scrub.LOOK_EVERY
+        return self.parsed > 0 or backend.is_kept_apart or not backend.scrubs % scrub.LOOK_EVERY
 
     def look_next(self) -> None:
         """Let the next scrub look, though all texts may be known: who is kept to claims or bounds has the same role as
         others, and must not be able to leave them anything."""
         self.backend.scrubs = -1
+
+    async def keep_apart(self) -> bool:
+        """Let nothing that is prepared by now be run for the holder, whose claims others of the role have not; from now
+        on each scrub looks. False when that cannot be, and the lease is dropped. Behind a pooler nothing is done.
+        """
+        backend = self.backend
+        if backend.is_kept_apart or self._pool.upstream.is_pooler:
+            return True
+        if backend.used:
+            is_clean = False
+            try:
+                is_clean = await self.cleanse()
+            finally:
+                if not is_clean:
+                    self.drop("unclean")
+            if not is_clean:
+                return False
+        backend.is_kept_apart = True
+        return True
 
     def was_scrubbed(self) -> None:
         """The exchange that has just ended held its own scrub: nothing more to undo, unless it failed."""

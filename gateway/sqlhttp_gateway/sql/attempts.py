@@ -5,7 +5,7 @@ from time import perf_counter
 from typing import TypeVar
 
 from sqlhttp_gateway.auth.claims import Claims
-from sqlhttp_gateway.errors import ClaimsFailed, GatewayError, PasswordFailed, PostgresError
+from sqlhttp_gateway.errors import ClaimsFailed, ConnectionBroken, GatewayError, PasswordFailed, PostgresError
 from sqlhttp_gateway.execute.outcome import NothingRan
 from sqlhttp_gateway.idempotency.run import Answered
 from sqlhttp_gateway.pools.lease import Lease
@@ -47,7 +47,7 @@ class Attempts:
                 leased = perf_counter()
                 story.waited += leased - asked
             try:
-                return await work(lease)
+                return await _worked(lease, access, work)
             except ClaimsFailed:
                 self._claims.forget(pool)
                 raise
@@ -88,7 +88,7 @@ class Attempts:
             refusal: GatewayError | None = None
             ran = True
             try:
-                done = await work(lease)
+                done = await _worked(lease, access, work)
                 if not route.is_behind():
                     await route.settle(lease)
                     return done
@@ -109,3 +109,14 @@ class Attempts:
                 lease.release()
             if refusal is not None and not await route.failed(refusal, ran=ran):
                 raise refusal
+
+
+async def _worked(lease: Lease, access: Access, work: Callable[[Lease], Awaitable[Done]]) -> Done:
+    """What `work` made of a connection that is fit for this caller.
+
+    Raises:
+        NothingRan: it could not be made so.
+    """
+    if access.grant is not None and access.grant.is_personal and not await lease.keep_apart():
+        raise NothingRan(ConnectionBroken("the connection could not be cleaned for a caller with claims"))
+    return await work(lease)

@@ -165,9 +165,12 @@ class Borrowing:
         caller = self._caller
         if caller.allowance is not None:
             quota = self._quotas.admit(caller.tenant, caller.allowance)
-            return await quota.lease(self.pool, self.secret)
-        lease = self._registry.try_lease(self.pool)
-        return lease or await self._registry.lease(self.pool, self.secret, tenant=tenant)
+            lease = await quota.lease(self.pool, self.secret)
+        else:
+            free = self._registry.try_lease(self.pool)
+            lease = free or await self._registry.lease(self.pool, self.secret, tenant=tenant)
+        is_personal = self._granted is not None and self._granted.grant.is_personal
+        return lease if not is_personal or await lease.keep_apart() else await self._get()
 
     async def _cleansed(self, lease: Lease) -> Lease:
         is_clean = False
