@@ -36,6 +36,18 @@ def rows_at_a_time(text: str, *counts: int) -> bytes:
     return encode_parse(b"", text.encode()) + encode_bind(b"", []) + b"".join(executes) + SYNC
 
 
+def named(name: str, text: str) -> bytes:
+    """Parse, alone."""
+    return encode_parse(name.encode(), text.encode()) + SYNC
+
+
+def malformed(tag: bytes, body: bytes) -> list[Step]:
+    """A message that cannot be read, before and after others, in a transaction and in none."""
+    one = frame(tag, body)
+    rest = encode_bind(b"a", []) + EXECUTE
+    return [one + SYNC, "BEGIN", rest + one + rest + SYNC, one + SYNC, "ROLLBACK", rest + SYNC]
+
+
 SCRIPTS: dict[str, list[Step]] = {
     "nothing": ["", ";", " ; ;", "-- only", "/* a /* b */ */;;", ("",), ("-- c",), (";",), ("SELECT 1; SELECT 2",)],
     "several statements": [
@@ -161,6 +173,54 @@ SCRIPTS: dict[str, list[Step]] = {
         "COMMIT",
         rows_at_a_time("SELECT generate_series(1, 3)", 2, 0),
         "FETCH s",
+    ],
+    "messages that cannot be read": [
+        named("a", "SELECT 'ä'"),
+        *malformed(b"P", b"a"),
+        *malformed(b"P", b"b\0SELECT 1"),
+        *malformed(b"P", b"b\0SELECT 1\0"),
+        *malformed(b"P", b"b\0SELECT 1\0\0\0more"),
+        *malformed(b"P", b""),
+        *malformed(b"B", b""),
+        *malformed(b"B", b"\0a"),
+        *malformed(b"B", b"\0a\0"),
+        *malformed(b"D", b""),
+        *malformed(b"D", b"S"),
+        *malformed(b"D", b"Sa"),
+        *malformed(b"D", b"Sa\0more"),
+        *malformed(b"D", b"Xa\0"),
+        *malformed(b"E", b"a"),
+        *malformed(b"C", b""),
+        *malformed(b"C", b"Sa"),
+        *malformed(b"C", b"Sa\0more"),
+        *malformed(b"C", b"Xa\0"),
+        frame(b"Q", b"SELECT 1"),
+        named("a", "SELECT 1"),
+    ],
+    "names of statements": [
+        named("a", "SELECT $1::int"),
+        named("b", "SELECT $1::int"),
+        encode_bind(b"a", []) + EXECUTE + SYNC,
+        encode_bind(b"b", []) + EXECUTE + SYNC,
+        encode_bind(b"a", [b"1", b"2"]) + EXECUTE + SYNC,
+        encode_bind(b"c", []) + EXECUTE + SYNC,
+        "PREPARE a AS SELECT 'another'",
+        ("PREPARE b AS SELECT 'another'",),
+        "BEGIN",
+        "PREPARE a AS SELECT 'another'",
+        "ROLLBACK",
+        encode_bind(b"a", [b"7"]) + EXECUTE + SYNC,
+        "EXECUTE a(8)",
+        "EXECUTE b(9)",
+        "DEALLOCATE a",
+        "PREPARE a AS SELECT 1; PREPARE b AS SELECT 2",
+        "EXECUTE a",
+        frame(b"C", b"Sb\0") + SYNC,
+        "PREPARE b AS SELECT 'another'",
+        "EXECUTE b",
+        "DEALLOCATE ALL",
+        "EXECUTE b",
+        "PREPARE a AS SELECT 'another'",
     ],
     "the catalog's shapes": [
         "SELECT '{1,NULL,3}'::int[], '[2:3]={1,2}'::int[], ROW(1, NULL, 'a b'), int8range(1, 3), 'NaN'::numeric",

@@ -57,6 +57,8 @@ class Effects:
     """Names of prepared statements; b"*" for all."""
     executes: tuple[bytes, ...] = ()
     """Names in SQL's EXECUTE, which may be statements that the program made with Parse."""
+    prepares: tuple[bytes, ...] = ()
+    """Names in SQL's PREPARE, which may be taken by such."""
     ask: Ask = Ask.NOTHING
     pins: tuple[Pin, ...] = ()
     local: tuple[str, ...] = ()
@@ -142,6 +144,7 @@ class _Reading:
         self._unlistens: list[bytes] = []
         self._deallocates: list[bytes] = []
         self._executes: list[bytes] = []
+        self._prepares: list[bytes] = []
         self._ask = Ask.NOTHING
         self._pins: list[Pin] = []
         self._local: dict[str, None] = {}
@@ -155,6 +158,7 @@ class _Reading:
             tuple(self._unlistens),
             tuple(self._deallocates),
             tuple(self._executes),
+            tuple(self._prepares),
             self._ask,
             tuple(self._pins),
             tuple(self._local),
@@ -180,6 +184,7 @@ class _Reading:
             case b"unlisten":
                 self._unlistens += _identifier(rest)
             case b"prepare" if not _starts(rest, b"transaction"):
+                self._prepares += _identifier(rest)
                 self._ask |= Ask.PREPARED
             case b"deallocate":
                 name = _identifier(rest[1:] if _starts(rest, b"prepare") and len(rest) > 1 else rest)

@@ -52,6 +52,7 @@ class Naming:
         self._taught: dict[bytes, int] = {}  # names on the backend, and in which batch it was taught them
         self._lent: set[bytes] = set()  # the program's own names that the backend may know
         self._failed: dict[bytes, bytes] = {}  # what would have been a name on the backend → the program's name
+        self._used = b""  # the program's name that was used last
         self._is_learning = False  # a statement is being taught whose shape has to be seen before it is used
         self.has_parsed = False
         """The backend was given a text to run since it came, be it one that it had from others before."""
@@ -162,6 +163,7 @@ class Naming:
         """How the backend calls the statement `name`, if a message may use it as it is: nothing has to be asked, sent
         first, or looked at in its text. To be asked only where nothing is outstanding."""
         program = self.program
+        self._used = name
         prepared = program.get(name)
         if prepared is None or prepared.source.effects is not NO_EFFECTS or program.is_in_doubt(name):
             return None
@@ -177,6 +179,7 @@ class Naming:
 
     def use(self, name: bytes) -> tuple[bytes, bytes]:
         """A message names the statement `name`: what goes first, and how the backend calls it."""
+        self._used = name
         prepared = self.program.get(name)
         if prepared is not None:
             return self._teach(prepared, is_unnamed=not name)
@@ -322,14 +325,19 @@ class Naming:
 
     def needs_certainty(self, effects: Effects) -> bool:
         """Whether a text that names statements has to wait for an earlier batch."""
-        return any(map(self.program.is_in_doubt, effects.deallocates + effects.executes))
+        return any(map(self.program.is_in_doubt, effects.deallocates + effects.executes + effects.prepares))
 
     def run(self, effects: Effects) -> tuple[bytes, Undo | None]:
         """A text with these effects is about to be sent: what goes first, and how to take back what it drops."""
-        named = effects.deallocates + effects.executes
+        named = effects.deallocates + effects.executes + effects.prepares
         if not named:
             return b"", None
         first = b"".join(map(self._take_back, named)) + b"".join(map(self._lend_statement, effects.executes))
+        self._lent.difference_update(name for name in effects.prepares if name not in self.program)
+        if not effects.deallocates:
+            # Put something there under this very name, so that it is the backend that refuses another.
+            taken = (name for name in effects.prepares if name in self.program and name not in effects.executes)
+            first += b"".join(self._lend(name, encode_parse(name, b"")) for name in taken)
         if ALL in effects.deallocates:
             self._dropping_all += 1
             self._here().statements.discard_all()
@@ -393,11 +401,16 @@ class Naming:
             if b"\0C26000\0" in error:
                 backend.statements.discard_all()  # the server has dropped what we thought it had
             key = backend.statements.key_of(match[0])
-            name = self.program.name_of(key[0]) if isinstance(key, tuple) else self._failed.get(match[0])
+            name = self._name_of(key[0]) if isinstance(key, tuple) else self._failed.get(match[0])
             if name is not None:
                 body = body.replace(match[0], name)
         body = body.replace(_OUTSIDE, b"")
         return _frame(b"E", body)
+
+    def _name_of(self, source: Source) -> bytes | None:
+        """The program's name for `source`; of several, the one that it was just using."""
+        used = self.program.get(self._used)
+        return self._used if used is not None and used.source is source else self.program.name_of(source)
 
 
 def _frame(tag: bytes, body: bytes) -> bytes:

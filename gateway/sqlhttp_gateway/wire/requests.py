@@ -2,7 +2,8 @@
 
 Read are the names of prepared statements and the texts of statements; all else passes unseen. Where a message begins
 and ends is found in `cutting`, what names become is decided in `naming`, and what a text does is decided by the `Texts`
-that this is given.
+that this is given. A message without the names that belong into it passes, too: Postgres looks for them before it does
+anything, refuses it with 08P01, and goes on at the next Sync.
 """
 
 from collections.abc import Callable
@@ -191,14 +192,17 @@ class Requests(Cutter):
         start, end = position + 5, following
         if tag == QUERY:
             return not stands_alone(data[start : end - 1])
+        if tag not in (PARSE, BIND):
+            return False
+        try:
+            second = string_end(data, start, end) + 1
+            string = data[second : string_end(data, second, end)]
+        except BadRequest:
+            return False  # it runs nothing
         if tag == PARSE:
-            text = string_end(data, start, end) + 1
-            return not stands_alone(data[text : string_end(data, text, end)])
-        if tag == BIND:
-            name = string_end(data, start, end) + 1
-            prepared = self._names.program.get(data[name : string_end(data, name, end)])
-            return prepared is not None and not stands_alone(prepared.source.tail.partition(b"\0")[0])
-        return False
+            return not stands_alone(string)
+        prepared = self._names.program.get(string)
+        return prepared is not None and not stands_alone(prepared.source.tail.partition(b"\0")[0])
 
     def _needs_none(self, tag: int, data: bytes, position: int, following: int) -> bool:
         """Whether we can answer this ourselves: Close, and a Parse of what some backend has taken before.
@@ -207,11 +211,13 @@ class Requests(Cutter):
         wrong since, its Bind says so.
         """
         if tag == CLOSE:
-            return data[position + 5 : position + 6] == b"S" and not self._is_plain
+            return not self._is_plain and _statement_named(data, position, following) is not None
         if tag != PARSE or self._is_plain:
             return False
-        name_end = string_end(data, position + 5, following)
-        return self._names.is_known_elsewhere(data[position + 5 : name_end], data[name_end + 1 : following])
+        name_end = data.find(b"\0", position + 5, following)
+        return name_end >= 0 and self._names.is_known_elsewhere(
+            data[position + 5 : name_end], data[name_end + 1 : following]
+        )
 
     def _has_to_learn(self, name: bytes) -> bool:
         """Whether the backend has to be taught the statement `name`, and to answer, before it is used."""
@@ -261,11 +267,10 @@ class Requests(Cutter):
         return (first, position) if first else None
 
     def _read_parse(self, data: bytes, position: int, following: int) -> Edit | Wait:
-        name_end = string_end(data, position + 5, following)
-        if self._is_plain:
+        name_end = data.find(b"\0", position + 5, following)
+        if self._is_plain or name_end < 0 or data.find(b"\0", name_end + 1, following) < 0:
             self._owed.add(owed.PARSE)
             return None
-        string_end(data, name_end + 1, following)
         name, tail = data[position + 5 : name_end], data[name_end + 1 : following]
         if name and self._names.program.is_in_doubt(name):
             return WAIT
@@ -284,9 +289,11 @@ class Requests(Cutter):
         return first + head + tail + behind, following
 
     def _read_bind(self, data: bytes, position: int, following: int) -> Edit | Wait:
-        portal_end = string_end(data, position + 5, following)
-        name_end = string_end(data, portal_end + 1, following)
-        if self._is_plain:
+        portal_end = data.find(b"\0", position + 5, following)
+        name_end = data.find(b"\0", portal_end + 1, following) if portal_end >= 0 else -1
+        if name_end < 0 and following > len(data) and not self._is_plain:
+            raise BadRequest("a Bind with names that do not end")  # they may in what comes, and mean something
+        if self._is_plain or name_end < 0:
             self._owed.add(owed.BIND)
             return None
         name = data[portal_end + 1 : name_end]
@@ -305,10 +312,10 @@ class Requests(Cutter):
         return first + head, name_end + 1
 
     def _read_describe(self, data: bytes, position: int, following: int) -> Edit | Wait:
-        if data[position + 5 : position + 6] != b"S" or self._is_plain:
+        name = _statement_named(data, position, following)
+        if name is None or self._is_plain:
             self._owed.add(owed.DESCRIBE)
             return None
-        name = data[position + 6 : string_end(data, position + 6, following)]
         if self._names.is_in_doubt(name) or self._has_to_learn(name):
             return WAIT
         first, backend_name = self._names.use(name)
@@ -320,7 +327,7 @@ class Requests(Cutter):
     def _read_execute(self, data: bytes, position: int, following: int) -> Edit | Wait:
         effects = NO_EFFECTS
         if self._portals:
-            portal = data[position + 5 : string_end(data, position + 5, following)]
+            portal = data[position + 5 : following].partition(b"\0")[0]
             effects = self._portals.get(portal, NO_EFFECTS)
         if effects is NO_EFFECTS:
             self._owed.add(owed.EXECUTE)
@@ -332,10 +339,10 @@ class Requests(Cutter):
         return (first, position) if first else None
 
     def _read_close(self, data: bytes, position: int, following: int) -> Edit | Wait:
-        if data[position + 5 : position + 6] != b"S" or self._is_plain:
+        name = _statement_named(data, position, following)
+        if name is None or self._is_plain:
             self._owed.add(owed.CLOSE)
             return None
-        name = data[position + 6 : string_end(data, position + 6, following)]
         if self._names.is_in_doubt(name):
             return WAIT
         sent, undo = self._names.close(name)
@@ -359,6 +366,14 @@ def both(one: Undo | None, other: Undo | None) -> Undo | None:
         other(was_tried)
 
     return undo
+
+
+def _statement_named(data: bytes, position: int, following: int) -> bytes | None:
+    """The statement that a Describe or a Close is about; None if it is about a portal, or malformed."""
+    if data[position + 5 : min(position + 6, following)] != b"S":
+        return None
+    name_end = data.find(b"\0", position + 6, following)
+    return data[position + 6 : name_end] if name_end == following - 1 else None
 
 
 def string_end(data: bytes, start: int, end: int) -> int:

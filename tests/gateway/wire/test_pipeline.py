@@ -246,15 +246,42 @@ def test_statement_text_beyond_the_bound_is_refused_but_what_came_before_it_is_s
     [
         b"z\0\0\0\x04",
         b"Q\0\0\0\x03",
-        frame(b"P", b"no end"),
-        frame(b"P", b"name\0no end"),
-        frame(b"B", b"portal\0no end"),
         b"B\0\x10\0\0" + b"x" * 9000,
     ],
 )
 def test_malformed_message_ends_the_tunnel(data: bytes) -> None:
     with pytest.raises(BadRequest):
         attached(a_tunnel(max_message=100_000)).receive_frontend(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        frame(b"P", b"no end"),
+        frame(b"P", b"name\0no end"),
+        frame(b"B", b"portal\0no end"),
+        frame(b"D", b"S"),
+        frame(b"D", b"Sno end"),
+        frame(b"D", b"Ss\0more"),
+        frame(b"D"),
+        frame(b"C"),
+        frame(b"C", b"Sno end"),
+    ],
+)
+@pytest.mark.parametrize("pins", [(), (Pin.SESSION,)])
+def test_message_without_its_names_is_left_to_the_server_to_refuse(data: bytes, pins: tuple[Pin, ...]) -> None:
+    if pins:
+        tunnel = attached(a_tunnel(pins=pins))
+        tunnel.receive_frontend(data + SYNC)
+    else:
+        tunnel = logged_in()
+        tunnel.receive_frontend(data + SYNC)
+        assert tunnel.needs_backend, "nobody else can say what is wrong with it"
+        tunnel.attach(a_backend())
+    assert tunnel.to_backend() == data + SYNC
+    refusal = error("08P01", "invalid string in message") + ready()
+    assert answered(tunnel, refusal) == refusal
+    assert sent(tunnel, query("SELECT 1")) == query("SELECT 1"), "and goes on"
 
 
 def test_malformed_message_behind_one_that_waited_for_a_backend_ends_the_tunnel_when_there_is_one() -> None:
