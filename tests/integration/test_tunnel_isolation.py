@@ -123,3 +123,34 @@ async def test_nobody_sees_what_another_program_left(
 
     done = await asyncio.gather(*(live(number, tag) for number, tag in enumerate(tags)), return_exceptions=True)
     assert done == [ROUNDS] * PROGRAMS, f"seed {seed}"
+
+
+@pytest.mark.parametrize("in_transaction", [True, False])
+async def test_prepared_statement_reads_the_temporary_table_that_hides_another(
+    start_gateway: Callable[..., Gateway], database: Database, in_transaction: bool
+) -> None:
+    """As in a session of its own, though Postgres tells nobody where a backend has had temporary tables before."""
+    gateway = start_gateway(pool={"max_size": 1})
+    database.psql("CREATE TABLE users AS SELECT 'permanent' AS which")
+    async with logged_in(gateway, database) as former:
+        await former.query("CREATE TEMP TABLE something (n int)")
+        schema = await former.value("SELECT pg_my_temp_schema()")
+    async with logged_in(gateway, database) as program:
+
+        async def read() -> str | None:
+            await program.send(bound(name="kept"))
+            return (await program.answer()).value
+
+        assert await program.value("SELECT pg_my_temp_schema()") == schema != "0"
+        assert (await program.ask("SELECT which FROM users", name="kept")).value == "permanent"
+        if in_transaction:
+            await program.query("BEGIN")
+        assert not (await program.query("CREATE TEMP TABLE users AS SELECT 'temporary' AS which")).error
+        assert await read() == "temporary"
+        if in_transaction:
+            await program.query("COMMIT")
+        assert await read() == "temporary"
+        assert not (await program.query("DROP TABLE users")).error
+        assert await read() == "permanent"
+    async with logged_in(gateway, database) as program:
+        assert (await program.ask("SELECT which FROM users", name="kept")).value == "permanent"

@@ -101,6 +101,8 @@ _ENDS = re.compile(rb";|\n|\*/")
 """Behind these another statement may begin: the end of one, or of a comment."""
 _SUSPECT_WORDS = (b"temp", b"advisory", b"set_config", b"hold", b"lastval", b"currval", b"setseed", b"dblink_connect")
 
+_BEFORE_TEMPORARY = frozenset({b"create", b"replace", b"global", b"local", b"into"})
+"""Behind these words TEMP and TEMPORARY are no names of columns."""
 _LOCAL_WORDS = frozenset({"true", "t", "on", "yes", "1"})
 _CHARACTERISTICS = (
     "default_transaction_isolation",
@@ -208,7 +210,7 @@ class _Reading:
             if token.kind not in ("word", "name"):
                 continue
             word = token.value
-            if word in (b"temp", b"temporary", b"pg_temp"):
+            if word == b"pg_temp" or (word in (b"temp", b"temporary") and at and _makes_temporary(tokens[at - 1])):
                 self._ask |= Ask.TEMPORARY
             elif b"advisory_unlock" in word:
                 self._ask |= Ask.RELEASE
@@ -302,6 +304,10 @@ class _Reading:
 
 def _starts(tokens: list[Token], word: bytes) -> bool:
     return bool(tokens) and tokens[0].kind == "word" and tokens[0].value == word
+
+
+def _makes_temporary(before: Token) -> bool:
+    return before.kind == "word" and before.value in _BEFORE_TEMPORARY
 
 
 def _is_default(name: str, value: Token) -> bool:

@@ -98,6 +98,8 @@ class Session:
         self._needed: Parameters | None = None
         self._fingerprint: Hashable = None
         self._transaction: object | None = None
+        self._hidden: object | None = None
+        """Stands for the names that temporary objects of the session's own may have taken from others."""
 
     @property
     def pins(self) -> frozenset[Pin]:
@@ -137,6 +139,8 @@ class Session:
     def fingerprint(self, defaults: Mapping[str, bytes]) -> Hashable:
         """Equal for sessions in which, on one backend, the same text means the same."""
         self.needed(defaults)
+        if self._hidden is not None:
+            return self._transaction or (self._fingerprint, self._hidden)
         return self._transaction or self._fingerprint
 
     def was_set(self, name: str, value: bytes) -> None:
@@ -163,6 +167,10 @@ class Session:
             self._sets[name] = None
         if effects.local or not MEANING.isdisjoint(effects.sets + effects.resets):
             self._transaction = object()  # until its end, no text is sure to mean what it means elsewhere
+        if Ask.TEMPORARY in effects.ask and self._hidden is None:
+            # Postgres itself looks names up anew at a session's first temporary object, but a pooled connection may
+            # have had another's before.
+            self._hidden = object()
         self._ask |= effects.ask
         self._pins |= set(effects.pins)
         self._is_suspect = True
@@ -230,6 +238,8 @@ class Session:
                 self._pins |= {pin}
             else:
                 self._pins -= {pin}
+                if pin is Pin.TEMPORARY:
+                    self._hidden = None
         restored = []
         for name, value in zip(question.names, values[len(question.pins) :], strict=True):
             if name not in question.resets or value == question.resets[name]:  # set, or the RESET was rolled back

@@ -232,6 +232,22 @@ def test_fingerprint_of_a_transaction_that_changes_meanings_is_its_own(text: str
     assert session.fingerprint(DEFAULTS) != during
 
 
+def test_fingerprint_is_a_sessions_own_as_long_as_it_has_temporary_objects() -> None:
+    session, other = Session({"DateStyle": "German"}), Session({"DateStyle": "German"})
+    shared = session.fingerprint(DEFAULTS)
+    session.note(effects_of(b"CREATE TEMP TABLE t ()"))
+    other.note(effects_of(b"CREATE TEMP TABLE t ()"))
+    during = session.fingerprint(DEFAULTS)
+    assert during not in (shared, other.fingerprint(DEFAULTS))
+    question = session.question()
+    assert question is not None
+    session.answered(question, [b"t"])
+    after(session, "CREATE TEMP TABLE u ()", b"t")
+    assert session.fingerprint(DEFAULTS) == during
+    after(session, "DROP TABLE t, u", b"f")
+    assert session.fingerprint(DEFAULTS) == shared
+
+
 def test_harmless_parameters_do_not_change_a_transactions_fingerprint() -> None:
     session = Session({})
     plain = session.fingerprint(DEFAULTS)
