@@ -1,3 +1,5 @@
+import socket
+
 import pytest
 from starlette.requests import Request
 
@@ -28,6 +30,33 @@ def test_nobody_else_may_by_default(peer: str | None) -> None:
 @pytest.mark.parametrize("header", ["x_forwarded_for", "forwarded", "x_real_ip", "via"])
 def test_proxy_on_this_machine_does_not_open_the_door_to_the_world(header: str) -> None:
     assert not may("127.0.0.1", **{header: "203.0.113.9"})
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
+def test_page_whose_name_was_made_to_mean_this_machine_does_not_see_it(peer: str) -> None:
+    for host in (
+        "evil.example",
+        "evil.example:8080",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "evil.example.",
+    ):
+        assert not may(peer, host=host)
+    for host in (
+        "127.0.0.1:8080",
+        "[::1]:8080",
+        "[::1]",
+        "localhost",
+        "LOCALHOST:8080",
+        "gateway.localhost",
+        "db:8080",
+    ):
+        assert may(peer, host=host)
+    assert may(peer, host=f"{socket.gethostname()}:8080")
+
+
+def test_machine_that_was_named_may_ask_by_any_name() -> None:
+    assert may("10.20.30.40", ("10.0.0.0/8",), host="gateway.svc.example:8080")
 
 
 def test_network_that_was_named_may_and_then_only_that() -> None:
