@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sqlhttp_gateway.errors import GatewayError, PasswordFailed, ShuttingDown
+from sqlhttp_gateway.errors import DatabaseMissing, GatewayError, PasswordFailed, ShuttingDown
 from sqlhttp_gateway.model import PoolKey
 from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.breaker import Breaker
@@ -106,8 +106,9 @@ class Arrivals:
         """Open one ahead of need, with the password that was proven last; its share of the budget is reserved."""
         try:
             self._release(await self._open_reserved(lambda: self._roster.secret))
-        except PasswordFailed:
-            self._roster.secret = b""  # changed meanwhile: wait for a caller who knows the new one
+        except (PasswordFailed, DatabaseMissing):
+            # Changed or dropped meanwhile: wait for a caller who knows the new one, or for whom there is one again.
+            self._roster.secret = b""
         except GatewayError:
             pass  # the next caller will be told, and the next sweep tries again
 

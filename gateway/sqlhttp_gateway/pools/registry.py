@@ -287,6 +287,7 @@ class PoolRegistry:
         """Have a pool connect as these say."""
         upstream = upstreams.get(key.target)
         if upstream is None:
+            pool.reconfigure(_unneeded(pool.upstream))
             pool.reconnect()
             self._leaving.add(key)
         else:
@@ -319,3 +320,8 @@ class PoolRegistry:
 
 def _single(upstream: Upstream) -> Upstream:
     return replace(upstream, pool=upstream.pool.model_copy(update={"max_size": 1, "min_size": 0}))
+
+
+def _unneeded(upstream: Upstream) -> Upstream:
+    """With nothing opened ahead of need."""
+    return replace(upstream, pool=upstream.pool.model_copy(update={"min_size": 0}))

@@ -523,6 +523,18 @@ async def test_password_that_was_changed_opens_nothing_ahead_of_need(database: D
             await lending.registry.drain(5)
 
 
+async def test_database_that_was_dropped_is_not_asked_for_ahead_of_need(postgres: Cluster) -> None:
+    database = await postgres.create_database()
+    async with leases(database, pool={"max_size": 2, "min_size": 2}) as lending:
+        await lending.run("SELECT 1")
+        postgres.maintenance.psql(f'DROP DATABASE "{database.name}" WITH (FORCE)')
+        await until(lambda: not lending.pool.idle)
+        for _ in range(3):
+            lending.pool.sweep(asyncio.get_running_loop().time())
+            await lending.settled()
+        assert lending.pool._roster.secret == b""
+
+
 async def test_server_that_is_away_is_tried_again(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     async with leases(database, pool={"max_size": 2, "min_size": 2}) as lending:
         await lending.run("SELECT 1")

@@ -292,6 +292,21 @@ async def test_reconnect_replaces_idle_connections_now_and_the_others_when_they_
         assert {event.reason for event in lending.told(Closed)} == {"reconnect"}
 
 
+@pytest.mark.usefixtures("_often")
+async def test_pool_of_a_target_that_is_there_no_more_keeps_no_least_number(database: Database) -> None:
+    async with leases(database, pool={"min_size": 1, "idle_timeout": 0.01}) as lending:
+        lending.registry.start()
+        await lending.run("SELECT 1")
+        upstream = lending.pool.upstream
+        lending.registry.apply({}, max_total=9)
+        await until(lambda: lending.pool.is_retired)
+        assert lending.registry.connections == 0
+        lending.registry.apply({lending.pool.key.target: upstream}, max_total=9)
+        await lending.run("SELECT 1")  # by whoever still has that pool
+        assert lending.pool.upstream is upstream
+        assert not lending.pool.is_retired
+
+
 # ── who gets a connection when there are too few for all ─────────────────────────────────────────────────────────────
 
 
