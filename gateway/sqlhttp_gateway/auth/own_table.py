@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from sqlhttp_gateway.errors import PostgresError, TargetMisconfigured
 from sqlhttp_gateway.pools.ask import ask
+from sqlhttp_gateway.pools.for_owner import only_for_owner
 from sqlhttp_gateway.pools.lease import Lease
 
 Kept = TypeVar("Kept")
@@ -36,14 +37,19 @@ async def is_there(lease: Lease, table: str) -> bool:
 
 
 async def make(lease: Lease, table: str, statements: Iterable[str]) -> None:
-    """Make the table by these statements, which change nothing where it is.
+    """Make the table by these statements, which change nothing where it is; what is made is its owner's alone.
+
+    Who was given rights to it later keeps them.
 
     Raises:
         TargetMisconfigured: there is one that somebody else made.
         GatewayError: the role may not.
     """
+    was_there = await is_there(lease, table)
     for statement in statements:
         await ask(lease, statement)
+    if not was_there:
+        await ask(lease, only_for_owner(f"sqlhttp.{table}"))
     await is_there(lease, table)
 
 

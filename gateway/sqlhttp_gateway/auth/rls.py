@@ -17,6 +17,7 @@ import hashlib
 import hmac
 
 from sqlhttp_gateway.model import Statement
+from sqlhttp_gateway.pools.for_owner import only_for_owner
 
 BLOCK = 64
 """Bytes of a block of SHA-256, to which HMAC pads its key (RFC 2104)."""
@@ -30,7 +31,7 @@ INSTALL = (
     "CREATE SCHEMA IF NOT EXISTS auth",
     "CREATE TABLE IF NOT EXISTS sqlhttp.claims_secret ("
     "is_one boolean PRIMARY KEY DEFAULT true CHECK (is_one), inner_pad bytea NOT NULL, outer_pad bytea NOT NULL)",
-    "REVOKE ALL ON sqlhttp.claims_secret FROM PUBLIC",
+    only_for_owner("sqlhttp.claims_secret"),
     # HMAC-SHA256 without an extension: the padded keys are kept, Postgres hashes.
     """CREATE OR REPLACE FUNCTION sqlhttp.mac(message text) RETURNS bytea LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
 SET search_path = pg_catalog, pg_temp AS $$
@@ -114,7 +115,8 @@ FOREIGN = (
     " JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN pg_catalog.pg_roles r ON r.oid = p.proowner"
     " WHERE (n.nspname = 'sqlhttp' AND NOT r.rolsuper AND r.rolname <> current_user) OR (n.nspname = 'auth'"
     " AND p.proname IN ('user_id', 'session', 'uid', 'jwt', 'role')"
-    " AND pg_catalog.strpos(p.prosrc, 'sqlhttp.claims()') = 0)"
+    " AND (pg_catalog.strpos(p.prosrc, 'sqlhttp.claims()') = 0"
+    " OR (NOT r.rolsuper AND r.rolname <> current_user)))"  # CREATE OR REPLACE would leave it to them
 )
 """What stands where ours should stand and is somebody else's: another package's functions, or a trap."""
 IS_INSTALLED = (

@@ -10,6 +10,7 @@ Waiting for a request in flight is waiting for its row: an INSERT of the same id
 
 from sqlhttp_gateway.idempotency.keys import TAG_BYTES
 from sqlhttp_gateway.model import Statement
+from sqlhttp_gateway.pools.for_owner import only_for_owner
 
 ANSWERED = "SH001"
 """SQLSTATE of our own: the key has an answer."""
@@ -40,7 +41,8 @@ INSTALL = (
     "CREATE TABLE IF NOT EXISTS sqlhttp.idempotency_keys ("
     "id bytea PRIMARY KEY, fingerprint bytea NOT NULL, answer bytea, expires_at timestamptz NOT NULL)",
     "CREATE INDEX IF NOT EXISTS idempotency_keys_expiry ON sqlhttp.idempotency_keys (expires_at)",
-    "REVOKE ALL ON sqlhttp.idempotency_secret, sqlhttp.idempotency_keys FROM PUBLIC",
+    only_for_owner("sqlhttp.idempotency_secret"),
+    only_for_owner("sqlhttp.idempotency_keys"),
     f"""CREATE OR REPLACE FUNCTION sqlhttp.begin_once(
     key_id bytea, body bytea, tag bytea, lifetime float8, patience int4)
 RETURNS void LANGUAGE plpgsql VOLATILE STRICT {_SAFE} AS $$

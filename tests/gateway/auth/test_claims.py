@@ -182,6 +182,8 @@ async def test_installing_again_keeps_the_secret(database: Database) -> None:
         " ALTER TABLE sqlhttp.claims_secret OWNER TO {role}",
         "CREATE SCHEMA sqlhttp; CREATE VIEW sqlhttp.claims_secret AS SELECT 1",
         "CREATE SCHEMA auth; CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql AS 'SELECT NULL::uuid'",
+        "CREATE SCHEMA auth; CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql"
+        " AS 'SELECT NULL::uuid /* sqlhttp.claims() */'; ALTER FUNCTION auth.uid() OWNER TO {role}",
     ],
 )
 async def test_nothing_is_installed_into_what_is_somebody_elses(
