@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
 import pytest
 
 from sqlhttp_gateway import cli
@@ -216,6 +217,26 @@ async def test_chain_prepared_over_the_protocol_is_out_of_sqls_reach(
             assert (await program.query("SHOW transaction_read_only")).value == "on"
         await program.query("SET TRANSACTION READ WRITE")
         assert (await program.query(WRITE)).code
+    assert await count(database) == 0
+
+
+@pytest.mark.usefixtures("notes")
+async def test_chain_that_was_sent_over_http_is_out_of_sqls_reach_in_a_tunnel(
+    keyed: Callable[..., Keyed], database: Database
+) -> None:
+    site = keyed({"max_size": 1}, read_only=True)
+    chains = [{"query": "BEGIN"}, {"query": "COMMIT AND CHAIN"}, {"query": "COMMIT"}]
+    async with httpx.AsyncClient() as http:
+        for body in ({"query": "COMMIT AND CHAIN"}, {"queries": chains}):
+            for _ in range(2):
+                await http.post(site.gateway.sql, json=body, headers={"Neon-Connection-String": database.url})
+    async with site.program() as program:
+        for name in await prepared(program):
+            await program.query("BEGIN; SELECT 1")
+            await program.query(f"EXECUTE {name}")
+            await program.query("SET TRANSACTION READ WRITE")
+            assert (await program.query(WRITE)).code
+            await program.query("ROLLBACK")
     assert await count(database) == 0
 
 

@@ -5,6 +5,7 @@ Named by a counter and never reused: a name that went missing on the server can 
 
 from collections.abc import Sequence
 
+from sqlhttp_gateway.wire.control import Control, control_of
 from sqlhttp_gateway.wire.foreseen import Foreseen
 from sqlhttp_gateway.wire.frontend import bind_head, encode_close_statement
 from sqlhttp_gateway.wire.meaning import changes_meaning, is_of_its_moment
@@ -67,6 +68,8 @@ class Statements:
     def new_name(self, text: str) -> bytes:
         """A name to parse `text` under; empty, the unnamed statement, for one that is not to be kept."""
         if not self._size or len(text) > MAX_TEXT or is_of_its_moment(text):
+            return b""
+        if control_of(text.encode()) is Control.CHAIN:  # by its name SQL's EXECUTE could run it behind a fence's back
             return b""
         self._counter += 1
         return b"sqlhttp_%d" % self._counter

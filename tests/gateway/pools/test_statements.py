@@ -33,6 +33,12 @@ def test_text_that_means_something_else_later_is_not_kept() -> None:
     assert statements.new_name("SELECT 'today'::date") == b""
 
 
+def test_chain_has_no_name_that_sql_could_run_it_by() -> None:
+    statements = Statements(10)
+    assert statements.new_name("/* a */ commit work AND chain") == b""
+    assert statements.new_name("COMMIT") != b""
+
+
 def test_transaction_finds_what_is_prepared_and_may_keep_the_rest() -> None:
     statements = Statements(4)
     name = parsed(statements, "SELECT 1")
