@@ -71,6 +71,12 @@ class UnsupportedProtocol(BadRequest):
     sqlstate = "0A000"
 
 
+class MessageTooLarge(BadRequest):
+    """A statement's text in a tunnel has more than 16 MiB, and the pool mode is not session."""
+
+    sqlstate, kind = "54000", "limit"
+
+
 class RequestTooLarge(GatewayError):
     """The body has more bytes than `request.max_bytes`, or a batch has more than 10,000 statements."""
 

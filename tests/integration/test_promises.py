@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from struct import pack
 from typing import Any
 from unittest.mock import patch
 
@@ -242,6 +243,13 @@ async def its_program_is_one_too_many(place: Place, tag: str) -> None:
 @case(errors.RequestTooLarge)
 async def its_body_is_too_large(place: Place, tag: str) -> None:
     await place.post({"query": f"{insert(tag)} -- {'x' * 50_000}"})
+
+
+@case(errors.MessageTooLarge)
+async def its_text_is_too_long_for_a_tunnel(place: Place, tag: str) -> None:
+    program = await place.tunnel()
+    await program.send(b"Q" + pack("!I", 1 << 25) + insert(tag).encode())
+    await program.ended()
 
 
 @case(errors.HeadTooLarge)

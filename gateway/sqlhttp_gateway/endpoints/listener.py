@@ -1,6 +1,7 @@
 """The TCP door: Postgres's own wire on a port of its own, for whatever speaks no WebSocket."""
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import socket
@@ -17,12 +18,15 @@ from sqlhttp_gateway.pools.targets import DEFAULT
 from sqlhttp_gateway.settings import ListenSettings
 from sqlhttp_gateway.sockets import bind_port
 from sqlhttp_gateway.tunnel.login import Address
-from sqlhttp_gateway.tunnel.stream import Sink, StreamClosed, StreamMisused
+from sqlhttp_gateway.tunnel.stream import TOO_BIG, Sink, StreamClosed, StreamMisused
 from sqlhttp_gateway.tunnel.tunnels import Tunnels
 from sqlhttp_gateway.wire.handshake import TLS_HANDSHAKE
 
 _READ_AHEAD = 64 * 1024
 """Bytes that may wait to be received before the program is not read from any more."""
+
+_READ_ON = 5.0
+"""Seconds for which a program that is in the middle of a message is read from after it was told that it may not."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -162,6 +166,7 @@ class SocketStream(asyncio.Protocol):
         self._writable.set()
         self._lost = asyncio.Event()
         self._is_over = False
+        self._is_dropping = False
         self._sink: Sink | None = None
         self._has_room = True
 
@@ -226,6 +231,8 @@ class SocketStream(asyncio.Protocol):
     async def close(self, code: int, reason: str) -> None:
         """Send what waits, and close."""
         if self._transport is not None:
+            if code == TOO_BIG and not self._is_over:
+                await self._read_on(self._transport)
             self._transport.close()
             await self._lost.wait()
 
@@ -279,6 +286,19 @@ class SocketStream(asyncio.Protocol):
         if sink is not None:
             sink.leave(None)
 
+    async def _read_on(self, transport: asyncio.Transport) -> None:
+        """Take what the program is still sending, and drop it: a socket that is closed with bytes unread is reset, and
+        with that goes what the program was told."""
+        self._is_dropping = True
+        self._arrived.clear()
+        if transport.can_write_eof():
+            transport.write_eof()
+        if not transport.is_reading():
+            transport.resume_reading()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_READ_ON):
+                await self._lost.wait()
+
     # ── asyncio.Protocol ──
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -306,6 +326,8 @@ class SocketStream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._sink is not None and not self._arrived:
             self._sink.take(data)
+            return
+        if self._is_dropping:
             return
         self._arrived.append(data)
         self._waiting += len(data)

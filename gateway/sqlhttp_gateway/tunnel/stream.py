@@ -2,6 +2,9 @@
 
 from typing import Protocol
 
+TOO_BIG = 1009
+"""RFC 6455's close code of a message that is too big to process."""
+
 
 class StreamClosed(Exception):
     """The program has gone."""
@@ -85,7 +88,8 @@ class Stream(Protocol):
         """Do the TLS handshake as the server."""
 
     async def close(self, code: int, reason: str) -> None:
-        """End it. `code` and `reason` are a WebSocket's, and mean nothing elsewhere."""
+        """End it. `code` and `reason` are a WebSocket's; elsewhere only TOO_BIG means something: the program is in the
+        middle of what is not wanted, and learns why only if that is read."""
 
     def abort(self) -> None:
         """Drop it and whatever waits to be sent: the program does not read."""

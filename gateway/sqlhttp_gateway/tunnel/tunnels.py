@@ -7,7 +7,14 @@ from collections.abc import Callable
 from sqlhttp_gateway.auth.authenticate import Authenticator
 from sqlhttp_gateway.auth.claims import Claims
 from sqlhttp_gateway.cache.results import ResultCache
-from sqlhttp_gateway.errors import GatewayError, InvalidParameter, ScopeRefused, ShuttingDown, TunnelsExhausted
+from sqlhttp_gateway.errors import (
+    GatewayError,
+    InvalidParameter,
+    MessageTooLarge,
+    ScopeRefused,
+    ShuttingDown,
+    TunnelsExhausted,
+)
 from sqlhttp_gateway.events import Bug, KeyShown, Observer, TunnelClosed, TunnelOpened
 from sqlhttp_gateway.limits import Quotas
 from sqlhttp_gateway.pools.pool import Pool
@@ -25,7 +32,7 @@ from sqlhttp_gateway.tunnel.listeners import Listeners
 from sqlhttp_gateway.tunnel.login import Address, LoggedIn, Login
 from sqlhttp_gateway.tunnel.pins import Pins
 from sqlhttp_gateway.tunnel.servers import Servers
-from sqlhttp_gateway.tunnel.stream import Stream, StreamClosed
+from sqlhttp_gateway.tunnel.stream import TOO_BIG, Stream, StreamClosed
 from sqlhttp_gateway.tunnel.traffic import Traffic
 from sqlhttp_gateway.tunnel.trail import Trail
 from sqlhttp_gateway.tunnel.verifiers import Verifiers
@@ -329,6 +336,8 @@ class Tunnels:
 
     async def _close(self, stream: Stream, error: GatewayError | None) -> None:
         code = CLOSE_CODES.get(error.kind, NORMAL) if error is not None else NORMAL
+        if isinstance(error, MessageTooLarge):
+            code = TOO_BIG
         try:
             async with asyncio.timeout(self._settings.send_timeout):
                 await stream.close(code, error.message if error is not None else "")

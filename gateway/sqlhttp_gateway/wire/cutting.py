@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from enum import Enum, auto
 from struct import Struct
 
-from sqlhttp_gateway.errors import BadRequest
+from sqlhttp_gateway.errors import MessageTooLarge
 from sqlhttp_gateway.wire import owed
 from sqlhttp_gateway.wire.frontend import FLUSH as FLUSH_FRAME
 from sqlhttp_gateway.wire.owed import Owed
@@ -90,7 +90,7 @@ class Cutter(ABC):
         """Take what the program sent.
 
         Raises:
-            BadRequest: it breaks the protocol.
+            BadRequest: it breaks the protocol, or (MessageTooLarge) the bound.
         """
         if not data or self.is_terminated or self.pass_whole(data):
             return
@@ -215,7 +215,10 @@ class Cutter(ABC):
                 self._wanted = size
                 return False
             if tag not in _TEXTS or not self._streams_texts:
-                raise BadRequest(f"a message of {size} bytes is too large (max is {self._max_message} bytes)")
+                raise MessageTooLarge(
+                    f"a message of {size} bytes is too large (max is {self._max_message} bytes)",
+                    hint="Pass long values as parameters or by COPY, or ask for pool_mode session.",
+                )
         have = len(data) - position
         names = _NAMES.get(tag, 0)
         if data.count(b"\0", position + 5, position + _MAX_NAMES) >= names or have >= _MAX_NAMES:

@@ -19,7 +19,7 @@ from sqlhttp_gateway.events import unobserved
 from sqlhttp_gateway.pools.targets import DEFAULT
 from sqlhttp_gateway.settings import ListenSettings
 from sqlhttp_gateway.tunnel.login import Address
-from sqlhttp_gateway.tunnel.stream import Stream, StreamClosed, StreamMisused
+from sqlhttp_gateway.tunnel.stream import TOO_BIG, Stream, StreamClosed, StreamMisused
 from tests.support.clock import turns
 
 CERTIFICATE = Path(__file__).parents[2] / "support" / "certificate.pem"
@@ -129,6 +129,27 @@ async def test_close_sends_what_waits() -> None:
         closing = asyncio.create_task(stream.close(1000, ""))
         assert len(await reader.read(-1)) == 10_000
         await closing
+
+
+async def test_program_that_is_told_in_the_middle_of_a_message_learns_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sqlhttp_gateway.endpoints.listener._READ_ON", 60.0)  # however slow the machine
+    async with door() as it:
+        reader, writer, stream = await it.connect()
+        writer.write(b"x" * 30_000_000)
+        await stream.send(b"too long")
+        closing = asyncio.create_task(stream.close(TOO_BIG, ""))
+        await writer.drain()
+        assert await reader.read(-1) == b"too long"
+        writer.close()
+        await closing
+
+
+async def test_program_that_sends_without_end_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sqlhttp_gateway.endpoints.listener._READ_ON", 0.05)
+    async with door() as it:
+        _, writer, stream = await it.connect()
+        writer.write(b"x" * 1000)
+        await stream.close(TOO_BIG, "")  # though the program does not leave
 
 
 async def test_program_that_sends_without_end_is_not_read_without_end() -> None:

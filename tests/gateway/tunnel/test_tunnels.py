@@ -133,6 +133,14 @@ async def test_no_backend_in_time_closes_with_try_again_later() -> None:
     assert program.stream.closed == (1013, "full")
 
 
+async def test_text_that_is_too_long_closes_with_the_code_for_that() -> None:
+    it = Scene()
+    program, _ = await it.log_in()
+    program.stream.put(b"Q\1\0\0\0SELECT")
+    await program.ended()
+    assert (program.error["C"], program.stream.closed[0]) == ("54000", 1009)
+
+
 async def test_program_that_just_goes_is_no_error() -> None:
     it = Scene()
     program, _ = await it.log_in()

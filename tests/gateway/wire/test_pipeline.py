@@ -2,7 +2,7 @@
 
 import pytest
 
-from sqlhttp_gateway.errors import BadRequest, RemoteProtocolError, WaitTimeout
+from sqlhttp_gateway.errors import BadRequest, MessageTooLarge, RemoteProtocolError, WaitTimeout
 from sqlhttp_gateway.pools.scrub import AHEAD
 from sqlhttp_gateway.wire.effects import Pin
 from sqlhttp_gateway.wire.pipeline import Pipeline, Residue
@@ -236,7 +236,7 @@ def test_statement_text_beyond_the_bound_passes_as_it_comes_where_it_is_not_read
 
 def test_statement_text_beyond_the_bound_is_refused_but_what_came_before_it_is_sent() -> None:
     tunnel = attached()
-    with pytest.raises(BadRequest, match=r"a message of 1012 bytes is too large \(max is 1000 bytes\)"):
+    with pytest.raises(MessageTooLarge, match=r"a message of 1012 bytes is too large \(max is 1000 bytes\)"):
         tunnel.receive_frontend(query("SELECT 1") + query("x" * 1006))
     assert tunnel.to_backend() == query("SELECT 1")
 
