@@ -210,13 +210,14 @@ class Pool:
             GatewayError: as `acquire`.
         """
         await self._enter(self._settings.wait_timeout)
-        try:
-            # Permits bound connections only as long as no one opens a new one beside an idle one.
-            if self._idle and len(self._idle) + self.gate.in_use > self._settings.max_size:
-                await self._roster.close(self._idle.pop(0), "replaced")
-        except BaseException:
-            self.gate.leave()
-            raise
+        # Permits bound connections only as long as no one opens a new one beside an idle one.
+        if self._idle and len(self._idle) + self.gate.in_use > self._settings.max_size:
+            closing = self._roster.spawn(self._roster.close(self._idle.pop(0), "replaced"))
+            try:
+                await asyncio.shield(closing)
+            except BaseException:
+                closing.add_done_callback(lambda _: self.gate.leave())  # not sooner, though nobody waits any more
+                raise
         timeout = self._settings.wait_timeout
         self.release(await self._arrivals.open(lambda: password, timeout, takes_returned=False))
 

@@ -88,11 +88,12 @@ class Roster:
         for backend in self._open:
             backend.expires_at = _REPLACED
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run what nobody waits for."""
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run what nobody waits for, or not to its end."""
         task = self._loop.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+        return task
 
     async def wait_closed(
         self, timeout: float, leased: Mapping[Backend, object], returning: Mapping[Backend, object]

@@ -523,6 +523,21 @@ async def test_password_that_was_changed_opens_nothing_ahead_of_need(database: D
             await lending.registry.drain(5)
 
 
+async def test_log_in_that_is_given_up_leaves_its_permit_to_the_connection_in_its_way(database: Database) -> None:
+    async with leases(database, pool={"max_size": 1}) as lending:
+        [backend] = await idle_ones(lending, 1)
+        logging_in = asyncio.create_task(lending.pool.log_in(database.password.encode()))
+        while not backend.closing:  # noqa: ASYNC110 - nothing tells when the goodbye was said
+            await asyncio.sleep(0)  # not longer, or it has ended
+        logging_in.cancel()
+        await asyncio.gather(logging_in, return_exceptions=True)
+        assert lending.pool.gate.in_use == 1 or backend.is_lost
+        await lending.settled()
+        assert backend.is_lost
+        assert lending.registry.connections == 0
+        await lending.run("SELECT 1")
+
+
 async def test_database_that_was_dropped_is_not_asked_for_ahead_of_need(postgres: Cluster) -> None:
     database = await postgres.create_database()
     async with leases(database, pool={"max_size": 2, "min_size": 2}) as lending:
