@@ -141,6 +141,7 @@ class Pipeline:
         self._has_backend = False
         self._awaits_listen = False
         self._is_dead = False
+        self._last_words = 0  # how much of `_frontend` there was when the tunnel failed
         self._declined: GatewayError | None = None
         self._told_declined = b""
 
@@ -268,6 +269,8 @@ class Pipeline:
                 self._refused()
         if data:
             self._replies.receive(data)
+            if self._is_dead:
+                del self._frontend[self._last_words :]  # answers to what was sent behind that which has failed
         self._go_on()  # something may have waited for this
 
     def attach(
@@ -409,6 +412,7 @@ class Pipeline:
 
     def _end(self, error: GatewayError) -> None:
         self._frontend.append(encode_error_response(error, severity="FATAL"))
+        self._last_words = len(self._frontend)
         self._events.append(Failed(error))
         self._requests.is_terminated = self._is_dead = True
 

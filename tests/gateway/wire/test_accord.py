@@ -120,6 +120,23 @@ def test_start_up_parameter_that_the_server_refuses_ends_the_tunnel_in_its_words
     assert tunnel.is_terminated
 
 
+def test_nothing_follows_the_end_of_a_tunnel_whose_parameter_the_next_backend_refuses() -> None:
+    """What was sent behind it in the same write is answered, too, with what is true without the parameter."""
+    tunnel = a_tunnel({"my.x": "odd"})
+    tunnel.attach(a_backend())
+    tunnel.to_backend()
+    assert answered(tunnel, PARSE_COMPLETE + BIND_COMPLETE + row(b"odd") + command_complete("SELECT 1") + ready())
+    tunnel.detach()
+    tunnel.receive_frontend(query("SHOW my.x"))
+    tunnel.attach(a_backend())
+    assert tunnel.to_backend().endswith(SYNC + query("SHOW my.x"))
+    refusal = error("22021", "invalid byte sequence") + ready()
+    unknown = error("42704", 'unrecognized configuration parameter "my.x"') + ready()
+    told = answered(tunnel, PARSE_COMPLETE + refusal + unknown)
+    assert told == error("22021", "invalid byte sequence").replace(b"SERROR\0VERROR", b"SFATAL\0VFATAL")
+    assert answered(tunnel, unknown) == b""
+
+
 def test_encoding_is_in_force_before_values_in_it_are_bound() -> None:
     tunnel = a_tunnel({"application_name": "x", "client_encoding": "LATIN1"})
     tunnel.attach(a_backend())
