@@ -147,6 +147,12 @@ class Backend(asyncio.Protocol):
         return self._transport.get_extra_info("ssl_object") is not None
 
     @property
+    def client_port(self) -> int:
+        """As pg_stat_activity has it, if nothing between here and there changes that; -1 by a Unix socket."""
+        name = self._transport.get_extra_info("sockname")
+        return name[1] if isinstance(name, tuple) else -1
+
+    @property
     def is_lost(self) -> bool:
         """The connection is gone; nothing can be sent."""
         return self._lost.done()

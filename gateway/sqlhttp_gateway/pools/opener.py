@@ -3,6 +3,7 @@
 Whether one may be opened, and what becomes of it then, is the pool's affair.
 """
 
+import asyncio
 from collections.abc import Callable
 from time import perf_counter
 
@@ -13,9 +14,17 @@ from sqlhttp_gateway.pools.breaker import Breaker
 from sqlhttp_gateway.pools.budget import Budget
 from sqlhttp_gateway.pools.connect import connect
 from sqlhttp_gateway.pools.targets import Upstream
+from sqlhttp_gateway.wire.exchange import Exchange
+from sqlhttp_gateway.wire.frontend import encode_query
 
 CLOSE_TIMEOUT = 10.0
 """Seconds that Postgres has to end a backend that was told to terminate, until it is asked again."""
+
+_TERMINATE = (
+    b"SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
+    b" WHERE pid OPERATOR(pg_catalog.=) %d AND client_port OPERATOR(pg_catalog.=) %d"
+)
+"""With its port, as the number alone could be what a pooler or proxy calls another process."""
 
 Password = Callable[[], bytes]
 """Asked only when a connection has to be opened."""
@@ -74,6 +83,36 @@ class Opener:
             breaker.succeeded()
         backend.connect_seconds = perf_counter() - began
         return backend
+
+    async def terminate(self, backend: Backend, secret: bytes) -> None:
+        """Have the server end the process of `backend`, by another connection of the role, which is closed at once;
+        where the bound is reached it is let in beside it. Where another process could be meant, nothing is done.
+
+        Raises:
+            GatewayError, TimeoutError: that could not be said.
+        """
+        if self.upstream.is_pooler:
+            return
+        is_counted = self._budget.try_reserve(self._key)
+        try:
+            await self._say_terminate(_TERMINATE % (backend.pid, backend.client_port), secret)
+        finally:
+            if is_counted:
+                self._budget.give_back(self._key)
+
+    async def _say_terminate(self, text: bytes, secret: bytes) -> None:
+        key = self._key
+        other = await connect(
+            self.upstream, database=key.database, role=key.role, password=secret, on_lost=lambda backend: None
+        )
+        try:
+            said = asyncio.Event()
+            other.send(encode_query(text), (Exchange(), lambda error: said.set()))
+            async with asyncio.timeout(self.upstream.pool.connect_timeout):
+                await said.wait()
+                await other.close(CLOSE_TIMEOUT)
+        finally:
+            other.abort()
 
     def _is_what_is_tried(self) -> None:
         # One that failed, long ago perhaps, may belong to a pool that nobody has any more, and lead elsewhere.

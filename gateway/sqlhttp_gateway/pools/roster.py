@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
+from sqlhttp_gateway.errors import GatewayError
 from sqlhttp_gateway.events import Closed, Observer, Opened
 from sqlhttp_gateway.model import PoolKey
 from sqlhttp_gateway.pools.backend import Backend
@@ -20,6 +21,8 @@ from sqlhttp_gateway.pools.targets import Upstream
 
 _LIFETIME_JITTER = 0.1
 _CLOSED_POLL = 0.01
+INSIST_AFTER = 5.0
+"""Seconds that a process has to end by itself, or by a cancel; then the server is asked to end it."""
 _REPLACED = -math.inf
 """The time at which a connection expires that is to be replaced whatever its age."""
 
@@ -76,9 +79,11 @@ class Roster:
     async def close(self, backend: Backend, reason: str) -> None:
         """Have Postgres end it, and wait until it has."""
         self.ending.add(backend)
+        insisting = self._loop.call_later(INSIST_AFTER, self._insist, backend)
         try:
             await backend.close(CLOSE_TIMEOUT)
         finally:
+            insisting.cancel()
             self.ending.discard(backend)
         self._observe(Closed(str(self._key), reason))
 
@@ -112,6 +117,17 @@ class Roster:
             backend.abort()
         if self.tasks:
             await asyncio.wait(self.tasks, timeout=1.0)
+
+    def _insist(self, backend: Backend) -> None:
+        if backend in self.ending and not backend.is_lost:
+            self.spawn(self._terminate(backend))
+
+    async def _terminate(self, backend: Backend) -> None:
+        """Its statement catches every cancel, and would keep the permit for as long as it likes."""
+        with contextlib.suppress(GatewayError, TimeoutError):
+            await self.opener.terminate(backend, self.secret)
+        if backend in self.ending:
+            self._loop.call_later(INSIST_AFTER, self._insist, backend)
 
     def _lose(self, backend: Backend) -> None:
         self._open.discard(backend)

@@ -16,13 +16,14 @@ from sqlhttp_gateway.errors import (
 from sqlhttp_gateway.events import Cancelled, Closed, Leaked, Opened
 from sqlhttp_gateway.execute.limits import Limits
 from sqlhttp_gateway.pools import lease as lease_module
-from sqlhttp_gateway.pools import scrub
+from sqlhttp_gateway.pools import roster, scrub
 from sqlhttp_gateway.pools.backend import Backend
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.wire.exchange import Exchange
 from sqlhttp_gateway.wire.frontend import EXECUTE, FLUSH, SYNC, encode_bind, encode_parse, encode_query
-from tests.support.cluster import Database
+from tests.support.cluster import Cluster, Database
 from tests.support.leases import Leases, leases, refusal, run, until, value
+from tests.support.program import scratch_role
 from tests.support.watch import watching
 
 ONE = {"max_size": 1}
@@ -296,13 +297,34 @@ async def test_connection_that_is_dropped_ends_its_statement_although_no_cancel_
         await asyncio.wait({task})
 
 
-async def test_statement_that_swallows_the_cancel_keeps_its_permit_until_it_is_gone(database: Database) -> None:
+SOON = {"cancel_timeout": 0.1, "timeout": 0.2}
+STUBBORN = """DO $$ BEGIN
+    PERFORM set_config('client_connection_check_interval', '0', false);
+    LOOP BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP;
+END $$"""
+
+
+async def test_statement_that_swallows_every_cancel_is_ended_with_its_process(
+    database: Database, postgres: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whoever shares the role would wait for as long as its holder likes."""
+    monkeypatch.setattr(roster, "INSIST_AFTER", 0.2)
+    with scratch_role(postgres) as role:
+        async with leases(database.as_role(role, "secret"), pool=ONE, statement=SOON) as lending:
+            error = await refusal(lending.run(STUBBORN))
+            assert isinstance(error, StatementTimeout)
+            lease = await lending.lease(timeout=60)
+            assert await value(lease, "SELECT 1") == "1"
+            lease.release()
+
+
+async def test_statement_that_swallows_the_cancel_keeps_its_permit_until_it_is_gone(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its process exists, so it counts; the holder need not wait for that."""
-    stubborn = """DO $$ BEGIN
-        LOOP BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP;
-    END $$"""
-    async with leases(database, pool=ONE, statement={"cancel_timeout": 0.1, "timeout": 0.2}) as lending:
-        error = await refusal(lending.run(stubborn))
+    monkeypatch.setattr(roster, "INSIST_AFTER", 3600.0)
+    async with leases(database, pool=ONE, statement=SOON) as lending:
+        error = await refusal(lending.run(STUBBORN))
         assert isinstance(error, StatementTimeout)
         assert await refusal(lending.lease(timeout=0.05))
         assert lending.registry.connections == 1
