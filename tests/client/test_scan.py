@@ -23,6 +23,7 @@ from sqlhttp._scan import placeholders, tokens
         ("select $$ $1 $$, $2", [2]),
         ("select $tag$ $$ $1 $tag$, $2", [2]),
         ("select $1 -- $2\n, $3", [1, 3]),
+        ("select $1 -- $2\r, $3", [1, 3]),
         ("select /* $1 /* $2 */ $3 */ $4", [4]),
         ("select foo$1, $2", [2]),  # a dollar sign may be part of a name
         ("select 1$1", [1]),

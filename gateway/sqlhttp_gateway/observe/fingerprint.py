@@ -15,7 +15,7 @@ _SHOWN = 500
 
 _TOKEN = re.compile(
     r"""
-      (?P<comment>  --[^\n]* )
+      (?P<comment>  --[^\n\r]* )
     | (?P<block>    /\* )
     | (?P<value>    (?<!\w)[eE]'(?:[^'\\]|\\.|'')*(?:'|\Z)
                   | (?:(?<!\w)(?:[bBxXnN]|[uU]&))?'(?:[^']|'')*(?:'|\Z)

@@ -97,7 +97,7 @@ _MEMORABLE = 4096
 
 _LEADING = rb"\s*(?:set|reset|discard|listen|unlisten|prepare|deallocate|execute|load|do|call|drop|close)\b"
 _SUSPECT_START = re.compile(_LEADING, re.IGNORECASE)
-_ENDS = re.compile(rb";|\n|\*/")
+_ENDS = re.compile(rb";|\n|\r|\*/")
 """Behind these another statement may begin: the end of one, or of a comment."""
 _SUSPECT_WORDS = (b"temp", b"advisory", b"set_config", b"hold", b"lastval", b"currval", b"setseed", b"dblink_connect")
 

@@ -32,6 +32,7 @@ def test_statements_that_differ_in_values_only_have_one_fingerprint(statement: s
         ("select a from t where b = 1", "select a from t where b <> 1"),
         ('select "A" from t', 'select "a" from t'),
         ("select a from t1", "select a from t2"),
+        ("-- a\rselect a from t", "-- a\rselect b from t"),
     ],
 )
 def test_statements_that_do_something_else_have_another(one: str, other: str) -> None:

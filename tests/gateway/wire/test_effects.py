@@ -48,6 +48,7 @@ def test_text_that_leaves_nothing_behind(text: str) -> None:
     [
         ("SET work_mem = '1MB'", ["work_mem"]),
         ("set SESSION Work_Mem to 1", ["work_mem"]),
+        ("-- a carriage return ends it, too\rSET work_mem = 1", ["work_mem"]),
         ("SET app.user = 'x'", ["app.user"]),
         ('SET "App"."User" TO 1', ["app.user"]),
         ("SET TIME ZONE 'UTC'", ["timezone"]),

@@ -55,6 +55,7 @@ def test_other_texts_are_not(text: str) -> None:
         "SELECT set_config($1, $2, true)",
         "DO $$ BEGIN SET LOCAL timezone = 'UTC'; END $$",
         "CALL anything()",
+        "-- a carriage return ends it, too\rSET LOCAL TimeZone = 'UTC'",
         "UPDATE pg_settings SET setting = 'UTC' WHERE name = 'TimeZone'",
         "CREATE TEMP TABLE users AS SELECT 1",
         "/* hides another */ create view users as select 1",
