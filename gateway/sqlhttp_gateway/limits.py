@@ -114,16 +114,19 @@ class Quota:
 
     async def _wait_turn(self, pool: Pool, timeout: float) -> float:
         """Get a permit; the seconds of it that did not count, since the pool was paused."""
+        loop, gate = pool.loop, pool.gate
+        since, still, left = loop.time(), gate.stood_still, timeout
         while True:
-            still = pool.gate.stood_still
             try:
-                await self._gate.enter(timeout)
+                await self._gate.enter(left)
             except WaitTimeout:
-                if pool.gate.stood_still == still:
+                if gate.stood_still > still:
+                    await self._registry.resumed(pool.key.database, timeout=pool.upstream.pool.pause_limit)
+                left = since + timeout + gate.stood_still - still - loop.time()
+                if left <= 0:
                     raise self._refusal(f"none of them ended within {timeout:g} s (pool.wait_timeout)") from None
-                await self._registry.resumed(pool.key.database, timeout=pool.upstream.pool.pause_limit)
             else:
-                return pool.gate.stood_still - still
+                return gate.stood_still - still
 
     def _fill(self, now: float) -> float:
         """What is in the bucket."""

@@ -202,6 +202,32 @@ async def test_pause_of_the_pool_is_no_reason_to_refuse(quotas: Quotas, registry
     assert quota.is_quiet(0.0)
 
 
+async def test_time_of_a_pause_counts_neither_before_nor_behind_the_tenants_own_permit(
+    quotas: Quotas, registry: FakeRegistry
+) -> None:
+    quota = quotas.admit(NAME, Allowance(max_concurrent=1))
+    registry.idle.append(FakeLease())
+    first = await lease(quota, registry)
+    with fake_time() as time:
+        second, third = lease(quota, registry), lease(quota, registry)
+        await turns()
+        registry.pool.gate.stood_still = 7.0
+        time.advance(60.0)
+        await turns(10)
+        time.advance(2.0)
+        first.release()
+        await turns()
+        [left] = registry.timeouts
+        assert left == pytest.approx(5.0)
+        assert not third.done()
+        time.advance(5.5)
+        await turns()
+        assert isinstance(third.exception(), ConcurrencyLimited)
+        registry.come(FakeLease())
+        (await second).release()
+    assert quota.is_quiet(0.0)
+
+
 @pytest.mark.parametrize("how", ["cancelled", "refused"])
 async def test_whoever_gives_up_or_is_refused_by_the_pool_leaves_the_permit(
     quotas: Quotas, registry: FakeRegistry, how: str

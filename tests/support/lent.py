@@ -31,6 +31,8 @@ class FakeRegistry:
         self.idle: list[FakeLease] = []
         self.asked: list[str] = []
         """Who has waited."""
+        self.timeouts: list[float] = []
+        """How long each of them would have."""
         self.was_asked_to_resume = asyncio.Event()
         self._waiting: list[asyncio.Future[FakeLease]] = []
 
@@ -39,6 +41,7 @@ class FakeRegistry:
 
     async def lease(self, pool: Any, password: Any, *, timeout: float, tenant: str) -> FakeLease:
         self.asked.append(tenant)
+        self.timeouts.append(timeout)
         if self.idle:
             return self.idle.pop()
         waiting: asyncio.Future[FakeLease] = self.pool.loop.create_future()
