@@ -3,11 +3,14 @@
 Roles that do not exist are counted as those that do, or the refusal would tell which is which. Times are a clock's that
 never goes back. Of all roles and addresses so many are known at once as are kept in little memory: whoever makes up
 names pushes out the oldest, never one that is refused just now.
+
+Of an IPv6 address the first 64 bits count: whoever has one has all that begin so (RFC 6177), and could try with each.
 """
 
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from ipaddress import IPv6Address, IPv6Network
 from typing import NamedTuple
 
 from sqlhttp_gateway.errors import TooManyFailures
@@ -55,6 +58,7 @@ class Failures:
         Raises:
             TooManyFailures: `auth.failures` in a row were made within `auth.failures_within` seconds.
         """
+        attempt = _counted(attempt)
         record = self._records.get(attempt)
         if record is None:
             return
@@ -73,6 +77,7 @@ class Failures:
         settings = self._settings
         if not settings.failures:
             return
+        attempt = _counted(attempt)
         now = self._clock()
         record = self._records.pop(attempt, None) or _Record()
         self._records[attempt] = record
@@ -89,9 +94,22 @@ class Failures:
     def succeeded(self, attempt: Attempt) -> None:
         """The password was right: what was wrong before is forgiven."""
         if self._records:
-            self._records.pop(attempt, None)
+            self._records.pop(_counted(attempt), None)
 
     def _forget(self, now: float) -> None:
         """Make room for one: of those who failed longest ago, the first that is not refused, else the very first."""
         oldest = next(iter(self._records))
         del self._records[next((who for who, each in self._records.items() if each.refused_until <= now), oldest)]
+
+
+def _counted(attempt: Attempt) -> Attempt:
+    """The attempt with its peer's network in place of an IPv6 address."""
+    if ":" not in attempt.peer:
+        return attempt
+    try:
+        address = IPv6Address(attempt.peer.partition("%")[0])
+    except ValueError:
+        return attempt
+    if address.ipv4_mapped is not None:  # how an IPv4 peer looks on an IPv6 socket
+        return attempt._replace(peer=str(address.ipv4_mapped))
+    return attempt._replace(peer=str(IPv6Network((int(address), 64), strict=False)))

@@ -55,6 +55,24 @@ def test_they_count_by_role_and_by_address(failures: Failures) -> None:
     failures.check(APP._replace(target="reports"))
 
 
+def test_addresses_of_one_ipv6_network_count_as_one(failures: Failures) -> None:
+    for number in range(10):
+        failures.failed(APP._replace(peer=f"2001:db8:0:7::{number}"))
+    with pytest.raises(TooManyFailures, match=r"from 2001:db8:0:7::/64 were wrong"):
+        failures.check(APP._replace(peer="2001:db8:0:7:ffff::1"))
+    failures.check(APP._replace(peer="2001:db8:0:8::1"))
+
+
+def test_ipv4_addresses_on_an_ipv6_socket_count_each(failures: Failures) -> None:
+    fail(failures, 10, APP._replace(peer="::ffff:192.0.2.7"))
+    failures.check(APP._replace(peer="::ffff:192.0.2.8"))
+    with pytest.raises(TooManyFailures):
+        failures.check(APP)
+    fail(failures, 10, APP._replace(peer="fe80::1%eth0"))
+    with pytest.raises(TooManyFailures):
+        failures.check(APP._replace(peer="fe80::2%eth0"))
+
+
 def test_right_one_forgives_those_before(failures: Failures) -> None:
     fail(failures, 9)
     failures.succeeded(APP)
