@@ -6,6 +6,7 @@ were found to have. Of some things only the run tells that they are gone. The re
 ones, provided that nothing of it can have stayed.
 """
 
+import re
 from collections.abc import Sequence
 
 from sqlhttp_gateway.errors import GatewayError, HasRun, PostgresError, ResponseTooLarge
@@ -24,6 +25,9 @@ anew: a text search configuration, say."""
 _BAD_PARAMETER = "22"
 _NO_PRIVILEGE = "42501"
 _QUERY_CANCELED = "57014"
+_PROTOCOL_VIOLATION = "08P01"
+"""Of a Bind with more or fewer parameters than the statement has, which Postgres calls by its name."""
+_OUR_NAME = re.compile(r"\bsqlhttp_[0-9]+\b")  # in quotes of whatever language the server speaks
 _CLOCK_STEP = 0.002
 """Seconds by which two readings of the loop's clock, which has whole milliseconds, may say less than went by."""
 
@@ -68,11 +72,14 @@ def may_be_stale(exchange: Exchange, ahead: int) -> bool:
 def with_outcome(exchange: Exchange, lease: Lease, limits: Limits, *, in_transaction: bool) -> GatewayError:
     """The error to raise, taken from the exchange, and what the caller cannot know of it.
 
-    A batch that was refused for its size says whether its COMMIT was quicker; a statement that Postgres ended at the
-    gateway's limit says that it was the gateway's.
+    A statement is called by no name, as its caller has given it none. A batch that was refused for its size says
+    whether its COMMIT was quicker; a statement that Postgres ended at the gateway's limit says that it was the
+    gateway's.
     """
     error = exchange.take_error()
     assert error is not None
+    if isinstance(error, PostgresError) and error.code == _PROTOCOL_VIOLATION:
+        return PostgresError(error.fields | {"M": _OUR_NAME.sub("", error.message)})
     if isinstance(error, PostgresError) and error.code == _QUERY_CANCELED and limits.statement_timeout:
         pool, timeout = lease.pool, limits.statement_timeout
         if pool.loop.time() - pool.leased[lease.backend] >= timeout - _CLOCK_STEP:

@@ -152,6 +152,16 @@ async def test_text_that_comes_twice_in_a_batch_is_one_statement_afterwards(data
         assert await ask(lending, parameters(question, "SELECT $1::int")) == [[(b"1",)]]
 
 
+async def test_statement_with_other_parameters_than_it_has_is_told_of_without_a_name(database: Database) -> None:
+    async with leases(database, pool=ONE) as lending:
+        for _ in range(2):  # parsed in the same exchange, then prepared before
+            for batch in ([], [Statement("SELECT 1")]):
+                error = await refusal(ask(lending, *batch, parameters("SELECT $1::int, $2::int", "1")))
+                assert isinstance(error, PostgresError)
+                assert error.code == "08P01"
+                assert error.message == ('bind message supplies 1 parameters, but prepared statement "" requires 2')
+
+
 # ── connections that are over ────────────────────────────────────────────────────────────────────────────────────────
 
 
