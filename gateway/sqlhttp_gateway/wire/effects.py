@@ -99,8 +99,19 @@ _LEADING = rb"\s*(?:set|reset|discard|listen|unlisten|prepare|deallocate|execute
 _SUSPECT_START = re.compile(_LEADING, re.IGNORECASE)
 _ENDS = re.compile(rb";|\n|\r|\*/")
 """Behind these another statement may begin: the end of one, or of a comment."""
-_SUSPECT_WORDS = (b"temp", b"advisory", b"set_config", b"hold", b"lastval", b"currval", b"setseed", b"dblink_connect")
+_SUSPECT_WORDS = (
+    b"temp",
+    b"advisory",
+    b"set_config",
+    b"hold",
+    b"lastval",
+    b"currval",
+    b"setseed",
+    b"dblink_connect",
+    b"execute",
+)
 
+_AS, _EXECUTE = Token("word", b"as"), Token("word", b"execute")
 _BEFORE_TEMPORARY = frozenset({b"create", b"replace", b"global", b"local", b"into"})
 """Behind these words TEMP and TEMPORARY are no names of columns."""
 _LOCAL_WORDS = frozenset({"true", "t", "on", "yes", "1"})
@@ -196,6 +207,10 @@ class _Reading:
                 self._ask |= Ask.RELEASE
             case b"execute":
                 self._executes += _identifier(rest)
+            case b"explain" | b"create" as word:  # EXPLAIN … EXECUTE, CREATE TABLE … AS EXECUTE
+                for before, token, following in zip(tokens, rest, rest[1:], strict=False):
+                    if token == _EXECUTE and (word == b"explain" or before == _AS):
+                        self._executes += _identifier([following])
             case b"load":
                 self._pins.append(Pin.LOAD)
             case b"do":

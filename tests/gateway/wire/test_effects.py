@@ -171,6 +171,15 @@ def test_execute_names_the_statement_it_runs() -> None:
     assert effects_of(b'EXECUTE "Plan"(1, 2)').executes == (b"Plan",)
 
 
+@pytest.mark.parametrize("text", ["EXPLAIN (ANALYZE, COSTS off) EXECUTE p(1)", "CREATE TEMP TABLE t AS EXECUTE p (1)"])
+def test_execute_within_another_statement_names_it_too(text: str) -> None:
+    assert effects_of(text.encode()).executes == (b"p",)
+
+
+def test_execute_of_a_function_names_no_statement() -> None:
+    assert effects_of(b"CREATE TRIGGER t AFTER INSERT ON a FOR EACH ROW EXECUTE FUNCTION f()") is NO_EFFECTS
+
+
 def test_discard_all_takes_everything_back() -> None:
     assert effects_of(b"DISCARD ALL") == Effects(
         resets=("all", "role", "session_authorization"), unlistens=(ALL,), deallocates=(ALL,), ask=Ask.RELEASE
