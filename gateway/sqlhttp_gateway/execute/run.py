@@ -45,7 +45,7 @@ async def execute(
     exchange = await _attempt(lease, request, options, limits, prologue, positions, reuse=True)
     if isinstance(exchange.error, StaleStatement):
         if exchange.status != IDLE:
-            await lease.run(ROLLBACK, Exchange())
+            await lease.run(ROLLBACK, Exchange(), timeout=limits.statement_timeout)
         if positions is not None:
             positions.bookmark = None  # what was told stands before what is run now
         exchange = await _attempt(lease, request, options, limits, prologue, positions, reuse=False)

@@ -90,7 +90,7 @@ async def run_once(
         if exchange.fatal_first:
             raise NothingRan(exchange.error)
         if exchange.status != IDLE and not lease.backend.closing:
-            await lease.run(ROLLBACK, Exchange())
+            await lease.run(ROLLBACK, Exchange(), timeout=limits.statement_timeout)
         if len(exchange.results) < len(before):
             raise _not_taken(exchange.error, is_key=len(exchange.results) == len(before) - 1)
         raise with_outcome(exchange, lease, limits, in_transaction=True)
