@@ -21,6 +21,8 @@ IDLE = ord("I")
 """ReadyForQuery's status where no transaction is open."""
 _IN_TRANSACTION = ord("T")
 _UNKNOWN = 0
+_IS_FATAL = b"\0VFATAL\0"
+"""In an ErrorResponse with which the backend ends; that is the program's to know, whosever question it meets."""
 
 
 class Answers:
@@ -122,7 +124,7 @@ class Answers:
             self._fence.error()
             if entry is not None and entry.instead:
                 frame = entry.instead
-        if entry is not None and entry.batch is not None:
+        if entry is not None and entry.batch is not None and _IS_FATAL not in frame:
             entry.batch.error = frame
         else:
             self._out.append(self._names.with_own_names(frame))

@@ -327,3 +327,10 @@ def test_reset_asks_nothing_where_start_up_has_asked_for_nothing_of_its_own() ->
     answer = command_complete("RESET") + ready()
     assert answered(tunnel, answer) == answer
     assert tunnel.to_backend() == b""
+
+
+def test_end_of_the_backend_behind_a_question_is_told_to_the_program() -> None:
+    tunnel = attached()
+    assert run(tunnel, "SET work_mem = '1024kB'", "SET")
+    end = error("57P01", "terminating connection due to administrator command").replace(b"ERROR", b"FATAL")
+    assert answered(tunnel, end) == end
