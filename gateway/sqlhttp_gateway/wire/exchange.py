@@ -260,6 +260,8 @@ class Exchange:
         if tag == BIND_COMPLETE:
             self.bound += 1
         elif tag == ROW_DESCRIPTION:
+            if end - start < 2:
+                raise RemoteProtocolError("RowDescription without its count of columns")
             columns = int.from_bytes(data[start : start + 2])
             self._count(end - start + _COLUMN_BYTES * columns)
             self._description = data[start:end] if self.error is None else None

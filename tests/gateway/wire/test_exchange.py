@@ -451,6 +451,8 @@ def test_large_row_in_many_chunks_takes_linear_time() -> None:
         b"s\0\0\0\x04",  # no row limit was given
         b"\0\0\0\0\x04",
         b"Z\0\0\0\x04",  # without its status
+        b"T\0\0\0\x04I\0\0\0\x04",  # without its count of columns, which the next message does not have
+        b"T\0\0\0\x05\0",
         b"Z\0\0\0\x06II",
     ],
 )
