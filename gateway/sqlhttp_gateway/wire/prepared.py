@@ -125,6 +125,10 @@ class ProgramStatements:
         """Every name that stands for something, or may come to, but that of the unnamed statement."""
         return [name for name in {**self._current, **self._changes} if name]
 
+    def count_bytes(self) -> int:
+        """Those of all texts that names stand for."""
+        return sum(len(prepared.source.tail) for prepared in self._current.values())
+
     def name_of(self, source: Source) -> bytes | None:
         """A name that stands for `source`."""
         return next((name for name, prepared in self._current.items() if prepared.source is source), None)

@@ -40,6 +40,8 @@ from sqlhttp_gateway.wire.runs import BEHIND_BIND, LONGEST
 
 MAX_STATEMENTS = 10_000
 """Prepared statements one program may keep."""
+MAX_STATEMENT_BYTES = 64 * 1024 * 1024
+"""Bytes of their texts together, which stay in the gateway's memory for as long as the program is there."""
 _SHORTEST = 12
 """Bytes of the shortest Bind with anything behind it."""
 
@@ -86,7 +88,7 @@ class Requests(Cutter):
         self._texts = texts
         self._replies = to_frontend
         self._is_plain = is_plain
-
+        self._parsed_bytes = 0  # of all texts that were parsed since they were last counted
         self._portals: dict[bytes, Effects] = {}  # those whose statements leave something behind
         self.has_backend = False
         self._handlers: dict[int, Callable[[bytes, int, int], Edit | Wait]] = {
@@ -276,6 +278,11 @@ class Requests(Cutter):
             return WAIT
         if len(self._names.program) >= MAX_STATEMENTS:
             raise BadRequest(f"more than {MAX_STATEMENTS} prepared statements on one connection")
+        self._parsed_bytes += len(tail)
+        if self._parsed_bytes > MAX_STATEMENT_BYTES:
+            self._parsed_bytes = self._names.program.count_bytes() + len(tail)  # but for those that are gone
+            if self._parsed_bytes > MAX_STATEMENT_BYTES:
+                raise BadRequest(f"prepared statements of more than {MAX_STATEMENT_BYTES} bytes on one connection")
         if not self.has_backend:
             self._names.define_elsewhere(name, tail)
             self._replies.append(ParseComplete)

@@ -4,6 +4,7 @@ import pytest
 
 from sqlhttp_gateway.errors import BadRequest, MessageTooLarge, RemoteProtocolError, WaitTimeout
 from sqlhttp_gateway.pools.scrub import AHEAD
+from sqlhttp_gateway.wire import requests
 from sqlhttp_gateway.wire.effects import Pin
 from sqlhttp_gateway.wire.pipeline import Pipeline, Residue
 from sqlhttp_gateway.wire.prepared import Sources
@@ -417,6 +418,21 @@ def test_program_that_prepares_what_is_known_elsewhere_waits_for_no_backend() ->
     tunnel.receive_frontend(bind("", "a") + SYNC)
     tunnel.attach(a_backend())
     assert tunnel.to_backend() == named("sqlhttp_t1", "SELECT 1") + bind("", "sqlhttp_t1") + SYNC
+
+
+def test_texts_of_prepared_statements_have_a_bound_and_those_that_are_gone_do_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They stay in memory that all programs share."""
+    monkeypatch.setattr(requests, "MAX_STATEMENT_BYTES", 1000)
+    tunnel = attached()
+    for number in range(20):
+        sent(tunnel, parse("", f"SELECT '{number:0300}'") + SYNC)
+        sent(tunnel, parse(f"s{number}", f"SELECT '{number:0300}'") + frame(b"C", b"Ss%d\0" % number) + SYNC)
+    sent(tunnel, parse("a", f"SELECT '{1:0300}'") + SYNC)
+    sent(tunnel, parse("b", f"SELECT '{2:0300}'") + SYNC)
+    with pytest.raises(BadRequest, match="prepared statements of more than 1000 bytes on one connection"):
+        tunnel.receive_frontend(parse("c", f"SELECT '{3:0400}'"))
 
 
 def test_statement_whose_parse_failed_can_be_parsed_anew() -> None:
