@@ -12,7 +12,7 @@ from struct import pack, unpack_from
 
 import pytest
 
-from sqlhttp_gateway.wire.frontend import EXECUTE, SYNC, encode_bind, encode_parse, encode_query
+from sqlhttp_gateway.wire.frontend import EXECUTE, FLUSH, SYNC, encode_bind, encode_parse, encode_query
 from sqlhttp_gateway.wire.scram import Client
 from tests.support.cluster import Cluster, Database
 from tests.support.gateway import Gateway, gateway_in_thread
@@ -22,6 +22,11 @@ PORTAL = frame(b"D", b"P\0")
 NOISE = "SET DateStyle = 'German'; SET search_path = pg_catalog; SET TimeZone = 'Asia/Tokyo'; SET work_mem = '1MB'"
 Step = str | bytes | tuple[str, ...]
 """A simple query, messages up to one ReadyForQuery, or a text with parameters in the extended protocol."""
+
+
+COPY_IN = encode_query(b"COPY t FROM STDIN")
+BOUND_COPY_IN = encode_parse(b"", b"COPY t FROM STDIN") + encode_bind(b"", []) + EXECUTE
+GOOD, BAD, DONE = frame(b"d", b"1\tx\n2\ty\n"), frame(b"d", b"none\n"), frame(b"c", b"")
 
 
 def several(*texts: str) -> bytes:
@@ -225,6 +230,26 @@ SCRIPTS: dict[str, list[Step]] = {
         "DEALLOCATE ALL",
         "EXECUTE b",
         "PREPARE a AS SELECT 'another'",
+    ],
+    "COPY": [
+        "CREATE TABLE t (a int, b text)",
+        COPY_IN + GOOD + DONE,
+        encode_query(b"COPY t FROM STDIN; SELECT 1; COPY t TO STDOUT") + GOOD + DONE,
+        COPY_IN + BAD + GOOD + DONE,
+        COPY_IN + GOOD + frame(b"f", b"no more\0"),
+        COPY_IN + FLUSH + GOOD + FLUSH + SYNC + DONE,
+        BOUND_COPY_IN + SYNC + GOOD + DONE + SYNC,
+        BOUND_COPY_IN + FLUSH + GOOD + DONE + SYNC,
+        BOUND_COPY_IN + SYNC + BAD + GOOD + DONE + SYNC,
+        BOUND_COPY_IN + FLUSH + GOOD + frame(b"f", b"no more\0") + SYNC,
+        BOUND_COPY_IN + GOOD + DONE + encode_parse(b"", b"SELECT 2") + encode_bind(b"", []) + EXECUTE + SYNC,
+        "BEGIN",
+        COPY_IN + BAD + DONE,
+        COPY_IN + GOOD + DONE,
+        "ROLLBACK",
+        "COPY t TO STDOUT WITH (FORMAT binary)",
+        ("COPY t TO STDOUT WITH (HEADER)",),
+        "SELECT count(*) FROM t",
     ],
     "the catalog's shapes": [
         "SELECT '{1,NULL,3}'::int[], '[2:3]={1,2}'::int[], ROW(1, NULL, 'a b'), int8range(1, 3), 'NaN'::numeric",
