@@ -113,6 +113,11 @@ class Naming:
             first += self._lend(own_name, encode_parse(own_name, b""))
             self._owed.add(owed.PARSE)
             return first, own_name, b""
+        if Pin.PREPARE in self._session.pins and not name.startswith(PREFIX):
+            # SQL's PREPARE may have taken the name; if so, it is the backend that says so.
+            first += self._take_back(name) + encode_parse(name, b"") + encode_close_statement(name)
+            self._owed.add(owed.OUR_PARSE)
+            self._owed.add(owed.OUR_CLOSE)
         prepared = Prepared(source, self._sources.next_generation())
         entry = self._new_entry(prepared.source, prepared.generation)
         self._add_parse(name, prepared, entry.name if entry else b"")
