@@ -128,7 +128,7 @@ class ApiKeys:
             record = self._table.get(key.id)
         # Known or not, the same work is done, and the comparison takes the same time wherever they differ.
         expected = record.hash if record is not None else HASH_PREFIX + _NOBODY
-        if not hmac.compare_digest(hash_of(key), expected) or record is None:
+        if not hmac.compare_digest(hash_of(key).encode(), expected.encode()) or record is None:
             raise InvalidKey(_REFUSAL)
         if record.expires_at is not None and self._clock() >= record.expires_at:
             raise InvalidKey("the API key has expired")

@@ -45,11 +45,17 @@ async def test_unknown_id_and_wrong_secret_get_the_same_words(wrong: ApiKey) -> 
         await ApiKeys({KEY.id: RECORD}).find(wrong)
 
 
+async def test_hash_that_is_none_lets_nobody_in() -> None:
+    """A table may hold anything."""
+    with pytest.raises(InvalidKey):
+        await ApiKeys({KEY.id: KeyRecord(KEY.id, "sha256:ü", "default", "main", "app")}).find(KEY)
+
+
 async def test_unknown_id_costs_a_comparison_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    compared: list[tuple[str, str]] = []
+    compared: list[tuple[bytes, bytes]] = []
     compare = hmac.compare_digest
 
-    def noted(one: str, other: str) -> bool:
+    def noted(one: bytes, other: bytes) -> bool:
         compared.append((one, other))
         return compare(one, other)
 
