@@ -166,16 +166,22 @@ async def test_start_up_that_makes_no_sense_is_refused_with_an_error_and_a_close
 
 
 @pytest.mark.parametrize(
-    "data", [b"?\0\0\0\x04", b"Q\0\0\0\x01", b"Q\xff\xff\xff\xff"], ids=["unknown tag", "short length", "huge length"]
+    ("data", "code", "close_code"),
+    [
+        (b"?\0\0\0\x04", "08P01", 1002),
+        (b"Q\0\0\0\x01", "08P01", 1002),
+        (b"Q\xff\xff\xff\xff", "54000", 1009),
+    ],
+    ids=["unknown tag", "short length", "huge length"],
 )
 async def test_malformed_message_is_refused_with_an_error_and_a_close(
-    gateway: Gateway, database: Database, data: bytes
+    gateway: Gateway, database: Database, data: bytes, code: str, close_code: int
 ) -> None:
     async with logged_in(gateway, database) as program:
         await program.send(data)
         [message] = await program.ended()
-        assert (message.error["C"], message.error["S"]) == ("08P01", "FATAL")
-        assert program.close_code[0] == 1002
+        assert (message.error["C"], message.error["S"]) == (code, "FATAL")
+        assert program.close_code[0] == close_code
 
 
 async def test_wrong_password_is_refused_in_postgres_own_words(gateway: Gateway, database: Database) -> None:
