@@ -71,9 +71,8 @@ def main(arguments: Sequence[str]) -> int:
         {"table": write_table, "json": write_json, "csv": write_csv}[given.format](answer, sys.stdout)
         sys.stdout.flush()
     except OSError as error:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # Python would complain when it closes the stream
+        # Python would complain once more when it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         # Whoever reads a pipe that is broken, such as head, has enough.
         return 0 if isinstance(error, BrokenPipeError) else _not_shown(f"{error.strerror}")
     except UnicodeEncodeError as error:

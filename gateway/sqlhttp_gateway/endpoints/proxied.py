@@ -150,11 +150,7 @@ class GreetingServer:
         """
         header = b""
         while True:
-            await _readable(connection)
-            try:
-                arrived = connection.recv(_PEEK, socket.MSG_PEEK)
-            except BlockingIOError:  # the kernel may say readable and think better of it: "BUGS" in select(2)
-                continue
+            arrived = await _peek(connection, _PEEK)
             if not arrived:
                 raise ConnectionResetError
             told = decode_proxy_header(header + arrived)
@@ -173,12 +169,17 @@ async def first_byte(connection: socket.socket) -> bytes:
     """
     try:
         async with asyncio.timeout(_TIMEOUT):
-            while True:
-                await _readable(connection)
-                with contextlib.suppress(BlockingIOError):
-                    return connection.recv(1, socket.MSG_PEEK)
+            return await _peek(connection, 1)
     except TimeoutError:
         return b""
+
+
+async def _peek(connection: socket.socket, most: int) -> bytes:
+    """What comes next, at most so many bytes, which stay on the socket; nothing at the end."""
+    while True:
+        await _readable(connection)
+        with contextlib.suppress(BlockingIOError):  # readable, and on second thoughts not: "BUGS" in select(2)
+            return connection.recv(most, socket.MSG_PEEK)
 
 
 async def _readable(connection: socket.socket) -> None:

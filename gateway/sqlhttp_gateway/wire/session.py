@@ -51,6 +51,7 @@ _QUESTIONS = (
     (Ask.PREPARED, Pin.PREPARE, "EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)"),
     (Ask.CURSOR, Pin.CURSOR, "EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)"),
 )
+
 Parameters = tuple[tuple[str, bytes], ...]
 
 
@@ -132,7 +133,7 @@ class Session:
                 self._startup["client_encoding"] = server
                 self._wanted.setdefault("client_encoding", server)
             differing = [(name, value) for name, value in self._wanted.items() if defaults.get(name) != value]
-            self._needed = tuple(sorted(differing, key=lambda pair: _ORDER.get(pair[0], 0)))
+            self._needed = _in_order(differing)
             self._fingerprint = tuple(pair for pair in self._needed if pair[0] in MEANING) or None
         return self._needed
 
@@ -221,7 +222,7 @@ class Session:
         self._wanted |= {name: value for name, value in self._startup.items() if name in taken}
         self._needed = None
         again = [(name, value) for name, value in self._startup.items() if name in taken]
-        return tuple(sorted(again, key=lambda pair: _ORDER.get(pair[0], 0)))
+        return _in_order(again)
 
     def answered(self, question: Question, values: Sequence[bytes | None] | None) -> Parameters:
         """Take the server's answer to `question`; None when there is none to be had.
@@ -249,7 +250,7 @@ class Session:
                 restored.append((name, self._startup[name]))
             else:
                 self._wanted.pop(name, None)
-        return tuple(sorted(restored, key=lambda pair: _ORDER.get(pair[0], 0)))
+        return _in_order(restored)
 
     def _record(self, name: str, value: bytes | None) -> None:
         self._wanted.pop(name, None)
@@ -269,3 +270,7 @@ def lowered(reported: Mapping[str, str]) -> dict[str, bytes]:
 def _literal(name: str) -> str:
     # E'' since a program may have turned standard_conforming_strings off
     return "E'" + name.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def _in_order(parameters: Iterable[tuple[str, bytes]]) -> Parameters:
+    return tuple(sorted(parameters, key=lambda pair: _ORDER.get(pair[0], 0)))
