@@ -10,9 +10,10 @@ Of an IPv6 address the first 64 bits count: whoever has one has all that begin s
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from ipaddress import IPv6Address, IPv6Network
+from ipaddress import IPv6Network
 from typing import NamedTuple
 
+from sqlhttp_gateway.auth.peer import address_of
 from sqlhttp_gateway.errors import TooManyFailures
 from sqlhttp_gateway.settings import AuthSettings
 
@@ -107,9 +108,8 @@ def _counted(attempt: Attempt) -> Attempt:
     if ":" not in attempt.peer:
         return attempt
     try:
-        address = IPv6Address(attempt.peer.partition("%")[0])
+        address = address_of(attempt.peer)
     except ValueError:
         return attempt
-    if address.ipv4_mapped is not None:  # how an IPv4 peer looks on an IPv6 socket
-        return attempt._replace(peer=str(address.ipv4_mapped))
-    return attempt._replace(peer=str(IPv6Network((int(address), 64), strict=False)))
+    counted = address if address.version == 4 else IPv6Network((int(address), 64), strict=False)
+    return attempt._replace(peer=str(counted))

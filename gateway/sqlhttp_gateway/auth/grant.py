@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from urllib.parse import urlsplit
 
+from sqlhttp_gateway.auth.peer import address_of
 from sqlhttp_gateway.errors import PlaceRefused
 from sqlhttp_gateway.model import Allowance
 
@@ -61,7 +62,7 @@ def address_allowed(entries: Iterable[str], peer: str) -> bool:
     An entry that is none of these covers nothing and leaves the others as they are, as in Neon's allow-list.
     """
     try:
-        address = _address(peer.partition("%")[0])  # an IPv6 address may name its interface
+        address = address_of(peer)
     except ValueError:
         return False
     return any(_covers(entry.strip(), address) for entry in entries)
@@ -71,17 +72,12 @@ def _covers(entry: str, address: IPv4Address | IPv6Address) -> bool:
     first, dash, last = entry.partition("-")
     try:
         if dash:
-            low, high = _address(first.strip()), _address(last.strip())
+            low, high = address_of(first.strip()), address_of(last.strip())
             return low.version == high.version == address.version and int(low) <= int(address) <= int(high)
         network: IPv4Network | IPv6Network = ip_network(entry, strict=False)
         return address in network
     except ValueError:
         return False
-
-
-def _address(text: str) -> IPv4Address | IPv6Address:
-    address = ip_address(text)
-    return getattr(address, "ipv4_mapped", None) or address  # how an IPv4 peer looks on an IPv6 socket
 
 
 def origin_allowed(allowed: Iterable[str], origin: str | None) -> bool:

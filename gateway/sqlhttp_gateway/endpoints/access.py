@@ -7,11 +7,12 @@ A browser on this machine has this machine's address whatever page it shows. A p
 import re
 import socket
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from sqlhttp_gateway.auth.peer import address_of
 from sqlhttp_gateway.endpoints.peers import Peers
 from sqlhttp_gateway.settings import ListenSettings
 
@@ -55,11 +56,9 @@ class Access:
         if any(name in request.headers for name in FORWARDING) and not self._peers.trusts(direct):
             return None
         try:
-            peer = ip_address(self._peers.of_scope(request.scope).partition("%")[0])  # IPv6 may name its interface
+            return address_of(self._peers.of_scope(request.scope))
         except ValueError:
             return None
-        mapped: IPv4Address | None = getattr(peer, "ipv4_mapped", None)  # how an IPv4 peer looks on an IPv6 socket
-        return mapped or peer
 
 
 def _is_local(host: str) -> bool:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import socket
 import ssl
@@ -11,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import cast
 
+from sqlhttp_gateway.auth.peer import address_of
 from sqlhttp_gateway.certificate import ALPN, TLS_GOODBYE, TLS_TIMEOUT, Certificate
 from sqlhttp_gateway.endpoints.connections import Connections
 from sqlhttp_gateway.endpoints.proxied import GreetingServer, first_byte, nobody
@@ -364,11 +364,9 @@ class SocketStream(asyncio.Protocol):
 def is_loopback(address: str) -> bool:
     """Whether nothing between this machine's programs can listen in."""
     try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
+        return address_of(address).is_loopback
     except ValueError:
         return False
-    mapped = getattr(parsed, "ipv4_mapped", None)  # how an IPv4 peer looks on an IPv6 socket
-    return (mapped or parsed).is_loopback
 
 
 def keep_alive(connected: socket.socket | None) -> None:
