@@ -170,5 +170,5 @@ def _gateway(text: str) -> str:
 def _address(text: str) -> tuple[str, int]:
     match = _ADDRESS.fullmatch(text)
     if match is None or int(match["port"]) > 65535:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError("expected HOST:PORT, such as 127.0.0.1:5432")
     return match["ip"] or match["host"] or "127.0.0.1", int(match["port"])

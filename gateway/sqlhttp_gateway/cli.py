@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; its exit status. A fault that a person can mend is one message, never a traceback."""
     arguments = _parser().parse_args(argv)
     try:
+        _check_text(arguments)
         if arguments.command == "check" and arguments.pgbouncer is not None:
             return _translate(arguments.pgbouncer, wants_json=arguments.json)
         if arguments.command == "lock":
@@ -65,6 +67,14 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _check_text(arguments: argparse.Namespace) -> None:
+    """Words that stand for nothing but bytes are refused here; of files, any bytes may be the name."""
+    for name, value in vars(arguments).items():
+        for word in value if isinstance(value, list) else [value]:
+            if isinstance(word, str) and not word.isascii() and any("\ud800" <= each <= "\udfff" for each in word):
+                raise ConfigurationError(f"{name.replace('_', '-')}: not text in the terminal's encoding")
 
 
 def _dev(settings: Settings, folder: Path) -> int:
@@ -184,7 +194,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="print one JSON object, for programs")
     check.add_argument("--instances", type=_at_least_one, default=1, metavar="N", help="gateways on this Postgres (1)")
     check.add_argument(
-        "--buffer", type=int, default=5, metavar="N", help="connections to leave to others, for each gateway (5)"
+        "--buffer", type=_from_zero, default=5, metavar="N", help="connections to leave to others, for each gateway (5)"
     )
     check.add_argument(
         "--install-auth",
@@ -224,14 +234,26 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _at_least_one(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise ValueError(text)
+    return _whole(text, 1)
+
+
+def _from_zero(text: str) -> int:
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
+    if not re.fullmatch("[0-9]{1,9}", text) or (number := int(text)) < least:
+        raise argparse.ArgumentTypeError(f"expected a whole number from {least} up")
     return number
 
 
 def _seconds(text: str) -> float:
-    if not 0 < (seconds := float(text)) < float("inf"):
-        raise ValueError(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError("expected a number of seconds above 0")
     return seconds
 
 

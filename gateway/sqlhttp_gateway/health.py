@@ -69,7 +69,7 @@ def health(settings: Settings, *, path: str, timeout: float) -> int:
     address = address_of(settings)
     try:
         status, text = _asked(address, settings, path, timeout)
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, UnicodeError) as error:  # the last of a host that is no name
         print(f"{address}: {error or type(error).__name__}")
         return 1
     print(f"{address}: {status} {text}")

@@ -89,10 +89,9 @@ def bind_port(host: str, port: int, setting: str, *options: int) -> socket.socke
         family, kind, protocol, _, where = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-    except socket.gaierror as error:
-        raise ConfigurationError(
-            f"{_host_of(setting)}: {host!r} is no address of this machine ({error.strerror})"
-        ) from None
+    except (socket.gaierror, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or "no name of a host"  # such as a..b
+        raise ConfigurationError(f"{_host_of(setting)}: {host!r} is no address of this machine ({why})") from None
     bound = socket.socket(family, kind, protocol)
     try:
         for option in (socket.SO_REUSEADDR, *options):

@@ -170,3 +170,26 @@ def test_no_command_is_an_error_of_usage(capsys: pytest.CaptureFixture[str]) -> 
         cli.main([])
     assert ended.value.code == 2
     assert "COMMAND" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["keys", "create", "--role", "a", "--database", "b", "--name", "\udcff"],
+        ["cache", "watch", "\udcff"],
+        ["tenants", "add", "a", "--host-name", "\udcff"],
+    ],
+)
+def test_bytes_that_are_no_text_are_refused_in_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["--instances", "0"], ["--instances", "x"], ["--buffer", "-1"], ["--buffer", "1.5"]])
+def test_number_that_check_cannot_count_with_is_refused_in_words(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["check", *words])
+    assert stopped.value.code == 2
+    assert "expected a whole number from" in capsys.readouterr().err

@@ -122,3 +122,8 @@ def test_time_that_is_none_is_refused(text: str, capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         main(["health", f"--timeout={text}"])
     assert "--timeout" in capsys.readouterr().err
+
+
+def test_host_that_can_be_no_name_does_not_live(capsys: pytest.CaptureFixture[str]) -> None:
+    assert asked(listen={"host": "a..b"}) == 1
+    assert capsys.readouterr().out.startswith("a..b port 4444: ")

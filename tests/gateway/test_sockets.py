@@ -27,7 +27,7 @@ def test_a_port_in_use_is_said_with_every_way_to_choose_another() -> None:
         assert way in text
 
 
-@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1"])
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1", "a..b"])
 def test_an_address_that_is_not_this_machines_is_said(host: str) -> None:
     with pytest.raises(ConfigurationError, match=r"listen\.host"):
         bind(ListenSettings(host=host, port=0))

@@ -101,10 +101,13 @@ def expiry(text: str, *, now: datetime | None = None) -> datetime:
     """A moment: so long from `now`, or a date or time, which is in UTC unless it says otherwise.
 
     Raises:
-        ValueError: it is neither.
+        argparse.ArgumentTypeError: it is neither.
     """
     length = re.fullmatch(r"([0-9]{1,6})([dhm])", text)
     if length is not None:
         return (now or datetime.now(UTC)) + timedelta(**{_UNITS[length[2]]: int(length[1])})
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC) if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # the latter of a first or last day which in UTC is in no year that there is
+        raise argparse.ArgumentTypeError("expected a time from now such as 90d, or a date such as 2030-01-31") from None

@@ -7,6 +7,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from sqlhttp_gateway.auth import claims, key_table
 from sqlhttp_gateway.auth.allowances import limits_from_words
 from sqlhttp_gateway.auth.allowed import digest_of
@@ -14,7 +16,8 @@ from sqlhttp_gateway.auth.api_keys import KeyRecord, hash_of, new_key
 from sqlhttp_gateway.auth.one_command import lease_for, run
 from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.pools.targets import DEFAULT, Targets
-from sqlhttp_gateway.settings import Settings
+from sqlhttp_gateway.settings import KeySettings, Settings
+from sqlhttp_gateway.settings.load import in_words
 
 
 def lock(files: Iterable[Path]) -> int:
@@ -23,10 +26,8 @@ def lock(files: Iterable[Path]) -> int:
     Raises:
         ConfigurationError: a file cannot be read, or holds no statement.
     """
-    print("statements = [")
-    for file in files:
-        print(f'    "{_digest(file).hex()}", # {file.name}')
-    print("]")
+    lines = [f'    "{_digest(file).hex()}", # {file.name}' for file in files]
+    print("\n".join(["statements = [", *lines, "]"]))
     return 0
 
 
@@ -41,13 +42,16 @@ def keys(settings: Settings, arguments: argparse.Namespace) -> int:
             raise ConfigurationError("--login needs --lock: whoever sends SQL can leave a role that was set")
         key = new_key()
         record = _record(key.id, hash_of(key), arguments)
+        _check(record)
         if arguments.prints:
             print(section(record), end="")
         else:
             run(_add(settings, record))
             print(f"Kept in sqlhttp.api_keys as {key.id}. The gateway reads it with auth.keys_table = true.")
         print(f"\nThe key, shown this once:\n\n    {key.text}\n")
-        if not _is_held(settings, record):
+        if record.target not in {DEFAULT, *settings.targets}:
+            print(f'The settings have no target "{record.target}" yet: add a section under [targets].')
+        elif not _is_held(settings, record):
             login = record.login or record.role
             print(f'The gateway holds no password for role "{login}" yet: add a section under [logins].')
         return 0
@@ -138,6 +142,15 @@ def _record(key_id: str, hashed: str, arguments: argparse.Namespace) -> KeyRecor
         allowance=limits_from_words(arguments.limit),
         statements=frozenset(map(_digest, arguments.lock)) if arguments.lock else None,
     )
+
+
+def _check(record: KeyRecord) -> None:
+    """Refuse what the settings would refuse: a key that is good from nowhere looks like any other."""
+    bounds = {"origins": record.origins, "addresses": record.addresses}
+    try:
+        KeySettings.model_validate({"hash": record.hash, "database": record.database, "role": record.role, **bounds})
+    except ValidationError as error:
+        raise ConfigurationError(in_words(error)) from None
 
 
 def _digest(file: Path) -> bytes:

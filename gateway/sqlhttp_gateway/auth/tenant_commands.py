@@ -1,13 +1,19 @@
 """What `sqlhttp tenants` does: one look at the table of tenants, and what is printed."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict
+
+from pydantic import ValidationError
 
 from sqlhttp_gateway.auth import tenant_table
 from sqlhttp_gateway.auth.allowances import limits_from_words
 from sqlhttp_gateway.auth.one_command import lease_for, run
 from sqlhttp_gateway.auth.tenants import Tenant
-from sqlhttp_gateway.settings import Settings
+from sqlhttp_gateway.errors import ConfigurationError
+from sqlhttp_gateway.pools.targets import DEFAULT
+from sqlhttp_gateway.settings import Settings, TenantSettings
+from sqlhttp_gateway.settings.load import in_words
 
 
 def tenants(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -24,6 +30,7 @@ def tenants(settings: Settings, arguments: argparse.Namespace) -> int:
             print("\t".join([each.name, names, f"{each.target}/{each.database or '*'}", limits or "-"]))
         return 0
     if arguments.action == "add":
+        _check(arguments.host_name)
         tenant = Tenant(
             arguments.name,
             hosts=tuple(host.lower() for host in arguments.host_name),
@@ -34,12 +41,22 @@ def tenants(settings: Settings, arguments: argparse.Namespace) -> int:
         )
         run(_add(settings, tenant))
         print(f"{tenant.name} is kept in sqlhttp.tenants; {known}, with auth.tenants_table = true.")
+        if "{name}" not in tenant.target and tenant.target not in {DEFAULT, *settings.targets}:
+            print(f'The settings have no target "{tenant.target}" yet: add a section under [targets].')
         return 0
     if run(_remove(settings, arguments.name)):
         print(f"{arguments.name} is removed; {known}.")
         return 0
     print(f"no tenant is called {arguments.name}")
     return 1
+
+
+def _check(hosts: Sequence[str]) -> None:
+    """Refuse what the settings would refuse: a name that no request has leads nowhere."""
+    try:
+        TenantSettings(hosts=tuple(hosts))
+    except ValidationError as error:
+        raise ConfigurationError(in_words(error)) from None
 
 
 async def _add(settings: Settings, tenant: Tenant) -> None:

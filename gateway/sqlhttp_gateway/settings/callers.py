@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, Field, SecretStr, model_validator
 from pydantic.config import JsonDict
 
 from sqlhttp_gateway.settings.allowance import AllowanceSettings
-from sqlhttp_gateway.settings.section import Section
+from sqlhttp_gateway.settings.section import Origin, Place, Section
 
 _ALTERNATIVE: JsonDict = {"is_alternative": True}
 """Marks a setting that excludes another, so that the example file shows it as a comment within a comment."""
@@ -42,10 +42,10 @@ class KeySettings(AllowanceSettings):
         description="When it ends, in UTC or with an offset; without it, never.",
         examples=["2030-01-31T00:00:00Z"],
     )
-    origins: tuple[str, ...] = Field(
+    origins: tuple[Origin, ...] = Field(
         default=(), description="Origins of the pages that may use it, such as https://app.example; none: anybody."
     )
-    addresses: tuple[str, ...] = Field(
+    addresses: tuple[Place, ...] = Field(
         default=(), description="Addresses, networks a/b or ranges a-b that it may come from; none: everywhere."
     )
     read_only: bool = Field(default=False, description="Whether its transactions are read only.")

@@ -40,7 +40,7 @@ def load_settings(*, file: Path | None = None, **given: Any) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
-        raise ConfigurationError(_in_words(error)) from None
+        raise ConfigurationError(in_words(error)) from None
     except SettingsError as error:  # only the environment has values to take apart
         raise ConfigurationError(f'{error}; a list there is JSON, such as ["one", "two"]') from None
     # A TOML file that cannot be read, is no TOML, or is as deep as nobody means it.
@@ -82,7 +82,7 @@ def _is_setting(variable: str) -> bool:
     return True
 
 
-def _in_words(error: ValidationError) -> str:
+def in_words(error: ValidationError) -> str:
     """One line a fault, with the setting's name and never its value, which may be a secret."""
     lines = []
     for fault in error.errors(include_url=False, include_input=False, include_context=False):

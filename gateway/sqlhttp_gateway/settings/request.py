@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from sqlhttp_gateway.settings.section import MAX_SECONDS, Bytes, Seconds, Section
+from sqlhttp_gateway.settings.section import MAX_SECONDS, Bytes, OriginOrWord, Seconds, Section
 
 
 class RequestSettings(Section):
@@ -37,7 +37,7 @@ class RequestSettings(Section):
         description="Most seconds from a request's last byte to its answer, waiting included; Sqlhttp-Timeout asks for "
         "less. 0: any. It costs each request a timer.",
     )
-    allow_origins: tuple[str, ...] = Field(
+    allow_origins: tuple[OriginOrWord, ...] = Field(
         default=("*",),
         description="Origins of web pages that may use the gateway: * is any, local those of this machine, "
         "https://*.example.com every name below one.",

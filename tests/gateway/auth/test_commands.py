@@ -127,3 +127,35 @@ def test_key_with_a_login_of_its_own_needs_a_list(capsys: pytest.CaptureFixture[
 def test_limit_that_is_none_is_refused_by_its_name(limit: str, fault: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*CREATE, "--print", "--limit", limit]) == 2
     assert f"--limit {fault}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [
+        ["--address", "1.2.3"],
+        ["--address", "10.0.0.9-10.0.0.1"],
+        ["--origin", "https://app.example/"],
+        ["--origin", "app.example"],
+        ["--origin", "*"],
+    ],
+)
+def test_key_that_would_be_good_from_nowhere_is_not_made(bound: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*CREATE, "--print", *bound]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert ("addresses.0: not an address" in told.err) == (bound[0] == "--address")
+    assert ("origins.0: not an origin" in told.err) == (bound[0] == "--origin")
+
+
+def test_target_that_the_settings_lack_is_mentioned(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*CREATE, "--print", "--target", "eu"]) == 0
+    assert 'no target "eu" yet' in capsys.readouterr().out
+
+
+def test_lock_prints_nothing_where_one_of_the_files_cannot_be_read(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "one.sql"
+    file.write_text("SELECT 1")
+    assert cli.main(["lock", str(file), str(tmp_path / "none.sql")]) == 2
+    assert capsys.readouterr().out == ""
