@@ -13,6 +13,7 @@ invalidate is not heard; and what it invalidates itself is kept for when the ser
 import asyncio
 import contextlib
 import json
+import re
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -28,6 +29,8 @@ _MAX_STORING = 100
 _RECONNECT = (0.1, 2.0)
 """Seconds between two tries to listen again: the first, and the most."""
 _PING_EVERY = 1.0
+
+_UNEXPECTED = re.compile("unexpected keyword argument '([a-z_0-9]+)'", re.IGNORECASE)
 
 _GET = """local e = redis.call('HMGET', KEYS[1], 'k', 'g', 'h', 'b')
 if not e[1] then return false end
@@ -79,11 +82,31 @@ def redis_of(url: str, timeout: float) -> Any:
     except ImportError:
         raise ConfigurationError("cache.shared_url needs the package redis: install sqlhttp[redis]") from None
     try:
-        return Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0))
+        client: Any = Redis.from_url(
+            url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0)
+        )
     except ValueError as error:
         # What is quoted as no port is a piece of the password, where that has a slash in it.
         why = str(error).partition(" as ")[0]
         raise ConfigurationError(f"cache.shared_url cannot be used: {why}") from None
+    try:  # what stands behind the ? is looked at by each connection alone, and would be said to nobody
+        client.connection_pool.make_connection()
+        is_text = client.get_encoder().decode_responses
+    except Exception as error:  # a TypeError, an AttributeError, or one of redis-py's: whatever its value is taken for
+        raise ConfigurationError(f"cache.shared_url cannot be used: {_parameter_in(error, url)}") from None
+    if is_text:
+        raise ConfigurationError("cache.shared_url cannot be used: answers are bytes, so decode_responses cannot be on")
+    return client
+
+
+def _parameter_in(error: Exception, url: str) -> str:
+    """Which of a URL's parameters a connection does not take."""
+    if "@" in url.partition("?")[2]:  # it may be a piece of the password
+        return "a ? in its password has to be written %3F"
+    named = _UNEXPECTED.search(str(error))
+    if named is not None:
+        return f'a connection of this kind takes no parameter "{named[1]}"'
+    return f"a parameter behind its ? has a value that cannot be used ({type(error).__name__})"
 
 
 class SharedStore:

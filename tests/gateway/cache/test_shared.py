@@ -149,3 +149,22 @@ def test_url_that_cannot_be_used_shows_nothing_of_its_password(url: str) -> None
     with pytest.raises(ConfigurationError, match="shared_url") as raised:
         SharedStore(url, prefix="", timeout=1.0, heard=lambda buckets: None, lost=lambda: None)
     assert "qz" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("redis://host/0?timeout=3", 'no parameter "timeout"'),
+        ("redis://host?ssl_cert_reqs=none", 'no parameter "ssl_cert_reqs"'),
+        ("rediss://host?ssl_cert_reqs=perhaps", "has a value that cannot be used"),
+        ("redis://host?protocol=9", "has a value that cannot be used"),
+        ("redis://host?decode_responses=true", "decode_responses"),
+        ("redis://app:12?qz=qz@host", "has to be written %3F"),
+    ],
+)
+def test_parameter_that_no_connection_could_be_made_with_is_refused_by_its_name(url: str, why: str) -> None:
+    """It would never connect, and nobody would be told."""
+    with pytest.raises(ConfigurationError, match="shared_url cannot be used") as raised:
+        SharedStore(url, prefix="", timeout=1.0, heard=lambda buckets: None, lost=lambda: None)
+    assert why in str(raised.value)
+    assert "qz" not in str(raised.value)
