@@ -142,11 +142,13 @@ class Tokens:
         named = [each for each in candidates if each.issuer is None or each.issuer == parts.claims.get("iss")]
         if not named:
             raise InvalidToken("invalid JWT token issuer")
+        named.sort(key=lambda each: not _is_meant(parts.claims, each))  # one key may sign for several audiences
         if algorithm == SYMMETRIC:  # no key id says whose it is: of two that share a secret, either may have signed
             signers = (each for each in named if verify(algorithm, each.secret, parts.signed, parts.signature))
             signer = next(signers, named[0])
             return signer, signer.secret
         is_known = False
+        fitting: tuple[Issuer, Any] | None = None
         unavailable: KeySetUnavailable | None = None
         for issuer in named:
             assert issuer.keys is not None
@@ -158,19 +160,21 @@ class Tokens:
                 except KeySetUnavailable as error:  # it may be the next one's
                     unavailable = unavailable or error
                     continue
-                if key is not None:
+                # Two may have given one id to keys of their own.
+                if key is not None and (len(named) == 1 or verify(algorithm, key, parts.signed, parts.signature)):
                     return issuer, key
+                fitting = fitting or (None if key is None else (issuer, key))
             is_known = is_known or algorithm not in issuer.algorithms or issuer.keys.knows(key_id)
         if unavailable is not None:
             raise unavailable
+        if fitting is not None:
+            return fitting
         raise InvalidToken(_UNSUPPORTED if is_known else _NOT_FOUND)
 
     def _check_claims(self, claims: dict[str, Any], issuer: Issuer) -> float | None:
         now = self._clock()
-        if issuer.audience is not None:
-            audience = claims.get("aud")
-            if issuer.audience not in (audience if isinstance(audience, list) else [audience]):
-                raise InvalidToken("invalid JWT token audience")
+        if not _is_meant(claims, issuer):
+            raise InvalidToken("invalid JWT token audience")
         expires = _moment(claims, "exp")
         if expires is not None and now >= expires + self._leeway:
             raise InvalidToken(f"JWT token has expired (exp={expires})")
@@ -178,6 +182,12 @@ class Tokens:
         if begins is not None and begins >= now + self._leeway:
             raise InvalidToken(f"JWT token is not yet ready to use (nbf={begins})")
         return None if expires is None else expires + self._leeway
+
+
+def _is_meant(claims: dict[str, Any], issuer: Issuer) -> bool:
+    """Whether the issuer's audience is one of the token's, where it has one."""
+    audience = claims.get("aud")
+    return issuer.audience is None or issuer.audience in (audience if isinstance(audience, list) else [audience])
 
 
 def _role(claims: dict[str, Any], issuer: Issuer, role: str) -> str:

@@ -111,6 +111,9 @@ class Settings(BaseSettings):
             if "{name}" not in tenant.target and tenant.target not in targets:
                 raise ValueError(f"tenants.{name}.target: there is no target {tenant.target!r}")
         for name, issuer in self.issuers.items():
+            for other in self.issuers:
+                if other.startswith(f"{name}:"):  # a subject is named jwt:ISSUER:SUBJECT, which would be either's
+                    raise ValueError(f"issuers.{name} and issuers.{other}: one name cannot be another's up to a colon")
             if (issuer.jwks_url or "").startswith("http:") and not self.auth.jwks_insecure:
                 raise ValueError(f"issuers.{name}.jwks_url must begin with https:// (or set auth.jwks_insecure)")
         return self

@@ -276,6 +276,30 @@ async def test_two_issuers_of_one_role_are_told_apart_by_the_key() -> None:
     assert (await verified(OTHER.token("other", {}), *both)).issuer.name == "second"
 
 
+@pytest.mark.parametrize("first", ["SIGNER", "OTHER"])
+async def test_two_issuers_whose_keys_have_one_id_are_told_apart_by_the_signature(first: str) -> None:
+    issuers = [issuer(name="SIGNER"), issuer(OTHER, name="OTHER")]
+    issuers.sort(key=lambda each: each.name != first)
+    assert (await verified(token(), *issuers)).issuer.name == "SIGNER"
+    assert (await verified(OTHER.token("ES256", {}), *issuers)).issuer.name == "OTHER"
+    assert "signature" in await refusal(token().rpartition(".")[0] + "." + encode(bytes(64)), *issuers)
+
+
+@pytest.mark.parametrize("kind", ["keys", "secret"])
+async def test_audience_chooses_among_those_for_whom_one_key_signs(kind: str) -> None:
+    way: dict[str, Any] = {} if kind == "keys" else {"keys": None, "secret": SECRET}
+    issuers = [issuer(name=name, audience=name, **way) for name in ("app", "api")]
+
+    def signed(audience: object) -> str:
+        claims = {"aud": audience}
+        return token(claims) if kind == "keys" else sign("HS256", SECRET, {"alg": "HS256"}, claims)
+
+    for name in ("app", "api"):
+        assert (await verified(signed(name), *issuers)).issuer.name == name
+        assert (await verified(signed([name, "third"]), *issuers)).issuer.name == name
+    assert await refusal(signed("third"), *issuers) == "invalid JWT token audience"
+
+
 async def test_issuer_that_cannot_be_reached_is_no_hindrance_to_another_of_the_same_role() -> None:
     def unreachable() -> bytes:
         raise OSError("unreachable")

@@ -64,6 +64,14 @@ def test_a_login_that_is_not_the_role_needs_listed_statements_or_consent() -> No
     load_settings(keys={"one": key}, auth={"set_role": "any"})
 
 
+def test_two_issuers_whose_subjects_could_have_one_name_are_refused() -> None:
+    """Answers by key and cached ones are kept by jwt:ISSUER:SUBJECT."""
+    issuer = {"secret": SECRET, "roles": ["web"]}
+    assert "issuers.a and issuers.a:b" in refused(issuers={"a": issuer, "a:b": issuer})
+    names = {"https://one.example", "https://two.example", "a", "ab:c"}
+    assert load_settings(issuers=dict.fromkeys(names, issuer)).issuers.keys() == names
+
+
 def test_keys_of_an_issuer_come_over_https_but_for_tests() -> None:
     issuer = {"jwks_url": "http://127.0.0.1/jwks.json", "roles": ["app"]}
     assert "issuers.one.jwks_url must begin with https://" in refused(issuers={"one": issuer})
