@@ -163,7 +163,8 @@ class GatewayServer(uvicorn.Server):
         # transaction may finish it first, and the others send it.
         left = self._gateway.begin_grace()
         await self._unless_forced(self._finish(left()))
-        self.config.timeout_graceful_shutdown = math.ceil(left())
+        # With 0 uvicorn would not even look whether anything runs, and tell of an error in any case.
+        self.config.timeout_graceful_shutdown = max(1, math.ceil(left()))
         await super().shutdown([self._sockets.http])
 
     async def on_tick(self, counter: int) -> bool:

@@ -144,6 +144,14 @@ def test_a_request_that_outlasts_the_grace_time_is_cancelled(postgres: Cluster) 
         until(lambda: postgres.maintenance.psql(busy) == "0\n", "the statement still runs")
 
 
+def test_gateway_without_a_grace_time_ends_without_an_error_when_nothing_runs(postgres: Cluster) -> None:
+    process, port = started(postgres, "--set", "drain.grace=0")
+    with process:
+        assert post(port, postgres.maintenance.url, "SELECT 1")[0] == 200
+        assert process.stop() == 0
+    assert "timeout graceful shutdown exceeded" not in process.output
+
+
 def test_within_the_notice_time_readyz_says_no_and_statements_are_still_answered(postgres: Cluster) -> None:
     process, port = started(postgres, "--set", "drain.notice=3")
     with process:
