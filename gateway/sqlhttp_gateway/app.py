@@ -24,18 +24,19 @@ from sqlhttp_gateway.endpoints.openapi import openapi_of
 from sqlhttp_gateway.endpoints.origins import refuse_page
 from sqlhttp_gateway.endpoints.peers import Peers
 from sqlhttp_gateway.endpoints.probes import livez, readyz
+from sqlhttp_gateway.endpoints.single_write import send_reply
 from sqlhttp_gateway.endpoints.sql import SqlEndpoint
 from sqlhttp_gateway.endpoints.status import status
 from sqlhttp_gateway.endpoints.tunnel import PATHS as TUNNEL_PATHS
 from sqlhttp_gateway.endpoints.tunnel import TunnelEndpoint
-from sqlhttp_gateway.errors import ConfigurationError
+from sqlhttp_gateway.errors import ConfigurationError, MethodNotAllowed
 from sqlhttp_gateway.events import Observer, Reloaded
 from sqlhttp_gateway.neon.headers import REQUEST_ID
 from sqlhttp_gateway.neon.response import NOT_SUPPORTED
 from sqlhttp_gateway.observe.reporter import Place
 from sqlhttp_gateway.pools.targets import Targets
 from sqlhttp_gateway.reload import changes, in_effect
-from sqlhttp_gateway.reply import new_request_id
+from sqlhttp_gateway.reply import error_reply, new_request_id
 from sqlhttp_gateway.settings import Settings
 from sqlhttp_gateway.standing import Standing
 
@@ -55,9 +56,9 @@ class Gateway:
         self._owners = standing.owners
         """Of those that are there before the lifespan, and in it of all."""
         self._drain_until: float | None = None
-        probes = [Route("/livez", livez), Route("/readyz", readyz)]
-        inside = [Route("/metrics", metrics), Route("/status", status)]
-        programs = [Route(INVALIDATE_PATH, invalidate, methods=["POST", "OPTIONS"])]
+        probes = [_Path("/livez", livez), _Path("/readyz", readyz)]
+        inside = [_Path("/metrics", metrics), _Path("/status", status)]
+        programs = [_Path(INVALIDATE_PATH, invalidate, methods=["POST", "OPTIONS"])]
         admin = standing.settings.admin
         has_own_address = admin.port is not None or admin.unix_socket is not None
         public = programs + (probes if has_own_address else probes + inside)
@@ -161,12 +162,26 @@ class Gateway:
             yield assembly.state
 
 
-def _router_of(routes: list[Route], *, others: tuple[str, ...] = (), lifespan: Any = None) -> Router:
+class _Path(Route):
+    """A path that tells of a wrong method in the form of all other errors."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self.methods is not None, "an endpoint that is a function has some"
+        if scope["method"] in self.methods:
+            await self.app(scope, receive, send)
+            return
+        allowed = ", ".join(sorted(self.methods))
+        error = MethodNotAllowed(f"{self.path} takes {allowed} and nothing else")
+        reply = error_reply(error, new_request_id())
+        await send_reply(send, reply._replace(headers=(*reply.headers, (b"allow", allowed.encode()))))
+
+
+def _router_of(routes: list[_Path], *, others: tuple[str, ...] = (), lifespan: Any = None) -> Router:
     """These routes and the description of them, and of `others` that are served at the same address."""
     paths = {DESCRIPTION_PATH, *others, *(route.path for route in routes)}
     # Without Starlette's application around it: what that adds are pages for exceptions, which are uvicorn's to answer.
     return Router(
-        [*routes, Route(DESCRIPTION_PATH, openapi_of(paths))],
+        [*routes, _Path(DESCRIPTION_PATH, openapi_of(paths))],
         redirect_slashes=False,
         default=_unsupported,
         lifespan=lifespan,

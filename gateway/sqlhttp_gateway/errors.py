@@ -65,6 +65,18 @@ class InvalidParameter(BadRequest):
     sqlstate = "22023"
 
 
+class MethodNotAllowed(BadRequest):
+    """The path is there and does not know this method; /sql answers what it does not know as Neon does, with 400."""
+
+    status = 405
+
+
+class EncodedBody(BadRequest):
+    """The body came in a Content-Encoding, and bodies are read as they are."""
+
+    status = 415
+
+
 class UnsupportedProtocol(BadRequest):
     """The start-up message asks for a protocol, or a use of it such as replication, that the gateway does not speak."""
 

@@ -5,7 +5,7 @@ from random import getrandbits
 from typing import NamedTuple
 
 from sqlhttp_gateway.deadline import Due
-from sqlhttp_gateway.errors import GatewayError
+from sqlhttp_gateway.errors import EncodedBody, GatewayError
 from sqlhttp_gateway.neon.headers import JSON_HEADERS, RAN
 from sqlhttp_gateway.neon.response import encode_error
 
@@ -34,6 +34,8 @@ def error_reply(error: GatewayError, request_id: str) -> Reply:
     headers: Headers = (*JSON_HEADERS, (RAN, error.ran.encode()))
     if error.retry_after is not None:
         headers = (*headers, (b"retry-after", b"%d" % error.retry_after))
+    if isinstance(error, EncodedBody):
+        headers = (*headers, (b"accept-encoding", b"identity"))  # RFC 9110, 15.5.16
     return Reply(error.status, headers, request_id, encode_error(error))
 
 

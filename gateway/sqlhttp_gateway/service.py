@@ -21,13 +21,14 @@ from sqlhttp_gateway.neon.dsn import dsn_from_header
 from sqlhttp_gateway.neon.headers import (
     AUTHORIZATION,
     CONNECTION_STRING,
+    CONTENT_ENCODING,
     HOST,
     IDEMPOTENCY_KEY,
     ORIGIN,
     TIMEOUT,
     options_from_headers,
 )
-from sqlhttp_gateway.neon.request import decode_request
+from sqlhttp_gateway.neon.request import decode_request, why_unread
 from sqlhttp_gateway.neon.traceparent import TRACEPARENT
 from sqlhttp_gateway.reply import Reply
 from sqlhttp_gateway.sql.access import Ways, reads_only
@@ -127,7 +128,8 @@ class SqlService:
         except GatewayError as error:
             if quota is not None:
                 self._carrier.explain(error, quota.allowance)
-            reply = story.refused(error)
+            coding = headers.get(CONTENT_ENCODING)
+            reply = story.refused(error if coding is None else why_unread(error, coding))
         except Exception as error:
             reply = story.broke(error, self._observe)
         except asyncio.CancelledError:

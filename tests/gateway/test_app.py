@@ -114,6 +114,25 @@ async def test_whatever_else_is_told_as_neon_tells_it(method: str, path: str) ->
     assert "location" not in headers
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/metrics", "GET, HEAD"),
+        ("PUT", "/readyz", "GET, HEAD"),
+        ("GET", "/cache/invalidate", "OPTIONS, POST"),
+        ("DELETE", "/openapi.json", "GET, HEAD"),
+    ],
+)
+async def test_method_that_a_path_does_not_know_is_an_error_like_all_others(
+    method: str, path: str, allowed: str
+) -> None:
+    async with running() as app:
+        status, headers, body = await app.get(path, method=method)
+    assert (status, headers["allow"], headers["sqlhttp-ran"]) == (405, allowed, "no")
+    assert body["message"] == f"{path} takes {allowed} and nothing else"
+    assert len(headers["neon-request-id"]) == 36
+
+
 async def test_sql_goes_straight_to_its_endpoint_and_is_observed() -> None:
     events: list[Event] = []
     async with running(events.append) as app:

@@ -1,6 +1,7 @@
 """The life of one request: what is answered, and what is told of it."""
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -101,6 +102,16 @@ async def test_every_answer_has_an_id_of_its_own(app: RunningApp) -> None:
     ids = [call.headers["neon-request-id"] for call in calls]
     assert len(set(ids)) == 3
     assert [event.request_id for event in app.answered()] == ids
+
+
+async def test_body_in_a_coding_that_nobody_undoes_is_told_so_and_one_that_can_be_read_is_read(app: RunningApp) -> None:
+    call = await app.post(gzip.compress(b'{"query": "SELECT 1"}'), content_encoding="gzip")
+    assert "content-encoding gzip" in error_of(call, 415)["message"]
+    assert call.headers["accept-encoding"] == "identity"
+    assert (await app.post(ONE, content_encoding="utf-8")).status == 200
+    call = await app.post({"query": "selct"}, content_encoding="gzip")
+    assert error_of(call)["code"] == "42601"
+    assert "accept-encoding" not in call.headers
 
 
 # ── the order of the checks ──────────────────────────────────────────────────────────────────────────────────────────

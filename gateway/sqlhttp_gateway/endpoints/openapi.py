@@ -29,6 +29,7 @@ _STATUSES = {
     "408": "The head or the body did not arrive in time.",
     "409": "A request with the same Idempotency-Key is being carried out, or nobody knows what came of it.",
     "413": "The body is too large.",
+    "415": "The body came in a Content-Encoding; Accept-Encoding says that none is undone.",
     "422": "The Idempotency-Key came with another request.",
     "429": "Too many requests of this tenant for now.",
     "431": "The path and the headers are too large.",

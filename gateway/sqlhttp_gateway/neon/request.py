@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import orjson
 
-from sqlhttp_gateway.errors import BadRequest, RequestTooLarge, StatementTooComplex
+from sqlhttp_gateway.errors import BadRequest, EncodedBody, GatewayError, RequestTooLarge, StatementTooComplex
 from sqlhttp_gateway.model import Batch, Statement
 from sqlhttp_gateway.neon.params import Number, param_from_json
 
@@ -74,6 +74,16 @@ def decode_request(body: bytes) -> Statement | Batch:
     except ValueError as error:
         raise _refusal(str(error)) from None
     return request
+
+
+def why_unread(error: GatewayError, coding: bytes) -> GatewayError:
+    """What to say instead of `error`, where it is that a body of this Content-Encoding could not be read."""
+    if not error.message.startswith(_PREFIX):
+        return error
+    return EncodedBody(
+        f"the body came with content-encoding {coding[:40].decode('ascii', 'replace')}, which is not undone",
+        hint="Send it as it is.",
+    )
 
 
 def _usual(payload: Any, body: bytes) -> Statement | None:
