@@ -399,6 +399,8 @@ class Lease:
         for result in exchange.results:
             if scrub.needs_deep_scrub(result.tag):
                 self._is_deep = True
+            elif scrub.changes_schema(result.tag):
+                self._pool.schema_changed()
         if not finished.done():
             finished.set_result(None)
         if self._then is not None:

@@ -29,6 +29,8 @@ from sqlhttp_gateway.pools.targets import Upstream
 
 _FRESH = 0.002
 """Seconds after a transaction within which the next one of the same program is likely to come."""
+_STATEMENTS_AGE_EVERY = 5.0
+"""Seconds from which on, up to twice as many, a statement with parameters is parsed anew: see `Statements.age`."""
 _RETURN_TIMEOUT = 30.0
 """Seconds after which a connection that does not come clean is dropped; a network that swallows packets does that."""
 
@@ -92,6 +94,7 @@ class Pool:
         self._expecting = self._arrivals.expecting
         self.last_used = -math.inf
         """When a connection was last given back; a pool that never had one is soon forgotten, whoever asked for it."""
+        self._statements_aged_at = self.loop.time()
         self._draining = False
         self._turns_away = ""
         """Why a connection that comes back is not kept, as long as none is."""
@@ -300,12 +303,20 @@ class Pool:
         for backend, since in list(self.returning.items()):
             if now - since > _RETURN_TIMEOUT:
                 backend.abandon()
+        if now - self._statements_aged_at >= _STATEMENTS_AGE_EVERY:
+            self._statements_aged_at = now
+            self._roster.age_statements()
         # What is opened ahead of need takes nothing from anybody: it neither waits in line nor evicts.
         if self._roster.secret and self.gate.in_use + len(self._idle) < keep and self.gate.try_enter():
             if self._budget.try_reserve(self.key):
                 self.spawn(self._arrivals.warm())
             else:
                 self.gate.leave()
+
+    def schema_changed(self) -> None:
+        """Somebody has altered or dropped something here: parameters may have other types from now on."""
+        for _ in range(2):
+            self._roster.age_statements()
 
     # ── what an operator may want ──
 

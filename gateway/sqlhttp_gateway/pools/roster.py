@@ -93,6 +93,11 @@ class Roster:
         for backend in self._open:
             backend.expires_at = _REPLACED
 
+    def age_statements(self) -> None:
+        """What has parameters is to be parsed anew, once that was called twice since it was parsed."""
+        for backend in self._open:
+            backend.statements.age()
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run what nobody waits for, or not to its end."""
         task = self._loop.create_task(work)

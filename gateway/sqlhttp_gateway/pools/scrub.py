@@ -213,3 +213,8 @@ class ScrubbedExchange(Exchange):
 def needs_deep_scrub(tag: bytes | None) -> bool:
     """Whether a command with this tag may have made or dropped prepared statements, or run code that did."""
     return tag is not None and tag.startswith(_DEEP_TAGS)
+
+
+def changes_schema(tag: bytes | None) -> bool:
+    """Whether a command with this tag may have changed what the names in a kept statement stand for."""
+    return tag is not None and tag.startswith((b"ALTER ", b"DROP "))

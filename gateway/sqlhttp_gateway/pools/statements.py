@@ -1,6 +1,10 @@
 """Which prepared statements one connection holds, so that a text seen before is not parsed again.
 
 Named by a counter and never reused: a name that went missing on the server can only be an old one.
+
+Postgres notices that a table has changed, and plans anew, but for the types of parameters: those stay what Parse has
+found. A value for a `date` that has become a `timestamp` would go on losing its time, without a word. So what has
+parameters is parsed again every few seconds.
 """
 
 from collections.abc import Sequence
@@ -17,10 +21,12 @@ MAX_TEXT = 16_384
 class Prepared:
     """A statement that the connection holds under `name`, and what its answer will probably begin with."""
 
-    __slots__ = ("bind_head", "changes_meaning", "foreseen", "name")
+    __slots__ = ("bind_head", "changes_meaning", "foreseen", "is_old", "name")
 
     def __init__(self, text: str, name: bytes) -> None:
         self.name = name
+        self.is_old = False
+        """It has parameters and is older than the last `Statements.age`."""
         self.changes_meaning = changes_meaning(text)
         self.bind_head = bind_head(name)
         self.foreseen: Foreseen | None = None
@@ -91,6 +97,16 @@ class Statements:
         prepared = self._names.pop(text, None)
         if prepared is not None:
             self.closing.append(prepared.name)
+
+    def age(self) -> None:
+        """Drop what has parameters and was parsed before the last `age`; to be called now and then.
+
+        A text with a `$` that is no parameter's is dropped with them, which costs a Parse.
+        """
+        for text in [text for text, prepared in self._names.items() if prepared.is_old]:
+            self.drop(text)
+        for text, prepared in self._names.items():
+            prepared.is_old = "$" in text
 
     def take_closing(self) -> bytes:
         """Close messages for the statements that were pushed out; to be sent before anything that can fail."""

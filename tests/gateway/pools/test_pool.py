@@ -17,6 +17,7 @@ from sqlhttp_gateway.errors import (
     WaitTimeout,
 )
 from sqlhttp_gateway.events import Closed, Opened
+from sqlhttp_gateway.execute.run import execute
 from sqlhttp_gateway.model import PoolKey
 from sqlhttp_gateway.pools import arrivals
 from sqlhttp_gateway.pools import opener as opener_module
@@ -29,7 +30,7 @@ from sqlhttp_gateway.pools.targets import Targets, Upstream
 from sqlhttp_gateway.settings import load_settings
 from tests.support.cluster import PASSWORD, Cluster, Database
 from tests.support.complaints import no_complaints
-from tests.support.leases import Leases, leases, refusal, run, until
+from tests.support.leases import RAW, Leases, leases, parameters, refusal, run, until, value
 from tests.support.program import scratch_role
 from tests.support.watch import Watch, watching
 
@@ -468,6 +469,27 @@ async def test_connection_at_the_end_of_its_life_is_closed_wherever_it_stands(da
         await lending.settled()
         assert lending.pool._idle == [backends[0]]
         assert [event.reason for event in lending.told(Closed)] == ["lifetime"] * 2
+
+
+@pytest.mark.parametrize("where", ["in a request", "beside the gateway"])
+async def test_value_for_a_column_whose_type_was_changed_is_read_as_the_new_type(
+    database: Database, where: str
+) -> None:
+    """Postgres keeps the types of a prepared statement's parameters: one for a date goes on dropping the time."""
+    insert = parameters("INSERT INTO happened VALUES ($1)", "2026-11-23 10:11:12")
+    async with leases(database, pool={"max_size": 2}) as lending:
+        await lending.run("CREATE TABLE happened (at date)")
+        beside = await lending.lease()
+        await execute(beside, insert, RAW, lending.limits)  # the change comes by the other connection
+        if where == "in a request":
+            await lending.run("ALTER TABLE happened ALTER COLUMN at TYPE timestamp")
+        else:
+            database.psql("ALTER TABLE happened ALTER COLUMN at TYPE timestamp")
+            for seconds in (6, 12):
+                lending.pool.sweep(asyncio.get_running_loop().time() + seconds)
+        await execute(beside, insert, RAW, lending.limits)
+        assert await value(beside, "SELECT max(at)::text FROM happened") == "2026-11-23 10:11:12"
+        beside.release()
 
 
 async def test_lifetimes_differ_by_chance(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,3 +110,14 @@ async def test_end_waits_for_what_nobody_else_waits_for_and_then_drops_the_rest(
     await kept.roster.wait_closed(0.01, {backend: 0.0}, {})
     await until(lambda: kept.lost == [backend])
     assert kept.has_room
+
+
+async def test_statements_of_all_connections_grow_old_together(database: Database) -> None:
+    kept = Kept(database)
+    backend = await kept.open()
+    backend.statements.add("SELECT $1", backend.statements.new_name("SELECT $1"))
+    kept.roster.age_statements()
+    assert backend.statements.find("SELECT $1") is not None
+    kept.roster.age_statements()
+    assert backend.statements.find("SELECT $1") is None
+    await kept.roster.close(backend, "idle")

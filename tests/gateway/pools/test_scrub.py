@@ -4,7 +4,15 @@ import pytest
 
 from sqlhttp_gateway.errors import ConnectionBroken, PostgresError, ResponseTooLarge
 from sqlhttp_gateway.pools import scrub
-from sqlhttp_gateway.pools.scrub import AHEAD, AHEAD_LOOKING, CLEAN_REPLIES, Scrub, ScrubbedExchange, needs_deep_scrub
+from sqlhttp_gateway.pools.scrub import (
+    AHEAD,
+    AHEAD_LOOKING,
+    CLEAN_REPLIES,
+    Scrub,
+    ScrubbedExchange,
+    changes_schema,
+    needs_deep_scrub,
+)
 from sqlhttp_gateway.wire.ahead import Ahead
 from tests.support.rows import data_row, description
 
@@ -84,6 +92,16 @@ def test_what_may_have_touched_prepared_statements_needs_the_deep_scrub(tag: byt
 def test_anything_else_does_not(tag: bytes | None) -> None:
     assert not needs_deep_scrub(tag)
     assert not needs_deep_scrub(None)
+
+
+@pytest.mark.parametrize("tag", [b"ALTER TABLE", b"ALTER DOMAIN", b"DROP TABLE", b"DROP TYPE"])
+def test_what_alters_or_drops_changes_what_names_stand_for(tag: bytes) -> None:
+    assert changes_schema(tag)
+
+
+@pytest.mark.parametrize("tag", [b"SELECT 1", b"INSERT 0 1", b"CREATE TABLE", None])
+def test_what_neither_alters_nor_drops_changes_no_meaning(tag: bytes | None) -> None:
+    assert not changes_schema(tag)
 
 
 # ── behind a single statement, in one Sync ──

@@ -97,6 +97,20 @@ def test_statement_that_went_stale_is_dropped_and_closed() -> None:
     assert statements.take_closing() == encode_close_statement(old)
 
 
+def test_what_has_parameters_is_dropped_when_it_has_grown_old() -> None:
+    """Postgres never asks again of which types they are, whatever becomes of the table."""
+    statements = Statements(5)
+    kept, old = parsed(statements, "SELECT 1"), parsed(statements, "SELECT $1::int")
+    statements.age()
+    young = parsed(statements, "INSERT INTO t VALUES ($1)")
+    assert statements.find("SELECT $1::int") == old
+    statements.age()
+    assert statements.find("SELECT $1::int") is None
+    assert statements.take_closing() == encode_close_statement(old)
+    assert statements.find("INSERT INTO t VALUES ($1)") == young
+    assert statements.find("SELECT 1") == kept
+
+
 def test_all_are_forgotten_without_being_closed_once_the_server_has_dropped_them() -> None:
     statements = Statements(1)
     parsed(statements, "SELECT 1")
