@@ -83,7 +83,12 @@ class Answers:
     def read_ready(self, status: int, frame: bytes, entry: Entry | None) -> None:
         """ReadyForQuery."""
         if entry is None:
-            self._out.append(frame)  # of a Sync that was thought to be lost to a COPY
+            # Of a Sync that was thought to be lost to a COPY: this has failed before it read anything.
+            self._owed.is_skipping = False
+            self._requests.is_open = False
+            self.status = status
+            self._names.settle()
+            self._end_batch(frame, status)
             return
         if entry.kind not in (Kind.SYNC, Kind.QUERY):
             raise RemoteProtocolError("unexpected ReadyForQuery from the server")

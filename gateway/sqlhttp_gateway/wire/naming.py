@@ -337,19 +337,41 @@ class Naming:
         named = effects.deallocates + effects.executes + effects.prepares
         if not named:
             return b"", None
-        first = b"".join(map(self._take_back, named)) + b"".join(map(self._lend_statement, effects.executes))
-        self._lent.difference_update(name for name in effects.prepares if name not in self.program)
+        first = b"".join(map(self._take_back, named))
+        executed = {name: self._lend_statement(name) for name in dict.fromkeys(effects.executes)}
+        first += b"".join(executed.values())
+        undo: Undo | None = None
         if not effects.deallocates:
             # Put something there under this very name, so that it is the backend that refuses another.
             taken = (name for name in effects.prepares if name in self.program and name not in effects.executes)
             first += b"".join(self._lend(name, encode_parse(name, b"")) for name in taken)
-        if ALL in effects.deallocates:
+        elif ALL in effects.deallocates:
             self._dropping_all += 1
             self._here().statements.discard_all()
-            return first, self.program.drop(self.program.named())[1]
-        dropped, undo = self.program.drop(name for name in effects.deallocates if name)
-        # The backend has them under other names, or not at all, and must be given something to drop.
-        return first + b"".join(self._lend(name, encode_parse(name, b"")) for name in dropped), undo
+            _, undo = self.program.drop(self.program.named())
+        else:
+            dropped, undo = self.program.drop(name for name in effects.deallocates if name)
+            # The backend has them under other names, or not at all, and must be given something to drop.
+            first += b"".join(self._lend(name, encode_parse(name, b"")) for name in dropped if not executed.get(name))
+        return first, self._keep([name for name in effects.prepares if name not in self.program], undo)
+
+    def _keep(self, names: list[bytes], undo: Undo | None) -> Undo | None:
+        """What SQL prepares under these names stays there, also where one was lent before; what to do if it fails."""
+        if not names:
+            return undo
+        statements = self._here().statements
+        self._lent.difference_update(names)
+        statements.keep(names)
+        if undo is None:
+            return None
+
+        def undo_all(was_tried: bool) -> None:
+            undo(was_tried)
+            self._lent.update(names)
+            for name in names:
+                statements.close_later(name)
+
+        return undo_all
 
     def forget_all(self) -> None:
         """The backend has lost all statements."""

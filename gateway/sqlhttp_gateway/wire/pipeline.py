@@ -213,8 +213,8 @@ class Pipeline:
 
     @property
     def is_finished(self) -> bool:
-        """The program said goodbye and whatever it sent before is done."""
-        return self.is_terminated and not self.is_busy
+        """The program said goodbye and whatever it sent before is done, or a COPY that it gives no more data."""
+        return self.is_terminated and (not self.is_busy or self._owed.in_copy)
 
     @property
     def pins(self) -> frozenset[Pin]:

@@ -317,6 +317,11 @@ class BackendStatements:
         """The server may have, or keep, a statement `name` that nobody is going to use."""
         self._closing.append(name)
 
+    def keep(self, names: Iterable[bytes]) -> None:
+        """These are used after all."""
+        kept = frozenset(names)
+        self._closing = [name for name in self._closing if name not in kept]
+
     @property
     def has_closing(self) -> bool:
         """Whether `take_closing` has anything to say."""

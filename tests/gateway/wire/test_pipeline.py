@@ -192,6 +192,36 @@ def test_goodbye_waits_for_what_was_sent_before_it() -> None:
     assert tunnel.is_finished
 
 
+def test_goodbye_in_the_middle_of_a_copy_waits_for_nothing() -> None:
+    tunnel = attached()
+    sent(tunnel, query("COPY t FROM STDIN"))
+    answered(tunnel, COPY_IN)
+    sent(tunnel, copy_data(b"1") + TERMINATE)
+    assert tunnel.is_finished
+    assert not tunnel.may_release
+
+
+def test_goodbye_behind_a_whole_copy_waits_for_its_end() -> None:
+    tunnel = attached()
+    sent(tunnel, query("COPY t FROM STDIN"))
+    answered(tunnel, COPY_IN)
+    sent(tunnel, copy_data(b"1") + COPY_DONE + TERMINATE)
+    assert not tunnel.is_finished
+    answered(tunnel, command_complete("COPY 1") + ready())
+    assert tunnel.is_finished
+
+
+def test_copy_that_fails_before_it_reads_leaves_its_sync_to_be_answered() -> None:
+    tunnel = attached()
+    sent(tunnel, parse("", "COPY t FROM STDIN") + bind("", "") + execute("") + SYNC)
+    refused = error("P0001", "no")
+    answered(tunnel, PARSE_COMPLETE + BIND_COMPLETE + COPY_IN + refused)
+    assert answered(tunnel, ready()) == ready()
+    assert tunnel.may_release
+    following = bind("", "") + execute("") + SYNC
+    assert following in sent(tunnel, parse("", "SELECT 1") + following)
+
+
 def test_goodbye_without_a_backend_is_at_once() -> None:
     tunnel = logged_in()
     tunnel.receive_frontend(TERMINATE)
