@@ -23,6 +23,9 @@ TIMEOUT = 75.0
 MOST_SECONDS = 1e9
 """Of a timeout; three decades, and no system's clock ends before."""
 
+MOST_TOLD = 999_999.0
+"""Seconds that `Sqlhttp-Timeout` takes; more than these eleven days are not worth telling."""
+
 Consistency = Literal["primary", "replica"]
 """Which server may answer a call that only reads."""
 
@@ -229,7 +232,7 @@ def timeout_to_tell(options: ClientOptions) -> str | None:
         return None
     left = deadline - monotonic()
     left -= min(0.1, left / 10)
-    return f"{left:.3f}" if left >= 0.001 else None
+    return f"{left:.3f}" if 0.001 <= left < MOST_TOLD else None
 
 
 def deadline_from(limit: Any, margin: float) -> float:

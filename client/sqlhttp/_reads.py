@@ -85,7 +85,7 @@ _HARMLESS = frozenset(word for words in _HARMLESS_BY_SUBJECT.values() for word i
 def only_reads(text: str) -> bool:
     """Whether the statement is known to change nothing, so that sending it twice is the same as once."""
     words = [
-        text[token.start : token.end].lower() if token.kind == "word" else text[token.start : token.end]
+        _folded(text[token.start : token.end]) if token.kind == "word" else text[token.start : token.end]
         for token in tokens(text)
         if token.kind not in ("space", "line", "block")
     ]
@@ -95,10 +95,15 @@ def only_reads(text: str) -> bool:
     return all(_is_harmless(words[:place]) for place, word in enumerate(words) if word == "(")
 
 
+def _folded(word: str) -> str:
+    """As Postgres reads it, which folds ASCII alone: of other characters Python makes a `k` as well."""
+    return word.lower() if word.isascii() else word
+
+
 def _is_harmless(before: list[str]) -> bool:
     """Whether a parenthesis after these words calls nothing, or a function of the list."""
     callee = before[-1] if before else ""
-    if not (callee[:1].isalpha() or callee[:1] in ('"', "_")):
+    if not (callee[:1].isalpha() or callee[:1] in ('"', "_") or callee[:1] >= "\x80"):
         return True  # after an operator, a comma or another parenthesis
     if before[-2:-1] == ["."]:  # a schema of the program's own may have a function of any name
         return before[-3:-2] == ["pg_catalog"] and callee in _HARMLESS

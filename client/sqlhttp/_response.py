@@ -106,6 +106,7 @@ def result_of(answer: Any, shape: Shape, attempts: int = 1) -> Any:
     Raises:
         ProtocolError: it has no fields and rows.
         DataError: a value cannot be read as its type is.
+        InterfaceError: the columns' names do not fit what a row is to become.
     """
     try:
         described = answer["fields"]
@@ -129,7 +130,11 @@ def result_of(answer: Any, shape: Shape, attempts: int = 1) -> Any:
         )
         unread.may_have_run = True
         raise unread from error
-    make = row_maker(shape.row, names)
+    try:
+        make = row_maker(shape.row, names)
+    except errors.InterfaceError as error:
+        error.may_have_run = True  # only what its rows are to become does not fit them
+        raise
     made = [make(row) for row in rows]
     if not shape.full_results:
         return made

@@ -9,17 +9,20 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
+_IN_ESCAPE = r"(?:[^'\\]|\\.|'')*+"
+# A string goes on, as what it is, where nothing but a line's end, blanks and comments are between its quotes.
+_GOES_ON = r"'(?:[ \t\f\v]|--[^\n\r]*+)*+[\n\r](?:[ \t\n\r\f\v]++|--[^\n\r]*+[\n\r])*+'"
 _TOKEN = re.compile(
-    r"""
-      (?P<escape>[eE]'(?:[^'\\]|\\.|'')*(?:'|\Z))
-    | (?P<word>[A-Za-z_\x80-\U0010ffff][\w$]*)
-    | (?P<placeholder>\$\d+)
-    | (?P<dollar>\$(?P<tag>[A-Za-z_\x80-\U0010ffff][\w]*)?\$)
+    rf"""
+      (?P<escape>[eE]'{_IN_ESCAPE}(?:{_GOES_ON}{_IN_ESCAPE})*+'?)
+    | (?P<word>[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*)
+    | (?P<placeholder>\$[0-9]+)
+    | (?P<dollar>\$(?P<tag>[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*)?\$)
     | (?P<string>'(?:[^']|'')*(?:'|\Z))
     | (?P<name>"(?:[^"]|"")*(?:"|\Z))
     | (?P<line>--[^\n\r]*)
     | (?P<block>/\*)
-    | (?P<number>\d[\w.]*)
+    | (?P<number>[0-9][0-9_.]*)
     | (?P<space>\s+)
     | (?P<other>.)
     """,

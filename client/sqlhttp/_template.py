@@ -144,8 +144,13 @@ def _would_merge(before: str, after: str) -> bool:
     """Whether two parts that stand for themselves would be read as one: `$1` and `5`, `a` and `$1`, `"a"` and `"b"`."""
     last, first = before[-1], after[0]
     if first == "$":
-        return last.isalnum() or last in "_$"
-    return (before[0] == "$" and (first.isalnum() or first == "_")) or (last, first) in _MERGING
+        return last == "$" or _goes_on(last)
+    return (before[0] == "$" and _goes_on(first)) or (last, first) in _MERGING
+
+
+def _goes_on(char: str) -> bool:
+    """Whether a number or a name goes on with this character; an empty one is none."""
+    return char.isalnum() or char == "_" or char >= "\x80"
 
 
 def _compose(query: Query[Any], into: _Composed) -> None:
@@ -192,7 +197,7 @@ def _numbered(strings: tuple[str, ...]) -> str:
 
     text = strings[0]
     for number, after in enumerate(strings[1:], 1):
-        text += f"${number}" + (" " if after[:1].isalnum() or after[:1] == "_" else "") + after
+        text += f"${number}" + (" " if _goes_on(after[:1]) else "") + after
     found = [placeholder.number for placeholder in placeholders(text)]
     if found != list(range(1, len(strings))):
         raise InterfaceError(

@@ -135,6 +135,8 @@ def test_a_timeout_of_the_caller_s_is_told_to_the_gateway_and_the_default_is_not
     assert float(told(OPTIONS._replace(timeout=0.1)) or 0) == pytest.approx(0.09)
     assert float(told(OPTIONS._replace(deadline=now + 5)) or 0) == pytest.approx(4.9)
     assert told(OPTIONS._replace(deadline=now - 1)) is None, "it is over before it is sent"
+    assert told(OPTIONS._replace(timeout=1e7)) is None, "the gateway refuses so large a number"
+    assert told(OPTIONS._replace(timeout=5e5)) == "499999.900"
     own = OPTIONS._replace(timeout=5.0, headers=(("sqlhttp-timeout", "1"),))
     assert told(own) is None
     assert dict(single_call(own, Query("select 1"), None).request.headers)["sqlhttp-timeout"] == "1"

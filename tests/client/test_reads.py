@@ -46,6 +46,12 @@ def test_what_only_reads(text: str) -> None:
         "select mine.lower(x) from t",
         'select "lower"(x) from t',
         "select place_order(x) from t",
+        "select place_order€(x) from t",
+        "select €(x) from t",
+        "select ran\N{KELVIN SIGN}(x) from t",  # lower() of which is `rank`
+        "select e'a'\n'\\'', place_order(1) --'",
+        "select $a€$ ' $a€$, place_order(1) -- '",
+        "select 1into copy_of_t from t",
         "explain analyze delete from t",
         "explain (analyze) select add_order(1)",
         "call p()",

@@ -3,11 +3,11 @@
 import json
 from email.utils import formatdate
 from time import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
-from sqlhttp import DataError, Field, FullResults, NeonDbError, ProtocolError
+from sqlhttp import DataError, Field, FullResults, InterfaceError, NeonDbError, ProtocolError
 from sqlhttp._http1 import Reply
 from sqlhttp._response import Shape, batch, error_of, single
 from tests.support.scripted_http import result
@@ -63,6 +63,15 @@ def test_an_answer_that_is_none_says_so_and_that_the_statement_may_have_run(body
 def test_a_batch_with_too_few_answers_is_none() -> None:
     with pytest.raises(ProtocolError, match="one result for each"):
         batch(ok({"results": [ANSWER]}), [Shape(), Shape()])
+
+
+def test_rows_that_cannot_be_made_do_not_undo_the_statement() -> None:
+    class Other(NamedTuple):
+        x: int
+
+    with pytest.raises(InterfaceError, match="no field for the column 'a'") as caught:
+        single(ok(ANSWER), Shape(Other))
+    assert caught.value.may_have_run
 
 
 def test_a_value_that_cannot_be_read_names_its_column() -> None:

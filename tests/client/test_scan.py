@@ -31,6 +31,13 @@ from sqlhttp._scan import placeholders, tokens
         ("select $$ open $1", []),
         ("select /* open $1", []),
         ("select €$1", []),
+        ("select a€x$1, $2", [2]),
+        ("select $a€$ $1 $a€$, $2", [2]),
+        ("select e'a'\n'\\', $1, ', $2", [2]),  # what goes on behind a line's end is an escape string still
+        ("select e'a' -- ' $1\r  -- '\n '\\'$1', $2", [2]),
+        ("select e'a' '\\', $1", [1]),  # on the same line it does not
+        ("select e'a'--" + "-" * 5000 + "\n, $1", [1]),
+        ("select $\N{ARABIC-INDIC DIGIT ONE}, $2", [2]),
         ("$1", [1]),
         ("", []),
     ],

@@ -82,6 +82,7 @@ def test_parts_that_would_merge_are_kept_apart() -> None:
     assert sent(Query("$1$2", (5, make.unsafe("0")))) == ("$1 0", ("5",))
     assert sent(make.ident("a") + make.ident("b"))[0] == '"a" "b"'
     assert sent(make.unsafe("a") + make.unsafe("$1", 7)) == ("a $1", ("7",))
+    assert sent(make.unsafe("€") + make.unsafe("$1", 7)) == ("€ $1", ("7",))
     assert sent(make.unsafe("1 -") + make.unsafe("-1"))[0] == "1 - -1"
 
 
