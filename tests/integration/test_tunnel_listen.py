@@ -148,6 +148,25 @@ async def test_program_in_another_encoding_hears_in_its_own(start_gateway: Start
         assert message.body[4:] == b"talk\0gr\xfcn\0"
 
 
+async def test_program_that_changes_its_encoding_hears_once_what_it_listened_to_before(
+    start_gateway: StartGateway, database: Database
+) -> None:
+    gateway = start_gateway()
+    async with logged_in(gateway, database) as program:
+        await program.query("LISTEN before")
+        await program.query("SET client_encoding = 'LATIN1'")
+        await program.query("LISTEN talk")
+        # Those of its own backend come before the answer's end; what another has heard may come at any time.
+        answer = await program.query("NOTIFY before, 'x'; NOTIFY talk, 'y'")
+        told = [heard(message) for message in answer.messages if message.tag == "A"]
+        while len(told) < 2:
+            told.append(heard(await program.message()))
+        assert sorted(told) == [("before", "x"), ("talk", "y")]
+        after = await program.query("SELECT 1")
+        assert after.tags == "TDCZ"
+        assert not [message for message in after.messages if message.tag == "A"]
+
+
 async def test_backend_that_listens_goes_when_the_last_listener_does(
     start_gateway: StartGateway, database: Database
 ) -> None:

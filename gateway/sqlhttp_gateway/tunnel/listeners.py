@@ -80,6 +80,7 @@ class Ear:
         self._registry = registry
         self._loop = asyncio.get_running_loop()
         self._hearers: dict[bytes, dict[Hearer, None]] = {}  # by channel
+        self._wanted: dict[Hearer, dict[bytes, None]] = {}  # the channels of each
         self._ways: dict[Hearer, tuple[Pool, bytes]] = {}  # how each could connect
         self._barred: dict[Hearer, PasswordFailed] = {}  # by whose password there was no connection, the last time
         self._lease: Lease | None = None
@@ -99,24 +100,33 @@ class Ear:
         """As `Listeners.listen`."""
         self._ways[hearer] = (pool, password)
         self._barred.pop(hearer, None)
+        wanted = self._wanted.setdefault(hearer, {})
         for channel in map(clipped, channels):
             self._hearers.setdefault(channel, {})[hearer] = None
+            wanted[channel] = None
         while self._lease is None:
             await self._connected()
         await asyncio.gather(*[asyncio.shield(self._ask(channel)) for channel in map(clipped, channels)])
 
     def unlisten(self, hearer: Hearer, channels: tuple[bytes, ...] | None) -> None:
         """As `Listeners.unlisten`."""
-        for channel in list(self._hearers) if channels is None else map(clipped, channels):
-            hearers = self._hearers.get(channel, {})
-            hearers.pop(hearer, None)
+        wanted = self._wanted.get(hearer)
+        if wanted is None:
+            return
+        for channel in list(wanted) if channels is None else map(clipped, channels):
+            if channel not in wanted:
+                continue
+            del wanted[channel]
+            hearers = self._hearers[channel]
+            del hearers[hearer]
             if hearers:
                 continue
-            self._hearers.pop(channel, None)
+            del self._hearers[channel]
             if channel in self._listening:
                 del self._listening[channel]
                 self._send(b"UNLISTEN " + _quoted(channel))
-        if not any(hearer in hearers for hearers in self._hearers.values()):
+        if not wanted:
+            del self._wanted[hearer]
             self._ways.pop(hearer, None)
             self._barred.pop(hearer, None)
         self._rest()

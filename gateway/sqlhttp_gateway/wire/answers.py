@@ -148,7 +148,7 @@ class Answers:
 
     def read_notification(self, frame: bytes) -> None:
         """NotificationResponse, which only a backend of our own has for us."""
-        if self._is_plain or not self._channels.is_shared:
+        if self._is_plain or not self._channels.is_heard(frame):
             self._out.append(frame)
 
     def read_copy(self, frame: bytes, entry: Entry | None) -> None:

@@ -3,9 +3,12 @@
 LISTEN and UNLISTEN take effect when their transaction commits; a notification is passed on between transactions.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sqlhttp_gateway.wire.effects import ALL
+
+MAX_SHARED = 1000
+"""Channels that somebody else listens to for one program: more of them would slow that down for all."""
 
 
 class Channels:
@@ -28,6 +31,14 @@ class Channels:
     def missing(self, channels: Iterable[bytes]) -> tuple[bytes, ...]:
         """Those that nobody listens to for us yet."""
         return tuple(channel for channel in channels if channel not in self._listening)
+
+    def has_room(self, missing: Sequence[bytes]) -> bool:
+        """Whether somebody else may be asked to listen to these as well."""
+        return len(self._listening) + len(missing) <= MAX_SHARED
+
+    def is_heard(self, notification: bytes) -> bool:
+        """Whether this NotificationResponse of the program's own backend comes from somebody else, too."""
+        return self.is_shared or notification[9 : notification.find(b"\0", 9)] in self._listening
 
     def heard(self, channels: Iterable[bytes]) -> None:
         """Somebody listens to these for us from now on, as LISTEN is about to be sent."""

@@ -365,8 +365,9 @@ class Pipeline:
         if self._names.needs_certainty(effects):
             return True
         missing = self._channels.missing(effects.listens)
-        if missing and not self._accord.is_in_utf8:
-            self._channels.is_shared = False  # what another connection hears is not in the program's encoding
+        # What another connection hears is in UTF-8, whatever the program's encoding.
+        if missing and not (self._accord.is_in_utf8 and self._channels.has_room(missing)):
+            self._channels.is_shared = False
         if not missing or not self._channels.is_shared:
             return False
         self._awaits_listen = self._requests.is_held = True

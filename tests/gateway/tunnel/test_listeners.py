@@ -251,6 +251,20 @@ async def test_refusal_of_postgres_is_an_error_of_that_one_alone() -> None:
     assert one.heard == [HELLO]
 
 
+async def test_one_that_leaves_ends_its_own_channels_and_nobody_elses() -> None:
+    it, one, two = Scene(), Program(), Program()
+    lease = await it.listening(one, b"talk", b"mine", b"mine")
+    await it.listening(two, b"talk", b"yours", lease=lease)
+    before = lease.backend.written
+    it.listeners.unlisten(two, (b"mine", b"unknown"))
+    it.listeners.unlisten(Program())
+    it.listeners.unlisten(one)
+    it.listeners.unlisten(one)
+    assert lease.backend.written == before + encode_query(b'UNLISTEN "mine"')
+    it.listeners.unlisten(two, (b"talk", b"yours"))
+    assert lease.backend.written.endswith(encode_query(b'UNLISTEN "talk"') + encode_query(b'UNLISTEN "yours"'))
+
+
 @pytest.mark.parametrize(
     ("name", "kept"),
     [(b"talk", b"talk"), (b"x" * 70, b"x" * 63), ("é".encode() * 32, "é".encode() * 31)],

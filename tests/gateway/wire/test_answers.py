@@ -3,6 +3,7 @@
 import pytest
 
 from sqlhttp_gateway.errors import RemoteProtocolError
+from sqlhttp_gateway.wire.channels import MAX_SHARED
 from sqlhttp_gateway.wire.effects import Pin
 from sqlhttp_gateway.wire.tunnel_events import Listen, Pinned, Unlisten
 from tests.support.postgres_model import (
@@ -178,3 +179,17 @@ def test_program_for_whom_nobody_can_listen_listens_over_its_own_backend() -> No
     answered(tunnel, command_complete("LISTEN") + ready())
     assert not tunnel.may_release
     assert answered(tunnel, NOTIFICATION) == NOTIFICATION
+
+
+def test_program_of_more_channels_than_are_shared_hears_the_rest_itself_and_each_once() -> None:
+    tunnel = attached(a_tunnel(max_message=100_000))
+    sent(tunnel, query("LISTEN jobs"))
+    tunnel.listening([b"jobs"])
+    tunnel.to_backend()
+    answered(tunnel, command_complete("LISTEN") + ready())
+    many = query(";".join(f"LISTEN c{number}" for number in range(MAX_SHARED)))
+    assert sent(tunnel, many) == many
+    assert events(tunnel) == [Listen((b"jobs",)), Pinned(Pin.LISTEN)]
+    answered(tunnel, command_complete("LISTEN") + ready())
+    others = frame(b"A", b"\0\0\0\x07c1\0\0")
+    assert answered(tunnel, NOTIFICATION + others) == others
