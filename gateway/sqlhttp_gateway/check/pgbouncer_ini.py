@@ -3,6 +3,7 @@
 Pure text to text. A password in the file is not copied: it has no place in what is printed on a terminal.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,8 +23,16 @@ from sqlhttp_gateway.check.pgbouncer_names import (
 )
 from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.pools.targets import DEFAULT
+from sqlhttp_gateway.settings import PoolSettings
 
 Value = str | int | float | tuple[str, ...] | Mapping[str, "Value"]
+_OF_ROLES = {
+    "max_user_connections": ("max_concurrent", "what the role runs at once"),
+    "query_timeout": ("statement_timeout", "the role's statements at /sql, and no others"),
+}
+"""What of [users] is a limit here."""
+_OF_DATABASES = frozenset({"host", "port", "dbname", "user", "password", "auth_user", "pool_mode", "pool_size"})
+"""What of [databases] is said elsewhere."""
 _PORT = 6432
 """PgBouncer's own, which its Unix socket is named after."""
 
@@ -82,6 +91,7 @@ def translate(text: str) -> Translation:
     _translate_targets(found, databases, general)
     for name, value in general.items():
         _translate_general(found, name, value, general)
+    _bound_pools(found)
     for name, default in DEFAULTS.items():
         if name not in general:
             found.note(name, f"not set, which is {default} in PgBouncer; here {NUMBERS[name]} has a default of its own")
@@ -109,9 +119,9 @@ def as_toml(translation: Translation) -> str:
 
 
 def _translate_targets(found: Translation, databases: list[_Database], general: dict[str, str]) -> None:
-    """One target for each server; the first is the default one."""
+    """One target for each server; the default one is that of *, to which every other name leads, or the first."""
     servers: dict[tuple[str, str], list[_Database]] = {}
-    for database in databases:
+    for database in sorted(databases, key=lambda each: each.name != "*"):
         servers.setdefault((database.host, database.port), []).append(database)
     for number, ((host, port), members) in enumerate(servers.items()):
         first = next((each for each in members if each.name != "*"), members[0])
@@ -130,7 +140,7 @@ def _translate_targets(found: Translation, databases: list[_Database], general: 
             _note_database(found, each, is_first=each is first)
     found.note("password", "no password was copied: put them into the connection strings, or set DATABASE_URL")
     if len(servers) > 1:
-        found.note("[databases]", f"{len(servers)} servers: the host of a program's connection string chooses one")
+        found.note("[databases]", f"{len(servers)} servers: a tenant each leads names of databases to theirs")
 
 
 def _url(database: _Database, host: str, port: str, general: dict[str, str]) -> str:
@@ -154,14 +164,17 @@ def _url(database: _Database, host: str, port: str, general: dict[str, str]) -> 
 
 
 def _translate_name(found: Translation, database: _Database, target: str) -> None:
-    """What programs call a database is a tenant where it is not the database's own name; and its pool mode."""
-    if database.name not in {"*", database.database}:
+    """What programs call a database is a tenant where it is not the database's own name, or not on the default target;
+    and its pool mode.
+    """
+    if database.name != "*" and (target or database.name != database.database):
         tenant = f"tenants.{_free(found, 'tenants', database.name)}"
         found.settings[f"{tenant}.databases"] = (database.name,)
-        found.settings[f"{tenant}.database"] = database.database
+        if database.name != database.database:
+            found.settings[f"{tenant}.database"] = database.database
         if target:
             found.settings[f"{tenant}.target"] = target
-    mode = database.parameters.get("pool_mode", "")
+    mode = database.parameters.get("pool_mode", "").lower()
     if mode in KNOWN_MODES and database.name != "*":
         _add(found, "tunnel.database_pool_mode", database.database, mode)
     elif mode:
@@ -171,11 +184,15 @@ def _translate_name(found: Translation, database: _Database, target: str) -> Non
 def _translate_users(found: Translation, users: list[tuple[str, str]]) -> None:
     for role, text in users:
         for name, value in _conninfo(text).items():
-            if name == "pool_mode" and value in KNOWN_MODES:
-                _add(found, "tunnel.role_pool_mode", role, value)
-            elif name == "max_user_connections" and (number := int(_number(name, value))):
-                _add(found, "limits.roles", role, {"max_concurrent": number})
-                found.note(f"[users] {role}", f"{name}={value} bounds what the role runs at once (limits.roles)")
+            if name == "pool_mode" and value.lower() in KNOWN_MODES:
+                _add(found, "tunnel.role_pool_mode", role, value.lower())
+            elif name in _OF_ROLES and (number := _number(name, value)):
+                ours, what = _OF_ROLES[name]
+                limits = found.settings.get("limits.roles", {})
+                known = limits.get(role, {}) if isinstance(limits, Mapping) else {}
+                assert isinstance(known, Mapping)
+                _add(found, "limits.roles", role, {**known, ours: number})
+                found.note(f"[users] {role}", f"{name}={value} bounds {what} (limits.roles)")
             else:
                 found.note(f"[users] {role}", f"{name}={value} has no counterpart for a single role")
 
@@ -194,15 +211,15 @@ def _note_database(found: Translation, database: _Database, *, is_first: bool) -
         found.note(name, f"pool_size={size} {text}")
     if "user" in database.parameters:
         found.note(name, f"forces the role {database.parameters['user']}; here every program logs in as itself")
-    for each in ("connect_query", "reserve_pool", "reserve_pool_size", "min_pool_size", "server_lifetime"):
-        if each in database.parameters:
-            found.note(name, f"{each} has no counterpart for a single database")
-    for each in ("client_encoding", "datestyle", "timezone", "application_name"):
-        if each in database.parameters:
+    for each in database.parameters:
+        if each in _OF_DATABASES:
+            continue
+        if each in {"client_encoding", "datestyle", "timezone", "application_name"}:
             found.note(name, f"{each}: ALTER DATABASE {database.database} SET {each} does it for everybody")
-    for each in ("max_db_connections", "max_db_client_connections", "load_balance_hosts", "auth_query", "auth_dbname"):
-        if each in database.parameters:
+        elif each in {"max_db_connections", "max_db_client_connections"}:
             found.note(name, f"{each} has no counterpart; pool.max_total bounds all databases together")
+        else:
+            found.note(name, f"{each} has no counterpart for a single database")
 
 
 def _translate_general(found: Translation, name: str, value: str, general: dict[str, str]) -> None:
@@ -210,9 +227,16 @@ def _translate_general(found: Translation, name: str, value: str, general: dict[
         _translate_number(found, name, value)
     elif name == "listen_addr":
         first = value.split(",")[0].strip()
+        if not first:
+            found.note(
+                name, "nothing but Unix sockets in PgBouncer; here HTTP is on 127.0.0.1, if nothing else is said"
+            )
+            return
         found.settings["listen.host"] = "0.0.0.0" if first == "*" else first
         if "," in value:
             found.note(name, f"only the first of {value} is taken")
+    elif name == "unix_socket_dir" and not value.startswith("/"):
+        found.note(name, "no socket without a folder, as there" if not value else "no abstract sockets here")
     elif name in WORDS:
         found.settings[WORDS[name]] = value
     elif name == "client_tls_sslmode":
@@ -225,9 +249,9 @@ def _translate_general(found: Translation, name: str, value: str, general: dict[
     elif name == "admin_users":
         found.settings["admin.roles"] = tuple(each.strip() for each in value.split(",") if each.strip())
     elif name == "pool_mode":
-        if value in KNOWN_MODES:
-            found.settings["tunnel.pool_mode"] = value
-        found.note(name, f"{value}: {MODES.get(value, 'not a mode that is known')}")
+        if value.lower() in KNOWN_MODES:
+            found.settings["tunnel.pool_mode"] = value.lower()
+        found.note(name, f"{value}: {MODES.get(value.lower(), 'not a mode that is known')}")
     elif name == "auth_type":
         _translate_auth_type(found, value)
     elif name in {"max_db_connections", "max_user_connections"}:
@@ -240,6 +264,20 @@ def _translate_general(found: Translation, name: str, value: str, general: dict[
         pass  # it is in the connection strings
     else:
         found.note(name, WITHOUT.get(name) or "not a setting of PgBouncer that is known")
+
+
+def _bound_pools(found: Translation) -> None:
+    """PgBouncer caps the one number by the other, and has no bound over all pools."""
+    fixed = PoolSettings()
+    size = found.settings.get("pool.max_size", fixed.max_size)
+    least = found.settings.get("pool.min_size", 0)
+    if isinstance(size, int) and isinstance(least, int) and least > size:
+        found.settings["pool.min_size"] = size
+        found.note("min_pool_size", f"as many as the pool may hold, {size}")
+    if "pool.max_total" not in found.settings:
+        found.note(
+            "pool.max_total", f"{fixed.max_total}, as not set: for all pools together, which PgBouncer does not bound"
+        )
 
 
 def _translate_number(found: Translation, name: str, value: str) -> None:
@@ -274,7 +312,9 @@ def _number(name: str, value: str) -> int | float:
     try:
         number = float(value)
     except ValueError:
-        raise ConfigurationError(f"{name} = {value}: expected a number") from None
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise ConfigurationError(f"{name} = {value}: expected a number from 0 up")
     return int(number) if number.is_integer() else number
 
 

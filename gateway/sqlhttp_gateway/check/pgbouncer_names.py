@@ -1,4 +1,4 @@
-"""Every setting of PgBouncer (to 1.24) and what becomes of it here.
+"""Every setting of PgBouncer (to 1.26) and what becomes of it here.
 
 That is a setting of ours, a part of a connection string, or what is done instead. Tables only:
 `check.pgbouncer_ini` reads a file with them.
@@ -23,7 +23,14 @@ NUMBERS = {
 }
 """PgBouncer's names of numbers that mean the same here."""
 ZERO_IS_NONE = frozenset(
-    {"query_wait_timeout", "server_idle_timeout", "server_lifetime", "max_client_conn", "client_login_timeout"}
+    {
+        "query_wait_timeout",
+        "server_idle_timeout",
+        "server_lifetime",
+        "server_connect_timeout",
+        "max_client_conn",
+        "client_login_timeout",
+    }
 )
 """What 0 switches off there, and cannot be 0 here."""
 WORDS = {
@@ -51,6 +58,8 @@ WITHOUT = {
     "auth_dbname": "the database of the connection string is used",
     "auth_ident_file": "only passwords are known",
     "auth_ldap_options": "only passwords are known",
+    "auth_pam_confdir": "only passwords are known",
+    "scram_iterations": "Postgres's own verifiers are used, with as many as they were made with",
     "reserve_pool_size": "there is no reserve: raise pool.max_size",
     "reserve_pool_timeout": "there is no reserve",
     "max_db_connections": "",
@@ -70,8 +79,10 @@ WITHOUT = {
     "application_name_add_host": "application_name may be given in the connection string",
     "cancel_wait_timeout": "see statement.cancel_timeout",
     "suspend_timeout": "see drain.grace",
+    "pool_idle_timeout": "pools that are not used are dropped after pool.idle_timeout",
     "autodb_idle_timeout": "pools that are not used are dropped after pool.idle_timeout",
-    "query_wait_notify": "not known here",
+    "query_wait_notify": "nobody is told while it waits; sqlhttp_pool_waiting says how many do",
+    "login_notify_message": "not known here",
     "admin_users": "",
     "stats_users": "the console is for admin.roles alone; /status and /metrics are for admin.allow_from",
     "stats_period": "/metrics is always up to date",

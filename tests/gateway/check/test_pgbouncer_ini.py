@@ -3,8 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from sqlhttp_gateway.auth.tenants import Tenants, tenants_from_settings
 from sqlhttp_gateway.check.pgbouncer_ini import Translation, as_toml, translate
 from sqlhttp_gateway.errors import ConfigurationError
+from sqlhttp_gateway.model import Dsn
+from sqlhttp_gateway.pools.targets import Targets
 from sqlhttp_gateway.settings import load_settings
 
 EXAMPLE = """\
@@ -64,6 +67,8 @@ def test_pools_timeouts_and_address_become_settings() -> None:
         "limits.roles": {"batch": {"max_concurrent": 5}},
         "tenants.reports.databases": ("reports",),
         "tenants.reports.database": "reporting",
+        "tenants.archive.databases": ("archive",),
+        "tenants.archive.target": "archive",
         "pool.max_size": 25,
         "pool.min_size": 5,
         "listen.max_connections": 2000,
@@ -215,3 +220,64 @@ def test_names_that_differ_only_in_what_a_setting_cannot_hold_stay_two() -> None
     assert found.settings["targets.c_d.url"] == "postgres://ROLE:PASSWORD@h3:5432/c.d"
     assert found.settings["targets.default_2.url"] == "postgres://ROLE:PASSWORD@h6:5432/default"
     assert found.settings["targets.c_d_2.url"] == "postgres://ROLE:PASSWORD@h5:5432/c%3Ad"
+
+
+async def test_database_of_another_server_is_found_by_its_name_alone_as_there(tmp_path: Path) -> None:
+    """Programs of PgBouncer's have one host for all databases: the pooler's."""
+    lines = ["shop = host=db1", "archive = host=db2", "old = host=db2 dbname=shop", "* = host=db3 port=5433"]
+    file = tmp_path / "sqlhttp.toml"
+    file.write_text(as_toml(translate("\n".join(["[databases]", *lines]))))
+    settings = load_settings(file=file)
+    tenants, targets = Tenants(tenants_from_settings(settings.tenants)), Targets(settings)
+    found = {}
+    for name in ("shop", "archive", "old", "more"):
+        dsn, upstream, _ = await tenants.resolve(Dsn("pooler", 6432, name, "app", b"secret"), "pooler:6432", targets)
+        found[name] = (upstream.target.host, dsn.database)
+    assert found == {
+        "shop": ("db1", "shop"),
+        "archive": ("db2", "archive"),
+        "old": ("db2", "shop"),
+        "more": ("db3", "more"),
+    }
+
+
+@pytest.mark.parametrize("folder", ["", "@abstract"])
+def test_socket_without_a_folder_is_none(folder: str) -> None:
+    found = general(f"unix_socket_dir = {folder}")
+    assert "listen.postgres_socket_directory" not in found.settings
+    assert "socket" in notes(found, "unix_socket_dir")[0]
+
+
+def test_no_address_is_no_host() -> None:
+    found = general("listen_addr =")
+    assert "listen.host" not in found.settings
+    assert "127.0.0.1" in notes(found, "listen_addr")[0]
+
+
+def test_pool_keeps_no_more_than_it_may_hold_which_pgbouncer_sees_to_by_itself() -> None:
+    assert general("min_pool_size = 30").settings["pool.min_size"] == 10
+    assert general("min_pool_size = 30\ndefault_pool_size = 20").settings["pool.min_size"] == 20
+    assert general("min_pool_size = 5").settings["pool.min_size"] == 5
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-1", "5s", ""])
+@pytest.mark.parametrize("name", ["max_db_connections", "query_timeout"])
+def test_what_is_no_number_is_refused_by_its_name(name: str, number: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} = {number}: expected a number"):
+        general(f"{name} = {number}")
+
+
+def test_words_are_read_in_either_case_as_there() -> None:
+    assert general("pool_mode = Session").settings["tunnel.pool_mode"] == "session"
+
+
+def test_limits_of_users_are_those_of_roles_where_there_are_such() -> None:
+    users = "[users]\nu = query_timeout=5 max_user_connections=3 query_wait_timeout=2"
+    found = translate(f"[databases]\na = host=b\n{users}")
+    assert found.settings["limits.roles"] == {"u": {"statement_timeout": 5, "max_concurrent": 3}}
+    assert any("query_wait_timeout=2 has no counterpart" in text for text in notes(found, "[users] u"))
+
+
+def test_parameter_of_a_database_that_nobody_knows_is_named() -> None:
+    found = translate("[databases]\na = host=b made_up=1 server_lifetime=3")
+    assert [each.split()[0] for each in notes(found, "[databases] a")] == ["made_up", "server_lifetime"]

@@ -41,6 +41,13 @@ def test_name_whose_reason_is_said_elsewhere_has_one(name: str) -> None:
     assert said or translation.settings.keys() & {"listen.host", "admin.roles"}
 
 
+def test_settings_that_came_after_the_installed_manual_are_known() -> None:
+    """1.25 and 1.26."""
+    newer = {"transaction_timeout", "query_wait_notify", "client_tls13_ciphers", "server_tls13_ciphers"}
+    newer |= {"auth_ldap_options", "auth_pam_confdir", "scram_iterations", "login_notify_message", "pool_idle_timeout"}
+    assert newer <= {*NUMBERS, *WITHOUT}
+
+
 @pytest.mark.skipif(not MANUAL.exists(), reason="PgBouncer's manual is not installed")
 def test_every_setting_of_the_manual_is_known() -> None:
     text = gzip.decompress(MANUAL.read_bytes()).decode()
