@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote
 
 import asyncpg
 from pydantic import SecretStr
@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from sqlhttp_gateway.embedded import PostgresFailed, PrivatePostgres
 from sqlhttp_gateway.endpoints.origins import LOCAL
 from sqlhttp_gateway.observe.logs import configure_logging
+from sqlhttp_gateway.pools.targets import Targets
 from sqlhttp_gateway.serve import GatewayServer
 from sqlhttp_gateway.settings import Settings
 from sqlhttp_gateway.sockets import Sockets, address, bind_all
@@ -45,8 +46,9 @@ def _run(settings: Settings, sockets: Sockets, folder: Path) -> int:
     url = address(sockets.http, "https" if settings.listen.tls_certificate and settings.listen.https else "http")
     try:
         if settings.database_url is not None:
-            dsn = without_password(settings.database_url.get_secret_value())
-            return _serve(settings, sockets, banner(url, dsn, "The database is that of DATABASE_URL."))
+            return _serve(
+                settings, sockets, banner(url, callers_dsn(settings), "The database is that of DATABASE_URL.")
+            )
         _end_like_ctrl_c()
         _say("Starting a private Postgres …")
         with PrivatePostgres(folder, PASSWORD) as postgres:
@@ -114,11 +116,19 @@ async def _create_database(url: str) -> None:
         await connection.close()
 
 
-def without_password(url: str) -> str:
-    """The connection string with a word in place of its password, which is not for a terminal to keep."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return f"postgres://{parts.username or ROLE}:PASSWORD@{host}{parts.path}"
+def callers_dsn(settings: Settings) -> str:
+    """What a caller of the default target says, with a word for the password, which is not for a terminal to keep.
+
+    Drivers need the name of a host, also where the gateway itself goes by a Unix socket.
+
+    Raises:
+        ConfigurationError: database_url cannot be used.
+    """
+    upstream = Targets(settings).default
+    target, admin = upstream.target, upstream.admin
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    where = next(iter(settings.aliases), "localhost") if target.is_socket else f"{host}:{target.port}"
+    return f"postgres://{quote(admin.role, safe='')}:PASSWORD@{where}/{quote(admin.database, safe='')}"
 
 
 def banner(url: str, dsn: str, about: str) -> str:

@@ -14,7 +14,9 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from sqlhttp_gateway.dev import DSN, banner, recipes, without_password
+from sqlhttp_gateway.dev import DSN, banner, callers_dsn, recipes
+from sqlhttp_gateway.neon.dsn import dsn_from_header
+from sqlhttp_gateway.settings import load_settings
 from tests.support.cluster import Database
 from tests.support.gateway import GatewayProcess, free_port
 
@@ -169,10 +171,31 @@ def test_with_a_database_url_there_is_no_private_postgres(tmp_path: Path, databa
     assert f"postgres://postgres:PASSWORD@127.0.0.1:{database.port}/{database.name}" in process.output
 
 
-def test_a_password_from_outside_is_never_printed() -> None:
-    dsn = without_password("postgresql://app:hunter2@db.internal:6432/app?sslmode=require")
-    assert dsn == "postgres://app:PASSWORD@db.internal:6432/app"
-    assert "hunter2" not in banner("http://127.0.0.1:4444", dsn, "")
+@pytest.mark.parametrize(
+    ("url", "dsn"),
+    [
+        (
+            "postgresql://app:hunter2@db.internal:6432/app?sslmode=require",
+            "postgres://app:PASSWORD@db.internal:6432/app",
+        ),
+        ("postgres://app:hunter2@/app?host=/run/postgresql", "postgres://app:PASSWORD@localhost/app"),
+        ("postgres://app:hunter2@%2Frun%2Fpostgresql:5433/app", "postgres://app:PASSWORD@localhost/app"),
+        ("postgres://one:5433,two/app?user=app&password=hunter2", "postgres://app:PASSWORD@one:5433/app"),
+        ("postgres://a%40b:hunter2@[::1]/c%2Fd", "postgres://a%40b:PASSWORD@[::1]:5432/c%2Fd"),
+        ("postgres://app:hunter2@db", "postgres://app:PASSWORD@db:5432/app"),
+    ],
+)
+def test_a_password_from_outside_is_never_printed_and_what_is_can_be_pasted(url: str, dsn: str) -> None:
+    shown = callers_dsn(load_settings(database_url=url))
+    assert shown == dsn
+    assert "hunter2" not in banner("http://127.0.0.1:4444", shown, "")
+    assert dsn_from_header(shown.encode()).password == b"PASSWORD"
+
+
+def test_socket_of_a_gateway_that_refuses_unknown_hosts_is_called_by_an_alias() -> None:
+    url = "postgres://app:hunter2@/app?host=/run/postgresql"
+    settings = load_settings(database_url=url, aliases=("db.example",), unknown_host="refuse")
+    assert callers_dsn(settings) == "postgres://app:PASSWORD@db.example/app"
 
 
 def test_the_python_recipe_names_the_endpoint_only_where_the_client_would_not_guess_it() -> None:
