@@ -22,6 +22,7 @@ from sqlhttp_gateway.endpoints.metrics import Scrape
 from sqlhttp_gateway.endpoints.probes import Readiness
 from sqlhttp_gateway.endpoints.sql import SqlEndpoint
 from sqlhttp_gateway.endpoints.status import Status
+from sqlhttp_gateway.endpoints.together import together
 from sqlhttp_gateway.endpoints.tunnel import TunnelEndpoint
 from sqlhttp_gateway.events import Evicted
 from sqlhttp_gateway.execute.limits import Limits
@@ -138,6 +139,7 @@ class Assembly:
             most_seconds=settings.request.deadline,
             telling=telling,
         )
+        self._together = together(asyncio.get_running_loop())
         self._quick = Quick(
             tally=standing.metrics.tally,
             changes=changes,
@@ -151,7 +153,12 @@ class Assembly:
             telling=telling,
         )
         self.sql = SqlEndpoint(
-            self._service, settings.request, standing.observe, quick=self._quick, peers=standing.peers
+            self._service,
+            settings.request,
+            standing.observe,
+            quick=self._quick,
+            peers=standing.peers,
+            together=self._together,
         )
 
     def _make_tunnels(self) -> None:
@@ -245,6 +252,8 @@ class Assembly:
         owners = Owners()
         add = owners.add
         add(reconfigure=standing.owners.reconfigure)
+        if (answers := self._together) is not None:
+            add(stop=answers.close)
         add(stop=self._passwords.close, reconfigure=lambda new: self._passwords.reconfigure(new.auth))
         if (traces := standing.traces) is not None:
             add(start=traces.start, stop=lambda: asyncio.to_thread(traces.stop))

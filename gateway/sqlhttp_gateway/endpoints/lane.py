@@ -12,7 +12,7 @@ of 240 µs with a new connection for each, 130.
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -21,6 +21,7 @@ from sqlhttp_gateway.endpoints.guarded import GuardedProtocol
 from sqlhttp_gateway.endpoints.heads import Head
 from sqlhttp_gateway.endpoints.sending import LEAST_BYTES, Sending
 from sqlhttp_gateway.endpoints.single_write import kept_bytes, plain_bytes, plain_head, reply_bytes, reply_parts
+from sqlhttp_gateway.endpoints.together import SharedTransport
 from sqlhttp_gateway.events import unobserved
 from sqlhttp_gateway.neon.caching import AGE, CACHE_STATUS
 from sqlhttp_gateway.neon.headers import JSON_HEADERS
@@ -56,6 +57,7 @@ class LaneProtocol(GuardedProtocol):
         "_is_last",
         "_running",
         "_sending",
+        "_shared",
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -73,10 +75,16 @@ class LaneProtocol(GuardedProtocol):
         self._idle_timer: asyncio.TimerHandle | None = None
         self._sending: Sending | None = None
         """Made for the first answer that is not taken at once."""
+        self._shared: SharedTransport | None = None
+        """`transport`, if it can send together with others."""
 
     # ── asyncio.Protocol ──
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        together = self._endpoint.together if self._endpoint is not None else None
+        if together is not None and transport.get_extra_info("sslcontext") is None:
+            self._shared = SharedTransport(transport, together)
+            transport = cast(asyncio.Transport, self._shared)
         super().connection_made(transport)
         self._is_clear = self._endpoint is not None and self._refusal is None
 
@@ -170,6 +178,12 @@ class LaneProtocol(GuardedProtocol):
             super()._is_late()
 
     # ── uvicorn's callbacks ──
+
+    def handle_websocket_upgrade(self) -> None:
+        if self._shared is not None:
+            self.transport = self._shared.alone  # what a tunnel sends is sent at once
+            self._shared = None
+        super().handle_websocket_upgrade()
 
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()
@@ -269,10 +283,8 @@ class LaneProtocol(GuardedProtocol):
             self._deliver_long(request_id, timing, body)
             return
         self._running = None
-        transport = self.transport
-        if not transport.is_closing():
-            transport.write(plain_bytes(request_id, timing, body))
-            self._answered()
+        if not self.transport.is_closing():
+            self._write_answer(plain_bytes(request_id, timing, body))
 
     def _deliver_long(self, request_id: str, timing: bytes, body: bytes | Pieces) -> None:
         """The same where the connection closes behind it, or where it is much."""
@@ -291,7 +303,14 @@ class LaneProtocol(GuardedProtocol):
             headers = (*JSON_HEADERS, (CACHE_STATUS, hit.status), (AGE, b"%d" % hit.age))
             self.deliver(Reply(200, headers, request_id, hit.body))
             return
-        self.transport.write(kept_bytes(request_id, hit))
+        self._write_answer(kept_bytes(request_id, hit))
+
+    def _write_answer(self, data: bytes) -> None:
+        """A whole one, behind which the connection stays."""
+        if self._shared is not None:
+            self._shared.write_together(data)
+        else:
+            self.transport.write(data)
         self._answered()
 
     def _cancel(self) -> None:

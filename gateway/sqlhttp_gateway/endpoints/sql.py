@@ -14,6 +14,7 @@ from sqlhttp_gateway.endpoints.head_rules import HeadLimits
 from sqlhttp_gateway.endpoints.heads import Heads
 from sqlhttp_gateway.endpoints.peers import Peers, joined
 from sqlhttp_gateway.endpoints.single_write import send_reply
+from sqlhttp_gateway.endpoints.together import Together
 from sqlhttp_gateway.endpoints.watch import Verdict, Watch
 from sqlhttp_gateway.errors import BadRequest, GatewayError, RequestTooLarge, RequestTooSlow
 from sqlhttp_gateway.events import Answered, Observer
@@ -48,12 +49,15 @@ class SqlEndpoint:
         *,
         quick: Quick | None = None,
         peers: Peers | None = None,
+        together: Together | None = None,
     ) -> None:
-        """`quick` is for requests that come without ASGI."""
+        """`quick` is for requests that come without ASGI; their answers are sent `together`, where that can be had."""
         self._service = service
         self._quick = quick
         self.heads = Heads()
         """Those of requests that came without ASGI."""
+        self.together = together
+        """What sends the answers to these."""
         self._peers = peers or Peers(ListenSettings())
         self.observe = observe
         self._watch = Watch(settings.read_timeout)

@@ -20,6 +20,8 @@ from sqlhttp_gateway.endpoints.guarded import GuardedProtocol
 from sqlhttp_gateway.endpoints.lane import LaneProtocol
 from sqlhttp_gateway.endpoints.single_write import reply_bytes
 from sqlhttp_gateway.endpoints.sql import SqlEndpoint
+from sqlhttp_gateway.endpoints.submission import submission
+from sqlhttp_gateway.endpoints.together import together
 from sqlhttp_gateway.neon.headers import JSON_HEADERS
 from sqlhttp_gateway.neon.response import Pieces
 from sqlhttp_gateway.reply import Reply
@@ -67,7 +69,12 @@ class App:
     def __init__(self) -> None:
         self.service = Service()
         settings = RequestSettings(max_bytes=MAX)
-        self.lane: SqlEndpoint | None = SqlEndpoint(self.service, settings, lambda event: None)  # type: ignore[arg-type]
+        self.lane: SqlEndpoint | None = SqlEndpoint(
+            self.service,
+            settings,
+            lambda event: None,
+            together=together(asyncio.get_running_loop()),  # type: ignore[arg-type]
+        )
         self.connections: Connections | None = None
         self.by_asgi = 0
 
@@ -318,6 +325,22 @@ async def test_answer_in_pieces_is_sent_as_if_it_had_been_put_together(
         reply = Reply(200, JSON_HEADERS, ID, whole, b"queue;dur=0.1")
         assert await connection.ask(post(b"quick", *lines)) == reply_bytes(reply, is_last=bool(lines))
         assert served.app.by_asgi == 1
+
+
+@pytest.mark.skipif(submission() is None, reason="the system has no io_submit, or forbids it")
+async def test_answers_of_one_turn_of_the_loop_are_sent_at_its_end_together() -> None:
+    async with serving() as served:
+        programs = [await served.connect() for _ in range(4)]
+        for program in programs:
+            await program.ask(post(b"plain"))
+        lanes = [each for each in served.server.server_state.connections if isinstance(each, LaneProtocol)]
+        for protocol in lanes:
+            protocol.deliver_plain(ID, b"", b"{}")
+            assert protocol.transport.get_write_buffer_size()
+            assert protocol.idle_since is None  # not to be hung up on to make room
+        answer = reply_bytes(Reply(200, JSON_HEADERS, ID, b"{}"))
+        assert [await program.response() for program in programs] == [answer] * 4
+        assert [protocol.transport.get_write_buffer_size() for protocol in lanes] == [0] * 4
 
 
 async def test_known_head_does_not_help_where_there_is_no_place() -> None:

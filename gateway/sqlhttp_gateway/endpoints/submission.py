@@ -1,0 +1,154 @@
+"""Several writes to several sockets in one system call: Linux's io_submit, which Python itself does not offer.
+
+Nothing is asynchronous about it here. The kernel makes the writes one after the other before the call returns, each as
+write(2) on a socket that does not block would, and keeps what became of each until it is fetched. What it saves is not
+so much the calls: whoever is woken by a write, a program or a server on the same machine, takes the gateway's place on
+its core as soon as the call is over, which here is once for all writes and not behind each of them.
+
+Whom to write to, and what is to be done with a write that was not taken, is not known here.
+"""
+
+import ctypes
+import platform
+import socket
+import sys
+from collections.abc import Sequence
+from struct import Struct
+
+MOST = 32
+"""Writes of one call."""
+MOST_BYTES = 65_536
+"""Of all of them together."""
+
+_NUMBERS = {"x86_64": (206, 207, 208, 209), "aarch64": (0, 1, 4, 2)}
+"""io_setup, io_destroy, io_getevents and io_submit, by machine (the kernel's unistd.h)."""
+_WRITE = 1  # IOCB_CMD_PWRITE
+_ORDER = Struct("=QIIHhIQQqQII")
+"""struct iocb of io_submit(2): data, key, flags, opcode, priority, descriptor, buffer, bytes, offset, three more."""
+_ADDRESSED = Struct("=IQQ")
+"""Of these only the descriptor, the buffer and the bytes differ from one write to the next."""
+_ADDRESSED_AT = 20
+_EVENT = 4
+"""64-bit words of struct io_event: data, the order's address, the result, a second one."""
+_RESULT = 2
+
+NOT_KNOWN = -1_000_000
+"""In place of a result, of a write of which the kernel has told nothing."""
+NOT_TRIED = -1_000_001
+
+
+class Submission:
+    """What goes to the kernel in the next call.
+
+    Of one process and one thread; a child made by fork cannot use its parent's.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_buffer_at",
+        "_context",
+        "_destroy",
+        "_events",
+        "_fetch",
+        "_orders",
+        "_pointers",
+        "_results",
+        "_size",
+        "_submit",
+        "_syscall",
+        "count",
+    )
+
+    def __init__(self) -> None:
+        """
+        Raises:
+            OSError: the system has no such call, forbids it, or has no context left (fs.aio-max-nr).
+        """
+        numbers = _NUMBERS.get(platform.machine())
+        if sys.platform != "linux" or numbers is None or sys.maxsize < 2**32:
+            raise OSError("io_submit is not known on this system")
+        # Not ctypes.CDLL, which lets go of the interpreter's lock around a call that does not wait.
+        self._syscall = ctypes.PyDLL(None).syscall
+        set_up, destroy, fetch, submit = map(ctypes.c_long, numbers)
+        self._destroy, self._fetch, self._submit = destroy, fetch, submit
+        self._buffer = bytearray(MOST_BYTES)
+        self._orders = bytearray(MOST * _ORDER.size)
+        events = bytearray(MOST * _EVENT * 8)
+        self._results = memoryview(events).cast("q")
+        self._buffer_at = _address(self._buffer)
+        first = _address(self._orders)
+        self._pointers = (ctypes.c_void_p * MOST)(*(first + place * _ORDER.size for place in range(MOST)))
+        self._events = ctypes.c_void_p(_address(events))
+        for place in range(MOST):
+            _ORDER.pack_into(self._orders, place * _ORDER.size, place, 0, 0, _WRITE, 0, 0, 0, 0, 0, 0, 0, 0)
+        self.count = 0
+        """Writes that were added."""
+        self._size = 0
+        context = ctypes.c_ulong(0)
+        if self._syscall(set_up, MOST, ctypes.byref(context)):
+            raise OSError("io_setup was refused")
+        self._context = context
+
+    def has_room(self, size: int) -> bool:
+        """Whether a write of so many bytes can be added."""
+        return self.count < MOST and self._size + size <= MOST_BYTES
+
+    def add(self, descriptor: int, data: bytes) -> None:
+        """One write more, for which there is room. The descriptor has to stay open until `submit`."""
+        place, begin = self.count, self._size
+        end = begin + len(data)
+        self._buffer[begin:end] = data
+        _ADDRESSED.pack_into(
+            self._orders, place * _ORDER.size + _ADDRESSED_AT, descriptor, self._buffer_at + begin, end - begin
+        )
+        self.count = place + 1
+        self._size = end
+
+    def submit(self) -> Sequence[int]:
+        """Have all of them made; for each, in turn, the bytes that were taken, or a negative errno.
+
+        NOT_TRIED stands for one that the kernel did not come to, NOT_KNOWN for one that may have been made.
+        """
+        count, self.count, self._size = self.count, 0, 0
+        tried = max(self._syscall(self._submit, self._context, count, self._pointers), 0)
+        found = [NOT_KNOWN] * tried + [NOT_TRIED] * (count - tried)
+        if tried:
+            # All that was submitted is over, so that nothing is waited for.
+            told = self._syscall(self._fetch, self._context, tried, tried, self._events, None)
+            results = self._results
+            for at in range(0, max(told, 0) * _EVENT, _EVENT):
+                found[results[at]] = results[at + _RESULT]
+        return found
+
+    def close(self) -> None:
+        """Give the kernel its context back; nothing can be submitted any more."""
+        self._syscall(self._destroy, self._context)
+
+
+def _address(buffer: bytearray) -> int:
+    """Where its bytes are; they stay there, since a buffer that is lent cannot change its size."""
+    return ctypes.addressof((ctypes.c_char * len(buffer)).from_buffer(buffer))
+
+
+def submission() -> Submission | None:
+    """One that has been seen to work; None where there is none to be had.
+
+    A sandbox may know the calls and do something else.
+    """
+    try:
+        found = Submission()
+    except OSError:
+        return None
+    try:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            theirs.setblocking(False)
+            found.add(ours.fileno(), b"to and")
+            found.add(theirs.fileno(), b"fro")
+            if list(found.submit()) == [6, 3] and (theirs.recv(16), ours.recv(16)) == (b"to and", b"fro"):
+                return found
+    except OSError:
+        pass
+    found.close()
+    return None
