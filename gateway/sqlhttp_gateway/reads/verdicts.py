@@ -19,7 +19,7 @@ from sqlhttp_gateway.reads.verdict import NOTHING, UNKNOWN, Verdict, has_plan, m
 from sqlhttp_gateway.wire.rows import rows_of
 
 Run = Callable[[Sequence[Statement]], Awaitable[list[Result]]]
-"""Runs statements in one READ ONLY transaction as whoever asks, and gives their results as text."""
+"""Runs statements in one READ ONLY transaction as whoever asks, and gives their results as text, rows as arrays."""
 Key = tuple[str, str, str, str, str]
 """Target, database, the role that logs in, whose settings hold, the role that runs it, text."""
 
@@ -149,7 +149,7 @@ class Verdicts:
         operators = await _rows(run, _OPERATORS)
         return _verdict(plan, meaning, relations, operators, await _touched(plan, meaning, run))
 
-    async def _explain(self, text: str, params: int, run: Run) -> bytes:
+    async def _explain(self, text: str, params: int, run: Run) -> str:
         if not params:
             return _document((await run((Statement(_EXPLAIN + text),)))[0])
         # With a value in its place a parameter would be folded, and what it switches off be missing from the plan.
@@ -164,8 +164,16 @@ class Verdicts:
         return _document(results[2])
 
 
-def _document(result: Result) -> bytes:
-    return b"\n".join(row[0] or b"" for row in rows_of(result.rows))
+def _document(result: Result) -> str:
+    return "\n".join(row[0] or "" for row in _texts(result))
+
+
+def _texts(result: Result) -> list[list[str | None]]:
+    """The rows, whose values are text. Those of a large answer became JSON as they came: arrays, as was asked for."""
+    if result.read is not None:
+        read: list[list[str | None]] = orjson.loads(b"".join(result.read.json()))
+        return read
+    return [[None if value is None else value.decode() for value in row] for row in rows_of(result.rows)]
 
 
 async def _understand(meaning: Meaning, names: set[str], run: Run) -> None:
@@ -248,4 +256,4 @@ async def _rows(run: Run, text: str, *names: Set[str]) -> list[tuple[Any, ...]]:
         return []
     question = Statement(text, tuple(orjson.dumps(sorted(each)) for each in names))
     _, result = await run((_UNCOMPILED, question))
-    return [tuple((value or b"").decode() for value in row) for row in rows_of(result.rows)]
+    return [tuple(value or "" for value in row) for row in _texts(result)]

@@ -205,6 +205,19 @@ async def test_stable_function_of_a_user_can_read_anything(judge: Judge) -> None
     assert verdict.reads is None
 
 
+async def test_catalogs_answers_are_read_however_large_they_are(judge: Judge, database: Database) -> None:
+    """More than 64 KiB of rows are read while they arrive."""
+    padding = "-- as long as many functions together, or as one name in many schemas\n" * 1000
+    for name, body in (("long() RETURNS float", "random()"), ("long_stable() RETURNS int STABLE", "1")):
+        database.psql(f"CREATE FUNCTION {name} LANGUAGE plpgsql AS $$ BEGIN {padding} RETURN {body}; END $$")
+    verdict = await judge("SELECT long()")
+    assert (verdict.writes, verdict.refusal(frozenset())) == (None, "writes:long")
+    verdict = await judge("SELECT long_stable()")
+    assert (verdict.reads, verdict.refusal(frozenset())) == (None, "")
+    wide = ", ".join(f"name || '{number}' AS a_column_with_a_long_name_{number}" for number in range(1000))
+    assert (await judge(f"SELECT {wide} FROM plain")).reads == {"public.users"}
+
+
 async def test_partitions_are_named_and_those_left_out_make_it_anything(judge: Judge) -> None:
     verdict = await judge("SELECT * FROM measured WHERE value > 1")
     assert verdict.reads == frozenset({"public.measured", "public.measured_2024", "public.measured_2025"})
