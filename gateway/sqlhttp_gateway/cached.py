@@ -15,7 +15,7 @@ from sqlhttp_gateway.cache.results import Found, ResultCache
 from sqlhttp_gateway.cache.shared import Shared, SharedStore
 from sqlhttp_gateway.cache.stamps import Place
 from sqlhttp_gateway.cache.store import Entry
-from sqlhttp_gateway.errors import NotCached, PostgresError
+from sqlhttp_gateway.errors import NotCached, PostgresError, ResponseTooLarge
 from sqlhttp_gateway.events import Cached, Observer
 from sqlhttp_gateway.model import Batch, Bookmark, Options, Result, Statement, TransactionOptions
 from sqlhttp_gateway.neon.bookmark import BOOKMARK, encode_bookmark
@@ -241,6 +241,8 @@ class CachedAnswers:
                 verdict = await self._judged(question.scope, question.statement, run)
             except PostgresError as error:  # whatever is wrong with it, it says itself when it is run
                 raise _Refused("unknown", is_sure=error.code.startswith(_NO_MORE)) from None
+            except ResponseTooLarge:
+                raise _Refused("unknown", is_sure=False) from None
         if reason := verdict.refusal(question.wish.allow):
             raise _Refused(reason)
         buckets = cache.buckets(question, verdict.reads)

@@ -233,6 +233,17 @@ async def test_batch_is_not_kept(app: RunningApp) -> None:
     assert call.headers["cache-status"] == "sqlhttp; fwd=bypass; detail=batch"
 
 
+async def test_bound_on_answers_does_not_bound_what_postgres_says_of_a_statement(database: Database) -> None:
+    async with running_app(database, limits={"max_response_bytes": 600}) as app:
+        await app.post({"query": "CREATE TABLE t (id int, a_column_with_a_long_name int)"})
+        await app.hear_changes()
+        text = f"SELECT id FROM t WHERE {' AND '.join(['a_column_with_a_long_name > 0'] * 20)}"
+        call = await ask(app, text)
+        assert (call.status, status_of(call)) == (200, MISS)
+        call = await ask(app, "SELECT repeat('x', 700)")
+        assert (call.status, call.json()["code"]) == (507, "54000")
+
+
 async def test_answer_that_is_too_large_is_given_and_not_kept(database: Database) -> None:
     async with running_app(database, cache={"max_entry_bytes": 1000}) as app:
         for _ in range(2):

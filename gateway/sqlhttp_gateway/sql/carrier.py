@@ -28,6 +28,8 @@ _IN_PARTS = (b"call", b"do", b"vacuum", b"analyze", b"cluster", b"reindex")
 """What may commit on the way, or takes a transaction for each table."""
 _IN_STEPS = (b"create", b"drop", b"alter")
 """What does so CONCURRENTLY, and leaves an index that is not valid, for instance."""
+_MOST_TOLD = 16_777_216
+"""Bytes that Postgres may tell of a statement: they go to nobody, so that no bound for answers is meant by it."""
 
 
 class Ran(NamedTuple):
@@ -87,6 +89,7 @@ class Carrier:
         """Results of what is run in a READ ONLY transaction for the cache: on the primary, which lags behind nobody.
 
         Of the answer to a question it is noted where the log stood, if there are replicas that can be elsewhere.
+        Without a question it is the gateway that asks, about a statement.
 
         Raises:
             GatewayError: the request failed.
@@ -105,7 +108,7 @@ class Carrier:
             )
         access = replace(access.reading(), route=route)
         try:
-            ran = await self._results(access, request, options, story)
+            ran = await self._results(access, request, options, story, is_answer=question is not None)
             return ran._replace(positions=route.positions if route is not None else None)
         finally:
             if route is not None:
@@ -144,8 +147,12 @@ class Carrier:
         elif isinstance(error, ResponseTooLarge) and lower.max_bytes != self.limits.max_bytes:
             error.hint = f"For this tenant it is {lower.max_bytes} bytes (limits.max_response_bytes)."
 
-    async def _results(self, access: Access, request: Statement | Batch, options: Options, story: Story) -> Ran:
+    async def _results(
+        self, access: Access, request: Statement | Batch, options: Options, story: Story, *, is_answer: bool = True
+    ) -> Ran:
         limits = access.within(self.limits)
+        if not is_answer:
+            limits = replace(limits, max_bytes=_MOST_TOLD)
 
         async def work(lease: Lease) -> Ran:
             prologue = access.prologue_on(lease.backend)
