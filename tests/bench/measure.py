@@ -84,6 +84,13 @@ def _own_cpu(pid: int, fields: Sequence[str]) -> float:
     return max(in_ticks, nanoseconds / 1e9)
 
 
+def family(pid: int) -> Iterator[int]:
+    """A process and its children."""
+    yield pid
+    for child, _ in _children(pid):
+        yield child
+
+
 def family_mib(pid: int) -> float:
     """Memory in RAM of a process and its children; what they share counts for each."""
     return resident_mib(pid) + sum(resident_mib(child) for child, _ in _children(pid))

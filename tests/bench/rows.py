@@ -48,6 +48,8 @@ class Ratio:
 
 BY_TCP = ", by TCP"
 """How the subjects end that ask by TCP where everything else asks by the socket."""
+BESIDE_BATCH = ", Postgres as batch"
+"""How those end that stand beside a Postgres under SCHED_BATCH."""
 COMPILED = ", compiled"
 """How those end that are the compiled build, which the container image has."""
 
@@ -91,6 +93,8 @@ RATIOS = (
            Run("constant", "keys", 64)),
     *_both("lookup by key, 64 keep-alive", "Starlette answering a constant", SERVER_CPU, 1.2, _CONSTANT_64),
     *_both("lookup by key, 64 keep-alive", "the plain way", RATE, 2.9, Run("plain", "key", 64)),
+    *(Ratio("lookup by key, 64, Postgres as SCHED_BATCH", "Starlette answering a constant", RATE, None,
+            Run("gateway" + BESIDE_BATCH + build, "key", 64), _CONSTANT_64) for build in ("", COMPILED)),
     Ratio("lookup by key, 64 keep-alive", "fresh connections, PgBouncer, SCRAM", RATE, 30,
           Run("gateway, kept", "key", 64), _FRESH_64),
     Ratio("lookup by key, 64, new TCP each", "fresh connections, PgBouncer, SCRAM", RATE, 14,
@@ -211,6 +215,11 @@ def _grid() -> list[Run]:
     return [*grid, Run("constant", "key", 1000), *(Run("fresh", workload, 1) for workload in GRID_WORKLOADS)]
 
 
+def _is_quick(ratio: Ratio) -> bool:
+    """Has a target, or says what becomes of one elsewhere."""
+    return bool(ratio.target) or ratio.ours.subject.endswith(COMPILED) or ratio.ours.subject.endswith(BESIDE_BATCH)
+
+
 def runs(*, quick: bool, in_both_ways: bool, compiled: bool = False) -> list[Run]:
     """Every run there is to make, once, neighbours of a ratio next to each other; `in_both_ways` with those by TCP
     beside those by the socket, `compiled` with those of the compiled build beside those of the plain one."""
@@ -218,7 +227,7 @@ def runs(*, quick: bool, in_both_ways: bool, compiled: bool = False) -> list[Run
     compared = [
         run
         for ratio in RATIOS
-        if ratio.target or not quick or ratio.ours.subject.endswith(COMPILED)
+        if not quick or _is_quick(ratio)
         if not ratio.ours.subject.endswith(left_out)
         for run in (ratio.ours, ratio.theirs)
     ]

@@ -11,6 +11,7 @@ from functools import partial
 from tests.bench import client, doors, memory
 from tests.bench.loads import WRK, encode_request, wrk
 from tests.bench.measure import Run, Sample, family_cpu_seconds
+from tests.bench.scheduling import as_batch
 from tests.bench.stage import Stage
 from tests.bench.workloads import WORKLOADS, Workload
 from tests.support.other_servers import OTHERS
@@ -57,6 +58,12 @@ def _served(name: str, stage: Stage, workload: Workload, connections: int, secon
     if connections >= _MANY:
         seconds *= 3
     return load(server, bodies, headers, connections=connections, seconds=seconds)
+
+
+def _beside_batch(name: str, stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
+    """The same beside a Postgres that pushes nobody from a core."""
+    with as_batch(stage.postgres):
+        return _served(name, stage, workload, connections, seconds)
 
 
 def bodies_for(server: str, workload: Workload) -> list[bytes]:
@@ -129,6 +136,8 @@ SUBJECTS: dict[str, Subject] = {
     "with the cache": partial(_served, "with the cache"),
     "two workers": partial(_served, "two workers"),
     "gateway, compiled": partial(_served, "gateway, compiled"),
+    "gateway, Postgres as batch": partial(_beside_batch, "gateway"),
+    "gateway, Postgres as batch, compiled": partial(_beside_batch, "gateway, compiled"),
     **{name: partial(_served, name) for name in OTHERS},
     **{f"constant, {name}": partial(_served, f"constant, {name}") for name in OTHERS},
     "asyncpg in C": partial(_served, "asyncpg"),
