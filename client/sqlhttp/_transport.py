@@ -8,6 +8,9 @@ import atexit
 import os
 import socket
 import threading
+from _thread import start_new_thread
+from contextlib import suppress
+from functools import partial
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -31,6 +34,9 @@ ASK_AFTER = 1.0
 
 CONTINUE_WAIT = 1.0
 """Seconds to wait for "100 Continue" before the body is sent all the same."""
+
+LAST_WORD_WAIT = 0.05
+"""Seconds to look for what a server has said that takes no more of a request."""
 
 MAX_IDLE = 32
 """Idle connections kept to one place; a burst of threads opens more, and they are closed after it."""
@@ -91,7 +97,10 @@ class Connection:
         except errors.SendFailed as error:
             if rested:
                 raise StaleConnection from error
-            raise
+            reply = self._last_word(reader)
+            if reply is None:
+                raise
+            return reply
         except errors.ConnectionLost as error:
             if rested and request.reads_only:
                 raise StaleConnection from error
@@ -144,6 +153,19 @@ class Connection:
             if reply is not None or (until_interim and reader.interim):
                 return reply
 
+    def _last_word(self, reader: ReplyReader) -> Reply | None:
+        """Why the server, or something on the way, stopped reading, where it said so: 413, 401 and the like.
+
+        408 is what a connection is left with that has been silent, and says nothing of the request.
+        """
+        try:
+            reply = self._read(reader, monotonic() + LAST_WORD_WAIT)
+        except errors.NeonDbError:
+            return None
+        if reply is None or not 400 <= reply.status < 500 or reply.status == 408:
+            return None
+        return reply._replace(keep_alive=False)
+
     def rest(self) -> None:
         """Note that it is idle from now on."""
         self._rested = True
@@ -173,6 +195,13 @@ class Connection:
         return False
 
     def close(self) -> None:
+        """End the connection, also for a child that was forked while it was in use and holds it open."""
+        with suppress(OSError):  # it may have ended by itself
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def leave(self) -> None:
+        """Give up this process's part in a connection that is its parent's."""
         self._socket.close()
 
 
@@ -221,7 +250,10 @@ class ConnectionPool:
     def forget(self) -> None:
         """Leave the connections to the parent process; a lock that was held at the fork is replaced."""
         self._lock = threading.RLock()
-        self.close()  # closes this process's descriptors; the parent's stay open
+        idle, self._idle = self._idle, {}
+        for connections in idle.values():
+            for connection in connections:
+                connection.leave()
 
     def _take(self, key: "tuple[Origin, SSLContext | None]") -> Connection | None:
         while True:
@@ -290,7 +322,7 @@ def connected(origin: Origin, context: "SSLContext | None", deadline: float | No
     plain = None
     try:
         until = monotonic() + left
-        plain = _connected_to_one(socket.getaddrinfo(host, origin.port, type=socket.SOCK_STREAM), until)
+        plain = _connected_to_one(_addresses(host, origin.port, until), until)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if context is None:
             return plain
@@ -306,6 +338,40 @@ def connected(origin: Origin, context: "SSLContext | None", deadline: float | No
         if isinstance(error, OSError | UnicodeError):
             raise errors.ConnectFailed(f"no connection to {where}: {reason_of(error)}") from error
         raise
+
+
+def _addresses(host: Any, port: int, until: float) -> list[Any]:
+    """What getaddrinfo gives. Nothing can end it while it asks a name server, so a thread does that, and is left behind
+    where no answer comes in time.
+
+    Raises:
+        OSError: there is no such host; a TimeoutError, no answer by then.
+    """
+    look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    try:
+        return look_up(flags=socket.AI_NUMERICHOST)
+    except OSError:
+        pass  # it is a name
+    found: list[Any] = []
+    is_found = threading.Lock()
+    is_found.acquire()
+
+    def ask() -> None:
+        try:
+            found.append(look_up())
+        except BaseException as error:
+            found.append(error)
+        is_found.release()
+
+    try:
+        start_new_thread(ask, ())  # threading's have a lock, which a signal's handler may meet
+    except RuntimeError:
+        ask()  # there are no more threads, for instance because the interpreter ends
+    if not is_found.acquire(timeout=max(0.0, until - monotonic())):
+        raise TimeoutError("no name server has answered")
+    if isinstance(found[0], BaseException):
+        raise found[0]
+    return found[0]  # type: ignore[no-any-return]  # a list, if not an exception
 
 
 def _connected_to_one(addresses: list[Any], until: float) -> socket.socket:

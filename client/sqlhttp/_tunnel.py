@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sqlhttp import _errors as errors
 from sqlhttp._endpoint import Endpoint
+from sqlhttp._http1 import encode_headers
 from sqlhttp._line import Cut, Line, Steps, TimedOut
 from sqlhttp._transport import CONNECT_TIMEOUT, POOL, connected, reason_of
 from sqlhttp._wire.frontend import TERMINATE
@@ -63,31 +64,34 @@ class Tunnel:
         Raises:
             ConnectFailed, ConnectTimeout, CertificateRejected: there is no connection.
             Refused, ServerFailed: the server does not take WebSockets, now or at all.
+            InterfaceError: a header has a character that HTTP does not allow.
         """
         self.line = Line()
         self._lock = threading.Lock()
+        check_headers(headers)
         with failing_to_connect(where):
             socket = connected(where.origin, None, deadline)
             socket.settimeout(None)  # the one for connecting; it would end a silence later on
-            try:
-                left = CONNECT_TIMEOUT if deadline is None else min(CONNECT_TIMEOUT, deadline - monotonic())
-                opened = connect(
-                    where.websocket_url,
-                    sock=socket,
-                    ssl=tls_of(where, context),
-                    additional_headers=list(headers),
-                    user_agent_header="sqlhttp",
-                    compression=None,
-                    open_timeout=max(0.001, left),
-                    close_timeout=CLOSE_TIMEOUT,
-                    ping_interval=ping_interval,
-                    max_size=None,
-                )
-            except BaseException:
-                with suppress(OSError):
-                    socket.shutdown(SHUT_RDWR)  # or a thread that reads already would wait for ever
-                socket.close()
-                raise
+            with socket.dup() as same:  # TLS takes the other one over
+                try:
+                    left = CONNECT_TIMEOUT if deadline is None else min(CONNECT_TIMEOUT, deadline - monotonic())
+                    opened = connect(
+                        where.websocket_url,
+                        sock=socket,
+                        ssl=tls_of(where, context),
+                        additional_headers=list(headers),
+                        user_agent_header="sqlhttp",
+                        compression=None,
+                        open_timeout=max(0.001, left),
+                        close_timeout=CLOSE_TIMEOUT,
+                        ping_interval=ping_interval,
+                        max_size=None,
+                    )
+                except BaseException:
+                    with suppress(OSError):
+                        same.shutdown(SHUT_RDWR)  # or a thread that reads already would wait for ever
+                    socket.close()
+                    raise
         self._socket = opened.__enter__()  # what it promises to all versions; `close` below is its end
 
     def drive(self, steps: Steps[Kind], deadline: float | None) -> Kind:
@@ -169,6 +173,18 @@ class Tunnel:
     def _cut_off(self) -> None:
         with suppress(OSError):  # it may have ended by itself
             self._socket.socket.shutdown(SHUT_RDWR)
+
+
+def check_headers(headers: tuple[tuple[str, str], ...]) -> None:
+    """The rules of HTTP; websockets has them, too, and shows the value, which may be a token.
+
+    Raises:
+        InterfaceError: a header has a character that HTTP does not allow. Its text never has the value.
+    """
+    try:
+        encode_headers(headers)
+    except ValueError as error:
+        raise errors.InterfaceError(str(error)) from None
 
 
 def tls_of(where: Endpoint, context: "SSLContext | None") -> "SSLContext | None":

@@ -10,7 +10,7 @@ from sqlhttp import _errors as errors
 from sqlhttp._endpoint import Endpoint, Origin
 from sqlhttp._line import Cut, Line, Steps, TimedOut
 from sqlhttp._transport import CONNECT_TIMEOUT
-from sqlhttp._tunnel import CLOSE_TIMEOUT, NO_TURN, binary, closed_because, failing_to_connect, tls_of
+from sqlhttp._tunnel import CLOSE_TIMEOUT, NO_TURN, binary, check_headers, closed_because, failing_to_connect, tls_of
 from sqlhttp._wire.frontend import TERMINATE
 
 from websockets.asyncio.client import ClientConnection, connect  # isort: skip  # `_tunnel` says what to install
@@ -80,6 +80,7 @@ class AsyncTunnel:
         left = CONNECT_TIMEOUT if deadline is None else min(CONNECT_TIMEOUT, deadline - monotonic())
         if left <= 0:
             raise errors.ConnectTimeout(f"no time was left to connect to {where.origin.host}:{where.origin.port}")
+        check_headers(headers)
         with failing_to_connect(where):
             until = monotonic() + left
             plain = await connected(where.origin, until)
@@ -125,9 +126,13 @@ class AsyncTunnel:
             self._socket.transport.abort()
             await self._socket.wait_closed()  # in the loop's next turn
             return
-        with suppress(ConnectionClosed, OSError):
-            await self._socket.send(TERMINATE)
-        await self._socket.close()
+        try:
+            with suppress(ConnectionClosed, OSError):
+                await self._socket.send(TERMINATE)
+            await self._socket.close()
+        except BaseException:  # a cancelled task, which is not to leave the socket behind
+            self._socket.transport.abort()
+            raise
 
     async def _exchange(self, out: bytes, deadline: float | None) -> bytes:
         is_sent = bool(not out or self._socket.state is State.OPEN)

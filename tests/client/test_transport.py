@@ -19,6 +19,7 @@ from sqlhttp import (
     ConnectionLost,
     ConnectTimeout,
     InterfaceError,
+    NeonDbError,
     OutcomeUnknown,
     ProtocolError,
     Refused,
@@ -166,6 +167,39 @@ def test_a_forked_child_has_connections_of_its_own() -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         sql(WRITE)
         assert [request.connection for request in server.requests] == [1, 2, 1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_that_was_forked_during_a_call_does_not_keep_its_connection_open() -> None:
+    asked, told = threading.Event(), threading.Event()
+
+    def waits(peer: Any, headers: dict[str, str]) -> None:
+        peer.read_body(headers)
+        asked.set()
+        if peer.read_head() is None:
+            told.set()
+
+    def call() -> None:
+        with pytest.raises(RequestTimeout):
+            client(server, timeout=1.0)(WRITE)
+
+    with scripted(waits) as server, ThreadPoolExecutor(1) as thread:
+        calling = thread.submit(call)
+        assert asked.wait(10)
+        until_then, over = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(over)
+            os.read(until_then, 1)
+            os._exit(0)
+        try:
+            calling.result(20)
+            assert told.wait(10), "the server does not know, and goes on with the statement"
+        finally:
+            os.close(over)
+            os.close(until_then)
+            os.waitpid(child, 0)
 
 
 def test_a_signals_handler_may_ask_while_its_own_thread_holds_the_pool() -> None:
@@ -374,10 +408,38 @@ def test_a_host_of_many_silent_addresses_takes_no_longer_than_one(monkeypatch: p
 
 
 def test_a_silent_address_leaves_time_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(_transport, "monotonic", lambda: now)  # a machine that is slow takes none of the time
+    monkeypatch.setattr(_transport, "CONNECT_TIMEOUT", 1.0)
     with deaf_server() as deaf, scripted(answers()) as server:
         both = [socket.getaddrinfo("127.0.0.1", each.port, type=socket.SOCK_STREAM)[0] for each in (deaf, server)]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
-        assert client(server, timeout=5.0, retry=None)(WRITE) == [{"a": 1}]
+        assert client(server, timeout=60.0, retry=None)(WRITE) == [{"a": 1}]
+
+
+def test_a_name_server_that_is_silent_takes_no_more_than_the_time_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_over = threading.Event()
+
+    def silent(*_: Any, flags: int = 0, **__: Any) -> list[Any]:
+        if flags != socket.AI_NUMERICHOST:
+            is_over.wait(60)
+        raise socket.gaierror(socket.EAI_NONAME, "no such host")
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    try:
+        with pytest.raises(ConnectTimeout, match="gateway:4444"):
+            neon("postgresql://u:p@gateway/db", retry=None, timeout=0.2)(READ)
+    finally:
+        is_over.set()
+
+
+def test_a_name_is_looked_up_where_no_thread_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> int:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_transport, "start_new_thread", refused)
+    with scripted(answers()) as server:
+        assert neon(f"postgresql://u:p@localhost:{server.port}/db", retry=None)(READ) == [{"a": 1}]
 
 
 def test_a_reset_after_sending_is_an_unknown_outcome_for_a_write() -> None:
@@ -472,6 +534,21 @@ def test_a_request_that_could_not_be_sent_whole_did_not_run() -> None:
         with pytest.raises(SendFailed) as caught:
             client(server)("insert into t values ($1)", "x" * 50_000_000)
         assert not caught.value.may_have_run
+
+
+@pytest.mark.parametrize(("status", "kind"), [(413, RequestTooLarge), (408, SendFailed), (503, SendFailed)])
+def test_why_a_server_takes_no_more_of_a_request_is_heard(status: int, kind: type[NeonDbError]) -> None:
+    """Who stands before the gateway may have smaller limits than it has."""
+
+    def says(peer: Any, headers: dict[str, str]) -> None:
+        peer.send(http(status, {"message": "no more than 1 MB"}, headers=["Connection: close"]))
+        peer.close()  # with much unread, which is a reset
+
+    with scripted(says) as server, pytest.raises(NeonDbError) as caught:
+        client(server, retry=Retry(attempts=1))("insert into t values ($1)", "x" * 50_000_000)
+    assert type(caught.value) is kind
+    assert not caught.value.may_have_run
+    assert caught.value.attempts == 1
 
 
 @pytest.mark.parametrize(

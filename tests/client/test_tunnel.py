@@ -2,6 +2,7 @@
 
 # ruff: noqa: PT012 - the block of a transaction is what raises
 
+import ssl
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from sqlhttp import (
     CertificateRejected,
     ConnectFailed,
     ConnectTimeout,
+    InterfaceError,
     NeonDbError,
     ProtocolError,
     Refused,
@@ -38,6 +40,13 @@ from tests.support.scripted_websocket import (
 )
 
 BEGUN = GREETING + done("BEGIN", "T")
+CERTIFICATE = Path(__file__).parents[1] / "support" / "certificate.pem"
+
+
+def tls() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)  # for localhost and right.example
+    return context
 
 
 def client(server: Any, **options: Any) -> sqlhttp.Sql[Any]:
@@ -103,12 +112,8 @@ def test_a_server_that_knows_no_websockets() -> None:
         assert type(failure(client(server))) is ServerFailed
 
 
-def test_a_certificate_nobody_knows(tmp_path: Path) -> None:
-    import ssl
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(Path(__file__).parents[1] / "support" / "certificate.pem")
-    with scripted(answers(), context=context) as server:
+def test_a_certificate_nobody_knows() -> None:
+    with scripted(answers(), context=tls()) as server:
         sql = neon(f"https://role:password@127.0.0.1:{server.port}/db", retry=None)
         assert type(failure(sql)) is CertificateRejected
 
@@ -200,6 +205,38 @@ def test_an_interrupted_question_spoils_the_connection() -> None:
             tx._tunnel._exchange = interrupt  # type: ignore[method-assign]
             tx("select 1")
         assert not tx._tunnel.line.is_usable
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_an_interrupted_handshake_leaves_no_thread_behind(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+
+    def interrupted(connection: ClientConnection, *_: Any, **__: Any) -> None:
+        threads.append(connection.recv_events_thread)
+        raise KeyboardInterrupt
+
+    def silent(peer: Any, headers: Any) -> None:
+        peer.server.over.wait(20)
+
+    monkeypatch.setattr(ClientConnection, "handshake", interrupted)
+    context = tls() if scheme == "https" else None
+    trusting = ssl.create_default_context(cafile=str(CERTIFICATE))
+    with scripted(silent, context=context) as server:
+        sql = client(server, endpoint=f"{scheme}://localhost:{server.port}", fetch_options={"ssl_context": trusting})
+        with pytest.raises(KeyboardInterrupt), sql.begin():
+            pass
+        [reading] = threads
+        reading.join(10)
+        assert not reading.is_alive()
+
+
+def test_a_header_that_http_does_not_allow_is_refused_and_not_shown() -> None:
+    with scripted_websocket([BEGUN]) as server:
+        error = failure(client(server, fetch_options={"headers": {"X-A": "secret\r\nb"}}))
+        assert type(error) is InterfaceError
+        assert "X-A" in str(error)
+        assert "secret" not in str(error)
+        assert not server.requests
 
 
 def test_the_deadline_of_the_client_counts() -> None:

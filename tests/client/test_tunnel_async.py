@@ -14,6 +14,7 @@ from sqlhttp import (
     CertificateRejected,
     ConnectFailed,
     ConnectTimeout,
+    InterfaceError,
     NeonDbError,
     ProtocolError,
     Refused,
@@ -21,6 +22,8 @@ from sqlhttp import (
     TransactionLost,
     neon_async,
 )
+from sqlhttp._endpoint import destination
+from sqlhttp._tunnel_async import AsyncTunnel
 from tests.support.backend_bytes import GREETING, done, failed, selected
 from tests.support.scripted_http import answers, deaf_server, scripted, unused_port
 from tests.support.scripted_websocket import (
@@ -169,6 +172,33 @@ async def test_a_cancelled_question_ends_the_connection_at_once() -> None:
             with pytest.raises(asyncio.CancelledError):
                 await task
     assert TERMINATE not in server.received[0], "nobody waited until that was sent"
+
+
+async def test_a_cancelled_goodbye_leaves_no_socket_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    saying = asyncio.Event()
+
+    async def unread(_: bytes) -> None:
+        saying.set()
+        await asyncio.Event().wait()
+
+    with scripted_websocket([BEGUN]) as server:
+        tunnel = await AsyncTunnel.open(destination(server.url, None, {}).websocket)
+        monkeypatch.setattr(tunnel._socket, "send", unread)
+        closing = asyncio.create_task(tunnel.close())
+        await saying.wait()
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert tunnel._socket.transport.is_closing()
+        await tunnel._socket.wait_closed()
+
+
+async def test_a_header_that_http_does_not_allow_is_refused_and_not_shown() -> None:
+    with scripted_websocket([BEGUN]) as server:
+        error = await failure(client(server, fetch_options={"headers": {"X-A": "secret\r\nb"}}))
+        assert type(error) is InterfaceError
+        assert "secret" not in str(error)
+        assert not server.requests
 
 
 async def test_tasks_take_turns() -> None:
