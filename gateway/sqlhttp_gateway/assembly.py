@@ -116,6 +116,7 @@ class Assembly:
                 lost=cache.forget_all,
             )
         self._servers = standing.targets.places
+        self._claims = settings.auth.claims
         self._changes = Changes(cached, settle_after=settings.statement.cancel_timeout + _CANCEL_MARGIN)
 
     def _make_sql(self) -> None:
@@ -314,7 +315,7 @@ class Assembly:
         await self._tunnels.drain(self._grace_left())
 
     def _reconfigure_cache(self, new: Settings) -> None:
-        """Keep nothing of a target that leads to other servers now."""
+        """Keep nothing of a target that leads to other servers now, and nothing where claims go another way."""
         assert self._cached is not None
         assert self._changes is not None
         self._cached.cache.reconfigure(new.cache)
@@ -322,6 +323,9 @@ class Assembly:
         for name, servers in before.items():
             if servers != self._servers.get(name):
                 self._changes.tell(self._cached.cache.moved(name))
+            elif new.auth.claims != self._claims:
+                self._changes.tell(self._cached.cache.invalidate_target(name))
+        self._claims = new.auth.claims
 
     def _reconfigure_sql(self, new: Settings) -> None:
         limits, telling = _limits(new), self._standing.telling(new)

@@ -24,6 +24,7 @@ from sqlhttp_gateway.settings import load_settings
 from tests.support.cluster import PASSWORD, Cluster, Database, running_cluster
 from tests.support.fleet import Fleet
 from tests.support.gateway import GatewayProcess, free_port
+from tests.support.issuer import sign
 from tests.support.loading import Load, loading
 from tests.support.program import scratch_role
 from tests.support.running_app import running_app
@@ -225,6 +226,35 @@ async def test_answers_of_the_server_that_a_target_has_left_are_given_to_nobody(
             assert await kept() == (0, True), "the servers are the same"
             await app.app.reload(lambda: load_settings(database_url=new.url, **sections))
             assert [await kept() for _ in range(2)] == [(1, False), (1, True)]
+
+
+async def test_answers_that_claims_reached_in_another_way_are_given_to_nobody(database: Database) -> None:
+    """A policy may have let everybody see everything as long as it was told of nobody."""
+    secret = "0123456789abcdef0123456789abcdef"
+
+    def sections(claims: str) -> dict[str, Any]:
+        return {
+            "drain": {"grace": 5},
+            "auth": {"claims": claims},
+            "issuers": {"own": {"secret": secret, "roles": [database.role]}},
+            "logins": {"own": {"role": database.role, "password": database.password}},
+        }
+
+    authorization = f"Bearer {sign('HS256', secret.encode(), {'alg': 'HS256'}, {'sub': 'ann'})}"
+    async with running_app(database, **sections("off")) as app:
+
+        async def kept() -> tuple[bool, bool]:
+            query = {"query": "SELECT coalesce(current_setting('request.jwt.claims', true), '') = '' AS is_nobody"}
+            call = await app.post(query, authorization=authorization, cache_control="max-age=600")
+            return call.json()["rows"][0]["is_nobody"], "hit" in call.headers["cache-status"]
+
+        assert [await kept() for _ in range(2)] == [(True, False), (True, True)]
+        for claims, is_nobody in (("plain", False), ("off", True)):
+            settings = load_settings(database_url=database.url, **sections(claims))
+            await app.app.reload(lambda settings=settings: settings)  # type: ignore[misc]  # bound in the loop
+            assert [await kept() for _ in range(2)] == [(is_nobody, False), (is_nobody, True)]
+        await app.app.reload(lambda: load_settings(database_url=database.url, **sections("off")))
+        assert await kept() == (True, True), "nothing is different"
 
 
 def test_target_that_was_given_up_is_served_where_it_leads_now(
