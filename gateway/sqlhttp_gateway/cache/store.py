@@ -13,6 +13,8 @@ from sqlhttp_gateway.model import Bookmark
 
 OVERHEAD = 600
 """Bytes that an entry takes beside its answer: the objects around it and its place in two tables."""
+_BUCKET = 40
+"""Bytes of each number of a bucket; an answer of all of a table's partitions rests on two for each."""
 _CANDIDATES = 8
 """Entries, of those that were used longest ago, among which the cheapest to fetch again goes first."""
 
@@ -52,7 +54,7 @@ class Entry:
     @property
     def size(self) -> int:
         """Bytes, about."""
-        return len(self.body) + len(self.text) + OVERHEAD
+        return len(self.body) + len(self.text) + OVERHEAD + _BUCKET * len(self.buckets)
 
     def shows(self, bookmark: Bookmark | None) -> bool:
         """Whether it is no older than what the bookmark stands for."""

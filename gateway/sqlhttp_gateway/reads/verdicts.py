@@ -25,7 +25,7 @@ Key = tuple[str, str, str, str, str]
 
 MAX_REMEMBERED = 10_000
 MAX_CHARACTERS = 4_000_000
-"""Of all the texts together that something is remembered of."""
+"""Of all the texts together that something is remembered of, and of the names in that."""
 _MAX_TEXT = 100_000
 """Characters of a statement that is still looked at."""
 _DEPTH = 5
@@ -122,7 +122,7 @@ class Verdicts:
         """What is too old to be believed goes, also this one: texts that come once would be kept for ever."""
         self._forget(key)
         self._known[key] = asked, verdict
-        self._characters += len(key[4])
+        self._characters += _characters(key, verdict)
         believed = self._clock() - self._lifetime
         while self._known and (
             len(self._known) > MAX_REMEMBERED
@@ -132,8 +132,9 @@ class Verdicts:
             self._forget(next(iter(self._known)))
 
     def _forget(self, key: Key) -> None:
-        if self._known.pop(key, None) is not None:
-            self._characters -= len(key[4])
+        known = self._known.pop(key, None)
+        if known is not None:
+            self._characters -= _characters(key, known[1])
 
     async def _judge(self, text: str, params: int, run: Run) -> Verdict:
         if makes_table(text):
@@ -162,6 +163,10 @@ class Verdicts:
             )
         )
         return _document(results[2])
+
+
+def _characters(key: Key, verdict: Verdict) -> int:
+    return len(key[4]) + sum(map(len, verdict.reads or ())) + sum(map(len, verdict.writes or ()))
 
 
 def _document(result: Result) -> str:

@@ -1,7 +1,8 @@
+import sys
 from typing import Any
 
 from sqlhttp_gateway.cache.stamps import Stamps
-from sqlhttp_gateway.cache.store import OVERHEAD, Entry, Store
+from sqlhttp_gateway.cache.store import Entry, Store
 from sqlhttp_gateway.model import Bookmark
 
 
@@ -30,7 +31,7 @@ def entry(key: bytes, **changes: Any) -> Entry:
     return Entry(**usual | changes)
 
 
-SIZE = 400 + OVERHEAD
+SIZE = entry(b"").size
 
 
 def test_answer_is_there_until_something_it_rests_on_is_stamped() -> None:
@@ -55,6 +56,16 @@ def test_store_never_holds_more_than_its_bytes() -> None:
     assert len(store) == 5
     assert len(evicted) == 45
     assert not store.put(entry(b"huge", body=b"x" * 10 * SIZE))
+
+
+def test_small_answer_of_many_partitions_is_counted_with_all_that_it_rests_on() -> None:
+    partitions = 2000
+    many = [entry(b"%d" % number, buckets=tuple(range(1000, 1000 + 2 * partitions))) for number in range(20)]
+    taken = sum(sys.getsizeof(number) for number in many[0].buckets) + sys.getsizeof(many[0].buckets)
+    store = Store(5 * taken, Clock())
+    for each in many:
+        store.put(each)
+    assert 3 <= len(store) <= 5
 
 
 def test_same_key_is_one_answer() -> None:

@@ -10,6 +10,7 @@ from sqlhttp_gateway.execute.limits import Limits
 from sqlhttp_gateway.execute.run import execute
 from sqlhttp_gateway.model import Batch, Options, Result, Statement, TransactionOptions
 from sqlhttp_gateway.pools.lease import Lease
+from sqlhttp_gateway.reads import verdicts
 from sqlhttp_gateway.reads.verdict import NOTHING, UNKNOWN, Verdict
 from sqlhttp_gateway.reads.verdicts import MAX_CHARACTERS, Run, Verdicts
 from sqlhttp_gateway.wire.rows import rows_of
@@ -129,6 +130,18 @@ async def test_long_texts_make_room_for_one_another() -> None:
     found = await remembered(texts)
     assert found == texts[-len(found) :]
     assert MAX_CHARACTERS * 0.9 < sum(map(len, found)) <= MAX_CHARACTERS
+
+
+async def test_names_of_many_relations_make_room_for_one_another_too(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short text may read a thousand partitions."""
+    texts = [f"TABLE users LIMIT {number}" for number in range(10, 20)]
+    relation = len("public.users")
+    monkeypatch.setattr(verdicts, "MAX_CHARACTERS", 3 * (len(texts[0]) + relation))
+    for text in texts:
+        assert (await judge(text)).reads == {"public.users"}
+    assert len(judge.verdicts) == 3
 
 
 def may_be_kept(verdict: Verdict) -> bool:
