@@ -16,6 +16,8 @@ from sqlhttp_gateway.wire.meaning import changes_meaning, is_of_its_moment
 
 MAX_TEXT = 16_384
 """Longer texts are parsed each time, so that a few generated statements cannot fill the server's memory."""
+_OF_ONE_REQUEST = "traceparent='"
+"""In a comment, by `trace.comment` or by whoever follows sqlcommenter: another one in every request."""
 
 
 class Prepared:
@@ -74,6 +76,8 @@ class Statements:
     def new_name(self, text: str) -> bytes:
         """A name to parse `text` under; empty, the unnamed statement, for one that is not to be kept."""
         if not self._size or len(text) > MAX_TEXT or is_of_its_moment(text):
+            return b""
+        if _OF_ONE_REQUEST in text:  # never seen again, and would push out one that is
             return b""
         if control_of(text.encode()) is Control.CHAIN:  # by its name SQL's EXECUTE could run it behind a fence's back
             return b""

@@ -33,6 +33,13 @@ def test_text_that_means_something_else_later_is_not_kept() -> None:
     assert statements.new_name("SELECT 'today'::date") == b""
 
 
+def test_text_that_names_its_own_request_pushes_nothing_out() -> None:
+    statements = Statements(1)
+    name = parsed(statements, "SELECT 1")
+    parsed(statements, "SELECT 2\n/*traceparent='00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'*/")
+    assert statements.find("SELECT 1") == name
+
+
 def test_chain_has_no_name_that_sql_could_run_it_by() -> None:
     statements = Statements(10)
     assert statements.new_name("/* a */ commit work AND chain") == b""
