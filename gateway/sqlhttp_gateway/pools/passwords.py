@@ -22,7 +22,7 @@ from sqlhttp_gateway.errors import (
     TooManyFailures,
     WaitTimeout,
 )
-from sqlhttp_gateway.model import Dsn, PoolKey
+from sqlhttp_gateway.model import Dsn, PoolKey, Target
 from sqlhttp_gateway.pools.ask import ask
 from sqlhttp_gateway.pools.connect import password_failed
 from sqlhttp_gateway.pools.gate import Gate
@@ -53,7 +53,9 @@ class Passwords:
         self._loop = asyncio.get_running_loop()
         self._key = secrets.token_bytes(32)
         self._proven: dict[tuple[str, str], dict[bytes, float]] = {}
-        self._running: dict[tuple[PoolKey, bytes], asyncio.Task[float]] = {}
+        self._running: dict[tuple[PoolKey, Target, bytes], asyncio.Task[float]] = {}
+        self._servers: dict[str, Target] = {}
+        """Where each target led when something was last proven there."""
         self._by_login_until: dict[str, float] = {}
         self._wrong_is_refused: set[PoolKey] = set()
         self._iterations = DEFAULT_ITERATIONS
@@ -75,13 +77,16 @@ class Passwords:
         """
         if dsn.password is None:
             raise CredentialsMissing("missing authentication credentials: required password")
-        digest = self._digest(dsn.password)
+        digest, server = self._digest(dsn.password), upstream.target
+        if self._servers.setdefault(key.target, server) != server:
+            self._forget(key.target)
+            self._servers[key.target] = server
         proofs = self._proven.get((key.target, dsn.role), {})
         # A dict look-up is no constant-time comparison; of a keyed hash it tells a stranger nothing.
         expiry = proofs.get(digest)
         if expiry is not None and self._loop.time() < expiry:
             return expiry
-        flight = (key, digest)
+        flight = (key, server, digest)
         while True:
             # Many requests of one burst share a check; it belongs to none of them, so none can cancel it for others.
             task = self._running.get(flight)
@@ -97,6 +102,8 @@ class Passwords:
                     raise
                 may_look()  # whoever began it was refused, from another address perhaps
             else:
+                if self._servers.get(key.target) != server:  # it leads elsewhere since
+                    return proven_at
                 return self._remember((key.target, dsn.role), digest, proven_at=proven_at)
 
     def knew(self, dsn: Dsn, key: PoolKey) -> bool:
@@ -104,7 +111,13 @@ class Passwords:
         proofs = self._proven.get((key.target, dsn.role))
         return proofs is not None and dsn.password is not None and self._digest(dsn.password) in proofs
 
-    def _landed(self, flight: tuple[PoolKey, bytes], task: asyncio.Task[float]) -> None:
+    def _forget(self, target: str) -> None:
+        """What its server said of passwords means nothing at another one, to which the settings lead now."""
+        self._proven = {role: proofs for role, proofs in self._proven.items() if role[0] != target}
+        self._wrong_is_refused = {key for key in self._wrong_is_refused if key.target != target}
+        self._by_login_until.pop(target, None)
+
+    def _landed(self, flight: tuple[PoolKey, Target, bytes], task: asyncio.Task[float]) -> None:
         self._running.pop(flight, None)
         if not task.cancelled():
             task.exception()  # all who waited for it may have left; asyncio would complain that nobody looked

@@ -34,13 +34,14 @@ class Prover:
 
     def __init__(self, lending: Leases, **auth: Any) -> None:
         self.lending = lending
+        self.upstream = lending.upstream
         self.passwords = Passwords(AuthSettings(**{"proof_lifetime": 30.0, **auth}), lending.registry)
 
     async def prove(self, role: str, password: str | bytes | None, *, database: str | None = None) -> float:
         name = database or self.lending.database.name
         secret = password.encode() if isinstance(password, str) else password
         return await self.passwords.prove(
-            Dsn("h", None, name, role, secret), PoolKey("default", name, role), self.lending.upstream
+            Dsn("h", None, name, role, secret), PoolKey("default", name, role), self.upstream
         )
 
     async def told(self, role: str, password: str | bytes | None, **more: str) -> GatewayError:
@@ -223,6 +224,25 @@ async def test_changed_password_works_at_once_and_the_old_one_no_longer_than_its
         for proofs in proving.passwords._proven.values():
             proofs.update(dict.fromkeys(proofs, 0.0))
         await proving.prove(role, "changed")
+        assert isinstance(await proving.told(role, "secret"), PasswordFailed)
+
+
+@pytest.mark.parametrize("verify_by", ["verifier", "login"])
+async def test_what_one_server_has_said_counts_nothing_at_another_that_its_target_leads_to_now(
+    database: Database, postgres: Cluster, role: str, verify_by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a reload; the same server by another name stands for the other one, whose password differs."""
+    async with prover(database, auth={"verify_by": verify_by}) as proving:
+        before = proving.upstream
+        await proving.prove(role, "secret")
+        postgres.maintenance.psql(f"ALTER ROLE {role} PASSWORD 'another'")
+        await proving.prove(role, "secret")  # still believed
+        proving.upstream = replace(before, target=replace(before.target, host="localhost"))
+        assert isinstance(await proving.told(role, "secret"), PasswordFailed)
+        count = log_ins(proving, monkeypatch)
+        await proving.prove(role, "another")
+        assert count() == (2 if verify_by == "login" else 0), "that a wrong one is refused there, too, is not known yet"
+        proving.upstream = before
         assert isinstance(await proving.told(role, "secret"), PasswordFailed)
 
 
