@@ -157,7 +157,8 @@ class CachedAnswers:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_EVERY)
-            self.cache.sweep()
+            for _ in self.cache.sweep():
+                await asyncio.sleep(0)
 
     def _found(self, question: Question, found: Found, fetch: Fetch, run: RunReading) -> Outcome:
         entry = found.entry

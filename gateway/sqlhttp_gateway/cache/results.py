@@ -5,7 +5,7 @@ or, where those are not known for sure, every change in its database. `service` 
 nothing here knows how an answer is made.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from sqlhttp_gateway.cache.aliases import Aliases
@@ -203,9 +203,9 @@ class ResultCache:
         """Whether any answer was ever kept, here or by anybody with whom it could be shared."""
         return self.stamps.used[0] != 0
 
-    def sweep(self) -> None:
-        """Forget what nobody can get any more, and by what it was asked for."""
-        self.store.sweep()
+    def sweep(self) -> Iterator[None]:
+        """Forget what nobody can get any more, and by what it was asked for; a part of it at each step."""
+        yield from self.store.sweep()
         self.aliases.forget_unless(self.store.__contains__)
 
     def forget_all(self) -> None:

@@ -113,8 +113,24 @@ def test_sweep_gives_back_the_room_of_what_nobody_can_get_any_more() -> None:
     store.put(entry(b"c", buckets=(7,)))
     clock.at += 10**9
     clock.stamp([5])
-    store.sweep()
+    assert list(store.sweep()) == [None]
     assert [hot.key for hot in store.hottest(9)] == [b"c"]
+
+
+def test_sweep_of_many_leaves_others_their_turn_and_bears_what_they_do() -> None:
+    clock = Clock()
+    store = Store(5000 * SIZE, clock)
+    for number in range(3500):
+        store.put(entry(b"%d" % number, ttl=0.1 if number % 2 else 60.0))
+    clock.at += 10**9
+    steps = 0
+    for _ in store.sweep():
+        steps += 1
+        store.drop(b"3400")
+        store.put(entry(b"3499", ttl=60.0, began=clock.at))
+    assert steps == 4
+    assert len(store) == 1750
+    assert b"3499" in store
 
 
 def test_hottest_are_those_with_most_hits() -> None:
@@ -122,6 +138,20 @@ def test_hottest_are_those_with_most_hits() -> None:
     for number in range(4):
         store.put(entry(b"%d" % number, hits=number))
     assert [hot.key for hot in store.hottest(2)] == [b"3", b"2"]
+
+
+def test_hottest_are_found_without_a_look_at_every_entry() -> None:
+    """It is done every second."""
+    store = Store(5000 * SIZE, Clock())
+    for number in range(3000):
+        store.put(entry(b"%d" % number, hits=number % 7))
+    hot = store.get(b"6")
+    assert hot is not None
+    hot.hits = 100
+    assert store.hottest(1) == [hot]
+    unseen = store._entries[b"7"]
+    unseen.hits = 200  # without being used
+    assert store.hottest(1) == [hot]
 
 
 def test_answer_shows_what_a_bookmark_of_the_same_timeline_up_to_its_own_stands_for() -> None:
