@@ -287,6 +287,8 @@ class Pipeline:
             self._fence.attach(make_prologue)
         self._names.attach(backend)
         self._requests.attach()
+        if self._is_plain and backend.statements.size:
+            backend.statements.close_later(b"")  # whose it is, nobody keeps account of here
         needed = self._session.needed(backend.defaults)
         if ahead is not None:
             needed = self._unproven.begin(ahead, needed, is_greeted=self._accord.is_greeted)

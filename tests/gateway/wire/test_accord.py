@@ -9,6 +9,7 @@ from sqlhttp_gateway.wire.told import Greeting
 from sqlhttp_gateway.wire.tunnel_events import Failed, Greeted, Outdated
 from tests.support.postgres_model import (
     BIND_COMPLETE,
+    CLOSE_COMPLETE,
     PARSE_COMPLETE,
     SYNC,
     bind,
@@ -284,7 +285,7 @@ def test_reset_takes_back_to_start_up_where_the_backend_stays_for_the_session(te
     tunnel = in_cet(Pin.SESSION)
     sent(tunnel, query(text))
     reset = command_complete(text.removesuffix(" ALL") if text == "RESET ALL" else text)
-    assert answered(tunnel, reset + ready()) == reset
+    assert answered(tunnel, CLOSE_COMPLETE + reset + ready()) == reset
     question = tunnel.to_backend()
     assert b"pg_settings" in question
     assert b'{"timezone"}' in question
@@ -325,7 +326,7 @@ def test_reset_asks_nothing_where_start_up_has_asked_for_nothing_of_its_own() ->
     tunnel.to_frontend()
     sent(tunnel, query("RESET ALL"))
     answer = command_complete("RESET") + ready()
-    assert answered(tunnel, answer) == answer
+    assert answered(tunnel, CLOSE_COMPLETE + answer) == answer
     assert tunnel.to_backend() == b""
 
 

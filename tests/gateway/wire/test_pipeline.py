@@ -259,7 +259,7 @@ def test_copy_data_of_any_size_passes_as_it_comes() -> None:
 @pytest.mark.parametrize("data", [query("x" * 5000), parse("name", "x" * 5000)])
 @pytest.mark.parametrize("cut", [5, 9, 2000])
 def test_statement_text_beyond_the_bound_passes_as_it_comes_where_it_is_not_read(data: bytes, cut: int) -> None:
-    tunnel = attached(a_tunnel(pins=(Pin.SESSION,)))
+    tunnel = attached(a_tunnel(pins=(Pin.SESSION,)), a_backend(size=0))
     first, rest = sent(tunnel, data[:cut]), sent(tunnel, data[cut:] + SYNC)
     assert first + rest == data + SYNC
     assert cut < 2000 or first == data[:cut]
@@ -302,7 +302,7 @@ def test_malformed_message_ends_the_tunnel(data: bytes) -> None:
 @pytest.mark.parametrize("pins", [(), (Pin.SESSION,)])
 def test_message_without_its_names_is_left_to_the_server_to_refuse(data: bytes, pins: tuple[Pin, ...]) -> None:
     if pins:
-        tunnel = attached(a_tunnel(pins=pins))
+        tunnel = attached(a_tunnel(pins=pins), a_backend(size=0))
         tunnel.receive_frontend(data + SYNC)
     else:
         tunnel = logged_in()
@@ -710,7 +710,7 @@ def test_question_without_an_answer_pins() -> None:
 
 
 def test_session_mode_passes_everything_as_it_is_and_keeps_the_backend() -> None:
-    tunnel = attached(a_tunnel(pins=(Pin.SESSION,)))
+    tunnel = attached(a_tunnel(pins=(Pin.SESSION,)), a_backend(size=0))
     everything = parse("s", "SET a.b = 1") + bind("", "s") + execute("") + close("S", "s") + SYNC + query("LISTEN x")
     assert sent(tunnel, everything) == everything
     answer = PARSE_COMPLETE + BIND_COMPLETE + command_complete("SET") + CLOSE_COMPLETE + ready()
@@ -720,6 +720,14 @@ def test_session_mode_passes_everything_as_it_is_and_keeps_the_backend() -> None
     assert not tunnel.may_release
     assert events(tunnel) == []
     assert tunnel.detach() is Residue.STATEMENTS
+
+
+def test_session_mode_does_not_begin_with_the_unnamed_statement_of_somebody_else() -> None:
+    tunnel = attached(a_tunnel(pins=(Pin.SESSION,)))
+    assert sent(tunnel, bind("", "") + SYNC) == close("S", "") + bind("", "") + SYNC
+    refusal = error("26000", "unnamed prepared statement does not exist") + ready()
+    assert answered(tunnel, CLOSE_COMPLETE + refusal) == refusal
+    assert sent(tunnel, bind("", "") + SYNC) == bind("", "") + SYNC
 
 
 # ── a backend that is not clean ──────────────────────────────────────────────────────────────────────────────────────
