@@ -16,8 +16,17 @@ from typing import TextIO
 
 MOST = 10_000
 """Lines that wait to be written, some 2 MB."""
+MOST_CHARACTERS = 16_000_000
+"""Of them all; an audit of whole texts may have a megabyte in a line."""
 _FLUSH = 1.0
 """Seconds that the end of the process waits for the last lines."""
+
+
+class _Lines(SimpleQueue[str | threading.Event | None]):
+    """Lines that wait, and how many characters went in and out: each counted by one thread alone."""
+
+    given = 0
+    taken = 0
 
 
 class LogWriter(logging.Handler):
@@ -32,7 +41,7 @@ class LogWriter(logging.Handler):
         self._failed = 0
         self._told = 0
         self._pid = 0
-        self._lines: SimpleQueue[str | threading.Event | None] = SimpleQueue()
+        self._lines = _Lines()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Have the record written, or count it as lost, also where its words and its values do not fit together."""
@@ -44,10 +53,12 @@ class LogWriter(logging.Handler):
         if self._pid != os.getpid() and not self._begin():
             self._refused += 1
             return
-        if self._lines.qsize() >= self._most:
+        lines = self._lines
+        if lines.qsize() >= self._most or lines.given - lines.taken > MOST_CHARACTERS:
             self._refused += 1
             return
-        self._lines.put(line + "\n")
+        lines.given += len(line)
+        lines.put(line + "\n")
 
     def flush(self) -> None:
         """Wait until what was logged is written, for a second at most."""
@@ -69,7 +80,7 @@ class LogWriter(logging.Handler):
 
         False when the system has no room for a thread; the next line tries again.
         """
-        self._lines = SimpleQueue()
+        self._lines = _Lines()
         self._thread = threading.Thread(target=self._write, args=(self._lines,), name="log", daemon=True)
         try:
             self._thread.start()
@@ -78,11 +89,12 @@ class LogWriter(logging.Handler):
         self._pid = os.getpid()
         return True
 
-    def _write(self, lines: "SimpleQueue[str | threading.Event | None]") -> None:
+    def _write(self, lines: _Lines) -> None:
         while (line := lines.get()) is not None:
             if isinstance(line, threading.Event):
                 line.set()
                 continue
+            lines.taken += len(line) - 1  # less the line's end
             lost = self._refused + self._failed
             try:
                 if lost > self._told:

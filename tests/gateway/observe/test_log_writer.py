@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sqlhttp_gateway.observe import log_writer
 from sqlhttp_gateway.observe.log_writer import LogWriter
 
 
@@ -71,6 +72,26 @@ def test_stream_that_takes_nothing_stops_nobody_and_what_was_lost_is_told(log: l
     assert lines[0] == "first"
     assert "40 lines of the log could not be written and are lost" in lines
     assert [line for line in lines if line.startswith("line")] == [f"line {number}" for number in range(10)]
+
+
+def test_long_lines_that_nobody_takes_are_bounded_by_what_they_hold(
+    log: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_writer, "MOST_CHARACTERS", 1000)
+    stream = Stalled()
+    writer = LogWriter(stream)
+    log.addHandler(writer)
+    log.warning("first")
+    assert stream.reached.wait(10)
+    for _ in range(100):
+        log.warning("x" * 100)
+    stream.open.set()
+    writer.flush()
+    log.warning("x" * 100)
+    writer.flush()
+    lines = stream.getvalue().splitlines()
+    assert "89 lines of the log could not be written and are lost" in lines
+    assert lines.count("x" * 100) == 12, "those that had room, and one when all were written"
 
 
 def test_full_disk_loses_lines_and_nothing_else(log: logging.Logger) -> None:
