@@ -2,11 +2,13 @@
 
 The relations are those that the statement names; what views and functions reach beyond them only Postgres knows.
 It has a place of its own, so that no level and no filter of the log can lose a line. Parameters are not in it, and the
-values in a statement's text only where `audit.statements` is "texts" and its sender was proven.
+values in a statement's text only where `audit.statements` is "texts" and its sender was proven. A request whose sender
+was not has one line, its first statement's: anybody can send ten thousand, and none of them ran.
 """
 
 import logging
 import os
+import string
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -24,6 +26,10 @@ from sqlhttp_gateway.settings import AuditSettings
 
 Write = Callable[[bytes], object]
 """Writes whole lines, all of them or none."""
+_READ_IN_ALL, _READ_LEAST = 200_000, 200
+"""Characters of a request, and at least of each of its statements, in which relations and values are looked for: a
+microsecond each, in which nobody else is answered."""
+_OF_NAMES = f'{string.ascii_letters}{string.digits}_$."'
 _LOG = logging.getLogger(__name__)
 _MODE = 0o600  # a statement's text may hold what is nobody else's business
 
@@ -66,13 +72,16 @@ def _lines(event: Audited, *, now: float, shows_texts: bool) -> list[bytes]:
     if event.traceparent:
         shared["trace_id"] = trace_id(event.traceparent)
     lines = []
-    for number, text in enumerate(event.texts):
-        shape = fingerprint(text)
+    texts = event.texts if event.is_proven else event.texts[:1]
+    most = max(_READ_LEAST, _READ_IN_ALL // max(1, len(texts)))
+    for number, text in enumerate(texts):
+        read = text if len(text) <= most else text[:most].rstrip(_OF_NAMES)  # half a name would be another's
+        shape = fingerprint(read)
         line = shared | {
             "number": number + 1,
             "of": len(event.texts),
             "rows": event.rows[number] if number < len(event.rows) else None,
-            "relations": relations_of(text),
+            "relations": relations_of(read),
             "fingerprint": shape.digest,
             "statement": text if shows_texts else shape.text,
         }

@@ -13,7 +13,9 @@ import pytest
 
 from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.events import Audited, Leaked
+from sqlhttp_gateway.observe import audit
 from sqlhttp_gateway.observe.audit import audit_observer
+from sqlhttp_gateway.observe.relations import relations_of
 from sqlhttp_gateway.settings import AuditSettings
 
 
@@ -73,6 +75,33 @@ def test_line_says_who_ran_what_where_when_and_what_came_of_it() -> None:
 def test_batch_has_a_line_for_each_statement() -> None:
     found = lines(audited("SELECT 1", "SELECT a", rows=(1, 7)))
     assert [(line["number"], line["of"], line["rows"]) for line in found] == [(1, 2, 1), (2, 2, 7)]
+
+
+def test_request_of_whoever_was_not_proven_has_one_line_however_many_its_statements() -> None:
+    [line] = lines(audited("SELECT 1", *["SELECT 2"] * 9999, outcome="auth", is_proven=False))
+    assert (line["number"], line["of"], line["outcome"]) == (1, 10_000, "auth")
+
+
+def test_many_long_statements_are_looked_at_in_part_and_no_name_is_cut() -> None:
+    """A microsecond a character, for ten megabytes of them, would be ten seconds in which nobody is answered."""
+    values = ", ".join(["(1)"] * 3000)
+    text = f"INSERT INTO a_first VALUES {values}; TRUNCATE others"
+    [alone] = lines(audited(text))
+    assert alone["relations"] == ["a_first", "others"]
+    looked_at = 0
+
+    def counted(read: str) -> list[str]:
+        nonlocal looked_at
+        looked_at += len(read)
+        return relations_of(read)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audit, "relations_of", counted)
+        found = lines(audited(*[text] * 500))
+        assert all(line["relations"] == ["a_first"] for line in found)
+        cut = f"SELECT {'a, ' * 60}a FROM what_goes_on_and_on, {'b, ' * 5000} c"
+        assert {str(line["relations"]) for line in lines(audited(*[cut] * 1000))} == {"[]"}
+    assert looked_at <= 400_000
 
 
 def test_batch_that_failed_has_no_rows() -> None:
