@@ -17,8 +17,6 @@ from struct import Struct
 
 MOST = 32
 """Writes of one call."""
-MOST_BYTES = 65_536
-"""Of all of them together."""
 
 _NUMBERS = {"x86_64": (206, 207, 208, 209), "aarch64": (0, 1, 4, 2)}
 """io_setup, io_destroy, io_getevents and io_submit, by machine (the kernel's unistd.h)."""
@@ -38,25 +36,22 @@ NOT_TRIED = -1_000_001
 
 
 class Submission:
-    """What goes to the kernel in the next call.
+    """The kernel's context for such calls, and the orders that it is handed.
 
     Of one process and one thread; a child made by fork cannot use its parent's.
     """
 
     __slots__ = (
-        "_buffer",
-        "_buffer_at",
         "_context",
         "_destroy",
         "_events",
         "_fetch",
         "_orders",
+        "_places",
         "_pointers",
-        "_results",
-        "_size",
         "_submit",
         "_syscall",
-        "count",
+        "_told",
     )
 
     def __init__(self) -> None:
@@ -71,57 +66,49 @@ class Submission:
         self._syscall = ctypes.PyDLL(None).syscall
         set_up, destroy, fetch, submit = map(ctypes.c_long, numbers)
         self._destroy, self._fetch, self._submit = destroy, fetch, submit
-        self._buffer = bytearray(MOST_BYTES)
         self._orders = bytearray(MOST * _ORDER.size)
         events = bytearray(MOST * _EVENT * 8)
-        self._results = memoryview(events).cast("q")
-        self._buffer_at = _address(self._buffer)
+        self._told = memoryview(events).cast("q")
         first = _address(self._orders)
         self._pointers = (ctypes.c_void_p * MOST)(*(first + place * _ORDER.size for place in range(MOST)))
         self._events = ctypes.c_void_p(_address(events))
-        for place in range(MOST):
+        self._places = list(range(MOST))
+        for place in self._places:
             _ORDER.pack_into(self._orders, place * _ORDER.size, place, 0, 0, _WRITE, 0, 0, 0, 0, 0, 0, 0, 0)
-        self.count = 0
-        """Writes that were added."""
-        self._size = 0
         context = ctypes.c_ulong(0)
         if self._syscall(set_up, MOST, ctypes.byref(context)):
             raise OSError("io_setup was refused")
         self._context = context
 
-    def has_room(self, size: int) -> bool:
-        """Whether a write of so many bytes can be added."""
-        return self.count < MOST and self._size + size <= MOST_BYTES
-
-    def add(self, descriptor: int, data: bytes) -> None:
-        """One write more, for which there is room. The descriptor has to stay open until `submit`."""
-        place, begin = self.count, self._size
-        end = begin + len(data)
-        self._buffer[begin:end] = data
-        _ADDRESSED.pack_into(
-            self._orders, place * _ORDER.size + _ADDRESSED_AT, descriptor, self._buffer_at + begin, end - begin
-        )
-        self.count = place + 1
-        self._size = end
-
-    def submit(self) -> Sequence[int]:
-        """Have all of them made; for each, in turn, the bytes that were taken, or a negative errno.
+    def write(self, descriptors: Sequence[int], pieces: Sequence[bytes]) -> list[int]:
+        """Write each piece, of MOST at most, to its descriptor; for each, in turn, the bytes that were taken, or a
+        negative errno.
 
         NOT_TRIED stands for one that the kernel did not come to, NOT_KNOWN for one that may have been made.
         """
-        count, self.count, self._size = self.count, 0, 0
+        together = b"".join(pieces)
+        address = ctypes.c_void_p.from_buffer(ctypes.c_char_p(together)).value or 0
+        at = _ADDRESSED_AT
+        for descriptor, piece in zip(descriptors, pieces, strict=True):
+            size = len(piece)
+            _ADDRESSED.pack_into(self._orders, at, descriptor, address, size)
+            address += size
+            at += _ORDER.size
+        count = len(pieces)
         tried = max(self._syscall(self._submit, self._context, count, self._pointers), 0)
+        # All that was submitted is over, so that nothing is waited for.
+        told = max(self._syscall(self._fetch, self._context, tried, tried, self._events, None), 0) if tried else 0
+        results: list[int] = self._told[_RESULT : told * _EVENT : _EVENT].tolist()
+        places = self._told[: told * _EVENT : _EVENT].tolist()
+        if told == count and places == self._places[:count]:
+            return results
         found = [NOT_KNOWN] * tried + [NOT_TRIED] * (count - tried)
-        if tried:
-            # All that was submitted is over, so that nothing is waited for.
-            told = self._syscall(self._fetch, self._context, tried, tried, self._events, None)
-            results = self._results
-            for at in range(0, max(told, 0) * _EVENT, _EVENT):
-                found[results[at]] = results[at + _RESULT]
+        for place, result in zip(places, results, strict=True):
+            found[place] = result
         return found
 
     def close(self) -> None:
-        """Give the kernel its context back; nothing can be submitted any more."""
+        """Give the kernel its context back; nothing can be written any more."""
         self._syscall(self._destroy, self._context)
 
 
@@ -144,9 +131,8 @@ def submission() -> Submission | None:
         with ours, theirs:
             ours.setblocking(False)
             theirs.setblocking(False)
-            found.add(ours.fileno(), b"to and")
-            found.add(theirs.fileno(), b"fro")
-            if list(found.submit()) == [6, 3] and (theirs.recv(16), ours.recv(16)) == (b"to and", b"fro"):
+            taken = found.write((ours.fileno(), theirs.fileno()), (b"to and", b"fro"))
+            if taken == [6, 3] and (theirs.recv(16), ours.recv(16)) == (b"to and", b"fro"):
                 return found
     except OSError:
         pass

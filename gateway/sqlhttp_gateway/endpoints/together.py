@@ -17,55 +17,34 @@ from sqlhttp_gateway.endpoints.submission import MOST, NOT_KNOWN, Submission, su
 LONGEST = 16_384
 """Bytes of an answer that is sent with others: a longer one costs more to copy than a call does."""
 _FEW = 2
-"""So many are sent by their own transports: two calls are needed to make and to fetch."""
+"""So many are sent by their own transports: two calls are needed, to make the writes and to fetch what became of them.
+"""
 
 
 class Together:
     """What is to be sent in this turn of the loop."""
 
-    __slots__ = ("_call_soon", "_is_due", "_submission", "_waiting")
+    __slots__ = ("_call_soon", "_submission", "is_due", "waiting")
 
     def __init__(self, submission: Submission, call_soon: Callable[[Callable[[], None]], object]) -> None:
         """`call_soon` is the loop's."""
         self._submission: Submission | None = submission
         self._call_soon = call_soon
-        self._waiting: list[SharedTransport] = []
-        self._is_due = False
-        """The loop will call `_flush_turn`."""
+        self.waiting: list[SharedTransport] = []
+        """Those that hold something."""
+        self.is_due = False
+        """The loop is going to send it."""
 
-    def add(self, transport: "SharedTransport") -> None:
-        """Send what this one holds, before the loop waits again."""
-        self._waiting.append(transport)
-        if not self._is_due:
-            self._is_due = True
-            self._call_soon(self._flush_turn)
-        if len(self._waiting) == MOST:
-            self.flush()
+    def send_soon(self) -> None:
+        """Before the loop waits again."""
+        self.is_due = True
+        self._call_soon(self._turn)
 
     def flush(self) -> None:
         """Send all that waits, now."""
-        waiting = [transport for transport in self._waiting if transport.is_to_be_sent()]
-        self._waiting.clear()
-        kernel = self._submission
-        if len(waiting) <= _FEW or kernel is None:
-            for transport in waiting:
-                transport.send_alone(0)
-            return
-        submitted = []
-        for transport in waiting:
-            if kernel.has_room(len(transport.held)):
-                kernel.add(transport.descriptor, transport.held)
-                submitted.append(transport)
-            else:
-                transport.send_alone(0)
-        for transport, taken in zip(submitted, kernel.submit(), strict=True):
-            if taken == len(transport.held):
-                transport.held = b""
-            elif taken == NOT_KNOWN:
-                transport.abort()  # to send it once more could be to send it twice
-                self.close()
-            else:
-                transport.send_alone(max(taken, 0))  # the transport finds out by itself what is wrong with its socket
+        waiting, self.waiting = self.waiting, []
+        for begin in range(0, len(waiting), MOST):
+            self._send(waiting[begin : begin + MOST])
 
     def close(self) -> None:
         """Everything is sent by its own transport from now on."""
@@ -73,10 +52,34 @@ class Together:
             self._submission.close()
             self._submission = None
 
-    def _flush_turn(self) -> None:
-        self._is_due = False
-        if self._waiting:
+    def _turn(self) -> None:
+        self.is_due = False
+        if self.waiting:
             self.flush()
+
+    def _send(self, waiting: list["SharedTransport"]) -> None:
+        kernel = self._submission
+        if len(waiting) <= _FEW or kernel is None:
+            for transport in waiting:
+                transport.send_alone(0)
+            return
+        transports, descriptors, pieces = [], [], []
+        for transport in waiting:
+            if transport.can_be_sent():
+                transports.append(transport)
+                descriptors.append(transport.descriptor)
+                pieces.append(transport.held)
+        taken = kernel.write(descriptors, pieces)
+        if taken == [len(piece) for piece in pieces]:
+            for transport in transports:
+                transport.held = b""
+            return
+        for transport, size in zip(transports, taken, strict=True):
+            if size == NOT_KNOWN:
+                transport.abort()  # to send it once more could be to send it twice
+                self.close()
+            else:
+                transport.send_alone(max(size, 0))  # the transport finds out by itself what is wrong with its socket
 
 
 class SharedTransport:
@@ -86,46 +89,50 @@ class SharedTransport:
     are the transport's to make.
     """
 
-    __slots__ = ("_descriptor", "_together", "alone", "held")
+    __slots__ = ("_together", "alone", "descriptor", "held")
 
     def __init__(self, transport: Any, together: Together) -> None:
         self.alone = transport
         """The transport itself."""
         self._together = together
-        self._descriptor = -1
+        self.descriptor = -1
+        """The socket's, from the first time on that `can_be_sent`."""
         self.held = b""
         """What waits to be sent together with others."""
 
     # ── for Together ──
 
-    @property
-    def descriptor(self) -> int:
-        """The socket's, of a transport that is not closing."""
-        if self._descriptor < 0:
-            self._descriptor = self.alone.get_extra_info("socket").fileno()
-        return self._descriptor
+    def can_be_sent(self) -> bool:
+        """Whether what is held may go to the socket; if not, it has gone by the transport, or has nobody to go to.
 
-    def is_to_be_sent(self) -> bool:
-        """Whether it still holds something, for somebody who is there: the number of a descriptor that was closed may
-        be another program's by now."""
-        if self.held and self.alone.is_closing():
-            self.held = b""
-        return bool(self.held)
+        The number of a descriptor that was closed may be another program's by now.
+        """
+        alone = self.alone
+        if not self.held or alone.is_closing() or alone.get_write_buffer_size():
+            self.send_alone(0)
+            return False
+        if self.descriptor < 0:
+            self.descriptor = alone.get_extra_info("socket").fileno()
+        return True
 
     def send_alone(self, begin: int) -> None:
         """Let the transport send what is held, from this byte on."""
         held, self.held = self.held, b""
-        self.alone.write(held[begin:] if begin else held)
+        if len(held) > begin and not self.alone.is_closing():
+            self.alone.write(held[begin:] if begin else held)
 
     # ── for a protocol ──
 
     def write_together(self, data: bytes) -> None:
         """Write what may wait until the end of the loop's turn."""
-        if self.held or len(data) > LONGEST or self.alone.get_write_buffer_size():
+        if self.held or len(data) > LONGEST:
             self.write(data)
-        elif data:
-            self.held = data
-            self._together.add(self)
+            return
+        self.held = data
+        together = self._together
+        together.waiting.append(self)
+        if not together.is_due:
+            together.send_soon()
 
     def write(self, data: bytes) -> None:
         """As asyncio's, behind what waits."""

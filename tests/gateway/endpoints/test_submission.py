@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sqlhttp_gateway.endpoints.submission import MOST, MOST_BYTES, NOT_TRIED, Submission, submission
+from sqlhttp_gateway.endpoints.submission import MOST, NOT_TRIED, Submission, submission
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -44,46 +44,46 @@ def pairs() -> Iterator[list[Pair]]:
 
 
 def test_each_socket_gets_its_own_bytes_and_each_write_its_own_result(kernel: Submission, pairs: list[Pair]) -> None:
-    for number, (ours, _) in enumerate(pairs):
-        kernel.add(ours.fileno(), b"x" * (number + 1))
-    assert list(kernel.submit()) == [1, 2, 3]
-    assert [theirs.recv(16) for _, theirs in pairs] == [b"x", b"xx", b"xxx"]
+    assert kernel.write([ours.fileno() for ours, _ in pairs], [b"x", b"yy", b"zzz"]) == [1, 2, 3]
+    assert [theirs.recv(16) for _, theirs in pairs] == [b"x", b"yy", b"zzz"]
 
 
-def test_what_was_submitted_is_not_submitted_again(kernel: Submission, pairs: list[Pair]) -> None:
+def test_what_was_written_is_not_written_again(kernel: Submission, pairs: list[Pair]) -> None:
     (first, _), (second, theirs), _ = pairs
-    kernel.add(first.fileno(), b"long before")
-    kernel.submit()
-    kernel.add(second.fileno(), b"now")
-    assert list(kernel.submit()) == [3]
+    kernel.write([first.fileno(), second.fileno()], [b"long", b"before"])
+    assert theirs.recv(16) == b"before"
+    assert kernel.write([second.fileno()], [b"now"]) == [3]
     assert theirs.recv(16) == b"now"
 
 
 def test_several_writes_to_one_socket_keep_their_order(kernel: Submission, pairs: list[Pair]) -> None:
     ours, theirs = pairs[0]
-    for word in (b"one ", b"two ", b"three"):
-        kernel.add(ours.fileno(), word)
-    kernel.submit()
+    kernel.write([ours.fileno()] * 3, [b"one ", b"two ", b"three"])
     assert theirs.recv(64) == b"one two three"
 
 
-def test_a_socket_without_room_takes_a_part_or_nothing_and_holds_up_nobody(
-    kernel: Submission, pairs: list[Pair]
-) -> None:
+def test_a_socket_without_room_takes_nothing_and_holds_up_nobody(kernel: Submission, pairs: list[Pair]) -> None:
     (full, _), (other, theirs), _ = pairs
     _fill(full)
-    kernel.add(full.fileno(), b"more")
-    kernel.add(other.fileno(), b"in time")
-    assert list(kernel.submit()) == [-errno.EAGAIN, 7]
+    assert kernel.write([full.fileno(), other.fileno()], [b"more", b"in time"]) == [-errno.EAGAIN, 7]
     assert theirs.recv(16) == b"in time"
+
+
+def test_a_socket_with_little_room_takes_a_part(kernel: Submission, pairs: list[Pair]) -> None:
+    ours, theirs = pairs[0]
+    [taken] = kernel.write([ours.fileno()], [b"x" * (8 << 20)])
+    assert 0 < taken < 8 << 20
+    got = 0
+    while got < taken:
+        got += len(theirs.recv(1 << 20))
+    assert got == taken
 
 
 def test_a_socket_whose_peer_has_gone_tells_so_and_holds_up_nobody(kernel: Submission, pairs: list[Pair]) -> None:
     (lonely, gone), (other, theirs), _ = pairs
     gone.close()
-    kernel.add(lonely.fileno(), b"is there anybody?")
-    kernel.add(other.fileno(), b"yes")
-    assert list(kernel.submit()) == [-errno.EPIPE, 3]
+    taken = kernel.write([lonely.fileno(), other.fileno()], [b"is there anybody?", b"yes"])
+    assert taken == [-errno.EPIPE, 3]
     assert theirs.recv(16) == b"yes"
 
 
@@ -91,35 +91,23 @@ def test_a_descriptor_that_is_none_keeps_the_kernel_from_those_behind_it(kernel:
     (first, _), (closed, _), (last, theirs) = pairs
     number = closed.detach()
     socket.close(number)
-    for descriptor in (first.fileno(), number, last.fileno()):
-        kernel.add(descriptor, b"x")
-    assert list(kernel.submit()) == [1, NOT_TRIED, NOT_TRIED]
+    assert kernel.write([first.fileno(), number, last.fileno()], [b"x"] * 3) == [1, NOT_TRIED, NOT_TRIED]
     theirs.setblocking(False)
     with pytest.raises(BlockingIOError):
         theirs.recv(1)
 
 
-def test_there_is_room_up_to_both_bounds(kernel: Submission, pairs: list[Pair]) -> None:
+def test_as_many_as_fit_into_one_call_are_written(kernel: Submission, pairs: list[Pair]) -> None:
     ours, theirs = pairs[0]
-    assert kernel.has_room(MOST_BYTES)
-    assert not kernel.has_room(MOST_BYTES + 1)
-    kernel.add(ours.fileno(), b"x" * 10)
-    assert kernel.has_room(MOST_BYTES - 10)
-    assert not kernel.has_room(MOST_BYTES - 9)
-    for _ in range(MOST - 1):
-        assert kernel.has_room(1)
-        kernel.add(ours.fileno(), b"y")
-    assert not kernel.has_room(0)
-    assert list(kernel.submit()) == [10] + [1] * (MOST - 1)
-    assert theirs.recv(100) == b"x" * 10 + b"y" * (MOST - 1)
-    assert kernel.has_room(MOST_BYTES)
+    pieces = [b"%d " % number for number in range(MOST)]
+    assert kernel.write([ours.fileno()] * MOST, pieces) == [len(piece) for piece in pieces]
+    assert theirs.recv(4096) == b"".join(pieces)
 
 
 def test_one_that_is_closed_tries_nothing(pairs: list[Pair]) -> None:
     kernel = Submission()
     kernel.close()
-    kernel.add(pairs[0][0].fileno(), b"x")
-    assert list(kernel.submit()) == [NOT_TRIED]
+    assert kernel.write([pairs[0][0].fileno()], [b"x"]) == [NOT_TRIED]
 
 
 @pytest.mark.parametrize(
