@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from ipaddress import ip_address
+from ssl import CERT_NONE, SSLContext
 
 from sqlhttp_gateway.check.facts import WELL_KNOWN, Facts
 from sqlhttp_gateway.check.finding import Finding, Level
@@ -82,15 +83,20 @@ def _tls(facts: Facts, ssl: SslChoice) -> Iterator[Finding]:
                 f"Statements and rows travel to {facts.host} in plain text.",
                 "Add sslmode=verify-full&sslrootcert=FILE to the connection string, and ssl = on to Postgres.",
             )
-    elif isinstance(ssl, str) and ssl not in {"verify-ca", "verify-full"} and not is_loopback(facts.host):
+    elif not _checks_server(ssl) and not is_loopback(facts.host):
+        mode = ssl if isinstance(ssl, str) else "require"
         yield Finding(
             "tls",
             Level.NOTE,
-            f"{facts.tls}, but the server's certificate is not checked (sslmode={ssl}).",
+            f"{facts.tls}, but the server's certificate is not checked (sslmode={mode}).",
             "Add sslmode=verify-full&sslrootcert=FILE to be sure to whom the gateway speaks.",
         )
     else:
         yield Finding("tls", Level.OK, f"{facts.tls}.")
+
+
+def _checks_server(ssl: SslChoice) -> bool:
+    return ssl.verify_mode != CERT_NONE if isinstance(ssl, SSLContext) else ssl in {"verify-ca", "verify-full"}
 
 
 def _pooler(facts: Facts, is_pooler: bool) -> Iterator[Finding]:

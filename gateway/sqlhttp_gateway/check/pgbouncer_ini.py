@@ -148,11 +148,9 @@ def _url(database: _Database, host: str, port: str, general: dict[str, str]) -> 
     place = first or "localhost"
     role = database.parameters.get("user") or database.parameters.get("auth_user") or general.get("auth_user", "ROLE")
     name = "postgres" if database.name == "*" and "dbname" not in database.parameters else database.database
-    parameters = {}
-    if mode := general.get("server_tls_sslmode"):
-        parameters["sslmode"] = mode
-    if root := general.get("server_tls_ca_file"):
-        parameters["sslrootcert"] = root
+    parameters = {ours: general[name] for name, ours in IN_CONNECTION_STRING.items() if general.get(name)}
+    if "sslcert" in parameters and parameters.get("sslmode", "prefer") in {"allow", "prefer"}:
+        parameters["sslmode"] = "require"  # where a certificate is asked for, plain text was refused as well
     if size := database.parameters.get("pool_size"):
         parameters["connection_limit"] = size
     bracketed = f"[{place}]" if ":" in place else place

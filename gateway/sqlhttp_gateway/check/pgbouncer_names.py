@@ -103,8 +103,6 @@ WITHOUT = {
     "pkt_buf": "not needed",
     "sbuf_loopcnt": "not needed",
     "max_packet_size": "see request.max_bytes and response.max_bytes",
-    "server_tls_key_file": "client certificates towards Postgres are not supported",
-    "server_tls_cert_file": "client certificates towards Postgres are not supported",
     "server_tls_protocols": _SYSTEM,
     "server_tls_ciphers": _SYSTEM,
     "server_tls13_ciphers": _SYSTEM,
@@ -147,8 +145,13 @@ WITHOUT = {
     ),
 }
 """What has no setting here, and what is done instead; empty where `check.pgbouncer_ini` says it."""
-IN_CONNECTION_STRING = frozenset({"server_tls_sslmode", "server_tls_ca_file"})
-"""What becomes part of the connection strings."""
+IN_CONNECTION_STRING = {
+    "server_tls_sslmode": "sslmode",
+    "server_tls_ca_file": "sslrootcert",
+    "server_tls_cert_file": "sslcert",
+    "server_tls_key_file": "sslkey",
+}
+"""What becomes a parameter of the connection strings."""
 MODES = {
     "transaction": "as here: a request over HTTP is one transaction, and listen.postgres has tunnel.pool_mode",
     "session": "tunnel.pool_mode, for listen.postgres and WebSockets; a request over HTTP is one transaction always",

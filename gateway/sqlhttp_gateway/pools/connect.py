@@ -41,11 +41,13 @@ _NO_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 _PASSWORD_CODES = frozenset({"28P01", "28000"})
 _DATABASE_CODES = frozenset({"3D000", "42501", "55000"})
 _BUSY_CODES = frozenset({"53300", "57P03", "57P01", "57P02", "53400"})
-_PEER = "Peer authentication failed"
-_PEER_HINT = (
-    "pg_hba.conf asks the system whose process it is (peer), but the gateway logs in as each caller's role: "
-    "let the line that begins with local say scram-sha-256 for these roles."
-)
+_HINTS = {
+    "Peer authentication failed": "pg_hba.conf asks the system whose process it is (peer), but the gateway logs in as "
+    "each caller's role: let the line that begins with local say scram-sha-256 for these roles.",
+    "connection requires a valid client certificate": "pg_hba.conf asks the gateway for a certificate (clientcert): "
+    "name one in the connection string of its settings (sslcert, sslkey).",
+}
+"""Refusals that say nothing of the role or its password, by how they begin."""
 _FULL_PAUSE = 0.02
 """Seconds between two tries at a Unix socket before which too many wait; by TCP the system itself waits and tries."""
 
@@ -168,8 +170,9 @@ def refusal(error: asyncpg.PostgresError, role: str) -> GatewayError:
     }
     fields.setdefault("M", str(error))
     code = fields.get("C", "")
-    if fields["M"].startswith(_PEER):  # says nothing of the role or its password
-        return ConnectRefused(fields | {"H": _PEER_HINT})
+    hint = next((hint for begins, hint in _HINTS.items() if fields["M"].startswith(begins)), None)
+    if hint is not None:
+        return ConnectRefused(fields | {"H": hint})
     if code in _PASSWORD_CODES:
         return password_failed(role)
     if code in _DATABASE_CODES:

@@ -212,9 +212,9 @@ def upstream_from_url(
     mode = given.pop("sslmode", "prefer")
     if mode not in _SSL_MODES:
         raise ConfigurationError(f"{where}: sslmode must be one of {', '.join(_SSL_MODES)}")
-    root = given.pop("sslrootcert", None)
+    root, own = given.pop("sslrootcert", None), (given.pop("sslcert", None), given.pop("sslkey", None))
     # By a Unix socket there is no TLS, and libpq ignores what is said of it.
-    context = False if target.is_socket else _ssl_choice(where, mode, root=root)
+    context = False if target.is_socket else _ssl_choice(where, mode, root=root, own=own)
     is_pooler = _boolean(where, "pgbouncer", given.pop("pgbouncer", "false"))
     startup = {"application_name": given.pop("application_name", "sqlhttp")}
     for parameter in ("options", "search_path"):
@@ -263,11 +263,15 @@ def _account() -> str:
         return ""
 
 
-def _ssl_choice(where: str, mode: str, *, root: str | None) -> SslChoice:
+def _ssl_choice(where: str, mode: str, *, root: str | None, own: tuple[str | None, str | None]) -> SslChoice:
+    """`own` are the files of the gateway's own certificate and its key, for a server that asks for one."""
     if mode == "disable":
         return False
     verifies = mode in {"verify-ca", "verify-full"}
-    if root is None and not verifies:
+    has_own = own != (None, None)
+    if has_own and mode in {"allow", "prefer"}:
+        raise ConfigurationError(f"{where}: sslcert and sslkey need sslmode=require, verify-ca or verify-full")
+    if root is None and not verifies and not has_own:
         return mode
     if root is None and _LIBPQ_ROOT.expanduser().is_file():
         root = str(_LIBPQ_ROOT.expanduser())
@@ -281,10 +285,28 @@ def _ssl_choice(where: str, mode: str, *, root: str | None) -> SslChoice:
     else:
         raise ConfigurationError(f"{where}: sslrootcert {root} does not exist")
     context.check_hostname = mode == "verify-full"
+    if root is None and not verifies:  # as libpq's require
+        context.verify_mode = ssl.CERT_NONE
+    if has_own:
+        _load_own(where, context, *own)
     # Python 3.13 and newer refuse certificates that lack an extension which RFC 5280 asks for, as those do that an
     # older OpenSSL has made in the way of Postgres's manual ("Creating Certificates"). libpq takes them.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
+
+
+def _load_own(where: str, context: ssl.SSLContext, certificate: str | None, key: str | None) -> None:
+    if certificate is None:
+        raise ConfigurationError(f"{where}: sslkey is of no use without sslcert")
+    try:
+        context.load_cert_chain(certificate, key, password=_no_password)
+    except (OSError, ValueError) as error:  # an SSLError is an OSError
+        raise ConfigurationError(f"{where}: sslcert {certificate} cannot be used: {error}") from None
+
+
+def _no_password() -> str:
+    """OpenSSL would ask the terminal."""
+    raise ValueError("its key is encrypted, and the gateway has nobody to ask for the password")
 
 
 def _number(where: str, name: str, text: str) -> int:

@@ -1,5 +1,5 @@
 from dataclasses import replace
-from ssl import create_default_context
+from ssl import _create_unverified_context, create_default_context
 
 import pytest
 
@@ -87,6 +87,7 @@ CASES: list[tuple[dict[str, object], str, Level]] = [
     ({"tls": "", "host": "/run/postgresql"}, "tls", Level.OK),
     ({"ssl": "require"}, "tls", Level.NOTE),
     ({"ssl": create_default_context()}, "tls", Level.OK),
+    ({"ssl": _create_unverified_context()}, "tls", Level.NOTE),
     ({"is_behind_pooler": True}, "pooler", Level.ERROR),
     ({"is_behind_pooler": True, "is_pooler": True}, "pooler", Level.NOTE),
     ({"is_pooler": True}, "pooler", Level.NOTE),

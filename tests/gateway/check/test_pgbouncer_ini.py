@@ -248,6 +248,13 @@ def test_socket_without_a_folder_is_none(folder: str) -> None:
     assert "socket" in notes(found, "unix_socket_dir")[0]
 
 
+def test_certificate_towards_the_server_goes_into_the_connection_string() -> None:
+    own = "server_tls_cert_file = /c.pem\nserver_tls_key_file = /k.pem"
+    found = general(f"server_tls_sslmode = verify-full\n{own}").settings["database_url"]
+    assert str(found).endswith("?sslmode=verify-full&sslcert=/c.pem&sslkey=/k.pem")
+    assert "sslmode=require" in str(general(own).settings["database_url"]), "prefer is PgBouncer's, and not possible"
+
+
 def test_no_address_is_no_host() -> None:
     found = general("listen_addr =")
     assert "listen.host" not in found.settings

@@ -29,7 +29,7 @@ def test_settings_of_ours_that_are_named_exist() -> None:
 
 def test_each_name_has_one_fate() -> None:
     assert not {*NUMBERS, *WORDS, *CERTIFICATE} & set(WITHOUT)
-    assert not IN_CONNECTION_STRING & set(WITHOUT)
+    assert not set(IN_CONNECTION_STRING) & set(WITHOUT)
     assert set(DEFAULTS) <= set(NUMBERS)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import ssl
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from sqlhttp_gateway.pools import targets as targets_module
 from sqlhttp_gateway.pools.targets import Targets, Upstream
 from sqlhttp_gateway.settings import load_settings
 
+README = Path(__file__).parents[3] / "deploy" / "README.md"
 CERTIFICATE = Path(__file__).parents[2] / "support" / "certificate.pem"
 URL = "postgres://admin:secret@db.internal:5433/main"
 
@@ -160,6 +162,10 @@ def test_pooler_gets_no_named_statements_and_no_start_up_parameters() -> None:
     [
         ("?sslmode=no", "sslmode"),
         ("?sslcert=x", "sslcert"),
+        ("?sslcert=/nowhere/at/all.pem&sslmode=require", "sslcert"),
+        (f"?sslcert={CERTIFICATE}&sslmode=prefer", "sslcert"),
+        ("?sslcert=/dev/null&sslmode=verify-full", "sslcert"),
+        (f"?sslkey={CERTIFICATE}&sslmode=require", "sslkey"),
         ("?sslrootcert=/nowhere/at/all.pem&sslmode=verify-full", "sslrootcert"),
         ("?sslrootcert=/dev/null&sslmode=verify-full", "sslrootcert"),
         ("?channel_binding=require", "channel_binding"),
@@ -242,6 +248,21 @@ def test_socket_and_address_are_servers_of_one_target() -> None:
     assert [each.target.place for each in upstream.servers] == ["/run/postgresql/.s.PGSQL.5432", "db.internal:5433"]
 
 
+def test_parameters_that_the_readme_tells_of_are_known() -> None:
+    section = README.read_text().partition("## The connection string of a server")[2].partition("\n## ")[0]
+    names = re.findall(r"`([a-z_]+)(?:=true)?`", "".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)))
+    assert len(names) == 18
+    given = {"user": "a", "password": "b", "host": "h", "port": "1", "dbname": "d"}
+    for name in names:
+        query = "&".join(f"{each}={value}" for each, value in {name: "require", **given}.items())
+        fault = ""
+        try:
+            targets(f"postgres://?{query}")
+        except ConfigurationError as error:
+            fault = str(error)
+        assert "does not know it" not in fault, name
+
+
 # ── TLS ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -257,6 +278,18 @@ def test_root_certificate_is_who_is_believed(mode: str, checks_name: bool) -> No
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname is checks_name
     assert context.cert_store_stats()["x509"] == 1
+
+
+def test_certificate_of_ones_own_is_shown_and_says_nothing_of_the_servers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(targets_module, "_LIBPQ_ROOT", tmp_path / "root.crt")
+    own = f"sslcert={CERTIFICATE}&sslkey={CERTIFICATE}"  # both are in one file
+    for mode, verified in (("require", ssl.CERT_NONE), ("verify-ca", ssl.CERT_REQUIRED)):
+        context = default(f"?sslmode={mode}&{own}").ssl
+        assert isinstance(context, ssl.SSLContext)
+        assert context.verify_mode == verified
+    assert default(f"?sslmode=disable&{own}").ssl is False
 
 
 @pytest.mark.parametrize("parameters", [f"&sslrootcert={CERTIFICATE}", "&sslrootcert=system"])
