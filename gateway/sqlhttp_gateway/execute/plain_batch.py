@@ -110,7 +110,7 @@ def batch_results(lease: Lease, batch: Batch, begun: Begun, limits: Limits) -> l
         results = exchange.results[_AHEAD : _AHEAD + len(asked)]
         _foresee(prepared, results)
         return results
-    refused = refused_to_bind(exchange, [False, *(each is not None for each in prepared)])
+    refused = refused_to_bind(exchange, _held_before(batch, prepared))
     if refused is not None:
         statements.drop(asked[refused - _AHEAD].text)
         if may_be_stale(exchange, _AHEAD):
@@ -118,6 +118,16 @@ def batch_results(lease: Lease, batch: Batch, begun: Begun, limits: Limits) -> l
     if exchange.fatal_first:
         return None
     raise with_outcome(exchange, lease, limits, in_transaction=True)
+
+
+def _held_before(batch: Batch, prepared: Sequence[Prepared | None]) -> list[bool]:
+    """Of START and of each statement, whether it was prepared before it was bound, be it for one in front of it."""
+    seen = {statement.text for statement, each in zip(batch.statements, prepared, strict=True) if each is not None}
+    held = [False]
+    for statement in batch.statements:
+        held.append(statement.text in seen)
+        seen.add(statement.text)
+    return held
 
 
 def _foresee(prepared: Sequence[Prepared | None], results: Sequence[Result]) -> None:

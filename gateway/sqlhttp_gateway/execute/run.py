@@ -174,6 +174,7 @@ def _write(
     head = parts = [statements.take_closing()]
     new: Parsed = []
     cached: list[bool] = []
+    named: dict[str, bytes] = {}
     prepared_as, is_kept = statements.of_transaction([text for text, _, _ in texts])
     for number, (text, params, _) in enumerate(texts):
         if number and number == last:
@@ -183,13 +184,14 @@ def _write(
                 parts.append(FLUSH)
                 parts = []
         prepared = prepared_as[number] if reuse else None
-        cached.append(prepared is not None)
-        if prepared is None:
+        name = prepared.name if prepared is not None else named.get(text)
+        cached.append(name is not None)
+        if name is None:
             name = statements.new_name(text) if is_kept else b""
             new.append((text, name))
             parts.append(encode_parse(name, text.encode()))
-        else:
-            name = prepared.name
+            if name and reuse:  # the unnamed statement is another one the next time
+                named[text] = name
         parts.append(encode_bind(name, params))
         parts.append(DESCRIBE_AND_EXECUTE)
     if is_pooler and not last:

@@ -65,13 +65,14 @@ class Statements:
     def of_transaction(self, texts: Sequence[str]) -> tuple[list[Prepared | None], bool]:
         """What each text of one transaction is prepared as, and whether those that are not may be kept.
 
-        None is, and none may be, where one of them changes what a text means when it is parsed.
+        None is, and none may be, where one of them changes what a text means when it is parsed. None may be of more
+        than there is room for: all of them would be in the server's memory at once.
         """
         prepared = [self.prepared(text) for text in texts]
         for text, known in zip(texts, prepared, strict=True):
             if self._size and (changes_meaning(text) if known is None else known.changes_meaning):
                 return [None] * len(prepared), False
-        return prepared, True
+        return prepared, len(prepared) <= self._size or len(set(texts)) <= self._size
 
     def new_name(self, text: str) -> bytes:
         """A name to parse `text` under; empty, the unnamed statement, for one that is not to be kept."""

@@ -60,6 +60,25 @@ async def test_batch_that_only_reads_is_one_write(database: Database) -> None:
         lease.release()
 
 
+async def test_text_that_stands_in_a_batch_many_times_is_parsed_once(database: Database) -> None:
+    async with leases(database, pool=ONE) as lending:
+        lease = await lending.lease()
+        assert len(await run(lease, *["SELECT 1"] * 9)) == 9
+        assert (lease.parsed, lease.reused) == (3, 8), "BEGIN and COMMIT are two of them"
+        lease.release()
+
+
+async def test_batch_of_more_texts_than_are_kept_leaves_none_on_the_server(database: Database) -> None:
+    async with leases(database, pool={**ONE, "statement_cache_size": 4}) as lending:
+        lease = await lending.lease()
+        prepared = "SELECT count(*) FROM pg_prepared_statements WHERE name ~ '^sqlhttp_[0-9]'"
+        texts = [f"SELECT {number}" for number in range(20)]
+        results = await run(lease, *texts, prepared)
+        assert [list(rows_of(result.rows)) for result in results[:20]] == [[(b"%d" % number,)] for number in range(20)]
+        assert list(rows_of(results[20].rows)) == [(b"0",)]
+        lease.release()
+
+
 async def test_empty_batch_has_no_results(database: Database) -> None:
     async with leases(database, pool=ONE) as lending:
         lease = await lending.lease()

@@ -63,6 +63,16 @@ def test_transaction_that_changes_what_texts_mean_neither_finds_nor_keeps_any(is
     assert statements.of_transaction(["SET LOCAL TimeZone = 'UTC'", "SELECT 1"]) == ([None, None], False)
 
 
+def test_transaction_of_more_texts_than_there_is_room_for_keeps_none() -> None:
+    """The server would have all of them in its memory at once."""
+    statements = Statements(2)
+    name = parsed(statements, "SELECT 1")
+    [known, *_], is_kept = statements.of_transaction(["SELECT 1", "SELECT 2", "SELECT 3"])
+    assert known is not None
+    assert (known.name, is_kept) == (name, False)
+    assert statements.of_transaction(["SELECT 2"] * 9)[1]
+
+
 def test_names_are_never_used_twice() -> None:
     """A name that went missing on the server can then only be an old one."""
     statements = Statements(3)
