@@ -28,6 +28,7 @@ _NEEDED = frozenset(
         "on_response",
         "response_complete",
         "response_started",
+        "scope",
         "transport",
         "waiting_for_100_continue",
     }
@@ -90,6 +91,7 @@ def _is_usual(cycle: Any) -> bool:
         and not cycle.response_started
         and not cycle.flow.write_paused
         and not cycle.default_headers
+        and cycle.scope["method"] != "HEAD"  # whose answer has no body, so that what follows would not be read as one
     )
 
 

@@ -209,6 +209,15 @@ async def test_connection_that_shall_close_is_closed_and_told_so(last: bytes) ->
     assert len(server.writes) == 1 + 2, "the first in one write; the last by uvicorn's own way, which knows to close"
 
 
+async def test_answer_to_head_has_no_body_that_could_be_taken_for_the_next_answer() -> None:
+    async with serving(REPLY) as server:
+        answer = await server.exchange(REQUEST.replace(b"POST", b"HEAD"), REQUEST)
+    first, _, rest = answer.partition(b"\r\n\r\n")
+    assert first.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert rest.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert rest.endswith(REPLY.body)
+
+
 async def test_headers_that_the_server_adds_to_all_responses_are_not_lost() -> None:
     async with serving(REPLY, headers=[("x-everywhere", "yes")]) as server:
         answer = await server.exchange(REQUEST)
