@@ -42,6 +42,7 @@ class Submission:
     """
 
     __slots__ = (
+        "_bytes",
         "_context",
         "_destroy",
         "_events",
@@ -75,6 +76,8 @@ class Submission:
         self._places = list(range(MOST))
         for place in self._places:
             _ORDER.pack_into(self._orders, place * _ORDER.size, place, 0, 0, _WRITE, 0, 0, 0, 0, 0, 0, 0, 0)
+        self._bytes = b""
+        """What is being written."""
         context = ctypes.c_ulong(0)
         if self._syscall(set_up, MOST, ctypes.byref(context)):
             raise OSError("io_setup was refused")
@@ -86,8 +89,10 @@ class Submission:
 
         NOT_TRIED stands for one that the kernel did not come to, NOT_KNOWN for one that may have been made.
         """
-        together = b"".join(pieces)
-        address = ctypes.c_void_p.from_buffer(ctypes.c_char_p(together)).value or 0
+        # Kept by this object, as the kernel is told nothing but an address: a compiled function lets go of a variable
+        # behind its last use.
+        self._bytes = b"".join(pieces)
+        address = ctypes.c_void_p.from_buffer(ctypes.c_char_p(self._bytes)).value or 0
         at = _ADDRESSED_AT
         for descriptor, piece in zip(descriptors, pieces, strict=True):
             size = len(piece)
@@ -98,6 +103,7 @@ class Submission:
         tried = max(self._syscall(self._submit, self._context, count, self._pointers), 0)
         # All that was submitted is over, so that nothing is waited for.
         told = max(self._syscall(self._fetch, self._context, tried, tried, self._events, None), 0) if tried else 0
+        self._bytes = b""
         results: list[int] = self._told[_RESULT : told * _EVENT : _EVENT].tolist()
         places = self._told[: told * _EVENT : _EVENT].tolist()
         if told == count and places == self._places[:count]:
@@ -113,7 +119,7 @@ class Submission:
 
 
 def _address(buffer: bytearray) -> int:
-    """Where its bytes are; they stay there, since a buffer that is lent cannot change its size."""
+    """Where its bytes are, for as long as nobody changes its size."""
     return ctypes.addressof((ctypes.c_char * len(buffer)).from_buffer(buffer))
 
 

@@ -20,7 +20,6 @@ from sqlhttp_gateway.endpoints.guarded import GuardedProtocol
 from sqlhttp_gateway.endpoints.lane import LaneProtocol
 from sqlhttp_gateway.endpoints.single_write import reply_bytes
 from sqlhttp_gateway.endpoints.sql import SqlEndpoint
-from sqlhttp_gateway.endpoints.submission import submission
 from sqlhttp_gateway.endpoints.together import together
 from sqlhttp_gateway.neon.headers import JSON_HEADERS
 from sqlhttp_gateway.neon.response import Pieces
@@ -29,6 +28,7 @@ from sqlhttp_gateway.serve import GatewayServer
 from sqlhttp_gateway.settings import RequestSettings, load_settings
 from sqlhttp_gateway.sockets import bind_all
 from tests.support.clock import turns
+from tests.support.io_submit import needs_io_submit
 from tests.support.leases import until
 
 ID = "11111111-2222-4333-a444-555555555555"
@@ -327,7 +327,7 @@ async def test_answer_in_pieces_is_sent_as_if_it_had_been_put_together(
         assert served.app.by_asgi == 1
 
 
-@pytest.mark.skipif(submission() is None, reason="the system has no io_submit, or forbids it")
+@needs_io_submit
 async def test_answers_of_one_turn_of_the_loop_are_sent_at_its_end_together() -> None:
     async with serving() as served:
         programs = [await served.connect() for _ in range(4)]

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from sqlhttp_gateway.endpoints.submission import MOST, NOT_KNOWN, NOT_TRIED, submission
+from sqlhttp_gateway.endpoints.submission import MOST, NOT_KNOWN, NOT_TRIED
 from sqlhttp_gateway.endpoints.together import LONGEST, SharedTransport, Together, together
 from tests.support.clock import turns
+from tests.support.io_submit import needs_io_submit
 from tests.support.leases import until
 
-pytestmark = pytest.mark.skipif(submission() is None, reason="the system has no io_submit, or forbids it")
+pytestmark = needs_io_submit
 
 
 class Program:
