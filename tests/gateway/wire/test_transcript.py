@@ -68,6 +68,73 @@ def test_copy_with_a_sync_ahead_of_its_data_is_one_exchange() -> None:
     assert told == [Asked(1.0, ["COPY t FROM STDIN"], [100]), Asked(1.0, ["SELECT 1"], [1])]
 
 
+def test_copy_that_fails_before_it_reads_ends_with_the_sync_ahead_of_its_data() -> None:
+    copy = parse("", "COPY t FROM STDIN") + bind("", "") + execute("") + SYNC
+    told = read(
+        (copy, PARSE_COMPLETE + BIND_COMPLETE + COPY_IN + error("P0001", "no") + ready()),
+        (query("SELECT 1"), command_complete("SELECT 1") + ready()),
+    )
+    assert told == [Asked(1.0, ["COPY t FROM STDIN"], [], "P0001"), Asked(1.0, ["SELECT 1"], [1])]
+
+
+def test_name_stands_for_what_was_parsed_and_not_for_what_was_refused() -> None:
+    told = read(
+        (parse("a", "DROP TABLE t") + SYNC, PARSE_COMPLETE + ready()),
+        (parse("a", "SELECT 1") + SYNC, error("42P05", "already exists") + ready()),
+        (execute("no") + parse("a", "SELECT 2") + SYNC, error("34000", "no portal") + ready()),
+        (bind("", "a") + execute("") + SYNC, BIND_COMPLETE + command_complete("DROP TABLE") + ready()),
+    )
+    assert told[-1] == Asked(1.0, ["DROP TABLE t"], [0])
+
+
+def test_query_behind_a_batch_without_a_sync_hides_nothing() -> None:
+    batch = parse("", "DELETE FROM t") + bind("", "") + execute("") + query("SELECT 1")
+    done = PARSE_COMPLETE + BIND_COMPLETE + command_complete("DELETE 5") + command_complete("SELECT 1") + ready()
+    assert read((batch, done)) == [Asked(1.0, ["DELETE FROM t", "SELECT 1"], [5, 1])]
+
+
+def test_query_that_is_passed_over_behind_an_error_takes_no_other_ones_place() -> None:
+    failing = parse("", "SELEC") + bind("", "") + execute("") + query("DELETE FROM t") + SYNC
+    told = read(
+        (failing, error("42601", "syntax") + ready()),
+        (query("SELECT 1"), command_complete("SELECT 1") + ready()),
+    )
+    assert told == [Asked(1.0, ["SELEC"], [], "42601"), Asked(1.0, ["SELECT 1"], [1])]
+
+
+def test_names_that_are_gone_are_not_kept() -> None:
+    names = b"".join(parse(name, f"SELECT '{name}'") for name in "abcd")
+    again = b"".join(bind("", name) + execute("") for name in "abcd") + SYNC
+    dropped = command_complete("DEALLOCATE")
+    [*_, asked] = read(
+        (names + SYNC, PARSE_COMPLETE * 4 + ready()),
+        (query("DEALLOCATE b; SELECT 1/0; DEALLOCATE a"), dropped + error("22012", "division by zero") + ready()),
+        (
+            parse("", "DEALLOCATE c") + bind("", "") + execute("") + SYNC,
+            PARSE_COMPLETE + BIND_COMPLETE + dropped + ready(),
+        ),
+        (again, (BIND_COMPLETE + EMPTY_QUERY) * 4 + ready()),
+    )
+    assert asked.texts == ["SELECT 'a'", "EXECUTE b", "EXECUTE c", "SELECT 'd'"]
+    [*_, asked] = read(
+        (names + SYNC, PARSE_COMPLETE * 4 + ready()),
+        (query("DISCARD ALL"), command_complete("DISCARD ALL") + ready()),
+        (again, (BIND_COMPLETE + EMPTY_QUERY) * 4 + ready()),
+    )
+    assert asked.texts == [f"EXECUTE {name}" for name in "abcd"]
+
+
+def test_portals_last_as_long_as_their_transaction() -> None:
+    begun = parse("", "SELECT 1") + bind("p", "") + execute("p") + SYNC
+    more = execute("p") + SYNC
+    told = read(
+        (begun, PARSE_COMPLETE + BIND_COMPLETE + EMPTY_QUERY + ready("T")),
+        (more, EMPTY_QUERY + ready()),
+        (more, error("34000", "no portal") + ready()),
+    )
+    assert [asked.texts for asked in told] == [["SELECT 1"], ["SELECT 1"], ["FETCH FROM p"]]
+
+
 def test_text_that_is_too_long_is_cut() -> None:
     long = "SELECT '" + "x" * MAX_TEXT + "'"
     [asked] = read((query(long) + query("SELECT 2"), ready()))
