@@ -5,6 +5,7 @@ answered, as there. What a column has no number for here is 0 or empty.
 """
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,9 @@ _HELP = (
     "SHOW HELP|VERSION|POOLS|STATS|DATABASES|CLIENTS|SERVERS|LISTS|CONFIG; "
     "PAUSE [db]; RESUME [db]; RECONNECT [db]; RELOAD"
 )
+
+_COMMAND = re.compile(r"""\s*([A-Za-z]+)(?:\s+("(?:[^"]|"")+"|[^\s";]+))?[\s;]*""")
+"""A word, and a name, which may be quoted as in SQL."""
 
 Cell = str | int | None
 
@@ -141,21 +145,31 @@ class Console:
         return AuthenticationOk + b"".join(encode_parameter_status(*pair) for pair in told.items()) + _READY
 
     async def _answer(self, text: str, buffer: MessageBuffer) -> bytes:
-        words = text.replace(";", " ").split()
-        match [word.lower() for word in words]:
-            case []:
-                return EmptyQueryResponse
-            case ["show", "help"]:
-                return encode_notice_response(_HELP) + encode_command_complete("SHOW")
-            case ["show", what] if what in _SHOWS:
-                return encode_table(_SHOWS[what](self._sources))
-            case ["pause" | "resume" | "reconnect" | "reload" as verb, *rest] if len(rest) <= (verb != "reload"):
-                try:
-                    await self._act(verb, words[1].strip('"') if rest else None, buffer)
-                except GatewayError as error:
-                    return encode_error_response(error)
-                return encode_command_complete(verb.upper())
+        if not text.strip("; \t\r\n"):
+            return EmptyQueryResponse
+        command = _COMMAND.fullmatch(text)
+        verb, name = (command[1].lower(), command[2]) if command is not None else ("", None)
+        what = name.lower() if name is not None else ""
+        if verb == "show" and what == "help":
+            return encode_notice_response(_HELP) + encode_command_complete("SHOW")
+        if verb == "show" and what in _SHOWS:
+            return encode_table(_SHOWS[what](self._sources))
+        if verb in {"pause", "resume", "reconnect"} or (verb == "reload" and name is None):
+            database = name[1:-1].replace('""', '"') if name is not None and name.startswith('"') else name
+            try:
+                await self._act(verb, database, buffer)
+            except GatewayError as error:
+                return encode_error_response(error)
+            return self._doubt(database) + encode_command_complete(verb.upper())
         return encode_error_response(UnsupportedStatement(f"invalid command {text!r}", hint=_HELP))
+
+    def _doubt(self, database: str | None) -> bytes:
+        """A word to whoever may have meant another: there need not be a pool, and a wrong name does nothing."""
+        if database is None or any(pool.database == database for pool in self._sources.report().pools):
+            return b""
+        return encode_notice_response(
+            f'there is no pool for a database "{database}" just now; its name is that in Postgres, on whichever target'
+        )
 
     async def _act(self, verb: str, database: str | None, buffer: MessageBuffer) -> None:
         """

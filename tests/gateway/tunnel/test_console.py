@@ -143,7 +143,9 @@ async def test_words_may_be_written_in_any_case_and_help_lists_them() -> None:
     assert nothing.tags == "IZ"
 
 
-@pytest.mark.parametrize("text", ["SELECT 1", "SHOW nothing", "PAUSE a b", "RELOAD a", "SHOW POOLS extra"])
+@pytest.mark.parametrize(
+    "text", ["SELECT 1", "SHOW nothing", "PAUSE a b", "RELOAD a", "SHOW POOLS extra", "SHOW", 'PAUSE ""', 'PAUSE "a']
+)
 async def test_anything_else_is_refused_and_the_console_goes_on(text: str) -> None:
     refused, fine = await asked(encode_query(text.encode()), encode_query(b"SHOW VERSION"))
     assert (refused.code, refused.status) == ("0A000", "I")
@@ -170,6 +172,21 @@ async def test_what_an_operator_does_is_answered_with_its_name() -> None:
     answers = await asked(*map(encode_query, sent), controls=controls)
     assert [answer.commands for answer in answers] == [["PAUSE"], ["PAUSE"], ["RESUME"], ["RECONNECT"], ["RELOAD"]]
     assert controls.did == [("pause", None), ("pause", "App"), ("resume", None), ("reconnect", "app"), ("reload", None)]
+
+
+async def test_name_may_be_quoted_as_in_sql() -> None:
+    controls = Operated()
+    await asked(*map(encode_query, [b'PAUSE "my db";', b'PAUSE "a""b;c" ;', b"RECONNECT eu/shop"]), controls=controls)
+    assert [name for _, name in controls.did] == ["my db", 'a"b;c', "eu/shop"]
+
+
+@pytest.mark.parametrize("verb", [b"PAUSE", b"RECONNECT"])
+async def test_who_names_a_database_that_has_no_pool_is_told_so(verb: bytes) -> None:
+    """It is done all the same: a pool may have been dropped, and will come again."""
+    known, unknown, all_ = await asked(*map(encode_query, [verb + b" main", verb + b" mian", verb]))
+    told = ["".join(message.tag for message in answer.messages) for answer in (known, unknown, all_)]
+    assert told == ["CZ", "NCZ", "CZ"]
+    assert '"mian"' in decode_error(unknown.messages[0].body)["M"]
 
 
 async def test_what_is_not_paused_cannot_be_resumed() -> None:
