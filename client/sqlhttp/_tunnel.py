@@ -204,6 +204,8 @@ def failing_to_connect(where: Endpoint) -> Iterator[None]:
         kind = errors.Refused if status in (429, 503) else errors.ServerFailed
         raise kind(f"{place} does not open a WebSocket: HTTP status {status}: {body}".rstrip(": ")) from error
     except InvalidHandshake as error:
+        if isinstance(error.__cause__, EOFError):  # as where a gateway behind a balancer begins anew
+            raise errors.ConnectFailed(f"no WebSocket to {place}: the connection ended before it was one") from error
         raise errors.ServerFailed(f"{place} does not open a WebSocket: {error}") from error
     except TimeoutError as error:
         raise errors.ConnectTimeout(f"no WebSocket to {place} in time") from error

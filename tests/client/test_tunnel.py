@@ -22,6 +22,7 @@ from sqlhttp import (
     NeonDbError,
     ProtocolError,
     Refused,
+    Retry,
     ServerFailed,
     TransactionLost,
     neon,
@@ -101,6 +102,18 @@ def test_an_upgrade_that_is_refused_says_why(status: int, kind: type[NeonDbError
     assert type(error) is kind
     assert f"HTTP status {status}: busy" in str(error)
     assert not error.may_have_run
+
+
+@pytest.mark.parametrize("data", [b"", b"HTTP/1.1 101 Switching Protocols\r\nUpgr"])
+def test_a_connection_that_ends_before_it_is_a_websocket_is_opened_again(data: bytes) -> None:
+    def ends(peer: Any, headers: Any) -> None:
+        peer.send(data)
+        peer.close()
+
+    with scripted(ends) as server:
+        error = failure(client(server, retry=Retry(attempts=3)))
+    assert type(error) is ConnectFailed
+    assert server.connections == error.attempts == 3
 
 
 def test_a_server_that_knows_no_websockets() -> None:

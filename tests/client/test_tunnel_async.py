@@ -25,7 +25,7 @@ from sqlhttp import (
 from sqlhttp._endpoint import destination
 from sqlhttp._tunnel_async import AsyncTunnel
 from tests.support.backend_bytes import GREETING, done, failed, selected
-from tests.support.scripted_http import answers, deaf_server, scripted, unused_port
+from tests.support.scripted_http import answers, closes_at_the_head, deaf_server, scripted, unused_port
 from tests.support.scripted_websocket import (
     TERMINATE,
     ScriptedWebSocket,
@@ -67,6 +67,8 @@ async def test_ways_not_to_be_connected() -> None:
     )
     with scripted_websocket([drops]) as server:
         assert type(await failure(client(server))) is ConnectFailed
+    with scripted(closes_at_the_head) as http:
+        assert type(await failure(client(http))) is ConnectFailed
     with scripted_websocket([hangs]) as server:
         assert type(await failure(client(server, timeout=0.2))) is ConnectTimeout
         assert type(await failure(client(server).with_deadline(-1))) is ConnectTimeout
