@@ -3,7 +3,9 @@
 import argparse
 
 from sqlhttp_gateway.auth.one_command import lease_for, run
+from sqlhttp_gateway.errors import PostgresError
 from sqlhttp_gateway.pools.ask import ask
+from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.settings import Settings
 
 _INSTALL = (
@@ -21,6 +23,8 @@ UNION SELECT i.inhrelid FROM whole JOIN pg_catalog.pg_inherits i ON i.inhparent 
 SELECT oid::pg_catalog.regclass::pg_catalog.text FROM whole ORDER BY oid <> $1::pg_catalog.regclass"""
 """The table and its partitions: what is written to one of these by its own name runs no trigger of the whole."""
 _DROP = "DROP TRIGGER IF EXISTS sqlhttp_cache ON {}"
+_ENABLE = "ALTER TABLE {} ENABLE TRIGGER sqlhttp_cache"
+_DUPLICATE_OBJECT = "42710"
 _CREATE = (
     "CREATE TRIGGER sqlhttp_cache AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON {}"
     " FOR EACH STATEMENT EXECUTE FUNCTION sqlhttp.cache_changed()"
@@ -48,7 +52,15 @@ async def _watch(settings: Settings, arguments: argparse.Namespace) -> str:
         for statement in _INSTALL if arguments.action == "watch" else ():
             await ask(lease, statement)
         for name in names:
-            await ask(lease, _DROP.format(name))
-            if arguments.action == "watch":
-                await ask(lease, _CREATE.format(name))
+            await (_begin(lease, name) if arguments.action == "watch" else ask(lease, _DROP.format(name)))
         return names[0]
+
+
+async def _begin(lease: Lease, name: str) -> None:
+    """Never without the trigger that is there: behind a DROP the CREATE may wait for a lock, and not get it."""
+    try:
+        await ask(lease, _CREATE.format(name))
+    except PostgresError as error:
+        if error.code != _DUPLICATE_OBJECT:
+            raise
+        await ask(lease, _ENABLE.format(name))

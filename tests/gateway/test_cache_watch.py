@@ -48,6 +48,24 @@ async def test_watched_table_tells_of_every_kind_of_change(database: Database, s
     assert await heard(database, *changes) == []
 
 
+async def test_table_that_is_watched_stays_so_while_it_is_watched_once_more(
+    database: Database, settings: Settings
+) -> None:
+    """Nor does that wait for whoever reads it, as taking the trigger away for a moment would."""
+    table = '"My App"."Users"'
+    assert await run(settings, "watch", table) == 0
+    reader = await database.connect()
+    try:
+        async with reader.transaction():
+            await reader.execute(f"SELECT * FROM {table}")
+            assert await run(settings, "watch", table) == 0
+    finally:
+        await reader.close()
+    database.psql(f"ALTER TABLE {table} DISABLE TRIGGER ALL")
+    assert await run(settings, "watch", table) == 0
+    assert await heard(database, f"INSERT INTO {table} VALUES (1)") == ["relation My App.Users"]
+
+
 async def test_partitions_that_are_written_by_their_own_names_tell_as_well(
     database: Database, settings: Settings
 ) -> None:
