@@ -48,7 +48,14 @@ class AsText(Mapping[int, Decoder]):
 def main(arguments: Sequence[str]) -> int:
     """Run the command; the exit status is returned."""
     given = _parser().parse_args(arguments)
-    text = sys.stdin.read() if given.sql == "-" else given.sql
+    try:
+        text = sys.stdin.read() if given.sql == "-" else given.sql
+    except KeyboardInterrupt:
+        print("sqlhttp query: interrupted; nothing has run", file=sys.stderr)
+        return 130
+    except UnicodeDecodeError as error:
+        print(f"sqlhttp query: the statement is no text in {error.encoding}; nothing has run", file=sys.stderr)
+        return 2
     try:
         sql = neon(
             given.url,

@@ -188,3 +188,32 @@ def test_ctrl_c_ends_it_in_one_line() -> None:
 def _command(url: str) -> list[str]:
     program = "import sys; from sqlhttp._cli import main; sys.exit(main())"
     return [sys.executable, "-c", program, "query", "--url", url, "select 1"]
+
+
+class _Unread(io.StringIO):
+    """Standard input, of which reading ends in `fault`."""
+
+    def __init__(self, fault: BaseException) -> None:
+        super().__init__()
+        self._fault = fault
+
+    def read(self, size: int | None = -1) -> str:
+        raise self._fault
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "word"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "x"), 2, "no text in utf-8"),
+    ],
+)
+def test_statement_that_is_never_read_is_one_line_and_not_sent(
+    fault: BaseException, status: int, word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", _Unread(fault))
+    assert main(["--url", "http://a:b@127.0.0.1:1/c", "-"]) == status
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert word in said
+    assert "nothing has run" in said
