@@ -33,7 +33,7 @@ _COLUMNS = (
     " 'addresses', addresses, 'read_only', read_only, 'statements', statements,"
     " 'is_revoked', revoked_at IS NOT NULL) FROM sqlhttp.api_keys k"
 )
-_PAGE = 500  # rows; with every column in use some 200 kB, well below what one question may return
+_PAGE = 500  # rows, of some 400 bytes with every column in use, and 67 more for each statement that is listed
 _VALID = f"{_COLUMNS} WHERE revoked_at IS NULL AND id > $1 ORDER BY id LIMIT {_PAGE}"
 _ALL = f"{_COLUMNS} WHERE id > $1 ORDER BY id LIMIT {_PAGE}"
 _INSERT = (

@@ -68,7 +68,8 @@ async def read_all(
     found: list[Kept] = []
     last = b""
     while True:
-        some = await ask(lease, page, (last,))
+        # Whoever may write there is believed, also in how much: a key may list hundreds of statements.
+        some = await ask(lease, page, (last,), max_bytes=0)
         found += [record(row[0] or b"") for row in some]
         if len(some) < rows:
             return found

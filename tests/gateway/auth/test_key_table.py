@@ -51,6 +51,21 @@ async def test_table_of_an_older_version_is_read_and_brought_up_to_date(database
         assert await key_table.read(lease) == [(FULL, False), (PLAIN, False)]
 
 
+async def test_keys_that_list_many_statements_are_read_however_many_there_are(database: Database) -> None:
+    """The page would have more than a megabyte, and no key at all would be good any more."""
+    async with own_lease(database) as lease:
+        await key_table.create(lease)
+        database.psql(
+            "INSERT INTO sqlhttp.api_keys (id, hash, database, role, statements)"
+            " SELECT to_char(k, 'fm000000000000'), 'sha256:' || repeat('0', 64), 'main', 'app',"
+            " ARRAY(SELECT encode(sha256(s::text::bytea), 'hex') FROM generate_series(1, 400) s)"
+            " FROM generate_series(1, 60) k"
+        )
+        kept = await key_table.read(lease)
+    assert len(kept) == 60
+    assert all(len(record.statements or ()) == 400 for record, _ in kept)
+
+
 async def test_where_there_is_no_table_there_are_no_keys(database: Database) -> None:
     async with own_lease(database) as lease:
         assert await key_table.read(lease) == []
