@@ -66,7 +66,7 @@ def plan_from_json(document: Any) -> Plan:
     """The facts of a document of EXPLAIN (VERBOSE, FORMAT JSON).
 
     Raises:
-        ValueError: it is no such document.
+        ValueError: it is no such document, or has a part that tells nothing of itself.
     """
     plan = Plan()
     if not isinstance(document, list) or not document:
@@ -103,6 +103,10 @@ def _read(node: dict[str, Any], plan: Plan, expressions: list[str]) -> None:
             plan.cascades |= targets
     elif relation is not None:
         plan.reads.add(relation)
+    elif kind == "Foreign Scan":
+        plan.is_partial = True  # a join or an aggregate of foreign tables, left to the server that they are on
+    elif kind == "Custom Scan" and not node.get("Plans"):
+        raise ValueError("an extension, such as Citus, reads and writes what it does not tell")
     if node.get("Operation") in ("Insert", "Update", "Delete", "Merge") and relation is not None:
         plan.writes.add(relation)  # a foreign table that is written where it is
     if node.get("Operation") == "Merge" or node.get("Conflict Resolution") == "UPDATE":

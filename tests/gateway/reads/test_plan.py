@@ -83,3 +83,20 @@ def test_names_are_found_in_time_that_grows_with_the_text(piece: str) -> None:
         return process_time() - began
 
     assert min(cost(64_000) for _ in range(3)) < 40 * max(min(cost(4_000) for _ in range(3)), 0.0005)
+
+
+def test_foreign_tables_that_are_joined_or_counted_where_they_are_may_be_any() -> None:
+    """As postgres_fdw tells it: the names stand in the middle of a description."""
+    node = {"Node Type": "Foreign Scan", "Operation": "Select", "Output": ["(count(*))"]}
+    pushed = node | {"Relations": "Aggregate on (public.orders)", "Remote SQL": "SELECT count(*) FROM public.orders"}
+    assert plan_from_json([{"Plan": pushed}]).is_partial
+    plain = plan_from_json([{"Plan": node | {"Relation Name": "orders", "Schema": "public", "Alias": "orders"}}])
+    assert (plain.reads, plain.is_partial) == ({"public.orders"}, False)
+
+
+def test_plan_of_an_extension_that_tells_nothing_is_none() -> None:
+    citus = {"Node Type": "Custom Scan", "Custom Plan Provider": "Citus Adaptive", "Distributed Query": {"Job": {}}}
+    with pytest.raises(ValueError, match="does not tell"):
+        plan_from_json([{"Plan": {"Node Type": "Sort", "Plans": [citus]}}])
+    chunks = {"Node Type": "Custom Scan", "Custom Plan Provider": "ChunkAppend", "Plans": [scan("chunk_1")]}
+    assert plan_from_json([{"Plan": chunks}]).reads == {"public.chunk_1"}
