@@ -78,6 +78,7 @@ class Line:
         if not self.is_usable:
             raise errors.InterfaceError("the connection has ended; begin again")
         question = self._conversation.ask(statements)
+        self._conversation.notifications.clear()  # of a LISTEN of the session's own; nobody asks for them
         self._is_answered = False
         return (yield from self._answers(question, statements))
 

@@ -235,6 +235,14 @@ def test_waiting_ends_with_a_notification_or_with_time() -> None:
     assert over.value.value.channel == "b"
 
 
+def test_notifications_that_nobody_waits_for_are_not_kept() -> None:
+    """A session that has said LISTEN itself lives for long, and has no way to ask for them."""
+    line = idle()
+    for _ in range(3):
+        played(line.run(INSERT), notified("jobs", "a") + done("INSERT 0 1") + notified("jobs", "b"))
+    assert len(line._conversation.notifications) == 2
+
+
 def test_waiting_on_a_connection_that_ends_says_so() -> None:
     line = idle()
     assert type(played(line.wait(), Cut("gone"))) is ConnectionLost
