@@ -72,14 +72,14 @@ def destination(url: str | None, endpoint: str | None, environment: Mapping[str,
     Raises:
         InterfaceError: there is no URL, or one that cannot be used. Its text never holds a password.
     """
-    database_url = environment.get("DATABASE_URL") or None
-    if url is None:
-        url = database_url
+    database_url = environment.get("DATABASE_URL", "").strip() or None
+    # As in JavaScript, what is around a URL is none of it; files that hold a secret often end with a line's end.
+    url = database_url if url is None else url.strip()
     if url is None:
         raise InterfaceError("no connection string: give neon() a URL, or set DATABASE_URL")
     match = _parsed(url, "the connection string")
     scheme = match["scheme"].lower()
-    explicit = endpoint or environment.get("SQLHTTP_ENDPOINT") or None
+    explicit = (endpoint or environment.get("SQLHTTP_ENDPOINT", "")).strip() or None
     if scheme in ("http", "https"):
         if match["user"] and not (url.isascii() and url.isprintable()):
             raise InterfaceError(_UNENCODED)

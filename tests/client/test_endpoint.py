@@ -45,6 +45,18 @@ def test_the_connection_string_is_sent_as_it_was_given() -> None:
     assert destination(url, None, {}).connection_string == url
 
 
+def test_blanks_and_line_ends_around_a_url_are_none_of_it() -> None:
+    url = "postgres://u:p@localhost/db"
+    for found in (
+        destination(f" {url}\n", "http://gateway/sql\r\n", {}),
+        destination(None, None, {"DATABASE_URL": f"{url}\n", "SQLHTTP_ENDPOINT": "\thttp://gateway/sql\n"}),
+        destination("http://gateway/sql\n", None, {"DATABASE_URL": f"{url}\n", "SQLHTTP_ENDPOINT": "\n"}),
+    ):
+        assert (found.endpoint.url, found.connection_string) == ("http://gateway/sql", url)
+    with pytest.raises(InterfaceError, match="set DATABASE_URL"):
+        destination(None, None, {"DATABASE_URL": "\n"})
+
+
 def test_credentials_in_a_gateways_url_become_a_connection_string() -> None:
     found = destination("https://role:pass%2Fword@gateway.example:8443/main?application_name=x", None, {})
     assert found.connection_string == "postgresql://role:pass%2Fword@gateway.example/main?application_name=x"
