@@ -296,10 +296,12 @@ def test_table_changed_by_a_function_between_two_like_statements_of_a_batch(
         "CREATE FUNCTION widen() RETURNS void LANGUAGE plpgsql AS "
         "$$ BEGIN ALTER TABLE changing ADD COLUMN c int DEFAULT 5; END $$"
     )
-    for _ in range(3):  # until the quick way is taken, where it may be
-        program.post({"query": "SELECT 1", "params": []}, headers)
-    queries = [{"query": text, "params": []} for text in ("TABLE changing", "SELECT widen()", "TABLE changing")]
-    response = program.post({"queries": queries}, headers)
+    def batch(*texts: str) -> object:
+        return {"queries": [{"query": text, "params": []} for text in texts]}
+
+    texts = ("TABLE changing", "SELECT widen()", "TABLE changing")
+    program.post(batch(*("SELECT 1".ljust(len(text)) for text in texts)), headers)  # with the very same head
+    response = program.post(batch(*texts), headers)
     assert response.status_code == 200, response.text
     before, _, after = response.json()["results"]
     assert [field["name"] for field in before["fields"]] == ["a", "b"]
