@@ -296,6 +296,7 @@ def test_table_changed_by_a_function_between_two_like_statements_of_a_batch(
         "CREATE FUNCTION widen() RETURNS void LANGUAGE plpgsql AS "
         "$$ BEGIN ALTER TABLE changing ADD COLUMN c int DEFAULT 5; END $$"
     )
+
     def batch(*texts: str) -> object:
         return {"queries": [{"query": text, "params": []} for text in texts]}
 

@@ -3,9 +3,13 @@
 A password is compared with Postgres's own verifier where the gateway may read pg_authid, else tried by logging in. The
 proof is kept as a keyed hash for `auth.proof_lifetime` seconds. A role that does not exist costs the same work and
 gets the same answer as a wrong password.
+
+With each proof it is seen whether the role is still the one that it was: where one was renamed or dropped and another
+has its name, Postgres lets the connections of before go on as the former, and they have to be replaced.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import secrets
 from collections.abc import Callable
@@ -14,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from sqlhttp_gateway.errors import (
     CredentialsMissing,
     DatabaseMissing,
+    GatewayError,
     PasswordFailed,
     PostgresError,
     QueueFull,
@@ -26,15 +31,17 @@ from sqlhttp_gateway.model import Dsn, PoolKey, Target
 from sqlhttp_gateway.pools.ask import ask
 from sqlhttp_gateway.pools.connect import password_failed
 from sqlhttp_gateway.pools.gate import Gate
+from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.targets import Upstream
 from sqlhttp_gateway.settings import AuthSettings
 from sqlhttp_gateway.wire.scram import DEFAULT_ITERATIONS, Verifier, mock_verifier, parse_verifier, verify_password
 
 _VERIFIER_QUERY = (
-    "SELECT rolpassword FROM pg_catalog.pg_authid WHERE rolname = $1 AND rolcanlogin"
+    "SELECT rolpassword, oid FROM pg_catalog.pg_authid WHERE rolname = $1 AND rolcanlogin"
     " AND (rolvaliduntil IS NULL OR rolvaliduntil > pg_catalog.now())"
 )
+_ROLE_QUERY = "SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1"
 _INSUFFICIENT_PRIVILEGE = "42501"
 _CHECKS_AT_ONCE = 2
 _CHECKS_WAITING = 500
@@ -56,6 +63,8 @@ class Passwords:
         self._running: dict[tuple[PoolKey, Target, bytes], asyncio.Task[float]] = {}
         self._servers: dict[str, Target] = {}
         """Where each target led when something was last proven there."""
+        self._roles: dict[tuple[str, str], bytes | None] = {}
+        """The number by which Postgres knew a role of a target the last time."""
         self._by_login_until: dict[str, float] = {}
         self._wrong_is_refused: set[PoolKey] = set()
         self._iterations = DEFAULT_ITERATIONS
@@ -158,7 +167,7 @@ class Passwords:
             if self._settings.verify_by != "login" and not self._must_log_in(key.target):
                 asked = self._loop.time()
                 try:
-                    verifier = await self._verifier(key.role, upstream)
+                    verifier = await self._verifier(key, upstream)
                 except _NotAllowed:
                     if self._settings.verify_by == "verifier":
                         raise TargetMisconfigured(
@@ -179,7 +188,7 @@ class Passwords:
     def _must_log_in(self, target: str) -> bool:
         return self._loop.time() < self._by_login_until.get(target, 0.0)
 
-    async def _verifier(self, role: str, upstream: Upstream) -> str | None:
+    async def _verifier(self, key: PoolKey, upstream: Upstream) -> str | None:
         """What pg_authid holds for the role; None for a role that cannot log in with a password now."""
         admin = upstream.admin
         pool = self._registry.pool(PoolKey(upstream.target.name, admin.database, admin.role), upstream)
@@ -192,7 +201,7 @@ class Passwords:
                 hint="Correct the connection string in the gateway's settings.",
             ) from None
         try:
-            rows = await ask(lease, _VERIFIER_QUERY, (role.encode(),))
+            rows = await ask(lease, _VERIFIER_QUERY, (key.role.encode(),))
         except PostgresError as error:
             if error.code == _INSUFFICIENT_PRIVILEGE:
                 raise _NotAllowed from None
@@ -203,7 +212,28 @@ class Passwords:
             ) from None
         finally:
             lease.release()
+        self._met(key, rows[0][1] if rows else None)
         return rows[0][0].decode() if rows and rows[0][0] is not None else None
+
+    async def _meet(self, key: PoolKey, pool: Pool) -> None:
+        """Ask who the role is that has just logged in; where no connection is idle, the next proof asks."""
+        lease = self._registry.try_lease(pool)
+        if lease is None:
+            return
+        try:
+            with contextlib.suppress(GatewayError):
+                rows = await ask(lease, _ROLE_QUERY, (key.role.encode(),))
+                self._met(key, rows[0][0] if rows else None)
+        finally:
+            lease.release()
+
+    def _met(self, key: PoolKey, number: bytes | None) -> None:
+        """The role is this one now; None: nobody has its name."""
+        if number is not None:
+            before = self._roles.setdefault((key.target, key.role), number)
+            if before != number:
+                self._roles[key.target, key.role] = number
+                self._registry.replace_role(key.role)
 
     async def _matches(self, text: str | None, password: bytes, role: str) -> bool:
         verifier = parse_verifier(text) if text is not None else None
@@ -226,6 +256,7 @@ class Passwords:
         """
         pool = self._registry.pool(key, upstream)
         await pool.log_in(password)
+        await self._meet(key, pool)
         if key in self._wrong_is_refused:
             return
         try:

@@ -212,6 +212,15 @@ class PoolRegistry:
         for pool in self._listening.values():
             self._free_listener(pool, database)
 
+    def replace_role(self, role: str) -> None:
+        """`reconnect` for a role whose name is another's by now: a session goes on as the one that has begun it."""
+        for pool in self.pools:
+            if pool.key.role == role:
+                pool.reconnect()
+        for pool in self._listening.values():
+            if pool.key.role == role:
+                self._free_listener(pool, None)
+
     async def resumed(self, database: str, *, timeout: float) -> None:
         """Return when a database is not paused, which it may be again when the caller goes on.
 

@@ -25,7 +25,7 @@ from sqlhttp_gateway.settings import AuthSettings
 from sqlhttp_gateway.wire import scram
 from tests.support.cluster import Cluster, Database, running_cluster
 from tests.support.complaints import no_complaints
-from tests.support.leases import Leases, leases, refusal, until
+from tests.support.leases import Leases, leases, refusal, until, value
 from tests.support.program import scratch_role
 
 
@@ -452,3 +452,31 @@ async def test_no_thread_is_left_when_it_ends(database: Database, role: str) -> 
         proving.passwords.close()
         await asyncio.wait({task})
         assert task.cancelled() or isinstance(task.exception(), PasswordFailed)
+
+
+@pytest.mark.parametrize("verify_by", ["verifier", "login"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER ROLE {0} RENAME TO {0}_before; CREATE ROLE {0} LOGIN PASSWORD 'new'",
+        "DROP ROLE {0}; CREATE ROLE {0} LOGIN PASSWORD 'new'",
+    ],
+)
+async def test_connections_of_a_role_whose_name_is_anothers_now_are_replaced(
+    postgres: Cluster, database: Database, role: str, verify_by: str, change: str
+) -> None:
+    """Postgres lets a session go on as the role that has begun it, whatever becomes of that and of its name."""
+    async with prover(database, auth={"verify_by": verify_by}) as proving:
+        pool = proving.lending.pool_of(database.as_role(role, "secret"))
+        await proving.prove(role, "secret")
+        lease = await proving.lending.lease(pool, password="secret")
+        lease.release()
+        await proving.lending.settled(pool)
+        postgres.maintenance.psql(change.format(role))
+        try:
+            await proving.prove(role, "new")
+            lease = await proving.lending.lease(pool, password="new")
+            assert await value(lease, "SELECT session_user::text") == role
+            lease.release()
+        finally:
+            postgres.maintenance.psql(f"DROP ROLE IF EXISTS {role}_before")
