@@ -99,17 +99,14 @@ _LEADING = rb"\s*(?:set|reset|discard|listen|unlisten|prepare|deallocate|execute
 _SUSPECT_START = re.compile(_LEADING, re.IGNORECASE)
 _ENDS = re.compile(rb";|\n|\r|\*/")
 """Behind these another statement may begin: the end of one, or of a comment."""
-_SUSPECT_WORDS = (
-    b"temp",
-    b"advisory",
-    b"set_config",
-    b"hold",
-    b"lastval",
-    b"currval",
-    b"setseed",
-    b"dblink_connect",
-    b"execute",
+_SUSPECT_WORDS = (b"pg_temp", b"advisory", b"set_config", b"lastval", b"currval", b"setseed", b"dblink_connect")
+_SUSPECT_PAIRS = ((b"hold", b"declare"), (b"execute", b"explain"), (b"execute", b"create"))
+"""Words that mean something only where the other one is, too."""
+_COMMENTS = (b"--", b"/*")
+_TEMPORARY = re.compile(
+    rb"(?:create|replace|global|local|into)[^a-z0-9_\x80-\xff]*+temp(?:orary)?(?![a-z0-9_$\x80-\xff])"
 )
+"""Without comments; a bulk of rows for a table or a column of that name need not be looked at token by token."""
 
 _AS, _EXECUTE = Token("word", b"as"), Token("word", b"execute")
 _BEFORE_TEMPORARY = frozenset({b"create", b"replace", b"global", b"local", b"into"})
@@ -134,6 +131,8 @@ def _effects(text: bytes) -> Effects:
     if not (
         _SUSPECT_START.match(text)
         or any(word in lower for word in _SUSPECT_WORDS)
+        or any(one in lower and other in lower for one, other in _SUSPECT_PAIRS)
+        or (b"temp" in lower and (any(mark in text for mark in _COMMENTS) or _TEMPORARY.search(lower)))
         or ((b";" in text or b"--" in text or b"*/" in text) and any(map(_SUSPECT_START.match, _ENDS.split(text))))
     ):
         return NO_EFFECTS

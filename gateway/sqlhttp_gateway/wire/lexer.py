@@ -1,4 +1,4 @@
-"""A text of SQL becomes words, names, strings and single characters, and is cut into its statements.
+"""A text of SQL becomes words, names, strings, digits and single characters, and is cut into its statements.
 
 A small lexer, not a parser: it knows where strings, names and comments end. It takes
 standard_conforming_strings for on, so whoever must not be deceived must not rest on it alone (see `fence`).
@@ -19,7 +19,7 @@ _TOKEN = re.compile(
     | (?P<quoted>  (?: [uU]& )?"(?: [^"]++ | "" )*+"? )
     | (?P<dollar>  \$ (?: [A-Za-z_\x80-\xff] [A-Za-z0-9_\x80-\xff]*+ )? \$ )
     | (?P<word>    [A-Za-z_\x80-\xff] [A-Za-z0-9_$\x80-\xff]*+ )
-    | (?P<other>   . )
+    | (?P<other>   [0-9]++ | . )
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -30,7 +30,7 @@ _COMMENT_EDGE = re.compile(rb"/\*|\*/")
 class Token:
     """One of them, and where in the text it ends."""
 
-    kind: str  # word, name (quoted), string, other
+    kind: str  # word, name (quoted), string, other: a sign or some digits
     value: bytes  # a word in lower case; a quoted name or string without its quotes
     end: int = field(default=0, compare=False)
 

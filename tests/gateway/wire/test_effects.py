@@ -2,6 +2,7 @@
 
 import pytest
 
+from sqlhttp_gateway.wire import effects
 from sqlhttp_gateway.wire.effects import ALL, NO_EFFECTS, Ask, Effects, Pin, effects_of
 
 
@@ -207,3 +208,19 @@ def test_text_that_changes_the_meaning_of_others_within_its_transaction_is_marke
 @pytest.mark.parametrize("text", ["CALL p()", "DO $$ BEGIN SET LOCAL timezone = 'UTC'; END $$"])
 def test_code_may_change_any_parameter_for_the_transaction(text: str) -> None:
     assert effects_of(text.encode()).local == ("",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"INSERT INTO temperatures VALUES (1)",
+        b"INSERT INTO rooms (temp, threshold) VALUES (1, 2)",
+        b"UPDATE t SET temp = 1 WHERE s = 'executed by the household'",
+    ],
+)
+def test_words_that_only_look_like_it_cost_no_look_at_every_token(text: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(text: bytes) -> None:
+        raise AssertionError("a megabyte of rows takes a second, in which nobody else is served")
+
+    monkeypatch.setattr(effects, "statements_of", read)
+    assert effects_of(text + b"," * 5000) is NO_EFFECTS
