@@ -20,6 +20,9 @@ TLS_TIMEOUT = 10.0
 TLS_GOODBYE = 1.0
 """Seconds that the other side has to answer the end of TLS: an idle program does not, and a drain would wait for it."""
 
+Stamps = tuple[tuple[int, int, int] | None, ...]
+"""What changes with the content of files."""
+
 ALPN = "postgresql"
 """What TLS says that Postgres's wire is to follow; libpq wants to hear it where TLS begins without an SSLRequest."""
 
@@ -30,6 +33,8 @@ class Loaded(NamedTuple):
     context: ssl.SSLContext
     expires_at: float
     """Unix time."""
+    stamps: Stamps
+    """Of its files, from before they were read: what is written meanwhile is another one."""
 
 
 class Certificate:
@@ -42,8 +47,8 @@ class Certificate:
         """
         self._settings = settings
         self._observe = observe
-        self._seen = _stamps(settings)
         self._loaded = load(settings)
+        self._seen = self._loaded.stamps
         self._watching: asyncio.Task[None] | None = None
         self.context = _new_context()
         """What a server is to be given."""
@@ -68,7 +73,7 @@ class Certificate:
 
     def take(self, loaded: Loaded, settings: ListenSettings) -> None:
         """Use this one, of these settings, from the next handshake on."""
-        self._seen = _stamps(settings)
+        self._seen = loaded.stamps
         self._loaded, self._settings = loaded, settings
         self._observe(CertificateLoaded(self.expires_at))
 
@@ -113,7 +118,7 @@ def load(settings: ListenSettings) -> Loaded:
     from cryptography.x509 import load_pem_x509_certificate
 
     assert settings.tls_certificate is not None
-    context = _new_context()
+    context, stamps = _new_context(), _stamps(settings)
     try:
         context.load_cert_chain(settings.tls_certificate, settings.tls_key, password=_no_password)
         expires: datetime = load_pem_x509_certificate(settings.tls_certificate.read_bytes()).not_valid_after_utc
@@ -121,7 +126,7 @@ def load(settings: ListenSettings) -> Loaded:
         raise ConfigurationError(
             f"listen.tls_certificate: {settings.tls_certificate} cannot be used: {error}"
         ) from None
-    return Loaded(context, expires.timestamp())
+    return Loaded(context, expires.timestamp(), stamps)
 
 
 def _no_password() -> str:
@@ -136,7 +141,7 @@ def _new_context() -> ssl.SSLContext:
     return context
 
 
-def _stamps(settings: ListenSettings) -> tuple[tuple[int, int, int] | None, ...]:
+def _stamps(settings: ListenSettings) -> Stamps:
     return tuple(_stamp(path) for path in (settings.tls_certificate, settings.tls_key))
 
 

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from cryptography.hazmat.primitives.serialization import load_pem_private_key as load_key
 
-from sqlhttp_gateway.certificate import Certificate, load
+from sqlhttp_gateway.certificate import Certificate, Loaded, load
 from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.events import CertificateLoaded, Event
 from sqlhttp_gateway.settings import ListenSettings
@@ -57,6 +57,28 @@ def test_a_new_certificate_is_shown_from_the_next_handshake_on_with_a_server_nam
     assert (event.expires_at, event.fault) == (certificate.expires_at, "")
     certificate.look()
     assert events == [event]
+
+
+def test_certificate_that_is_written_while_the_one_before_is_read_is_taken_by_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority, events = Authority(tmp_path), list[Event]()
+    certificate = Certificate(settings(authority.issue()), events.append)
+
+    def overtaken(given: ListenSettings) -> Loaded:
+        found = load(given)
+        authority.issue(days=90)
+        return found
+
+    authority.issue(days=60)
+    with monkeypatch.context() as patch:
+        patch.setattr("sqlhttp_gateway.certificate.load", overtaken)
+        certificate.look()
+    second = served(certificate, authority)
+    certificate.look()
+    assert served(certificate, authority) != second
+    certificate.look()
+    assert len(events) == 2
 
 
 @pytest.mark.parametrize("damage", ["another key", "garbage", "gone"])
