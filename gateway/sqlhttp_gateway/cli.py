@@ -14,6 +14,7 @@ from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.idempotency.arguments import add_parser
 from sqlhttp_gateway.observe.build import build_version
 from sqlhttp_gateway.settings import Settings, load_settings
+from sqlhttp_gateway.settings.load import BY_NAME
 from sqlhttp_gateway.uvicorn_alone import load_uvicorn
 
 DESCRIPTION = """\
@@ -27,7 +28,7 @@ Every setting can be given in three ways; the first that has it wins:
   SQLHTTP_POOL__MAX_SIZE=20               in the environment
   [pool] max_size = 20                    in the file of --config, in TOML
 
-A list is JSON in the first two: SQLHTTP_ALIASES='["db.example.com"]'.
+A list or a table is JSON in the first two: SQLHTTP_ALIASES='["db.example.com"]'.
 
 The database is SQLHTTP_DATABASE_URL, DATABASE_URL, or database_url in the file. A name that
 is no setting is refused. deploy/sqlhttp.example.toml lists them all with their defaults.
@@ -271,7 +272,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         name, equals, value = assignment.partition("=")
         if not equals or "://" in name:  # never its text: it may be a connection string, whose name was forgotten
             raise ConfigurationError("--set: expected NAME=VALUE, such as pool.max_size=20")
-        _put(given, name, _list(name, value) if value.startswith("[") else value)
+        _put(given, name, _taken_apart(name, value))
     for flag in ("host", "port", "workers"):
         if (value := getattr(arguments, flag, None)) is not None:
             _put(given, f"listen.{flag}", value)
@@ -280,15 +281,23 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     return load_settings(file=arguments.config, **given)
 
 
-def _list(name: str, value: str) -> Any:
+def _taken_apart(name: str, value: str) -> Any:
+    """A list or a table from its JSON; all else is a text, and so is what begins like a table and is none."""
+    if not value.startswith(("[", "{")):
+        return value
     try:
         return json.loads(value)
     except (ValueError, RecursionError):
+        if value.startswith("{"):
+            return value
         raise ConfigurationError(f'{name}: expected a list in JSON, such as ["one", "two"]') from None
 
 
 def _put(given: dict[str, Any], name: str, value: Any) -> None:
-    *sections, last = name.lower().split(".")
+    first, *more = name.split(".")
+    if more and first.lower() not in BY_NAME:
+        more[0] = more[0].lower()
+    *sections, last = first.lower(), *more  # what is behind may be the name of a role, which has its own case
     for section in sections:
         given = given.setdefault(section, {})
         if not isinstance(given, dict):

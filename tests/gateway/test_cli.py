@@ -69,6 +69,24 @@ def test_flags_win_over_the_environment_and_that_over_the_file(
     assert (settings.pool.max_size, settings.pool.min_size, settings.pool.max_total) == (30, 1, 7)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--set", "TUNNEL.Role_Pool_Mode.Batch=session"],
+        ["--set", 'tunnel.role_pool_mode={"Batch": "session"}'],
+    ],
+)
+def test_name_of_a_role_keeps_its_case_and_a_table_is_given_as_json(words: list[str], served: list[Settings]) -> None:
+    assert cli.main(["serve", *words]) == 0
+    assert served[0].tunnel.role_pool_mode == {"Batch": "session"}
+
+
+def test_password_that_looks_like_json_is_a_password(served: list[Settings]) -> None:
+    words = ["logins.A.role=a", "logins.A.password={b"]
+    assert cli.main(["serve", *(word for each in words for word in ("--set", each))]) == 0
+    assert served[0].logins["A"].password.get_secret_value() == "{b"
+
+
 def test_a_list_is_given_as_json(served: list[Settings]) -> None:
     assert cli.main(["serve", "--set", 'aliases=["one", "two"]']) == 0
     assert served[0].aliases == ("one", "two")

@@ -18,7 +18,7 @@ from sqlhttp_gateway.settings.section import Section
 from sqlhttp_gateway.settings.whole import PREFIX, Settings, toml_file
 
 _SERVICE_LINK = re.compile(r"_SERVICE_(?:HOST|PORT(?:_\w+)?)$|_PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?$")
-_BY_NAME = frozenset({"targets", "tenants", "logins", "keys", "issuers"})
+BY_NAME = frozenset({"targets", "tenants", "logins", "keys", "issuers"})
 """Settings that are sections of their own under names that the user chooses."""
 
 
@@ -78,7 +78,7 @@ def _is_setting(variable: str) -> bool:
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             fields = field.annotation.model_fields
         else:
-            return depth == len(path) - 1 or (depth == 0 and name in _BY_NAME)
+            return depth == len(path) - 1 or (depth == 0 and name in BY_NAME)
     return True
 
 
