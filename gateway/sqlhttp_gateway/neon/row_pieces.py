@@ -34,11 +34,11 @@ _PIECE = 1 << 16
 take back each time: 600 page faults in place of 100 for 10,000 rows of 8 columns, a tenth of all their CPU. And since
 Python can switch threads between two pieces, a large result encoded in a thread leaves the event loop its turns."""
 
-_NULL_LENGTH = b"\xff\xff\xff\xff"
+NULL_LENGTH = b"\xff\xff\xff\xff"
 """What stands in a NULL's place."""
-_NULL_FIELD = b"\0\0\0\1\xff"
+NULL_FIELD = b"\0\0\0\1\xff"
 """What stands there in guise."""
-_NULL_GUISE = "\xff"
+NULL_GUISE = "\xff"
 """Its text, then."""
 _NULL_BYTE = b"\xff"
 _NULL_JSON = b'"\xff"'
@@ -128,7 +128,7 @@ class RowPieces:
             return 0, 0
         encoded, nulls = taken
         # Where a database has no encoding, a text can be the one byte that guises NULL.
-        if guised is not data and nulls != len(guised) - len(data) - guised.count(_NULL_FIELD, following):
+        if guised is not data and nulls != len(guised) - len(data) - guised.count(NULL_FIELD, following):
             return 0, 0
         length = following - nulls
         # In front of a message of 16 MB there is no NUL that would have ended the last text: its length stands there.
@@ -157,10 +157,10 @@ class RowPieces:
         rows: Sequence[Any] = found
         is_plain = self._converters is None and self._array_mode
         # Elsewhere not every NULL comes out as its guise: converters know it, and of equal names one value counts.
-        nulls = 0 if is_plain or not most_nulls else "".join(chain.from_iterable(found)).count(_NULL_GUISE)
+        nulls = 0 if is_plain or not most_nulls else "".join(chain.from_iterable(found)).count(NULL_GUISE)
         if self._converters is not None:
             try:
-                rows = converted(rows, self._converters, null=_NULL_GUISE)
+                rows = converted(rows, self._converters, null=NULL_GUISE)
             except ResultUnreadable:
                 return None
         if not self._array_mode:
@@ -185,11 +185,11 @@ class RowPieces:
 
 def _guised(data: bytes) -> bytes:
     """The same with another length and text in place of each NULL's length."""
-    if len(data) > _FEW and data.count(_NULL_BYTE, 0, _FEW) * _SPARSE <= len(_NULL_LENGTH) * _FEW:
+    if len(data) > _FEW and data.count(_NULL_BYTE, 0, _FEW) * _SPARSE <= len(NULL_LENGTH) * _FEW:
         parts = _cut_at_nulls(data, most=len(data) // _SPARSE)
         if parts is not None:
-            return _NULL_FIELD.join(parts) if len(parts) > 1 else data
-    return _NULL_FIELD.join(data.split(_NULL_LENGTH))  # nearly twice as fast as to replace, which looks twice
+            return NULL_FIELD.join(parts) if len(parts) > 1 else data
+    return NULL_FIELD.join(data.split(NULL_LENGTH))  # nearly twice as fast as to replace, which looks twice
 
 
 def _cut_at_nulls(data: bytes, *, most: int) -> list[memoryview] | None:
@@ -200,9 +200,9 @@ def _cut_at_nulls(data: bytes, *, most: int) -> list[memoryview] | None:
         if at < 0:
             parts.append(view[begin:])
             return parts
-        if data.startswith(_NULL_LENGTH, at):
+        if data.startswith(NULL_LENGTH, at):
             parts.append(view[begin:at])
-            begin = at = at + len(_NULL_LENGTH)
+            begin = at = at + len(NULL_LENGTH)
         else:
             at += 1
         at = data.find(_NULL_BYTE, at)

@@ -256,8 +256,20 @@ def test_the_walker_knows_null_from_the_letter_that_guises_it() -> None:
 # ── one row ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("values", [[b"1"], [b"1", b"zo\xc3\xab", b""], [b"\x01\x02", b'"\\'], [b"x" * 70_000, b"D"]])
-def test_single_row_is_encoded_as_among_others(values: list[bytes]) -> None:
+@pytest.mark.parametrize(
+    "values",
+    [
+        [b"1"],
+        [b"1", b"zo\xc3\xab", b""],
+        [b"\x01\x02", b'"\\'],
+        [b"x" * 70_000, b"D"],
+        [b"x" * 255, b"x" * 65_535],
+        [None],
+        [None, None, None],
+        [b"", None, b"null", "ÿ".encode(), None, b"x" * 255],
+    ],
+)
+def test_single_row_is_encoded_as_among_others(values: list[bytes | None]) -> None:
     names = [chr(ord("a") + number) for number in range(len(values))]
     for array_mode in (True, False):
         among = encode_rows(data_row(values) * 2, 2, names=names, converters=None, array_mode=array_mode)
@@ -269,7 +281,14 @@ def test_single_row_is_encoded_as_among_others(values: list[bytes]) -> None:
 @pytest.mark.parametrize(
     ("row", "columns"),
     [
-        (data_row([None]), 1),
+        (data_row([None]), 2),
+        (data_row([None, None]), 1),
+        (data_row([None])[:-1], 1),
+        (data_row([b"\xff", None]), 2),
+        (data_row([None, b"\xff"]), 2),
+        (data_row([b"\xff\xff\xff\xff"]), 1),
+        (data_row([b"\xff\xff\xff\xff", None]), 2),
+        (data_row([b"\xff" * 5, b""]), 2),
         (data_row([b"1"]), 2),
         (data_row([b"1", b"2"]), 1),
         (data_row([b"1"]) * 2, 1),
