@@ -137,6 +137,29 @@ async def test_no_request_fails_while_redis_dies_and_comes_back(
     assert (await ask(one))[0] == (await asked_until(other, "sqlhttp"))[0]
 
 
+async def test_full_redis_takes_no_answers_and_ends_those_that_it_has(
+    pair: tuple[RunningApp, RunningApp], redis: RedisServer
+) -> None:
+    """It is still there, so that nothing is forgotten because of it; and changes are heard as ever."""
+    one, other = pair
+    for app in pair:
+        await asked_until(app, HIT)
+    redis.fill()
+    for number in range(3):
+        call = await one.post({"query": f"SELECT value + {number} FROM t"}, cache_control="max-age=600")
+        assert "stored" in call.headers["cache-status"]
+        for app in pair:
+            shared = cached_of(app).shared
+            assert shared is not None
+            assert shared.is_connected
+    assert (await one.post({"query": "UPDATE t SET value = 11"})).status == 200
+    async with asyncio.timeout(5):
+        while (await ask(other))[0] != 11:  # noqa: ASYNC110 - each look is a request
+            await asyncio.sleep(0.001)
+    cached_of(other).cache.forget_all()
+    assert (await ask(other))[0] == 11, "the shared store has the old one no more"
+
+
 async def test_without_redis_an_answer_of_ones_own_memory_is_given_for_the_stated_time_alone(
     pair: tuple[RunningApp, RunningApp], redis: RedisServer
 ) -> None:

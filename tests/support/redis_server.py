@@ -44,8 +44,15 @@ class RedisServer:
 
     def flush(self) -> None:
         """It forgets everything that it holds."""
+        self._tell(b"FLUSHALL")
+
+    def fill(self) -> None:
+        """It has no room for anything from now on, as one with `maxmemory` that gives nothing up (its default)."""
+        self._tell(b"CONFIG SET maxmemory 1")
+
+    def _tell(self, command: bytes) -> None:
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
-            connection.sendall(b"FLUSHALL\r\n")
+            connection.sendall(command + b"\r\n")
             assert connection.recv(16).startswith(b"+OK")
 
     def _answers(self) -> bool:

@@ -49,7 +49,11 @@ for i = 3, #ARGV do
   g[#g + 1] = redis.call('GET', ARGV[1] .. ARGV[i])
 end
 return g"""
-_END = """for i = 5, #ARGV do redis.call('SET', ARGV[1] .. ARGV[i], ARGV[2] .. i, 'EX', '%d') end
+# Where there is no room even for that, the generation goes: what was stored with it is as good for nothing.
+_END = """for i = 5, #ARGV do
+  local set = redis.pcall('SET', ARGV[1] .. ARGV[i], ARGV[2] .. i, 'EX', '%d')
+  if set.err then redis.call('DEL', ARGV[1] .. ARGV[i]) end
+end
 return redis.call('PUBLISH', ARGV[3], ARGV[4])"""
 
 
@@ -121,6 +125,9 @@ class SharedStore:
             ConfigurationError: the package redis is missing, or the URL cannot be used.
         """
         self._redis = redis_of(url, timeout)
+        from redis.exceptions import OutOfMemoryError
+
+        self._no_room: type[Exception] = OutOfMemoryError
         self._prefix = prefix
         self._timeout = timeout
         self._heard = heard
@@ -186,12 +193,15 @@ class SharedStore:
     # ── inside ──
 
     async def _ask(self, script: Any, keys: list[str], arguments: list[Any]) -> Any:
-        """What a script answers; None without the server, which is then left alone for a while."""
+        """What a script answers; None from a server that is full, and without one, which is then left alone for a
+        while."""
         if not self.is_connected:
             return None
         try:
             async with asyncio.timeout(self._timeout):
                 return await script(keys=keys, args=arguments)
+        except self._no_room:
+            return None  # it is there, and full
         except Exception as error:  # redis-py has classes of its own, and lets some of asyncio's through
             self._fail(error)
             return None
@@ -206,6 +216,8 @@ class SharedStore:
                 pipe.hset(name, mapping={"k": " ".join(map(str, buckets)), "g": marks, "h": head, "b": found.body})
                 pipe.pexpire(name, left)
                 await pipe.execute()
+        except self._no_room:
+            return
         except Exception as error:  # as above
             self._fail(error)
 
