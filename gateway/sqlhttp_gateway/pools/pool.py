@@ -470,6 +470,7 @@ class Pool:
 
     def _lost(self, backend: Backend) -> None:
         """The socket is gone, whoever closed it. A holder gives its permit back by `release`."""
+        self._forget_types()  # the server may be, too
         if backend in self._idle:
             self._idle.remove(backend)
             self.observe(Closed(str(self.key), "lost"))

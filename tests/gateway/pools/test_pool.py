@@ -722,6 +722,17 @@ async def test_types_of_the_server_of_before_are_forgotten_where_another_may_be_
             assert pool.array_types == {}
 
 
+async def test_types_are_forgotten_when_a_connection_is_lost(database: Database) -> None:
+    """The server that comes back may be another, made anew, in which the numbers of types mean something else."""
+    async with leases(database) as lending:
+        lease = await lending.lease()
+        lease.release()
+        await lending.settled()
+        lending.pool.array_types[16_385] = None
+        database.psql(f"SELECT pg_terminate_backend({lease.backend.pid})")
+        await until(lambda: not lending.pool.array_types)
+
+
 def test_certificates_that_were_read_again_are_no_reason_to_reconnect(database: Database) -> None:
     upstream = Targets(load_settings(database_url=database.url)).default
     again = replace(upstream, ssl=ssl.create_default_context())
