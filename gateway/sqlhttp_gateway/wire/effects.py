@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Flag, StrEnum, auto
 from functools import lru_cache
 
-from sqlhttp_gateway.wire.lexer import Token, statements_of, tokens_of
+from sqlhttp_gateway.wire.lexer import Token, pieces_of, statements_of, tokens_of
 
 
 class Ask(Flag):
@@ -127,20 +127,29 @@ def effects_of(text: bytes) -> Effects:
 
 
 def _effects(text: bytes) -> Effects:
-    lower = text.lower()
-    if not (
-        _SUSPECT_START.match(text)
-        or any(word in lower for word in _SUSPECT_WORDS)
-        or any(one in lower and other in lower for one, other in _SUSPECT_PAIRS)
-        or (b"temp" in lower and (any(mark in text for mark in _COMMENTS) or _TEMPORARY.search(lower)))
-        or ((b";" in text or b"--" in text or b"*/" in text) and any(map(_SUSPECT_START.match, _ENDS.split(text))))
-    ):
+    if not _is_suspect(text):
         return NO_EFFECTS
     reading = _Reading()
-    statements = list(statements_of(text))
-    for statement in statements:
-        reading.read(statement)
-    return reading.effects(is_single=len(statements) == 1)
+    count = 0
+    for piece in pieces_of(text) if b";" in text else (text,):
+        if _is_suspect(piece):  # of a dump of megabytes hardly any
+            for statement in statements_of(piece):
+                reading.read(statement)
+                count += 1
+        elif next(tokens_of(piece), None) is not None:
+            count += 1
+    return reading.effects(is_single=count == 1)
+
+
+def _is_suspect(text: bytes) -> bool:
+    lower = text.lower()
+    return (
+        _SUSPECT_START.match(text) is not None
+        or any(word in lower for word in _SUSPECT_WORDS)
+        or any(one in lower and other in lower for one, other in _SUSPECT_PAIRS)
+        or (b"temp" in lower and (any(mark in text for mark in _COMMENTS) or _TEMPORARY.search(lower) is not None))
+        or ((b";" in text or b"--" in text or b"*/" in text) and any(map(_SUSPECT_START.match, _ENDS.split(text))))
+    )
 
 
 _remembered = lru_cache(maxsize=4096)(_effects)

@@ -23,7 +23,23 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_RUN = re.compile(
+    rb"""
+    (?: [ \t\n\r\f\v]++ | --[^\n\r]*+
+      | [eE]'(?: [^'\\]++ | \\. | '' )*+'? | (?: [nNbBxX] | [uU]& )?'(?: [^']++ | '' )*+'?
+      | (?: [uU]& )?"(?: [^"]++ | "" )*+"?
+      | [A-Za-z_\x80-\xff] [A-Za-z0-9_$\x80-\xff]*+
+      | \$ (?! (?: [A-Za-z_\x80-\xff] [A-Za-z0-9_\x80-\xff]*+ )? \$ )
+      | / (?! \* )
+      | [^;$/]
+    )++
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+"""As many of them as there are up to a semicolon, a comment, or a string between dollars."""
 _COMMENT_EDGE = re.compile(rb"/\*|\*/")
+
+_SEMICOLON = ord(";")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +89,27 @@ def statements_of(text: bytes) -> Iterator[list[Token]]:
             statement.append(token)
     if statement:
         yield statement
+
+
+def pieces_of(text: bytes) -> Iterator[bytes]:
+    """The text of each of `statements_of`, empty ones too: a hundred times as fast, as no token is made."""
+    start = position = 0
+    while position < len(text):
+        if (run := _RUN.match(text, position)) is not None:
+            position = run.end()
+        elif text[position] == _SEMICOLON:
+            yield text[start:position]
+            start = position = position + 1
+        else:  # a comment, or a string between dollars
+            token = _TOKEN.match(text, position)
+            assert token is not None
+            position = token.end()
+            if token.lastgroup == "comment":
+                position = _after_comment(text, position)
+            elif token.lastgroup == "dollar":
+                end = text.find(token.group(), position)
+                position = len(text) if end < 0 else end + len(token.group())
+    yield text[start:]
 
 
 def first_word(text: bytes, *, behind: Collection[bytes] = (b";",)) -> bytes:

@@ -1,9 +1,12 @@
 """Which texts leave something behind in a session, and which only look like it."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from sqlhttp_gateway.wire import effects
 from sqlhttp_gateway.wire.effects import ALL, NO_EFFECTS, Ask, Effects, Pin, effects_of
+from sqlhttp_gateway.wire.lexer import Token, statements_of
 
 
 @pytest.mark.parametrize(
@@ -224,3 +227,18 @@ def test_words_that_only_look_like_it_cost_no_look_at_every_token(text: bytes, m
 
     monkeypatch.setattr(effects, "statements_of", read)
     assert effects_of(text + b"," * 5000) is NO_EFFECTS
+
+
+def test_of_a_dump_no_more_is_read_than_the_statements_that_may_mean_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    dump = b"SET a.b = 1;" + b"INSERT INTO t VALUES (1, 'x');" * 1000 + b"SELECT lastval(); SET c.d = 2"
+    read: list[bytes] = []
+
+    def keep(text: bytes) -> Iterator[list[Token]]:
+        read.append(text)
+        return statements_of(text)
+
+    monkeypatch.setattr(effects, "statements_of", keep)
+    found = effects_of(dump)
+    assert found.sets == ("a.b", "c.d")
+    assert not found.reads_sequence, "it is not alone"
+    assert len(read) <= 3

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sqlhttp_gateway.wire.lexer import Token, first_word, split_statements, tokens_of
+from sqlhttp_gateway.wire.lexer import Token, first_word, pieces_of, split_statements, statements_of, tokens_of
 
 
 def test_words_are_in_lower_case_and_quotes_are_taken_off() -> None:
@@ -52,3 +52,25 @@ def test_first_word_stands_behind_comments_and_empty_statements(text: bytes, wor
 def test_first_word_stands_behind_what_else_may_stand_in_front_of_it() -> None:
     assert first_word(b"((/* x */ SELECT 1) )") == b""
     assert first_word(b";((/* x */ SELECT 1) )", behind=(b"(", b";")) == b"select"
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        (b"", [b""]),
+        (b"a;b;;c", [b"a", b"b", b"", b"c"]),
+        (b"SELECT ';' ; SELECT $$;$$;", [b"SELECT ';' ", b" SELECT $$;$$", b""]),
+        (b"/* ; /* ; */ ; */ a; b", [b"/* ; /* ; */ ; */ a", b" b"]),
+        (b"a -- ;\n; b --\r; c", [b"a -- ;\n", b" b --\r", b" c"]),
+        (b"E'\\';' ; like'\\';' U&\";\"", [b"E'\\';' ", b" like'\\'", b'\' U&";"']),
+        (b"a$$;$$;b / 2 - 1; $1$$;$$", [b"a$$", b"$$;b / 2 - 1; $1$$", b"$$"]),
+        (b"'no end;", [b"'no end;"]),
+        (b"$a$ no end; $b$", [b"$a$ no end; $b$"]),
+        (b"/* no end;", [b"/* no end;"]),
+    ],
+)
+def test_pieces_are_the_texts_of_the_statements(text: bytes, pieces: list[bytes]) -> None:
+    assert list(pieces_of(text)) == pieces
+    read = [[(token.kind, token.value) for token in statement] for statement in statements_of(text)]
+    each = [[(token.kind, token.value) for token in tokens_of(piece)] for piece in pieces]
+    assert [tokens for tokens in each if tokens] == read
