@@ -57,7 +57,11 @@ class StatementSettings(Section):
     """What a statement may take."""
 
     timeout: Seconds = Field(
-        default=60.0, ge=0, le=MAX_SECONDS, description="Seconds that one statement may run; 0 sets no limit."
+        default=60.0,
+        ge=0,
+        le=MAX_SECONDS,
+        description="Seconds that one statement may run, in place of what ALTER ROLE or ALTER DATABASE … SET "
+        "statement_timeout says; 0 sets no limit but that.",
     )
     cancel_timeout: Seconds = Field(
         default=5.0, gt=0, description="Seconds that Postgres has to confirm a cancel before the connection is dropped."
