@@ -13,6 +13,7 @@ invalidate is not heard; and what it invalidates itself is kept for when the ser
 import asyncio
 import contextlib
 import json
+import logging
 import re
 import secrets
 from collections.abc import Callable, Iterable, Sequence
@@ -30,6 +31,7 @@ _RECONNECT = (0.1, 2.0)
 """Seconds between two tries to listen again: the first, and the most."""
 _PING_EVERY = 1.0
 
+_LOG = logging.getLogger(__name__)
 _UNEXPECTED = re.compile("unexpected keyword argument '([a-z_0-9]+)'", re.IGNORECASE)
 
 _GET = """local e = redis.call('HMGET', KEYS[1], 'k', 'g', 'h', 'b')
@@ -143,6 +145,8 @@ class SharedStore:
         self._wake = asyncio.Event()
         self.is_connected = False
         """Whether everything that others end is heard."""
+        self._is_away = False
+        """The log has it that the server cannot be used."""
 
     def start(self) -> None:
         """Begin to listen."""
@@ -248,6 +252,10 @@ class SharedStore:
         return True
 
     def _fail(self, error: Exception) -> None:
+        if not self._is_away:
+            self._is_away = True
+            # Its class alone: the text may quote the URL.
+            _LOG.warning("the server of cache.shared_url cannot be used: %s", type(error).__name__)
         if self.is_connected:
             self.is_connected = False
             self._wake.set()
@@ -265,6 +273,9 @@ class SharedStore:
                         self._wake.clear()
                         self._lost()  # what was ended meanwhile, nobody here has heard of
                         self.is_connected = True
+                        if self._is_away:
+                            self._is_away = False
+                            _LOG.info("the server of cache.shared_url can be used again")
                         delay = _RECONNECT[0]
                         await self._hear(pubsub)
             except Exception as error:  # whatever it is, it is tried again

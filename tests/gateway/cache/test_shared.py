@@ -139,6 +139,33 @@ async def test_server_that_is_not_there_is_not_waited_for() -> None:
         await store.stop()
 
 
+async def test_server_that_cannot_be_used_is_told_once_and_so_is_that_it_can_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Or an operator with a wrong password would believe that answers are shared."""
+    caplog.set_level("INFO")
+    tries = 0
+
+    async def refusing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal tries
+        tries += 1
+        writer.close()
+
+    with running_redis() as own:
+        async with gateway(own, "told:") as made:
+            own.kill()
+            await until(lambda: "cannot be used" in caplog.text)
+            server = await asyncio.start_server(refusing, "127.0.0.1", own.port)
+            await until(lambda: tries >= 3)
+            server.close()
+            await server.wait_closed()
+            own.start()
+            await until(lambda: made.store.is_connected)
+    told = [record.getMessage() for record in caplog.records if "cache.shared_url" in record.getMessage()]
+    assert ["cannot be used:" in each for each in told] == [True, False]
+    assert "can be used again" in told[1]
+
+
 def test_url_that_is_none_is_told() -> None:
     with pytest.raises(ConfigurationError, match="shared_url"):
         SharedStore("nonsense", prefix="", timeout=1, heard=lambda _: None, lost=lambda: None)
