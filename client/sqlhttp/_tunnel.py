@@ -87,10 +87,14 @@ class Tunnel:
                         ping_interval=ping_interval,
                         max_size=None,
                     )
-                except BaseException:
-                    with suppress(OSError):
-                        same.shutdown(SHUT_RDWR)  # or a thread that reads already would wait for ever
+                except Exception:
                     socket.close()
+                    raise
+                except BaseException:
+                    # A Ctrl-C: a thread that reads already ends by this, and closes the socket. Closed under it, that
+                    # would not be told, and wait for ever.
+                    with suppress(OSError):
+                        same.shutdown(SHUT_RDWR)
                     raise
         self._socket = opened.__enter__()  # what it promises to all versions; `close` below is its end
 
