@@ -287,8 +287,8 @@ class Assembly:
                 cancel_timeout=new.statement.cancel_timeout,
             ),
         )
-        if self._notified is not None:
-            add(start=self._notified.start, stop=self._notified.stop)
+        if (notified := self._notified) is not None:
+            add(start=notified.start, stop=notified.stop, reconfigure=lambda new: notified.reconfigure())
         if (cached := self._cached) is not None:
             add(start=cached.start, stop=cached.stop, reconfigure=self._reconfigure_cache)
         credentials = self._credentials

@@ -65,6 +65,12 @@ class Listeners:
             ear = self._ears[key] = Ear(self._registry)
         await ear.listen(hearer, channels, pool=pool, password=password)
 
+    def lead(self, hearer: Hearer, *, pool: Pool, password: bytes) -> None:
+        """`hearer`, which listens on the pool's database, could connect this way from now on, and no more as before."""
+        ear = self._ears.get((pool.key.target, pool.key.database))
+        if ear is not None:
+            ear.lead(hearer, pool=pool, password=password)
+
     def unlisten(self, hearer: Hearer, channels: tuple[bytes, ...] | None = None) -> None:
         """`hearer` does not want these channels any more; None: it wants none."""
         for key, ear in list(self._ears.items()):
@@ -107,6 +113,12 @@ class Ear:
         while self._lease is None:
             await self._connected()
         await asyncio.gather(*[asyncio.shield(self._ask(channel)) for channel in map(clipped, channels)])
+
+    def lead(self, hearer: Hearer, *, pool: Pool, password: bytes) -> None:
+        """As `Listeners.lead`."""
+        if hearer in self._ways:
+            self._ways[hearer] = (pool, password)
+            self._barred.pop(hearer, None)
 
     def unlisten(self, hearer: Hearer, channels: tuple[bytes, ...] | None) -> None:
         """As `Listeners.unlisten`."""

@@ -14,6 +14,7 @@ from sqlhttp_gateway.cache.stamps import Place
 from sqlhttp_gateway.errors import BadRequest, GatewayError
 from sqlhttp_gateway.model import PoolKey
 from sqlhttp_gateway.neon.caching import checked_tags
+from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.pools.registry import PoolRegistry
 from sqlhttp_gateway.pools.targets import Targets
 from sqlhttp_gateway.tunnel.listeners import Listeners
@@ -71,13 +72,25 @@ class Notified:
         task = self._tasks.get(place)
         return None if task is None or task.done() else task
 
-    async def _listen(self, place: Place, ear: "_Ear") -> None:
-        upstream = self._targets.by_name[place[0]]
+    def reconfigure(self) -> None:
+        """Go by the targets as they are now: the gateway's own password may be another, also where it is not let in."""
+        for place, ear in self._ears.items():
+            way = self._way(place)
+            if way is not None:
+                self._listeners.lead(ear, pool=way[0], password=way[1])
+
+    def _way(self, place: Place) -> tuple[Pool, bytes] | None:
+        """How the gateway's own role connects there; None: the target is there no more."""
+        upstream = self._targets.by_name.get(place[0])
+        if upstream is None:
+            return None
         admin = upstream.admin
-        pool = self._registry.pool(PoolKey(place[0], place[1], admin.role), upstream)
-        while True:
+        return self._registry.pool(PoolKey(*place, admin.role), upstream), admin.password or b""
+
+    async def _listen(self, place: Place, ear: "_Ear") -> None:
+        while (way := self._way(place)) is not None:
             with contextlib.suppress(GatewayError):
-                await self._listeners.listen(ear, (CHANNEL,), pool=pool, password=admin.password or b"")
+                await self._listeners.listen(ear, (CHANNEL,), pool=way[0], password=way[1])
                 ear.missed()
                 return
             self._listeners.unlisten(ear)

@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.cluster import Database
+from sqlhttp_gateway.settings import load_settings
+from tests.support.cluster import Cluster, Database
+from tests.support.program import scratch_role
 from tests.support.running_app import RunningApp, running_app
 from tests.support.watch import watching
 
@@ -73,6 +75,24 @@ async def test_what_was_kept_while_nobody_listened_ends_when_somebody_does_again
     database.psql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {LISTENS} AND pid <> pg_backend_pid()")
     await gone(app)
     await listening(app, database)
+
+
+async def test_password_that_the_settings_have_anew_is_listened_with(database: Database, postgres: Cluster) -> None:
+    """The one it began with would let it in no more, and nobody would be told that answers do not end."""
+    database.psql("CREATE TABLE t AS SELECT 1 AS id")
+    with scratch_role(postgres, "SUPERUSER") as role:
+        async with running_app(database.as_role(role, "secret")) as app:
+            await listening(app, database)
+            pid = database.psql(f"SELECT pid FROM pg_stat_activity WHERE {LISTENS} AND pid <> pg_backend_pid()").strip()
+            database.psql(f"ALTER ROLE {role} PASSWORD 'newer'")
+            app.database = database.as_role(role, "newer")
+            await app.app.reload(lambda: load_settings(database_url=app.database.url, drain={"grace": 5}))
+            database.psql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = {pid}")
+            async with watching(database) as watch:
+                await watch.until(1, f"{LISTENS} AND pid <> {pid}")
+            await listening(app, database)
+            database.psql("NOTIFY sqlhttp_invalidate, 't'")
+            await gone(app)
 
 
 async def test_without_the_setting_nobody_listens(database: Database) -> None:
