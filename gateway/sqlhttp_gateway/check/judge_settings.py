@@ -23,6 +23,7 @@ def judge_settings(
         *_memory(settings),
         *_files(settings, open_files),
         *_webhook(settings),
+        *_audit(settings),
         *judge_auth(settings),
     ]
 
@@ -58,6 +59,12 @@ def _files(settings: Settings, open_files: int) -> Iterator[Finding]:
         yield Finding("open files", Level.WARNING, text, remedy)
     else:
         yield Finding("open files", Level.OK, text)
+
+
+def _audit(settings: Settings) -> Iterator[Finding]:
+    if settings.audit.file is not None and settings.audit.statements == "off":
+        text = "There is a file for it (audit.file), and nothing is written to it (audit.statements is off)."
+        yield Finding("audit", Level.WARNING, text, "Set audit.statements to shapes or texts.")
 
 
 def _webhook(settings: Settings) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ values in a statement's text only where `audit.statements` is "texts" and its se
 was not has one line, its first statement's: anybody can send ten thousand, and none of them ran.
 """
 
+import contextlib
 import logging
 import os
 import string
@@ -94,25 +95,44 @@ def _writer(file: Path | None) -> Write:
     if file is None:
         return _to_stderr()
     try:
-        opened = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _MODE)
+        return _Appending(file)
     except OSError as error:
         raise ConfigurationError(f"audit.file: {file} cannot be written: {error.strerror}") from None
-    return _Appending(opened)
+
+
+def _opened(file: Path) -> int:
+    return os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _MODE)
 
 
 class _Appending:
     """Adds lines to a file. What a full disk has cut off ends there: no other line is written on to it."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, file: Path) -> None:
+        """
+        Raises:
+            OSError: it cannot be written.
+        """
+        self._file = file
+        self._descriptor = _opened(file)
         self._is_cut = False
 
     def __call__(self, lines: bytes) -> None:
+        self._follow()
         left = b"\n" + lines if self._is_cut else lines
         while left:
             written = os.write(self._descriptor, left)
             self._is_cut = left[written - 1 : written] != b"\n"
             left = left[written:]  # the rest says why it could not be written
+
+    def _follow(self) -> None:
+        """One that was moved away, as logrotate does it, has a new one behind it; until that can be had, it goes on."""
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(self._file), os.fstat(self._descriptor)):
+                return
+        with contextlib.suppress(OSError):
+            opened = _opened(self._file)
+            os.close(self._descriptor)
+            self._descriptor, self._is_cut = opened, False
 
 
 def _to_stderr() -> Write:

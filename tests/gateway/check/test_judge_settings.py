@@ -25,6 +25,7 @@ def test_defaults_are_good_for_one_machine() -> None:
         ({"open_files": 5000, "listen": {"max_connections": 5000}}, "open files", Level.WARNING),
         ({"open_files": 1024, "listen": {"max_connections": 100}}, "open files", Level.OK),
         ({"watch": {"webhook_url": "https://hooks.example/x"}}, "webhook", Level.NOTE),
+        ({"audit": {"file": "/var/log/sqlhttp/audit.jsonl"}}, "audit", Level.WARNING),
     ],
 )
 def test_each_setting_that_can_hurt_is_judged(sections: dict[str, object], subject: str, level: Level) -> None:

@@ -128,6 +128,28 @@ def test_lines_are_added_to_a_file_that_nobody_else_may_read(tmp_path: Path) -> 
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
+def test_file_that_is_moved_away_has_a_new_one_behind_it(tmp_path: Path) -> None:
+    """As logrotate does it; what it then removes must not take later lines along."""
+    file, moved = tmp_path / "audit.jsonl", tmp_path / "audit.jsonl.1"
+    observe = audit_observer(AuditSettings(statements="shapes", file=file))
+    observe(audited("SELECT a"))
+    file.rename(moved)
+    observe(audited("SELECT b"))
+    observe(audited("SELECT c"))
+    assert [len(each.read_bytes().splitlines()) for each in (moved, file)] == [1, 2]
+
+
+def test_file_that_is_moved_away_goes_on_until_another_can_be_had(tmp_path: Path) -> None:
+    folder, moved = tmp_path / "logs", tmp_path / "logs.1"
+    folder.mkdir()
+    observe = audit_observer(AuditSettings(statements="shapes", file=folder / "audit.jsonl"))
+    folder.rename(moved)
+    observe(audited("SELECT a"))
+    folder.mkdir()
+    observe(audited("SELECT b"))
+    assert [len((each / "audit.jsonl").read_bytes().splitlines()) for each in (moved, folder)] == [1, 1]
+
+
 def test_file_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"audit\.file"):
         audit_observer(AuditSettings(statements="shapes", file=tmp_path / "missing" / "audit.jsonl"))
