@@ -128,6 +128,11 @@ class Tunnel:
                     self._socket.send(TERMINATE)
             else:
                 self._cut_off()
+                # An interrupt may have come in the middle of websockets' own lock; what is left of it ends with its
+                # traceback, and with that the thread that reads, which closes the socket.
+                if not self._socket.protocol_mutex.acquire(timeout=CLOSE_TIMEOUT):
+                    return
+                self._socket.protocol_mutex.release()
             self._socket.close()
         except BaseException:  # a Ctrl-C, which is not to leave the socket and its thread behind
             self._cut_off()

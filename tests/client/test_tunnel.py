@@ -25,6 +25,7 @@ from sqlhttp import (
     Retry,
     ServerFailed,
     TransactionLost,
+    _tunnel,
     neon,
 )
 from sqlhttp._line import Cut, TimedOut
@@ -218,6 +219,31 @@ def test_an_interrupted_question_spoils_the_connection() -> None:
             tx._tunnel._exchange = interrupt  # type: ignore[method-assign]
             tx("select 1")
         assert not tx._tunnel.line.is_usable
+
+
+def test_an_interrupt_in_the_middle_of_websockets_own_lock_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_tunnel, "CLOSE_TIMEOUT", 0.1)
+    tunnels: list[Tunnel] = []
+    ended = threading.Event()
+
+    def interrupt(out: bytes, deadline: float | None) -> bytes:
+        tunnels[0]._socket.protocol_mutex.acquire()
+        raise KeyboardInterrupt
+
+    def work() -> None:
+        with pytest.raises(KeyboardInterrupt), client(server).begin() as tx:
+            tunnels.append(tx._tunnel)
+            tx._tunnel._exchange = interrupt  # type: ignore[method-assign]
+            tx("select 1")
+        ended.set()
+
+    with scripted_websocket([BEGUN, hangs]) as server:
+        threading.Thread(target=work, daemon=True).start()
+        assert ended.wait(30)
+        [tunnel] = tunnels
+        tunnel._socket.protocol_mutex.release()
+        tunnel._socket.recv_events_thread.join(10)
+        assert tunnel._socket.socket.fileno() == -1
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
