@@ -1,6 +1,7 @@
 """NOTIFY sqlhttp_invalidate: what a database itself says of answers that rest on it.
 
-A payload is a tag, several with commas between them, `relation SCHEMA.NAME`, or empty for every answer of the database.
+A payload is a tag, several with commas between them, `relation SCHEMA.NAME` (or NAME, in public), or empty for every
+answer of the database.
 One connection listens for each database of which answers are kept, as the gateway's own role. Answers fetched before it
 listened, or while it could not, may have missed something: they end once it listens again.
 """
@@ -128,6 +129,7 @@ class _Ear:
             self._tell(self._cache.invalidate_all(self._place, tenant=None))
         elif payload.startswith(_RELATION):
             relation = payload.removeprefix(_RELATION)
+            relation = relation if "." in relation else f"public.{relation}"  # as POST /cache/invalidate has it
             self._tell(self._cache.invalidate(self._place, tenant=None, relations=[relation]))
         else:
             try:

@@ -51,7 +51,7 @@ async def gone(app: RunningApp, text: str = "SELECT * FROM t") -> None:
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("payload", ["t", "a,t", "relation public.t", "", "two words"])
+@pytest.mark.parametrize("payload", ["t", "a,t", "relation public.t", "relation t", "", "two words"])
 async def test_database_ends_answers_by_itself(app: RunningApp, database: Database, payload: str) -> None:
     await listening(app, database)
     assert await is_hit(app)
