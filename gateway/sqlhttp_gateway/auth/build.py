@@ -115,7 +115,10 @@ class Credentials:
                 made_from = (each.jwks_url, each.jwks_file, *(getattr(auth, setting) for setting in _OF_KEY_SETS))
                 held = before.get(name)
                 if held is None or held.made_from != made_from:
-                    held = _Held(made_from, self._key_set(name, each, auth))
+                    made = _Held(made_from, self._key_set(name, each, auth))
+                    if held is not None and held.source == made.source:
+                        made.keys.take_over(held.keys)
+                    held = made
                 self._sets[name] = held
         issuers = [
             _issuer(name, each, self._sets[name].keys if name in self._sets else None)
@@ -145,6 +148,11 @@ class _Held(NamedTuple):
 
     made_from: tuple[object, ...]
     keys: KeySet
+
+    @property
+    def source(self) -> tuple[object, ...]:
+        """Where they are fetched from."""
+        return self.made_from[:2]
 
 
 _OF_KEY_SETS = ("jwks_timeout", "jwks_max_age", "jwks_pause", "jwks_max_stale")

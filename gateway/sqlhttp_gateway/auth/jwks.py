@@ -150,6 +150,10 @@ class KeySet:
         """Whether a key has this id, for whatever algorithm, as far as was fetched."""
         return any(known == name for known, _ in self._keys)
 
+    def take_over(self, before: "KeySet") -> None:
+        """Begin with what another set has of the same place, which may not be there just now."""
+        self._keys, self._fetched_at = before._keys, before._fetched_at
+
     def renew(self) -> None:
         """Fetch in the background, whatever the age of the keys, which are used until then."""
         self._start()
