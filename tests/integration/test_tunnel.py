@@ -707,6 +707,21 @@ async def test_time_limit_that_is_passed_ends_the_tunnel_and_is_named(
     await eventually(database, "state LIKE 'idle in transaction%'", 0)
 
 
+@pytest.mark.parametrize("pool_mode", ["transaction", "session"])
+async def test_batch_that_is_left_without_its_sync_is_an_idle_transaction(
+    start_gateway: StartGateway, database: Database, pool_mode: str
+) -> None:
+    gateway = start_gateway(pool={"max_size": 1}, tunnel={"idle_in_transaction_timeout": 0.3})
+    async with logged_in(gateway, database, {"pool_mode": pool_mode}) as program:
+        await program.query("CREATE TABLE t ()")
+        await program.send(extended("INSERT INTO t DEFAULT VALUES").removesuffix(SYNC) + FLUSH)
+        *answer, last = await program.ended()
+        assert "".join(message.tag for message in answer) == "12C"
+        assert last.error["C"] == "25P03"
+    async with logged_in(gateway, database) as program:
+        assert await program.value("SELECT count(*) FROM t") == "0"
+
+
 async def test_time_of_a_query_does_not_count_as_idle(start_gateway: StartGateway, database: Database) -> None:
     gateway = start_gateway(tunnel={"idle_in_transaction_timeout": 1.0, "client_idle_timeout": 1.0})
     async with logged_in(gateway, database) as program:

@@ -202,7 +202,7 @@ class Cutter(ABC):
                 position = end
             if start < position:
                 out.append(data if start == 0 and position == end else data[start:position])
-            if len(out) > before:
+            if len(out) > before and (self._owed or self._passing):  # and not what Postgres passes over, like Flush
                 self.is_open = True
         return position
 

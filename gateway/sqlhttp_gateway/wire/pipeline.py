@@ -179,8 +179,8 @@ class Pipeline:
 
     @property
     def in_transaction(self) -> bool:
-        """A transaction is open, failed ones included."""
-        return self._answers.status != IDLE
+        """A transaction is open, failed ones included, or a batch whose Sync the program still owes."""
+        return self._answers.status != IDLE or (self._requests.is_open and not self._owed)
 
     @property
     def is_busy(self) -> bool:

@@ -4,7 +4,7 @@ import pytest
 
 from sqlhttp_gateway.errors import BadRequest
 from sqlhttp_gateway.wire.cutting import QUERY, WAIT, Cutter, Edit, Wait
-from sqlhttp_gateway.wire.owed import Owed
+from sqlhttp_gateway.wire.owed import EXECUTE, Owed
 from tests.support.postgres_model import (
     FLUSH,
     SYNC,
@@ -75,11 +75,19 @@ MESSAGES = {
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 64, 1000])
 def test_each_message_is_seen_once_and_passed_however_the_bytes_are_cut(size: int) -> None:
     seen, data = Seen(), b"".join(MESSAGES.values())
+    seen.owed.add(EXECUTE)
     for at in range(0, len(data), size):
         seen.receive(data[at : at + size])
     assert seen.tags == list(MESSAGES)
     assert seen.sent == data
     assert seen.is_open
+
+
+def test_what_is_not_answered_begins_no_batch() -> None:
+    seen = Seen()
+    seen.receive(FLUSH + copy_data(b"late"))
+    assert seen.sent == FLUSH + copy_data(b"late")
+    assert not seen.is_open
 
 
 def test_long_data_is_passed_as_it_comes() -> None:

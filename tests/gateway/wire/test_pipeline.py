@@ -192,6 +192,20 @@ def test_goodbye_waits_for_what_was_sent_before_it() -> None:
     assert tunnel.is_finished
 
 
+def test_batch_without_its_sync_is_a_transaction() -> None:
+    tunnel = attached()
+    assert not tunnel.in_transaction
+    sent(tunnel, parse("", "INSERT INTO t VALUES (1)") + bind("", "") + execute("") + FLUSH)
+    answered(tunnel, PARSE_COMPLETE + BIND_COMPLETE + command_complete("INSERT 0 1"))
+    assert not tunnel.is_busy, "Postgres waits for the program"
+    assert tunnel.in_transaction
+    sent(tunnel, SYNC)
+    answered(tunnel, ready())
+    assert not tunnel.in_transaction
+    sent(tunnel, FLUSH)
+    assert tunnel.may_release
+
+
 def test_goodbye_in_the_middle_of_a_copy_waits_for_nothing() -> None:
     tunnel = attached()
     sent(tunnel, query("COPY t FROM STDIN"))
