@@ -29,6 +29,10 @@ machine it is not, so that sslmode must not be require.
 Exit status: 0 after an interrupt, 1 when the port cannot be had, 2 when the command is wrong."""
 
 _CHUNK = 65_536
+_ENCRYPTION = (b"\0\0\0\x08\x04\xd2\x16\x2f", b"\0\0\0\x08\x04\xd2\x16\x30")
+"""SSLRequest and GSSENCRequest ("Message Formats" of the Postgres manual)."""
+_FIRST_WORDS = 2.0
+"""Seconds in which a program says what it wants."""
 _ADDRESS = re.compile(r"(?:\[(?P<ip>[0-9A-Fa-f:]+)\]|(?P<host>[^:\s]*)):(?P<port>\d{1,5})")
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
@@ -97,11 +101,20 @@ async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, url:
                     pump.cancel()
                 await asyncio.gather(*pumps, return_exceptions=True)
     except (OSError, InvalidHandshake, ConnectionClosed) as error:
+        await _decline_encryption(reader, writer)
         writer.write(refusal(f"the gateway at {_without_credentials(url)} cannot be reached: {error}"))
     finally:
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
+
+
+async def _decline_encryption(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """libpq shows no error that comes in place of an answer to its question for TLS or GSSAPI, which it asks first."""
+    with contextlib.suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
+        async with asyncio.timeout(_FIRST_WORDS):
+            while await reader.readexactly(8) in _ENCRYPTION:
+                writer.write(b"N")
 
 
 async def _upwards(reader: asyncio.StreamReader, socket: "ClientConnection") -> None:

@@ -12,6 +12,8 @@ from websockets.asyncio.server import serve as serve_websocket
 from sqlhttp._tunnel_command import _say, main, refusal, serve, websocket_url
 from tests.support.scripted_http import scripted
 
+STARTUP = b"\0\0\0\x11\0\x03\0\0user\0ada\0\0"
+
 
 @pytest.mark.parametrize(
     ("gateway", "address", "url"),
@@ -113,9 +115,23 @@ async def test_end_of_the_gateway_is_the_end_of_the_connection() -> None:
 async def test_gateway_that_cannot_be_reached_is_told_as_postgres_tells_errors() -> None:
     async with port_to("ws://127.0.0.1:1/v2") as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(STARTUP)
         answer = await reader.read(-1)
         assert answer.startswith(b"E")
         assert b"SFATAL\0VFATAL\0C08001\0Mthe gateway at ws://127.0.0.1:1/v2 cannot be reached" in answer
+        writer.close()
+
+
+@pytest.mark.parametrize("asked", [b"\x2f", b"\x30", b"\x30\0\0\0\x08\x04\xd2\x16\x2f"], ids=["TLS", "GSSAPI", "both"])
+async def test_gateway_that_cannot_be_reached_is_told_behind_the_answer_for_encryption(asked: bytes) -> None:
+    """libpq would say that the server sent an error response during SSL exchange, and not which."""
+    async with port_to("ws://127.0.0.1:1/v2") as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"\0\0\0\x08\x04\xd2\x16" + asked)
+        refusals = 1 + (len(asked) > 1)
+        assert await reader.readexactly(refusals) == b"N" * refusals
+        writer.write(STARTUP)
+        assert (await reader.read(-1)).startswith(b"E")
         writer.close()
 
 
@@ -138,6 +154,7 @@ async def test_credentials_in_the_gateways_url_are_not_shown(capsys: pytest.Capt
     _say("127.0.0.1", 5432, url)
     async with port_to(url) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(STARTUP)
         answer = await reader.read(-1)
         writer.close()
     assert capsys.readouterr().err == "listening on 127.0.0.1 port 5432, through ws://127.0.0.1:1/v2\n"
