@@ -2,7 +2,7 @@
 
 import os
 from random import getrandbits
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sqlhttp_gateway.deadline import Due
 from sqlhttp_gateway.errors import EncodedBody, GatewayError
@@ -52,8 +52,8 @@ class _Ids:
         self.number = getrandbits(48)
 
 
-_IDS = _Ids()
-_STEP = 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFF
+_IDS: Final = _Ids()
+_STEP: Final = 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFF
 """Odd, so that every number comes once; large, so that ids that follow each other do not look alike."""
 os.register_at_fork(after_in_child=_IDS.draw)
 

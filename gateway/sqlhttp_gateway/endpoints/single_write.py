@@ -7,7 +7,7 @@ the reply goes by plain ASGI. Measured on two cores at 64 connections: 26 µs of
 
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from starlette.types import Send
 
@@ -18,7 +18,7 @@ from sqlhttp_gateway.neon.timing import SERVER_TIMING
 from sqlhttp_gateway.reply import Headers, Reply
 from sqlhttp_gateway.sql.hits import Hit
 
-_NEEDED = frozenset(
+_NEEDED: Final = frozenset(
     {
         "default_headers",
         "disconnected",
@@ -46,10 +46,12 @@ def _cycle_type() -> Any:
     return RequestResponseCycle if names >= _NEEDED else None
 
 
-_CYCLE = _cycle_type()
-_LAST = b"\r\nconnection: close\r\n\r\n"
+_CYCLE: Final = _cycle_type()
+_LAST: Final = b"\r\nconnection: close\r\n\r\n"
 """Where uvicorn has it, too."""
-_STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
+_STATUS_LINES: Final = {
+    status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
+}
 
 
 async def send_reply(send: Send, reply: Reply) -> None:
@@ -102,11 +104,11 @@ def _head(status: int, headers: Headers) -> bytes:
     return b"%b%b%b: " % (_STATUS_LINES[status], lines, REQUEST_ID)
 
 
-_PLAIN = _head(200, JSON_HEADERS)
-_PLAIN_TIMED_HEAD = _PLAIN + b"%b\r\nserver-timing: %b\r\ncontent-length: %d\r\n\r\n"
-_PLAIN_UNTIMED_HEAD = _PLAIN + b"%b\r\ncontent-length: %d\r\n\r\n"
-_PLAIN_TIMED = _PLAIN_TIMED_HEAD + b"%b"
-_PLAIN_UNTIMED = _PLAIN_UNTIMED_HEAD + b"%b"
+_PLAIN: Final = _head(200, JSON_HEADERS)
+_PLAIN_TIMED_HEAD: Final = _PLAIN + b"%b\r\nserver-timing: %b\r\ncontent-length: %d\r\n\r\n"
+_PLAIN_UNTIMED_HEAD: Final = _PLAIN + b"%b\r\ncontent-length: %d\r\n\r\n"
+_PLAIN_TIMED: Final = _PLAIN_TIMED_HEAD + b"%b"
+_PLAIN_UNTIMED: Final = _PLAIN_UNTIMED_HEAD + b"%b"
 
 
 def plain_bytes(request_id: str, timing: bytes, body: bytes | Pieces) -> bytes:
@@ -123,7 +125,7 @@ def plain_head(request_id: str, timing: bytes, size: int) -> bytes:
     return _PLAIN_UNTIMED_HEAD % (request_id.encode(), size)
 
 
-_KEPT = (
+_KEPT: Final = (
     _PLAIN.replace(b"%b: " % REQUEST_ID, b"%b: %%b\r\n%b: %%d\r\n%b: %%b\r\n" % (CACHE_STATUS, AGE, REQUEST_ID))
     + b"content-length: %d\r\n\r\n%b"
 )

@@ -14,25 +14,26 @@ import socket
 import sys
 from collections.abc import Sequence
 from struct import Struct
+from typing import Final
 
-MOST = 32
+MOST: Final = 32
 """Writes of one call."""
 
-_NUMBERS = {"x86_64": (206, 207, 208, 209), "aarch64": (0, 1, 4, 2)}
+_NUMBERS: Final = {"x86_64": (206, 207, 208, 209), "aarch64": (0, 1, 4, 2)}
 """io_setup, io_destroy, io_getevents and io_submit, by machine (the kernel's unistd.h)."""
-_WRITE = 1  # IOCB_CMD_PWRITE
-_ORDER = Struct("=QIIHhIQQqQII")
+_WRITE: Final = 1  # IOCB_CMD_PWRITE
+_ORDER: Final = Struct("=QIIHhIQQqQII")
 """struct iocb of io_submit(2): data, key, flags, opcode, priority, descriptor, buffer, bytes, offset, three more."""
-_ADDRESSED = Struct("=IQQ")
+_ADDRESSED: Final = Struct("=IQQ")
 """Of these only the descriptor, the buffer and the bytes differ from one write to the next."""
-_ADDRESSED_AT = 20
-_EVENT = 4
+_ADDRESSED_AT: Final = 20
+_EVENT: Final = 4
 """64-bit words of struct io_event: data, the order's address, the result, a second one."""
-_RESULT = 2
+_RESULT: Final = 2
 
-NOT_KNOWN = -1_000_000
+NOT_KNOWN: Final = -1_000_000
 """In place of a result, of a write of which the kernel has told nothing."""
-NOT_TRIED = -1_000_001
+NOT_TRIED: Final = -1_000_001
 
 
 class Submission:

@@ -10,13 +10,13 @@ the gateway wakes drive it from its core at every fifth answer instead of every 
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 from sqlhttp_gateway.endpoints.submission import MOST, NOT_KNOWN, Submission, submission
 
-LONGEST = 16_384
+LONGEST: Final = 16_384
 """Bytes of an answer that is sent with others: a longer one costs more to copy than a call does."""
-_FEW = 2
+_FEW: Final = 2
 """So many are sent by their own transports: two calls are needed, to make the writes and to fetch what became of them.
 """
 

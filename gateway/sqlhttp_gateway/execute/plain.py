@@ -1,7 +1,7 @@
 """One plain statement over a lease, without waiting: what `execute` does first, and what has come of it."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sqlhttp_gateway.execute.limits import Limits
 from sqlhttp_gateway.execute.outcome import refused_to_bind, with_outcome
@@ -14,7 +14,7 @@ from sqlhttp_gateway.wire.exchange import Exchange
 from sqlhttp_gateway.wire.foreseen import Foreseen
 from sqlhttp_gateway.wire.frontend import DESCRIBE_AND_EXECUTE, SYNC, encode_bind, encode_parse
 
-_PREPARED = (True,)
+_PREPARED: Final = (True,)
 """That one statement was prepared before."""
 
 

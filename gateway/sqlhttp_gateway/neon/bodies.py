@@ -8,20 +8,22 @@ Measured: 0.5 µs instead of 2.2.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 import orjson
 
 from sqlhttp_gateway.model import Statement
 from sqlhttp_gateway.neon.request import MAX_PARAMS
 
-MOST = 512
+MOST: Final = 512
 """Beginnings that are known at once."""
-MOST_BYTES = 4096
+MOST_BYTES: Final = 4096
 """Bytes of one."""
-_PARAMS = b'"params":'
-_AFTER = len(_PARAMS)
-_BRACE = b"}"[0]
-_new = tuple.__new__
+_PARAMS: Final = b'"params":'
+_AFTER: Final = len(_PARAMS)
+_BRACE: Final = b"}"[0]
+_loads: Final = orjson.loads
+_new: Final = tuple.__new__
 """Makes a NamedTuple of its values, twice as fast as its own name does."""
 
 
@@ -47,7 +49,7 @@ class Bodies:
         if text is None or body[-1] != _BRACE:
             return None
         try:
-            values = orjson.loads(body[at + _AFTER : -1])
+            values = _loads(body[at + _AFTER : -1])
         except orjson.JSONDecodeError:
             return None
         if type(values) is not list:

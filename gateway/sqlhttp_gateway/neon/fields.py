@@ -7,6 +7,7 @@ are all that is looked at, which is why nothing here can go stale.
 from dataclasses import dataclass
 from functools import lru_cache
 from struct import Struct, error
+from typing import Final
 
 import orjson
 
@@ -14,13 +15,13 @@ from sqlhttp_gateway.errors import RemoteProtocolError, ResultUnreadable
 from sqlhttp_gateway.model import Field
 from sqlhttp_gateway.neon.values import Converter, converter, unknown_types
 
-_AFTER_NAME = Struct(">IhIhih")  # table, column, type, size, modifier, format
+_AFTER_NAME: Final = Struct(">IhIhih")  # table, column, type, size, modifier, format
 
-_CACHED_DESCRIPTIONS = 512
-_CACHED_LENGTH = 8192
+_CACHED_DESCRIPTIONS: Final = 512
+_CACHED_LENGTH: Final = 8192
 """Some 300 columns; with the count above this bounds the cache to 40 MB."""
-_CACHED_WIDE = 8
-_CACHED_WIDE_LENGTH = 65_536
+_CACHED_WIDE: Final = 8
+_CACHED_WIDE_LENGTH: Final = 65_536
 """Room for the 1,600 columns that a table can have, of a few statements; this bounds it to 5 MB. What is longer still,
 by long names, is decoded each time."""
 
@@ -77,8 +78,8 @@ def described(fields: tuple[Field, ...]) -> Description:
     )
 
 
-_cached = lru_cache(maxsize=_CACHED_DESCRIPTIONS)(_describe)
-_cached_wide = lru_cache(maxsize=_CACHED_WIDE)(_describe)
+_cached: Final = lru_cache(maxsize=_CACHED_DESCRIPTIONS)(_describe)
+_cached_wide: Final = lru_cache(maxsize=_CACHED_WIDE)(_describe)
 
 
 def _decoded(body: bytes) -> tuple[Field, ...]:

@@ -6,6 +6,7 @@ The members, their order and their names are Neon's; its driver compares them st
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Final
 
 import orjson
 
@@ -15,10 +16,10 @@ from sqlhttp_gateway.neon.fields import describe, described
 from sqlhttp_gateway.neon.rows import encode_row, encode_rows
 from sqlhttp_gateway.neon.values import Converter, converter
 
-NOT_SUPPORTED = b'"query is not supported"'
+NOT_SUPPORTED: Final = b'"query is not supported"'
 """The body for every path and method that is not served; status 400, as Neon has it."""
 
-_NO_FIELDS = described(())
+_NO_FIELDS: Final = described(())
 
 
 def encode_result(result: Result, options: Options, *, array_mode: bool, array_types: Mapping[int, ArrayType]) -> bytes:
@@ -89,7 +90,7 @@ def _tail(tag: bytes | None, array_mode: bool) -> bytes:
 
 # ── errors ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-_ERROR_KEYS = {
+_ERROR_KEYS: Final = {
     "message": "M",
     "code": "C",
     "detail": "D",
@@ -110,7 +111,7 @@ _ERROR_KEYS = {
 }
 """Neon's keys in Neon's order, each with the letter of its field in an ErrorResponse."""
 
-_FATAL_KINDS = frozenset({"auth", "pool", "backend"})
+_FATAL_KINDS: Final = frozenset({"auth", "pool", "backend"})
 """Kinds of errors that Postgres, had it spoken, would have ended the connection with."""
 
 

@@ -17,16 +17,16 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from sqlhttp_gateway.errors import ResultUnreadable
 from sqlhttp_gateway.neon.values import Converter
 
-ROW_BYTES = 7
+ROW_BYTES: Final = 7
 """Tag, length, count of columns."""
-LENGTH_BYTES = 4
+LENGTH_BYTES: Final = 4
 """Of each field's length."""
 
 _PIECE = 1 << 16
@@ -34,25 +34,25 @@ _PIECE = 1 << 16
 take back each time: 600 page faults in place of 100 for 10,000 rows of 8 columns, a tenth of all their CPU. And since
 Python can switch threads between two pieces, a large result encoded in a thread leaves the event loop its turns."""
 
-NULL_LENGTH = b"\xff\xff\xff\xff"
+NULL_LENGTH: Final = b"\xff\xff\xff\xff"
 """What stands in a NULL's place."""
-NULL_FIELD = b"\0\0\0\1\xff"
+NULL_FIELD: Final = b"\0\0\0\1\xff"
 """What stands there in guise."""
-NULL_GUISE = "\xff"
+NULL_GUISE: Final = "\xff"
 """Its text, then."""
-_NULL_BYTE = b"\xff"
-_NULL_JSON = b'"\xff"'
-_SPARSE = 300
+_NULL_BYTE: Final = b"\xff"
+_NULL_JSON: Final = b'"\xff"'
+_SPARSE: Final = 300
 """Bytes for each NULL from which on it is cheaper to look for the one byte: that is ten times as fast as looking for
 several, and then takes 0.2 us for each NULL."""
-_FEW = 4096
+_FEW: Final = 4096
 """Bytes up to which nothing is gained by it, and those that tell how many NULLs to expect."""
 
-_BEGINNING = 5
+_BEGINNING: Final = 5
 """Bytes of a tag and a length."""
-_FIRST_TAG = ord("A")
+_FIRST_TAG: Final = ord("A")
 """The first byte of a length is always less, since no message of Postgres is as large as 1 GB."""
-_BEHIND_ALL = "D\0"
+_BEHIND_ALL: Final = "D\0"
 """What looks like the beginning of another row, to stand behind the last one of all."""
 
 Row = Sequence[Any]

@@ -1,13 +1,15 @@
 """DataRow messages become the JSON of "rows".
 
 There are two ways, and they give the same bytes. The walker reads length after length as the manual says; it is the
-judge. The other takes all rows in one regular expression (`neon.row_pieces`), and one row in another. When what they
-find does not cover the rows to the last byte, the walker takes over and says what is wrong.
+judge. The other takes all rows in one regular expression (`neon.row_pieces`), and one row in another, or, where it is
+compiled, by its lengths as well. When what they find does not cover the rows to the last byte, the walker takes over
+and says what is wrong.
 """
 
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Final
 
 import orjson
 
@@ -24,11 +26,13 @@ from sqlhttp_gateway.neon.row_pieces import (
 )
 from sqlhttp_gateway.neon.values import Converter
 
-_DATA_ROW = ord("D")
+_DATA_ROW: Final = ord("D")
+_IS_COMPILED: Final = not __file__.endswith(".py")
+_dumps: Final = orjson.dumps
 
-WIDE = 64
+WIDE: Final = 64
 """Columns up to which a pattern is quickly compiled."""
-_MANY = 50
+_MANY: Final = 50
 """A pattern for more columns than WIDE takes milliseconds to compile, so it has to serve this many rows at least."""
 
 
@@ -64,10 +68,41 @@ def encode_rows(
 
 
 def encode_row(row: bytes, names: Sequence[str], *, array_mode: bool) -> bytes | None:
-    """The JSON of a single row in Postgres's text, without the array's brackets; None: `encode_rows` has to decide.
+    """The JSON of a single row in Postgres's text, without the array's brackets; None: `encode_rows` has to decide."""
+    if _IS_COMPILED and array_mode:
+        return row_by_lengths(row, len(names))
+    return row_by_pattern(row, names, array_mode=array_mode)
 
-    What it encodes is the same in half the time, or with NULLs in a third: a pattern that has to match to the end needs
-    no proof of having done so.
+
+def row_by_lengths(row: bytes, columns: int) -> bytes | None:
+    """The array that a row is, read length after length: three times as fast as by the pattern where it is compiled,
+    and half as fast where it is not.
+    """
+    end = len(row)
+    if end < ROW_BYTES or row[0] != _DATA_ROW or (row[5] << 8 | row[6]) != columns:
+        return None
+    texts: list[str | None] = []
+    position = ROW_BYTES
+    try:
+        for _ in range(columns):
+            if row[position]:  # a NULL; or a text of 16 MB, which is for the judge
+                if row[position : position + LENGTH_BYTES] != NULL_LENGTH:
+                    return None
+                texts.append(None)
+                position += LENGTH_BYTES
+                continue
+            begin = position + LENGTH_BYTES
+            position = begin + (row[position + 1] << 16 | row[position + 2] << 8 | row[position + 3])
+            texts.append(row[begin:position].decode())
+    except (IndexError, UnicodeDecodeError):
+        return None
+    is_whole = position == end == 1 + (row[1] << 24 | row[2] << 16 | row[3] << 8 | row[4])
+    return _dumps(texts) if is_whole and columns else None
+
+
+def row_by_pattern(row: bytes, names: Sequence[str], *, array_mode: bool) -> bytes | None:
+    """The same by a pattern: in half the time that many rows would take, or with NULLs in a third, since one that has
+    to match to the end needs no proof of having done so.
     """
     columns = len(names)
     if not 0 < columns <= WIDE:
@@ -82,7 +117,7 @@ def encode_row(row: bytes, names: Sequence[str], *, array_mode: bool) -> bytes |
         texts = tuple([None if text == NULL_GUISE else text for text in texts])
         if texts.count(None) != nulls:  # where a database has no encoding, a text can be that one byte
             return None
-    encoded = orjson.dumps(texts if array_mode else dict(zip(names, texts)))  # noqa: B905  the pattern has counted them
+    encoded = _dumps(texts if array_mode else dict(zip(names, texts)))  # noqa: B905  the pattern has counted them
     return encoded if encoded.isascii() else _undisguised(encoded)
 
 

@@ -5,10 +5,11 @@ them. A line in a list takes 0.2 µs; an event that all observers look at takes 
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from sqlhttp_gateway.observe.counts import Counts, DatabaseCounts
 
-MOST = 128
+MOST: Final = 128
 """Requests that are noted before they are counted."""
 
 

@@ -7,7 +7,7 @@ Whoever gives a permit back may give something along, which is then the next one
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from sqlhttp_gateway.errors import GatewayError, QueueFull, ShuttingDown, WaitTimeout
 from sqlhttp_gateway.pools.line import Line, Place, Turn
@@ -342,5 +342,5 @@ def is_fulfilled(turn: "asyncio.Future[Any]") -> bool:
     return turn.done() and not turn.cancelled() and turn.exception() is None
 
 
-_new = tuple.__new__
+_new: Final = tuple.__new__
 """What the constructor of a NamedTuple calls, in a third of its time."""

@@ -8,7 +8,7 @@ import asyncio
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Self
+from typing import Final, Self
 
 from sqlhttp_gateway.errors import GatewayError, PostgresError, StatementTimeout
 from sqlhttp_gateway.events import Cancelled, Leaked
@@ -22,13 +22,13 @@ from sqlhttp_gateway.wire.ahead import Ahead
 from sqlhttp_gateway.wire.exchange import IDLE, Exchange
 from sqlhttp_gateway.wire.frontend import SYNC, encode_copy_fail
 
-UNKNOWN = 0
+UNKNOWN: Final = 0
 """Stands for a transaction status that may be any: what comes next begins with ROLLBACK."""
-_GRACE = 0.25
+_GRACE: Final = 0.25
 """Seconds that Postgres's own statement_timeout has, to answer before the gateway's clock does."""
 
 
-_DROPPED_AFTER = 0.5
+_DROPPED_AFTER: Final = 0.5
 """Seconds after which a connection that is given up is closed, whether a cancel has come through or not: its end is one
 more way to tell Postgres, where that looks (see `client_check`)."""
 

@@ -8,6 +8,7 @@ length. Of many rows even that is much: those are left to whoever `reading` name
 
 from collections.abc import Sequence
 from struct import Struct
+from typing import Final
 
 from sqlhttp_gateway.errors import (
     GatewayError,
@@ -20,47 +21,47 @@ from sqlhttp_gateway.errors import (
 from sqlhttp_gateway.model import ReadRows, Result, RowReader
 from sqlhttp_gateway.wire.backend import decode_error
 
-_INT32_AT = Struct("!i").unpack_from
+_INT32_AT: Final = Struct("!i").unpack_from
 
-PARSE_COMPLETE = ord("1")
-BIND_COMPLETE = ord("2")
-CLOSE_COMPLETE = ord("3")
-ROW_DESCRIPTION = ord("T")
-NO_DATA = ord("n")
-DATA_ROW = ord("D")
-COMMAND_COMPLETE = ord("C")
-EMPTY_QUERY_RESPONSE = ord("I")
-PORTAL_SUSPENDED = ord("s")
-ERROR_RESPONSE = ord("E")
-NOTICE_RESPONSE = ord("N")
-NOTIFICATION_RESPONSE = ord("A")
-PARAMETER_STATUS = ord("S")
-PARAMETER_DESCRIPTION = ord("t")
-COPY_IN_RESPONSE = ord("G")
-COPY_OUT_RESPONSE = ord("H")
-COPY_BOTH_RESPONSE = ord("W")
-COPY_DATA = ord("d")
-COPY_DONE = ord("c")
-READY_FOR_QUERY = ord("Z")
+PARSE_COMPLETE: Final = ord("1")
+BIND_COMPLETE: Final = ord("2")
+CLOSE_COMPLETE: Final = ord("3")
+ROW_DESCRIPTION: Final = ord("T")
+NO_DATA: Final = ord("n")
+DATA_ROW: Final = ord("D")
+COMMAND_COMPLETE: Final = ord("C")
+EMPTY_QUERY_RESPONSE: Final = ord("I")
+PORTAL_SUSPENDED: Final = ord("s")
+ERROR_RESPONSE: Final = ord("E")
+NOTICE_RESPONSE: Final = ord("N")
+NOTIFICATION_RESPONSE: Final = ord("A")
+PARAMETER_STATUS: Final = ord("S")
+PARAMETER_DESCRIPTION: Final = ord("t")
+COPY_IN_RESPONSE: Final = ord("G")
+COPY_OUT_RESPONSE: Final = ord("H")
+COPY_BOTH_RESPONSE: Final = ord("W")
+COPY_DATA: Final = ord("d")
+COPY_DONE: Final = ord("c")
+READY_FOR_QUERY: Final = ord("Z")
 
-_IGNORED = frozenset(
+_IGNORED: Final = frozenset(
     {CLOSE_COMPLETE, NO_DATA, NOTICE_RESPONSE, NOTIFICATION_RESPONSE, PARAMETER_DESCRIPTION, COPY_DATA, COPY_DONE}
 )
-_UNWANTED = frozenset({COPY_DATA, NOTICE_RESPONSE})
+_UNWANTED: Final = frozenset({COPY_DATA, NOTICE_RESPONSE})
 """Messages that may be long and are never looked at: not even one of them has to be there whole."""
-_LONGEST_ERROR = 1 << 20
+_LONGEST_ERROR: Final = 1 << 20
 """Bytes of an ErrorResponse that are kept. RAISE can make one of a gigabyte, of which JSON would hold some more."""
-_COPY = frozenset({COPY_IN_RESPONSE, COPY_OUT_RESPONSE, COPY_BOTH_RESPONSE})
+_COPY: Final = frozenset({COPY_IN_RESPONSE, COPY_OUT_RESPONSE, COPY_BOTH_RESPONSE})
 
-IDLE = ord("I")
+IDLE: Final = ord("I")
 """Transaction status of a ReadyForQuery outside a transaction."""
 
-_READY_LENGTH = 5
-_MANY = 65_536
+_READY_LENGTH: Final = 5
+_MANY: Final = 65_536
 """Bytes of rows from which on it pays to read them as they come: chunks are large then, and more of them follow."""
-_COLUMN_BYTES = 100
+_COLUMN_BYTES: Final = 100
 """What an answer in JSON says of a column beyond what RowDescription has."""
-_RESULT_BYTES = 75
+_RESULT_BYTES: Final = 75
 """What it says of a statement beside its columns and rows."""
 
 

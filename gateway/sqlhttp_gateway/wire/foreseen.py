@@ -6,16 +6,17 @@ lengths. An answer that is any different is not judged here: `exchange` reads it
 
 from struct import Struct
 from struct import error as StructError
+from typing import Final
 
 from sqlhttp_gateway.model import Result
 from sqlhttp_gateway.wire.exchange import COMMAND_COMPLETE, DATA_ROW, answer_size, row_overhead
 
-_INT32_AT = Struct("!i").unpack_from
+_INT32_AT: Final = Struct("!i").unpack_from
 
-_NO_ROWS = b"2\0\0\0\x04n\0\0\0\x04"
-_SHORTEST_ROW = 6
-_MOST_FORESEEN = 2048
-_ROWS = (b"SELECT", b"INSERT", b"UPDATE", b"DELETE", b"MERGE")
+_NO_ROWS: Final = b"2\0\0\0\x04n\0\0\0\x04"
+_SHORTEST_ROW: Final = 6
+_MOST_FORESEEN: Final = 2048
+_ROWS: Final = (b"SELECT", b"INSERT", b"UPDATE", b"DELETE", b"MERGE")
 """Commands that neither open nor end a transaction, need none of their own, and take no stream."""
 
 
@@ -117,4 +118,4 @@ class Foreseen:
         )
 
 
-_new = tuple.__new__
+_new: Final = tuple.__new__

@@ -6,22 +6,23 @@ a zero count of format codes means. Decoding what a program sends to us is not h
 
 from collections.abc import Sequence
 from struct import Struct
+from typing import Final
 
-_INT16 = Struct("!H").pack
-_INT32 = Struct("!I").pack
+_INT16: Final = Struct("!H").pack
+_INT32: Final = Struct("!I").pack
 
-SYNC = b"S\0\0\0\x04"
-FLUSH = b"H\0\0\0\x04"
-TERMINATE = b"X\0\0\0\x04"
-DESCRIBE_PORTAL = b"D\0\0\0\x06P\0"
+SYNC: Final = b"S\0\0\0\x04"
+FLUSH: Final = b"H\0\0\0\x04"
+TERMINATE: Final = b"X\0\0\0\x04"
+DESCRIBE_PORTAL: Final = b"D\0\0\0\x06P\0"
 """Describe of the unnamed portal: the answer is its RowDescription, or NoData."""
-EXECUTE = b"E\0\0\0\x09\0\0\0\0\0"
+EXECUTE: Final = b"E\0\0\0\x09\0\0\0\0\0"
 """Execute of the unnamed portal, without a limit of rows."""
 
-DESCRIBE_AND_EXECUTE = DESCRIBE_PORTAL + EXECUTE
+DESCRIBE_AND_EXECUTE: Final = DESCRIBE_PORTAL + EXECUTE
 
-NULL = b"\xff\xff\xff\xff"
-_NO_FORMATS = b"\0\0"
+NULL: Final = b"\xff\xff\xff\xff"
+_NO_FORMATS: Final = b"\0\0"
 
 
 def encode_parse(name: bytes, text: bytes) -> bytes:

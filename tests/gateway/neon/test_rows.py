@@ -9,7 +9,14 @@ import pytest
 from sqlhttp_gateway.errors import GatewayError, RemoteProtocolError, ResultUnreadable
 from sqlhttp_gateway.neon import row_pieces
 from sqlhttp_gateway.neon import rows as rows_module
-from sqlhttp_gateway.neon.rows import encode_row, encode_rows, encode_rows_walking, walk_rows
+from sqlhttp_gateway.neon.rows import (
+    encode_row,
+    encode_rows,
+    encode_rows_walking,
+    row_by_lengths,
+    row_by_pattern,
+    walk_rows,
+)
 from sqlhttp_gateway.neon.values import Converter, converter
 from tests.support.rows import data_row
 
@@ -273,9 +280,13 @@ def test_single_row_is_encoded_as_among_others(values: list[bytes | None]) -> No
     names = [chr(ord("a") + number) for number in range(len(values))]
     for array_mode in (True, False):
         among = encode_rows(data_row(values) * 2, 2, names=names, converters=None, array_mode=array_mode)
-        row = encode_row(data_row(values), names, array_mode=array_mode)
-        assert row is not None
-        assert b"[%b,%b]" % (row, row) == among
+        for row in (
+            encode_row(data_row(values), names, array_mode=array_mode),
+            row_by_pattern(data_row(values), names, array_mode=array_mode),
+            row_by_lengths(data_row(values), len(values)) if array_mode else among[1 : len(among) // 2],
+        ):
+            assert row is not None
+            assert b"[%b,%b]" % (row, row) == among
 
 
 @pytest.mark.parametrize(
@@ -292,7 +303,6 @@ def test_single_row_is_encoded_as_among_others(values: list[bytes | None]) -> No
         (data_row([b"1"]), 2),
         (data_row([b"1", b"2"]), 1),
         (data_row([b"1"]) * 2, 1),
-        (data_row([b"1"])[:-1] + b"\0", 1),
         (b"N" + data_row([b"1"])[1:], 1),
         (data_row([b"\xe9"]), 1),
         (data_row([b"\xc3", b"\xa9"]), 2),
@@ -303,5 +313,25 @@ def test_single_row_is_encoded_as_among_others(values: list[bytes | None]) -> No
     ],
 )
 def test_single_row_that_is_out_of_the_ordinary_is_for_the_judge(row: bytes, columns: int) -> None:
-    for array_mode in (True, False):
-        assert encode_row(row, [f"c{number}" for number in range(columns)], array_mode=array_mode) is None
+    names = [f"c{number}" for number in range(columns)]
+    assert row_by_pattern(row, names, array_mode=True) is None
+    assert row_by_pattern(row, names, array_mode=False) is None
+    assert columns == 65 or row_by_lengths(row, columns) is None
+
+
+def test_a_nul_in_a_single_row_is_for_the_judge_or_what_he_makes_of_it() -> None:
+    row = data_row([b"\0"])
+    assert row_by_pattern(row, "a", array_mode=True) is None
+    judged = encode_rows_walking(row, 1, names="a", converters=None, array_mode=True)
+    assert row_by_lengths(row, 1) == judged[1:-1]
+
+
+@pytest.mark.parametrize("cut", range(1, 30))
+def test_part_of_a_row_is_for_the_judge(cut: int) -> None:
+    row = data_row([b"1", None, b"three"])
+    for part in (row[:-cut], row[cut:], row + b"x" * cut):
+        assert row_by_lengths(part, 3) is None
+
+
+def test_row_of_any_width_is_read_by_its_lengths() -> None:
+    assert row_by_lengths(data_row([b"1"] * 1664), 1664) == b"[" + b",".join([b'"1"'] * 1664) + b"]"
