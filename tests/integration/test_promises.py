@@ -6,6 +6,7 @@ on demand what is needed, a proxy stands for it that withholds the answer or fal
 """
 
 import asyncio
+import gzip
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -208,6 +209,11 @@ async def it_is_copied_to_a_stream(place: Place, tag: str) -> None:
 @case(errors.BadRequest)
 async def it_is_no_json(place: Place, tag: str) -> None:
     await place.post(f'{{"query":"{insert(tag)}"'.encode())
+
+
+@case(errors.EncodedBody)
+async def its_body_is_compressed(place: Place, tag: str) -> None:
+    await place.post(gzip.compress(f'{{"query":"{insert(tag)}"}}'.encode()), **{"Content-Encoding": "gzip"})
 
 
 @case(errors.InvalidConnectionString)
@@ -452,6 +458,7 @@ NOT_HERE: dict[str, tuple[str, str]] = {
     "IdempotencyUnavailable": ("gateway/idempotency/test_store.py", f"{BEFORE}, while its key has no place"),
     "KeySetUnavailable": ("gateway/auth/test_jwks.py", f"{BEFORE}, while its token is looked at"),
     "KeysUnreadable": ("gateway/auth/test_api_keys.py", f"{BEFORE}, while its key is looked up"),
+    "MethodNotAllowed": ("gateway/test_app.py", "is met before a body of any kind is read"),
     "ResultUnreadable": ("integration/test_has_run.py", "says yes, and needs a database whose text is bytes"),
     "ShuttingDown": ("gateway/pools/test_gate.py", f"{BEFORE}: it is why there is none"),
     "TargetMisconfigured": ("gateway/auth/test_own_access.py", f"{BEFORE}, by the gateway's own question"),
