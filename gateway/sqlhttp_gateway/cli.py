@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlhttp_gateway.auth.arguments import add_parsers
 from sqlhttp_gateway.cache.arguments import add_cache_parser
-from sqlhttp_gateway.errors import ConfigurationError
+from sqlhttp_gateway.errors import AddressUnavailable, ConfigurationError
 from sqlhttp_gateway.idempotency.arguments import add_parser
 from sqlhttp_gateway.observe.build import build_version
 from sqlhttp_gateway.settings import Settings, load_settings
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
         return _serve(settings, read=lambda: _settings(arguments))
     except ConfigurationError as error:
         _complain(str(error))
-        return 2
+        return 1 if isinstance(error, AddressUnavailable) else 2  # a supervisor tries again after 1, and not after 2
     except KeyboardInterrupt:
         return 130
 

@@ -464,3 +464,7 @@ class DatabaseMissing(PostgresError):
 
 class ConfigurationError(Exception):
     """A setting is unknown, malformed or contradicts another; the text names it. Raised before anything runs."""
+
+
+class AddressUnavailable(ConfigurationError):
+    """Another program has an address just now, or this machine has it not yet: a later try may find it otherwise."""

@@ -21,11 +21,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from sqlhttp_gateway.errors import ConfigurationError
+from sqlhttp_gateway.errors import AddressUnavailable, ConfigurationError
 from sqlhttp_gateway.settings import ListenSettings, Settings
 
 _LONGEST_PATH = 107
 """Bytes of a Unix socket's path; sun_path has 108 on Linux, one of which ends it."""
+
+
+_PASSING = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL})
+"""What may be otherwise a moment later: the second is an address that moves between machines, or one still to come."""
 
 
 class Sockets(NamedTuple):
@@ -100,7 +104,8 @@ def bind_port(host: str, port: int, setting: str, *options: int) -> socket.socke
         bound.listen()
     except OSError as error:
         bound.close()
-        raise ConfigurationError(_why_not(host, port, setting, error)) from None
+        fault = AddressUnavailable if error.errno in _PASSING else ConfigurationError
+        raise fault(_why_not(host, port, setting, error)) from None
     return bound
 
 
@@ -209,4 +214,4 @@ def _clear(setting: str, path: Path) -> None:
             return
         except OSError as error:
             raise ConfigurationError(f"{setting}: {path} cannot be used: {error.strerror}") from None
-    raise ConfigurationError(f"{setting}: {path} is in use by another program")
+    raise AddressUnavailable(f"{setting}: {path} is in use by another program")

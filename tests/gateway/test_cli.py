@@ -8,6 +8,7 @@ import pytest
 
 from sqlhttp_gateway import cli, dev, workers
 from sqlhttp_gateway.embedded import PostgresFailed
+from sqlhttp_gateway.errors import AddressUnavailable, ConfigurationError
 from sqlhttp_gateway.settings import Settings
 
 URL = "postgres://app:secret@db.internal/app"
@@ -154,6 +155,22 @@ def test_a_wrong_value_is_not_shown_since_it_may_be_a_secret(
 ) -> None:
     cli.main(["serve", "--set", "targets.reports.url.x=hunter2", "--set", "auth.proof_lifetime=hunter2"])
     assert "hunter2" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ConfigurationError("wrong"), 2), (AddressUnavailable("in use by another"), 1)]
+)
+def test_address_that_is_not_to_be_had_just_now_is_no_wrong_setting(
+    error: ConfigurationError, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The systemd unit tries again after 1, and not after 2."""
+
+    def refuse(settings: Settings, *, read: Callable[[], Settings]) -> int:
+        raise error
+
+    monkeypatch.setattr(workers, "serve", refuse)
+    assert cli.main(["serve", "--set", f"database_url={URL}"]) == status
+    assert capsys.readouterr().err == f"sqlhttp: {error}\n"
 
 
 def test_dev_gets_its_folder_and_says_why_postgres_failed_with_status_1(

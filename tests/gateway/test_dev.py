@@ -134,7 +134,7 @@ def test_a_port_in_use_is_said_before_anything_is_made(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         with GatewayProcess("dev", "--port", port, environment={}, folder=tmp_path) as process:
-            assert process.wait() == 2
+            assert process.wait() == 1
     assert "listen.port" in process.output
     assert "Traceback" not in process.output
     assert not (tmp_path / ".sqlhttp").exists()
