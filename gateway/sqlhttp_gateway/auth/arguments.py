@@ -44,7 +44,7 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     create.add_argument("--print", action="store_true", dest="prints", help="print a section for the settings file")
     listing = actions.add_parser("list", help="list the keys of the table")
     revoke = actions.add_parser("revoke", help="let a key be valid no longer")
-    revoke.add_argument("id", help="its id: the twelve digits behind sk_")
+    revoke.add_argument("id", help="its id, the twelve digits behind sk_; or the whole key")
     lock = commands.add_parser(
         "lock",
         help="print the SHA-256 of saved statements, for a key that may run nothing else",

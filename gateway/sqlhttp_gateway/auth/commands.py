@@ -13,6 +13,7 @@ from sqlhttp_gateway.auth import claims, key_table
 from sqlhttp_gateway.auth.allowances import limits_from_words
 from sqlhttp_gateway.auth.allowed import digest_of
 from sqlhttp_gateway.auth.api_keys import KeyRecord, hash_of, new_key
+from sqlhttp_gateway.auth.credentials import key_from_text
 from sqlhttp_gateway.auth.one_command import lease_for, run
 from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.pools.targets import DEFAULT, Targets
@@ -59,10 +60,12 @@ def keys(settings: Settings, arguments: argparse.Namespace) -> int:
         for record, is_revoked in run(_read(settings)):
             print(line(record, is_revoked=is_revoked, now=datetime.now(UTC)))
         return 0
-    if run(_revoke(settings, arguments.id)):
-        print(f"{arguments.id} is revoked; gateways know within auth.keys_refresh ({settings.auth.keys_refresh:g} s).")
+    shown = key_from_text(arguments.id)  # who has found a key somewhere has the whole of it, which is printed nowhere
+    key_id = shown.id if shown is not None else arguments.id
+    if run(_revoke(settings, key_id)):
+        print(f"{key_id} is revoked; gateways know within auth.keys_refresh ({settings.auth.keys_refresh:g} s).")
         return 0
-    print(f"no valid key has the id {arguments.id}")
+    print(f"no valid key has the id {key_id}")
     return 1
 
 

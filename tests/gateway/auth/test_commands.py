@@ -32,6 +32,16 @@ def test_key_is_made_listed_and_revoked(database: Database, capsys: pytest.Captu
     assert "\trevoked\t" in capsys.readouterr().out
 
 
+def test_whole_key_is_revoked_and_not_shown(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(database, *CREATE) == 0
+    [key] = re.findall(r"sk_[0-9a-f]{12}_[0-9A-Za-z]{40}", capsys.readouterr().out)
+    for status in (0, 1):
+        assert run(database, "keys", "revoke", key) == status
+        told = capsys.readouterr()
+        assert key[16:] not in told.out + told.err
+        assert key[3:15] in told.out
+
+
 def test_table_holds_no_key(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(database, *CREATE) == 0
     [secret] = re.findall(r"sk_[0-9a-f]{12}_([0-9A-Za-z]{40})", capsys.readouterr().out)
