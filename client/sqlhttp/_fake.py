@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlhttp._endpoint import Endpoint, destination
 from sqlhttp._http1 import Reply
-from sqlhttp._line import Line, Steps, first_word
+from sqlhttp._line import Line, Steps
 from sqlhttp._neon import Sql
 from sqlhttp._options import ClientOptions
 from sqlhttp._params import Json, encode_param
 from sqlhttp._request import Request, Statement
 from sqlhttp._response import error_of
+from sqlhttp._scan import first_word
 from sqlhttp._types import ELEMENT_OF
 from sqlhttp._wire.backend import Notification
 

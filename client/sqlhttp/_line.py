@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from sqlhttp import _errors as errors
 from sqlhttp._request import Statement
 from sqlhttp._response import postgres_error
+from sqlhttp._scan import first_word, runs_in_parts
 from sqlhttp._wire.backend import Notification
 from sqlhttp._wire.conversation import Conversation
 
@@ -126,8 +127,10 @@ class Line:
             if not results and self.status == "I" and _is_refusal(fields) and _begins(statements):
                 raise errors.Refused(**{"message": "", **fields})
             error = postgres_error(fields, query=failed)
-            # The refusal is ours and comes late: Postgres has carried the statement out.
-            error.may_have_run = error.may_have_run or (conversation.has_copied_out and self.status != "E")
+            if self.status != "E":
+                # COPY: the refusal is ours and comes late, Postgres has carried the statement out.
+                late = conversation.has_copied_out or (failed is not None and runs_in_parts(failed))
+                error.may_have_run = error.may_have_run or late
             raise error
         return results
 
@@ -190,13 +193,3 @@ def _is_refusal(fields: Mapping[str, str]) -> bool:
 
 def _begins(statements: Sequence[Statement]) -> bool:
     return bool(statements) and first_word(statements[0].text) == "begin"
-
-
-def first_word(text: str) -> str:
-    """The statement's first word in lower case; empty when it begins with none."""
-    from sqlhttp._scan import tokens
-
-    for token in tokens(text):
-        if token.kind not in ("space", "line", "block"):
-            return text[token.start : token.end].lower() if token.kind == "word" else ""
-    return ""

@@ -189,8 +189,10 @@ def error_of(reply: Reply, queries: tuple[str | None, ...] = ()) -> errors.NeonD
     else:
         # Envoy, a mesh or an API gateway also says 503 when the server went away with the request.
         own = reply.status != 503 or (isinstance(body, dict) and "code" in body)
-        error.may_have_run = not own or _may_have_run(
-            reply.status, fields.get("code", ""), message, batch=len(queries) > 1
+        error.may_have_run = (
+            not own
+            or _may_have_run(reply.status, fields.get("code", ""), message, batch=len(queries) > 1)
+            or (len(queries) == 1 and "code" in fields and reply.status == 400 and _in_parts(queries[0]))
         )
     error.retry_after = _retry_after(reply.headers.get("retry-after"))
     if len(queries) == 1:
@@ -272,6 +274,13 @@ def _may_have_run(status: int, code: str, message: str, *, batch: bool) -> bool:
     if code:
         return status >= 500 and code[:2] not in _REFUSED_AT_LOGIN
     return not message.startswith(_NOT_EXECUTED)
+
+
+def _in_parts(query: str | None) -> bool:
+    """Whether Postgres's error may have come after a part of the statement was committed."""
+    from sqlhttp._scan import runs_in_parts
+
+    return query is not None and runs_in_parts(query)
 
 
 def _retry_after(value: str | None) -> float | None:

@@ -64,6 +64,19 @@ def _end_of_comment(text: str, position: int) -> int:
     return len(text)
 
 
+def first_word(text: str) -> str:
+    """The statement's first word in lower case; empty when it begins with none."""
+    for token in tokens(text):
+        if token.kind not in ("space", "line", "block"):
+            return text[token.start : token.end].lower() if token.kind == "word" else ""
+    return ""
+
+
+def runs_in_parts(text: str) -> bool:
+    """Whether the statement, outside a transaction, may commit a part of itself before it fails."""
+    return first_word(text) in ("call", "do", "vacuum", "analyze", "analyse", "cluster", "reindex")
+
+
 class Placeholder(NamedTuple):
     """`$number` at a place in a text."""
 

@@ -17,7 +17,7 @@ from sqlhttp import (
     TransactionLost,
     errors,
 )
-from sqlhttp._line import Cut, Line, Steps, TimedOut, first_word
+from sqlhttp._line import Cut, Line, Steps, TimedOut
 from sqlhttp._request import Statement
 from tests.support.backend_bytes import (
     BOUND,
@@ -224,6 +224,14 @@ def test_a_copy_is_refused_and_what_it_has_written_by_then_is_told(status: str, 
     assert not played(line.run(INSERT), failed("23505") + ready(status)).may_have_run  # and only of that one
 
 
+@pytest.mark.parametrize(
+    ("text", "status", "may"), [("call p()", "I", True), ("call p()", "E", False), ("a", "I", False)]
+)
+def test_a_procedure_that_fails_may_have_committed_a_part(text: str, status: str, may: bool) -> None:
+    error = played(idle().run(Statement(text)), failed("40001") + ready(status))
+    assert (error.sqlstate, error.may_have_run) == ("40001", may)
+
+
 def test_waiting_ends_with_a_notification_or_with_time() -> None:
     line = idle()
     assert played(line.wait(), notified("a", "x")[:7], notified("a", "x")[7:]).payload == "x"
@@ -256,11 +264,3 @@ def test_rows_arrive_in_pieces() -> None:
     answer = selected([("a", 23)], ["1"], ["2"])
     [found] = played(idle().run(Statement("select a from t")), answer[:30], answer[30:])
     assert found["rows"] == [["1"], ["2"]]
-
-
-@pytest.mark.parametrize(
-    ("text", "word"),
-    [("COMMIT", "commit"), (" -- a\n/* b */ End;", "end"), ("", ""), ("(select 1)", ""), ("'commit'", "")],
-)
-def test_the_first_word_is_found_behind_comments(text: str, word: str) -> None:
-    assert first_word(text) == word

@@ -172,6 +172,21 @@ def test_an_error_has_its_class_and_says_whether_the_statement_may_have_run(
     assert (type(error).__name__, error.may_have_run, error.retryable) == (name, may_have_run, retryable)
 
 
+@pytest.mark.parametrize(
+    ("texts", "code", "may"),
+    [
+        (("/* x */ CALL p()",), "40001", True),
+        (("do $$ begin commit; raise 'x'; end $$",), "P0001", True),
+        (("call p()",), None, False),  # Neon's own word, before anything ran
+        (("call p()", "call p()"), "2D000", False),  # in a transaction it can commit nothing
+        (("insert into t values (1)",), "40001", False),
+    ],
+)
+def test_a_procedure_that_fails_may_have_committed_a_part(texts: tuple[str, ...], code: str | None, may: bool) -> None:
+    body = {"message": "invalid x"} | ({} if code is None else {"code": code})
+    assert error_of(failed(400, body), texts).may_have_run is may
+
+
 def test_a_batch_whose_answer_is_too_large_was_rolled_back() -> None:
     assert not error_of(failed(507, {"message": "m"}), ("a", "b")).may_have_run
 

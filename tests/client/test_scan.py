@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sqlhttp._scan import placeholders, tokens
+from sqlhttp._scan import first_word, placeholders, tokens
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,11 @@ def test_tokens_cover_the_text_without_gap_or_overlap(text: str) -> None:
         assert token.start == end < token.end
         end = token.end
     assert end == len(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [("COMMIT", "commit"), (" -- a\n/* b */ End;", "end"), ("", ""), ("(select 1)", ""), ("'commit'", "")],
+)
+def test_the_first_word_is_found_behind_comments(text: str, word: str) -> None:
+    assert first_word(text) == word
