@@ -30,7 +30,7 @@ from sqlhttp_gateway.idempotency.store import KeyStore
 from sqlhttp_gateway.limits import Quotas
 from sqlhttp_gateway.observe.activity import Activity
 from sqlhttp_gateway.observe.build import build_version
-from sqlhttp_gateway.observe.fingerprint import fingerprint
+from sqlhttp_gateway.observe.fingerprint import remembered_fingerprint
 from sqlhttp_gateway.observe.report import CacheSnapshot, Hot
 from sqlhttp_gateway.observe.reporter import Reporter
 from sqlhttp_gateway.observe.watch import Watch
@@ -345,7 +345,7 @@ def cache_snapshot(store: Store) -> CacheSnapshot:
     """What the cache holds, its statements without their values."""
     hottest = []
     for entry in store.hottest(_HOTTEST):
-        shape = fingerprint(entry.text)
+        shape = remembered_fingerprint(entry.text)
         hottest.append(Hot(shape.digest, shape.text, entry.place[1], entry.hits, entry.size))
     return CacheSnapshot(store.size, len(store), tuple(hottest))
 

@@ -7,6 +7,7 @@ parameters become "?", lists of them one, and what is not closed is taken to be 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 
 _READ = 20_000
@@ -55,6 +56,14 @@ def fingerprint(statement: str) -> Fingerprint:
     text = _ROWS.sub(r"\1", _LIST.sub("?", text)).strip(" ;")
     digest = blake2b(text.encode(errors="replace"), digest_size=8).hexdigest()
     return Fingerprint(digest, text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
+
+
+def remembered_fingerprint(statement: str) -> Fingerprint:
+    """The same, for the few that are shown every second: a long one takes ten milliseconds."""
+    return _remembered(statement[:_READ])
+
+
+_remembered = lru_cache(maxsize=64)(fingerprint)
 
 
 def _tokens(text: str) -> Iterator[str]:

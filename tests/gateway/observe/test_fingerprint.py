@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sqlhttp_gateway.observe.fingerprint import fingerprint
+from sqlhttp_gateway.observe.fingerprint import fingerprint, remembered_fingerprint
 
 
 def text_of(statement: str) -> str:
@@ -74,3 +74,12 @@ def test_long_statement_is_cut_and_keeps_a_fingerprint_of_all_of_it() -> None:
 
 def test_huge_statement_costs_little() -> None:
     assert text_of("select '" + "x" * 10_000_000 + "'") == "select ?"
+
+
+def test_statement_that_is_shown_again_and_again_is_taken_apart_once() -> None:
+    text = "SELECT a FROM t WHERE b = 'hunter2' AND c IN (1, 2, 3)"
+    shape = remembered_fingerprint(text)
+    assert shape == fingerprint(text)
+    assert remembered_fingerprint(text) is shape
+    long = "SELECT " + "a, " * 10_000
+    assert remembered_fingerprint(f"{long} 1") is remembered_fingerprint(f"{long} 2"), "no more is held than is read"
