@@ -20,6 +20,7 @@ from sqlhttp_gateway.pools.ask import ask
 from sqlhttp_gateway.pools.connect import connect
 from sqlhttp_gateway.pools.lease import Lease
 from sqlhttp_gateway.pools.registry import PoolRegistry
+from sqlhttp_gateway.pools.rounds import are_too_many
 from sqlhttp_gateway.pools.targets import Upstream
 from sqlhttp_gateway.wire.scram import Md5Verifier, Verifier, parse_verifier, verify_password
 
@@ -229,4 +230,6 @@ def _judged(roles: Sequence[tuple[str, ...]]) -> tuple[RolePassword, ...]:
 
 
 def _is_well_known(verifier: Verifier | Md5Verifier, role: str) -> bool:
+    if isinstance(verifier, Verifier) and are_too_many(verifier.iterations):
+        return False
     return any(verify_password(verifier, word.encode(), role) for word in {*WELL_KNOWN, role})

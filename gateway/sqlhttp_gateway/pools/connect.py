@@ -22,6 +22,7 @@ from sqlhttp_gateway.errors import (
     TargetUnavailable,
 )
 from sqlhttp_gateway.pools.backend import Backend, open_connection
+from sqlhttp_gateway.pools.rounds import bound_log_ins
 from sqlhttp_gateway.pools.session_jwt import KEY_PARAMETER, SessionKey
 from sqlhttp_gateway.pools.targets import Upstream
 
@@ -48,6 +49,7 @@ _HINTS = {
     "name one in the connection string of its settings (sslcert, sslkey).",
 }
 """Refusals that say nothing of the role or its password, by how they begin."""
+bound_log_ins()
 _FULL_PAUSE = 0.02
 """Seconds between two tries at a Unix socket before which too many wait; by TCP the system itself waits and tries."""
 

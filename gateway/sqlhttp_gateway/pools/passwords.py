@@ -33,9 +33,17 @@ from sqlhttp_gateway.pools.connect import password_failed
 from sqlhttp_gateway.pools.gate import Gate
 from sqlhttp_gateway.pools.pool import Pool
 from sqlhttp_gateway.pools.registry import PoolRegistry
+from sqlhttp_gateway.pools.rounds import are_too_many
 from sqlhttp_gateway.pools.targets import Upstream
 from sqlhttp_gateway.settings import AuthSettings
-from sqlhttp_gateway.wire.scram import DEFAULT_ITERATIONS, Verifier, mock_verifier, parse_verifier, verify_password
+from sqlhttp_gateway.wire.scram import (
+    DEFAULT_ITERATIONS,
+    Md5Verifier,
+    Verifier,
+    mock_verifier,
+    parse_verifier,
+    verify_password,
+)
 
 _VERIFIER_QUERY = (
     "SELECT rolpassword, oid FROM pg_catalog.pg_authid WHERE rolname = $1 AND rolcanlogin"
@@ -237,13 +245,13 @@ class Passwords:
 
     async def _matches(self, text: str | None, password: bytes, role: str) -> bool:
         verifier = parse_verifier(text) if text is not None else None
-        if isinstance(verifier, Verifier):
+        if isinstance(verifier, Verifier) and not are_too_many(verifier.iterations):
             self._iterations = verifier.iterations
             return await self._compare(verifier, password, role)
-        # No verifier, or one of the cheap old kind: do the same work all the same.
+        # No verifier, one that costs too much, or one of the cheap old kind: do the same work all the same.
         mock = mock_verifier(role, self._key, iterations=self._iterations)
         await self._compare(mock, password, role)
-        return verifier is not None and verify_password(verifier, password, role)
+        return isinstance(verifier, Md5Verifier) and verify_password(verifier, password, role)
 
     async def _compare(self, verifier: Verifier, password: bytes, role: str) -> bool:
         return await self._loop.run_in_executor(self._threads, verify_password, verifier, password, role)
