@@ -317,6 +317,9 @@ async def test_functions_without_sql_and_copy_in_are_refused_and_the_tunnel_goes
         await program.send(function_call(1000))
         answer = await program.answer()
         assert (answer.code, answer.status) == ("42501", "I")
+        await program.send(encode_parse(b"", b"SELEC") + function_call(1000) + SYNC)
+        answer = await program.answer()
+        assert (answer.code, answer.status) == ("42601", "I")
         for text in ("COPY notes FROM STDIN", "/* a */ copy notes from/**/stdout"):
             assert (await program.query(text)).code == "42501"
             assert (await program.ask(text)).code == "42501"

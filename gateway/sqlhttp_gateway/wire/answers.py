@@ -141,6 +141,8 @@ class Answers:
                 entry.undo(True)
         elif entry.kind is not Kind.SYNC:
             self._names.batch_failed(self._owed.fail())
+            if self._fence is not None and self._owed.is_skipping:
+                self._fence.is_waiting = False  # a FunctionCall was passed over, and its end with it
 
     def read_status(self, frame: bytes, entry: Entry | None) -> None:
         """ParameterStatus."""

@@ -17,6 +17,7 @@ from tests.support.postgres_model import (
     error,
     execute,
     frame,
+    function_call,
     parse,
     query,
     ready,
@@ -108,6 +109,16 @@ def test_failure_before_the_sync_sends_no_commit() -> None:
     sent(tunnel, parse("", "SELEC 1") + frame(b"H"))
     answered(tunnel, OPENED + error("42601", "no"))
     assert sent(tunnel, bind("", "") + execute("") + SYNC) == SYNC
+
+
+def test_call_that_is_passed_over_behind_an_error_holds_no_sync_back() -> None:
+    tunnel = a_tunnel()
+    sent(tunnel, parse("", "SELEC") + function_call() + SYNC)
+    syntax = error("42601", "syntax error")
+    assert answered(tunnel, OPENED + syntax) == syntax
+    assert tunnel.to_backend() == SYNC
+    assert answered(tunnel, ready()) == ready()
+    assert tunnel.may_release
 
 
 def test_refused_message_fails_at_the_server_with_our_words() -> None:
