@@ -11,11 +11,21 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
+_ESCAPED = rb"""
+    [eE]'(?: [^'\\]++ | \\. | '' )*+
+    (?: '(?: [ \t\f\v]++ | --[^\n\r]*+ )*+ [\n\r] (?: [ \t\n\r\f\v]++ | --[^\n\r]*+[\n\r] )*+
+        '(?: [^'\\]++ | \\. | '' )*+
+    )*+ '?
+"""
+"""A string with backslashes. What follows it behind a new line is more of it, and not a string of its own, in which a
+backslash would mean nothing."""
 _TOKEN = re.compile(
     rb"""
       (?P<blank>   (?: [ \t\n\r\f\v]++ | --[^\n\r]*+ )++ )
     | (?P<comment> /\* )
-    | (?P<string>  [eE]'(?: [^'\\]++ | \\. | '' )*+'? | (?: [nNbBxX] | [uU]& )?'(?: [^']++ | '' )*+'? )
+    | (?P<string>  """
+    + _ESCAPED
+    + rb""" | (?: [nNbBxX] | [uU]& )?'(?: [^']++ | '' )*+'? )
     | (?P<quoted>  (?: [uU]& )?"(?: [^"]++ | "" )*+"? )
     | (?P<dollar>  \$ (?: [A-Za-z_\x80-\xff] [A-Za-z0-9_\x80-\xff]*+ )? \$ )
     | (?P<word>    [A-Za-z_\x80-\xff] [A-Za-z0-9_$\x80-\xff]*+ )
@@ -26,7 +36,9 @@ _TOKEN = re.compile(
 _RUN = re.compile(
     rb"""
     (?: [ \t\n\r\f\v]++ | --[^\n\r]*+
-      | [eE]'(?: [^'\\]++ | \\. | '' )*+'? | (?: [nNbBxX] | [uU]& )?'(?: [^']++ | '' )*+'?
+      | """
+    + _ESCAPED
+    + rb""" | (?: [nNbBxX] | [uU]& )?'(?: [^']++ | '' )*+'?
       | (?: [uU]& )?"(?: [^"]++ | "" )*+"?
       | [A-Za-z_\x80-\xff] [A-Za-z0-9_$\x80-\xff]*+
       | \$ (?! (?: [A-Za-z_\x80-\xff] [A-Za-z0-9_\x80-\xff]*+ )? \$ )

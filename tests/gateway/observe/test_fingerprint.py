@@ -83,3 +83,8 @@ def test_statement_that_is_shown_again_and_again_is_taken_apart_once() -> None:
     assert remembered_fingerprint(text) is shape
     long = "SELECT " + "a, " * 10_000
     assert remembered_fingerprint(f"{long} 1") is remembered_fingerprint(f"{long} 2"), "no more is held than is read"
+
+
+@pytest.mark.parametrize("blanks", ["\n", "\r\n", " \n\t", " --'\n", "\n--'\n\n"])
+def test_value_that_goes_on_behind_a_new_line_never_shows(blanks: str) -> None:
+    assert text_of(f"SELECT E'a'{blanks}'\\'secret' FROM t") == "select ? from t"

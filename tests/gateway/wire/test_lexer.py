@@ -74,3 +74,20 @@ def test_pieces_are_the_texts_of_the_statements(text: bytes, pieces: list[bytes]
     read = [[(token.kind, token.value) for token in statement] for statement in statements_of(text)]
     each = [[(token.kind, token.value) for token in tokens_of(piece)] for piece in pieces]
     assert [tokens for tokens in each if tokens] == read
+
+
+@pytest.mark.parametrize("blanks", ["\n", "\r", " \n\t", " --'\n", "\n--'\n\n", "--\r\n"])
+def test_a_string_with_backslashes_goes_on_behind_a_new_line(blanks: str) -> None:
+    text = f"SELECT E'a'{blanks}'\\'' || b ; COMMIT ; --'".encode()
+    first, second = statements_of(text)
+    assert first[-1] == Token("word", b"b")
+    assert [token.value for token in second] == [b"commit"]
+    assert len(list(pieces_of(text))) == 3
+    assert len(split_statements(text)) == 2
+
+
+@pytest.mark.parametrize("between", [" ", "/**/\n", "\n/**/", "--x", "\n+"])
+def test_a_string_that_only_follows_one_with_backslashes_is_another(between: str) -> None:
+    tokens = list(tokens_of(f"SELECT E'a'{between}'\\' b".encode()))
+    assert tokens[1] == Token("string", b"a")
+    assert tokens[-1] == (Token("word", b"b") if between != "--x" else tokens[1])
