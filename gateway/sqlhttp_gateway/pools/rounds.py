@@ -2,7 +2,7 @@
 
 Each role chooses its own number, by the verifier that it brings to ALTER ROLE, and whoever checks its password, or logs
 in with it, does the work: a thread here, and in asyncpg the event loop, where nobody else is answered meanwhile.
-Postgres does none of it, and has no bound.
+Postgres does it once, when it is given a verifier, and has no bound.
 """
 
 import hashlib
