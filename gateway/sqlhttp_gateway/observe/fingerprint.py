@@ -20,7 +20,7 @@ _TOKEN = re.compile(
     | (?P<block>    /\* )
     | (?P<value>    (?<!\w)[eE]'(?:[^'\\]|\\.|'')*+
                     # what follows behind a new line is more of it, and its backslashes mean what they do here
-                    (?:'(?:[ \t\f\v]|--[^\n\r]*+)*+[\n\r](?:\s|--[^\n\r]*+[\n\r])*+'(?:[^'\\]|\\.|'')*+)*+(?:'|\Z)
+                    (?:'(?:[ \t\f\v]|--[^\n\r]*+)*+[\n\r](?:\s|--[^\n\r]*+[\n\r])*'(?:[^'\\]|\\.|'')*+)*(?:'|\Z)
                   | (?:(?<!\w)(?:[bBxXnN]|[uU]&))?'(?:[^']|'')*(?:'|\Z)
                   | (?<![\w$])\$(?P<tag>[A-Za-z_\x80-\uffff][\w\x80-\uffff]*|)\$.*?(?:\$(?P=tag)\$|\Z)
                   | (?<![\w$])\$\d+

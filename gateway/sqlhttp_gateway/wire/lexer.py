@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 _ESCAPED = rb"""
     [eE]'(?: [^'\\]++ | \\. | '' )*+
-    (?: '(?: [ \t\f\v]++ | --[^\n\r]*+ )*+ [\n\r] (?: [ \t\n\r\f\v]++ | --[^\n\r]*+[\n\r] )*+
+    (?: '(?: [ \t\f\v]++ | --[^\n\r]*+ )*+ [\n\r] (?: [ \t\n\r\f\v]++ | --[^\n\r]*+[\n\r] )*
         '(?: [^'\\]++ | \\. | '' )*+
-    )*+ '?
+    )* '?
 """
 """A string with backslashes. What follows it behind a new line is more of it, and not a string of its own, in which a
 backslash would mean nothing."""
@@ -41,14 +41,16 @@ _RUN = re.compile(
     + rb""" | (?: [nNbBxX] | [uU]& )?'(?: [^']++ | '' )*+'?
       | (?: [uU]& )?"(?: [^"]++ | "" )*+"?
       | [A-Za-z_\x80-\xff] [A-Za-z0-9_$\x80-\xff]*+
-      | \$ (?! (?: [A-Za-z_\x80-\xff] [A-Za-z0-9_\x80-\xff]*+ )? \$ )
-      | / (?! \* )
       | [^;$/]
     )++
     """,
     re.VERBOSE | re.DOTALL,
 )
-"""As many of them as there are up to a semicolon, a comment, or a string between dollars."""
+"""As many of them as there are up to a semicolon, or what may begin a comment or a string between dollars.
+
+Python before 3.11.5 forgets, where a possessive group comes to its end, to go back over what its last try has read. So
+none here has anything in it that can fail behind its beginning.
+"""
 _COMMENT_EDGE = re.compile(rb"/\*|\*/")
 
 _SEMICOLON = ord(";")
@@ -112,7 +114,7 @@ def pieces_of(text: bytes) -> Iterator[bytes]:
         elif text[position] == _SEMICOLON:
             yield text[start:position]
             start = position = position + 1
-        else:  # a comment, or a string between dollars
+        else:  # a comment, a string between dollars, or the sign alone
             token = _TOKEN.match(text, position)
             assert token is not None
             position = token.end()

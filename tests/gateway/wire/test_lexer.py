@@ -91,3 +91,8 @@ def test_a_string_that_only_follows_one_with_backslashes_is_another(between: str
     tokens = list(tokens_of(f"SELECT E'a'{between}'\\' b".encode()))
     assert tokens[1] == Token("string", b"a")
     assert tokens[-1] == (Token("word", b"b") if between != "--x" else tokens[1])
+
+
+def test_a_comment_that_ends_the_text_is_none_of_a_string_in_front_of_it() -> None:
+    tokens = list(tokens_of(b"SELECT E'a'\n--'b'"))
+    assert tokens[1:] == [Token("string", b"a")]
