@@ -4,8 +4,8 @@ They are short, each is whole, and each program's connection has nothing else on
 goes by the connection's own transport, behind what waits here. The loop sends what its turn has brought together before
 it waits again, so that an answer waits for no other's Postgres.
 
-Measured on two cores, which Postgres, gateway and 64 programs share: 5 to 8 % more lookups a second, since those whom
-the gateway wakes drive it from its core at every fifth answer instead of every second, and 2 µs of CPU of 26.
+Measured on two cores, which Postgres, gateway and 64 programs share: 5 to 10 % more lookups a second, since those whom
+the gateway wakes drive it from its core at every fifth to third answer instead of every second.
 """
 
 import asyncio
