@@ -34,7 +34,6 @@ from sqlhttp_gateway.observe.fingerprint import remembered_fingerprint
 from sqlhttp_gateway.observe.report import CacheSnapshot, Hot
 from sqlhttp_gateway.observe.reporter import Reporter
 from sqlhttp_gateway.observe.watch import Watch
-from sqlhttp_gateway.observe.webhook import Webhook, post_to
 from sqlhttp_gateway.owners import Owners
 from sqlhttp_gateway.pools.passwords import Passwords
 from sqlhttp_gateway.pools.probe import Probes
@@ -366,6 +365,8 @@ def _watch(standing: Standing) -> Watch | None:
         return None
     webhook = None
     if settings.webhook_url is not None:
+        from sqlhttp_gateway.observe.webhook import Webhook, post_to
+
         secret = settings.webhook_secret.get_secret_value().encode() if settings.webhook_secret else None
         webhook = Webhook(post_to(settings.webhook_url.get_secret_value(), secret))
     activity = Activity(

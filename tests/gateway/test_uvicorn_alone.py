@@ -38,13 +38,21 @@ print(json.dumps([run, uvicorn.main.__file__.endswith("main.py"), "click" in sys
     assert told == ["looked for the application", True, True]
 
 
-def test_name_that_a_later_uvicorn_may_take_from_its_command_line_is_the_real_ones() -> None:
+def test_what_starlette_names_and_nothing_here_calls_is_loaded_for_whoever_calls_it() -> None:
     told = _told("""
 load_uvicorn()
-from sqlhttp_gateway.uvicorn_alone import _StandIn
-print(json.dumps(_StandIn("uvicorn.main").LEVEL_CHOICES.name))
+import asyncio
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, Response
+before = [name in sys.modules for name in ("anyio", "http.client", "http.cookies", "mimetypes")]
+response = Response()
+response.set_cookie("name", "value")
+thread = asyncio.run(run_in_threadpool(lambda: "in a thread"))
+detail = HTTPException(404).detail
+print(json.dumps([before, response.headers["set-cookie"][:10], thread, detail, FileResponse("a.png").media_type]))
 """)
-    assert told == "choice"
+    assert told == [[False] * 4, "name=value", "in a thread", "Not Found", "image/png"]
 
 
 def test_uvicorn_that_is_loaded_already_is_left_as_it_is() -> None:

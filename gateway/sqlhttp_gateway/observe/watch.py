@@ -7,21 +7,24 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from sqlhttp_gateway.events import AlertChanged, Bug, Observer
 from sqlhttp_gateway.observe.activity import Activity
 from sqlhttp_gateway.observe.alerts import Alarms, Change, alerts_of
 from sqlhttp_gateway.observe.sample import Sample
-from sqlhttp_gateway.observe.webhook import Webhook
 from sqlhttp_gateway.pools.snapshot import PoolSnapshot
 from sqlhttp_gateway.settings import WatchSettings
+
+if TYPE_CHECKING:
+    from sqlhttp_gateway.observe.webhook import Webhook  # with what speaks HTTP, which is loaded where there is one
 
 
 class Watch:
     """The last sample, the alerts that are firing, and the task that renews both."""
 
     def __init__(
-        self, settings: WatchSettings, activity: Activity, *, webhook: Webhook | None, observe: Observer
+        self, settings: WatchSettings, activity: Activity, *, webhook: "Webhook | None", observe: Observer
     ) -> None:
         self.sample: Sample | None = None
         self._settings = settings

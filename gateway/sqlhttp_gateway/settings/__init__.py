@@ -4,6 +4,7 @@ A file for each subject, `whole.py` for all together, `load.py` for where they c
 documentation: the example file and the README table are made from them.
 """
 
+from sqlhttp_gateway import pydantic_alone  # noqa: F401 - first, or it would come too late
 from sqlhttp_gateway.settings.allowance import AllowanceSettings, LimitsSettings
 from sqlhttp_gateway.settings.auth import AuthSettings
 from sqlhttp_gateway.settings.cache import CacheSettings
