@@ -271,6 +271,8 @@ class GuardedProtocol(HttpToolsProtocol):
         Raises:
             GatewayError: it is not what HTTP asks for.
         """
+        if self.parser is None:  # a new one is as good as one between two requests
+            self._parse_anew()
         while True:
             try:
                 self.parser.feed_data(data)
@@ -291,8 +293,11 @@ class GuardedProtocol(HttpToolsProtocol):
                 # RFC 9110, 7.8: a server may ignore it. What has been read of the request is read again without, by
                 # another parser: this one reads nothing more behind a request that was to end the connection.
                 data = self._head_without_upgrade() + data[upgrade.args[0] :]
-                self.parser = httptools.HttpRequestParser(self)
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+                self._parse_anew()
+
+    def _parse_anew(self) -> None:
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
 
     def _head_without_upgrade(self) -> bytes:
         lines = [b"%b: %b\r\n" % each for each in self.headers if each[0] not in _UPGRADING]

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from sqlhttp_gateway.endpoints.head_rules import HeadLimits
 from sqlhttp_gateway.endpoints.heads import Heads
+from sqlhttp_gateway.endpoints.idle import IdleLooks
 from sqlhttp_gateway.endpoints.peers import Peers, joined
 from sqlhttp_gateway.endpoints.single_write import send_reply
 from sqlhttp_gateway.endpoints.together import Together
@@ -58,6 +59,8 @@ class SqlEndpoint:
         """Those of requests that came without ASGI."""
         self.together = together
         """What sends the answers to these."""
+        self.idle_looks = IdleLooks()
+        """When their connections are looked at, which may have been idle for too long."""
         self._peers = peers or Peers(ListenSettings())
         self.observe = observe
         self._watch = Watch(settings.read_timeout)

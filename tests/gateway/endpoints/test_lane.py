@@ -295,6 +295,18 @@ async def test_connection_for_one_request_takes_the_lane_and_is_closed_behind_th
         assert not served.server.server_state.tasks
 
 
+async def test_connection_that_is_the_lanes_has_no_parser_until_it_needs_one() -> None:
+    async with serving() as served:
+        connection = await served.connect()
+        answers = [await connection.ask(post(b"a")) for _ in range(2)]
+        assert served.protocol.parser is None
+        assert b'"a"' in await connection.ask(post(b"a", b"X-Unusual: yes"))
+        assert served.app.by_asgi == 2
+        answers.append(await connection.ask(post(b"a")))
+        assert answers[1:] == answers[:-1]
+        assert served.protocol.parser is None
+
+
 async def test_programs_behind_one_connection_of_a_proxy_take_the_lane_by_turns() -> None:
     async with serving() as served:
         connection = await served.connect()
@@ -507,11 +519,11 @@ async def test_connection_that_is_idle_behind_the_lane_is_closed_in_time() -> No
         protocol = served.protocol
         for seconds in (0, 29):
             protocol._idle_since -= seconds
-            protocol._look_idle()  # as its timer does, one for many requests
-            assert protocol._idle_timer is not None
+            protocol.look_idle()  # as its timer does, one for many requests
+            assert protocol in (protocol._idle_due or ())
         assert b'"a"' in await connection.ask(post(b"a"))
         protocol._idle_since -= 30
-        protocol._look_idle()
+        protocol.look_idle()
         assert await connection.rest() == b""
 
 
@@ -522,6 +534,20 @@ async def test_timer_of_an_idle_connection_is_set() -> None:
         assert (await connection.rest()).count(b'"a"') == 2
 
 
+async def test_connection_that_was_closed_is_not_kept_until_it_would_have_been_looked_at() -> None:
+    async with serving(timeout_keep_alive=30) as served:
+        connection = await served.connect()
+        for _ in range(2):
+            await connection.ask(post(b"a"))
+        due = served.protocol._idle_due
+        assert due
+        await connection.close()
+        async with asyncio.timeout(DEADLINE):
+            while served.server.server_state.connections:
+                await turns(1)
+        assert not due
+
+
 async def test_connection_with_a_request_under_way_is_not_idle() -> None:
     async with serving(timeout_keep_alive=30) as served:
         connection = await served.connect()
@@ -530,10 +556,10 @@ async def test_connection_with_a_request_under_way_is_not_idle() -> None:
         connection.writer.write(post(b"wait"))
         await served.app.service.waiting.wait()
         served.protocol._idle_since -= 60
-        served.protocol._look_idle()
+        served.protocol.look_idle()
         served.app.service.go.set()
         assert b'"wait"' in await connection.response()
-        assert served.protocol._idle_timer is not None
+        assert served.protocol in (served.protocol._idle_due or ())
 
 
 async def test_shutdown_lets_a_request_finish_and_closes_behind_it() -> None:
