@@ -51,8 +51,7 @@ class Naming:
         self._unnamed_since = 0  # and since which batch
         self._taught: dict[bytes, int] = {}  # names on the backend, and in which batch it was taught them
         self._lent: set[bytes] = set()  # the program's own names that the backend may know
-        self._failed: dict[bytes, bytes] = {}  # what would have been a name on the backend → the program's name
-        self._used = b""  # the program's name that was used last
+        self._called: dict[bytes, bytes] = {}  # a name on the backend → by which of its own the program used it last
         self._is_learning = False  # a statement is being taught whose shape has to be seen before it is used
         self.has_parsed = False
         """The backend was given a text to run since it came, be it one that it had from others before."""
@@ -74,7 +73,7 @@ class Naming:
         """Everything that was sent is answered."""
         self.program.settle()
         self._taught.clear()
-        self._failed.clear()
+        self._called.clear()
         self._dropping_all = 0
 
     def batch_failed(self, count: int) -> None:
@@ -128,11 +127,11 @@ class Naming:
     def _add_parse(self, name: bytes, prepared: Prepared, backend_name: bytes) -> None:
         backend = self._here()
         undo_name = self.program.define(name, prepared)
+        self._called[backend_name] = name
 
         def undo(was_tried: bool) -> None:
             undo_name(was_tried)
             backend.statements.discard_name(backend_name)
-            self._failed[backend_name] = name
             prepared.source.is_proven = False
 
         self._owed.add(owed.Entry(Kind.PARSE, undo=undo, source=prepared.source))
@@ -168,7 +167,6 @@ class Naming:
         """How the backend calls the statement `name`, if a message may use it as it is: nothing has to be asked, sent
         first, or looked at in its text. To be asked only where nothing is outstanding."""
         program = self.program
-        self._used = name
         prepared = program.get(name)
         if prepared is None or prepared.source.effects is not NO_EFFECTS or program.is_in_doubt(name):
             return None
@@ -178,16 +176,18 @@ class Naming:
         entry = statements.find(self._key(prepared.source))
         if entry is None or entry.shape != prepared.shape:
             return None
-        if entry.generation == prepared.generation:
-            return entry.name
-        return entry.name if entry.shape is not None and not prepared.source.is_of_its_moment else None
+        if entry.generation != prepared.generation and (entry.shape is None or prepared.source.is_of_its_moment):
+            return None
+        self._called[entry.name] = name
+        return entry.name
 
     def use(self, name: bytes) -> tuple[bytes, bytes]:
         """A message names the statement `name`: what goes first, and how the backend calls it."""
-        self._used = name
         prepared = self.program.get(name)
         if prepared is not None:
-            return self._teach(prepared, is_unnamed=not name)
+            first, backend_name = self._teach(prepared, is_unnamed=not name)
+            self._called[backend_name] = name
+            return first, backend_name
         if name:
             own_name = _outside(name)
             return self._take_back(own_name), own_name
@@ -427,17 +427,11 @@ class Naming:
         if match is not None:
             if b"\0C26000\0" in error:
                 backend.statements.discard_all()  # the server has dropped what we thought it had
-            key = backend.statements.key_of(match[0])
-            name = self._name_of(key[0]) if isinstance(key, tuple) else self._failed.get(match[0])
+            name = self._called.get(match[0])  # which may stand for nothing any more, by what was sent behind that
             if name is not None:
                 body = body.replace(match[0], name)
         body = body.replace(_OUTSIDE, b"")
         return _frame(b"E", body)
-
-    def _name_of(self, source: Source) -> bytes | None:
-        """The program's name for `source`; of several, the one that it was just using."""
-        used = self.program.get(self._used)
-        return self._used if used is not None and used.source is source else self.program.name_of(source)
 
 
 def _frame(tag: bytes, body: bytes) -> bytes:

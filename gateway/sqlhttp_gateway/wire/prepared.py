@@ -129,10 +129,6 @@ class ProgramStatements:
         """Those of all texts that names stand for."""
         return sum(len(prepared.source.tail) for prepared in self._current.values())
 
-    def name_of(self, source: Source) -> bytes | None:
-        """A name that stands for `source`."""
-        return next((name for name, prepared in self._current.items() if prepared.source is source), None)
-
     # ── batches ──
 
     @property

@@ -533,6 +533,26 @@ def test_error_speaks_of_statements_by_the_programs_names() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "behind",
+    [
+        close("S", "s"),
+        parse("", "DEALLOCATE s") + bind("", "") + execute(""),
+        parse("", "DISCARD ALL") + bind("", "") + execute(""),
+        parse("other", "SELECT $1"),
+    ],
+    ids=["Close", "DEALLOCATE", "DISCARD ALL", "the same text"],
+)
+def test_error_speaks_of_a_statement_by_its_name_though_more_was_sent_that_ends_it(behind: bytes) -> None:
+    tunnel = attached()
+    prepare(tunnel, "s", "SELECT $1")
+    sent(tunnel, bind("", "s") + execute("") + behind + SYNC)
+    message = 'bind message supplies 0 parameters, but prepared statement "{}" requires 1'
+    assert answered(tunnel, error("08P01", message.format("sqlhttp_t1")) + ready()) == (
+        error("08P01", message.format("s")) + ready()
+    )
+
+
 def test_name_that_looks_like_ours_reaches_nobody_elses_statement() -> None:
     tunnel = attached()
     prepare(tunnel, "s", "SELECT 1")

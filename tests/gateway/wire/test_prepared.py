@@ -128,7 +128,7 @@ def test_name_stands_for_what_was_sent_last_as_if_it_worked() -> None:
     names, one = ProgramStatements(), prepared("SELECT 1")
     names.define(b"s", one)
     assert names.get(b"s") is one
-    assert (b"s" in names, len(names), names.named(), names.name_of(one.source)) == (True, 1, [b"s"], b"s")
+    assert (b"s" in names, len(names), names.named()) == (True, 1, [b"s"])
     names.drop([b"s"])
     assert names.get(b"s") is None
     assert names.named() == [b"s"]  # it may come back
