@@ -23,16 +23,19 @@ _PROCESSED = re.compile(r"number of transactions actually processed: (\d+)")
 _RATE = re.compile(r"tps = ([\d.]+)")
 
 
-def pgbench(way: str, stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
-    """`way` is direct, pooler or door. p50 is pgbench's average; it counts in whole seconds, so they are rounded up.
+def pgbench(
+    way: str, stage: Stage, workload: Workload, connections: int, seconds: float, *, server: str = "gateway"
+) -> Sample:
+    """`way` is direct, pooler or door, which is that of `server`. p50 is pgbench's average; it counts in whole seconds,
+    so they are rounded up.
 
     Raises:
         Unavailable: pgbench, or PgBouncer, is not installed.
     """
     if PGBENCH is None:
         raise Unavailable("pgbench is not installed")
-    gateway = stage.server("gateway")
-    urls = {"direct": lambda: stage.local.url, "door": lambda: stage.door.url, "pooler": lambda: stage.pooler}
+    gateway = stage.server(server)
+    urls = {"direct": lambda: stage.local.url, "door": lambda: stage.doors[server].url, "pooler": lambda: stage.pooler}
     url = urls[way]()
     if way == "pooler" and workload.name == "prepared":
         url += "_session"
@@ -55,16 +58,23 @@ def pgbench(way: str, stage: Stage, workload: Workload, connections: int, second
 
 
 def round_trips(
-    how: str, stage: Stage, workload: Workload, connections: int, seconds: float, *, by_tcp: bool = False
+    how: str,
+    stage: Stage,
+    workload: Workload,
+    connections: int,
+    seconds: float,
+    *,
+    server: str = "gateway",
+    by_tcp: bool = False,
 ) -> Sample:
-    """One program that waits for each answer, by the same client whatever the way; `by_tcp` where Postgres is asked so,
-    by the program itself or by the gateway."""
-    gateway = stage.server("gateway, by TCP" if by_tcp else "gateway")
+    """One program that waits for each answer, by the same client whatever the way; `by_tcp` where the program itself
+    asks Postgres so."""
+    gateway = stage.server(server)
     [argument, *_] = [*map(str, workload.arguments[0]), ""]
     variables = environment(
         BENCH_URL=stage.local.url if how == "direct" and not by_tcp else stage.database.url,
         BENCH_PORT=str(gateway.port),
-        BENCH_DOOR=str(stage.door.port),
+        BENCH_DOOR=str(stage.doors[server].port) if how == "tcp" else "0",
         BENCH_STATEMENT=workload.statement,
         BENCH_ARGUMENT=argument,
     )

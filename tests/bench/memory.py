@@ -4,7 +4,7 @@ import subprocess
 
 from tests.bench.measure import Sample, highest_mib, resident_mib
 from tests.bench.processes import Process, environment, python
-from tests.bench.stage import Stage, serving
+from tests.bench.stage import Stage, serving, variables_of
 from tests.bench.workloads import Workload
 
 _FIRST = 5
@@ -12,18 +12,18 @@ _FIRST = 5
 _TIMEOUT = 60.0  # seconds
 
 
-def kept(stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
+def kept(build: str, stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
     """Keep-alive connections that ask; `memory` is the most MiB that the gateway held resident meanwhile."""
-    with serving("gateway", stage.local) as gateway:
+    with serving("gateway", stage.local, **variables_of(build)) as gateway:
         bodies = workload.neon_bodies
         sample = stage.loader.http(gateway, bodies, stage.headers, connections=connections, seconds=seconds)
         most = highest_mib(gateway.pid)
     return Sample(requests=connections, seconds=0.0, errors=sample.errors, memory=most)
 
 
-def idle(stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
+def idle(build: str, stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
     """WebSockets with a statement each behind them; `memory` is the MiB by which all of them together let it grow."""
-    with serving("gateway", stage.local) as gateway:
+    with serving("gateway", stage.local, **variables_of(build)) as gateway:
         _open(stage, gateway, _FIRST)
         before = resident_mib(gateway.pid)
         after = _open(stage, gateway, connections)

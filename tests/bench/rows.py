@@ -21,6 +21,7 @@ from tests.bench.quantities import (
     SERVER_CPU,
     Quantity,
 )
+from tests.bench.stage import COMPILED
 from tests.support.other_servers import OTHERS
 
 
@@ -50,8 +51,6 @@ BY_TCP = ", by TCP"
 """How the subjects end that ask by TCP where everything else asks by the socket."""
 BESIDE_BATCH = ", Postgres as batch"
 """How those end that stand beside a Postgres under SCHED_BATCH."""
-COMPILED = ", compiled"
-"""How those end that are the compiled build, which the container image has."""
 
 _KEY_1 = Run("gateway, kept", "key", 1)
 _KEY_64 = Run("gateway", "key", 64)
@@ -78,26 +77,33 @@ def _door(way: str, protocol: str, clients: int = 10) -> Run:
     return Run(f"pgbench, {way}", protocol, clients)
 
 
-def _both(what: str, against: str, quantity: Quantity, target: float, theirs: Run) -> tuple[Ratio, Ratio]:
-    """The same line for the gateway as it comes and for the compiled build, which has the same target."""
-    ours = theirs._replace(subject="gateway")
-    compiled = ours._replace(subject=ours.subject + COMPILED)
-    line = partial(Ratio, what, against, quantity, target, theirs=theirs)
-    return line(ours=ours), line(ours=compiled)
+def _compiled(run: Run) -> Run:
+    return run._replace(subject=run.subject + COMPILED)
+
+
+def _both(
+    what: str, against: str, quantity: Quantity, target: float | None, ours: Run, theirs: Run
+) -> tuple[Ratio, Ratio]:
+    """The same line for the gateway as it comes and for the compiled build, which has the same target, and is set
+    against itself where the plain one is."""
+    is_against_itself = theirs.subject == ours.subject
+    line = partial(Ratio, what, against, quantity, target)
+    return line(ours, theirs), line(_compiled(ours), _compiled(theirs) if is_against_itself else theirs)
 
 
 # fmt: off
 RATIOS = (
-    *_both("lookup by key, 64 keep-alive", "Starlette answering a constant", RATE, 0.85, _CONSTANT_64),
-    *_both("lookup by random keys, 64 keep-alive", "Starlette answering a constant", RATE, 0.65,
+    *_both("lookup by key, 64 keep-alive", "Starlette answering a constant", RATE, 0.85, _KEY_64, _CONSTANT_64),
+    *_both("lookup by random keys, 64 keep-alive", "Starlette answering a constant", RATE, 0.65, _KEYS_64,
            Run("constant", "keys", 64)),
-    *_both("lookup by key, 64 keep-alive", "Starlette answering a constant", SERVER_CPU, 1.2, _CONSTANT_64),
-    *_both("lookup by key, 64 keep-alive", "the plain way", RATE, 2.9, Run("plain", "key", 64)),
+    *_both("lookup by key, 64 keep-alive", "Starlette answering a constant", SERVER_CPU, 1.2, _KEY_64,
+           _CONSTANT_64),
+    *_both("lookup by key, 64 keep-alive", "the plain way", RATE, 2.9, _KEY_64, Run("plain", "key", 64)),
     *(Ratio("lookup by key, 64, Postgres as SCHED_BATCH", "Starlette answering a constant", RATE, None,
             Run("gateway" + BESIDE_BATCH + build, "key", 64), _CONSTANT_64) for build in ("", COMPILED)),
-    Ratio("lookup by key, 64 keep-alive", "fresh connections, PgBouncer, SCRAM", RATE, 30,
+    *_both("lookup by key, 64 keep-alive", "fresh connections, PgBouncer, SCRAM", RATE, 30,
           Run("gateway, kept", "key", 64), _FRESH_64),
-    Ratio("lookup by key, 64, new TCP each", "fresh connections, PgBouncer, SCRAM", RATE, 14,
+    *_both("lookup by key, 64, new TCP each", "fresh connections, PgBouncer, SCRAM", RATE, 14,
           Run("gateway, new TCP", "key", 64), _FRESH_64),
     *(Ratio("lookup by key, 64 keep-alive, by the socket", "the same by TCP", quantity, None,
             _KEY_64, _TCP_64) for quantity in (RATE, SERVER_CPU, POSTGRES_CPU)),
@@ -111,37 +117,39 @@ RATIOS = (
           Run("gateway, kept, by TCP", "key", 1), Run("asyncpg kept, by TCP", "key", 1)),
     Ratio("lookup by key, 16 keep-alive", "fresh connections, Postgres, SCRAM", RATE, None,
           Run("gateway, kept", "key", 16), Run("fresh", "key", 16)),
-    Ratio("lookup by key, one after another", "a kept asyncpg connection", ADDED_P50, 150,
+    *_both("lookup by key, one after another", "a kept asyncpg connection", ADDED_P50, 150,
           _KEY_1, Run("asyncpg kept", "key", 1)),
     Ratio("SELECT 1, one after another", "a kept asyncpg connection", ADDED_P50, None,
           Run("gateway, kept", "one", 1), Run("asyncpg kept", "one", 1)),
     Ratio("lookup by key, one after another", "asyncpg's pool with its reset", P50, None,
           _KEY_1, Run("asyncpg pool", "key", 1)),
-    *_both("100 rows, 16 keep-alive", "the plain way", RATE, 2.0, Run("plain", "rows", 16)),
+    *_both("100 rows, 16 keep-alive", "the plain way", RATE, 2.0,
+           Run("gateway", "rows", 16), Run("plain", "rows", 16)),
     *_both("10,000 rows, 16 keep-alive", "bare ASGI, asyncpg decoding in C", SERVER_CPU, 1.0,
-           Run("asyncpg in C", "many", 16)),
+           Run("gateway", "many", 16), Run("asyncpg in C", "many", 16)),
     Ratio("10,000 rows, all the gateway does", "asyncpg decoding in C, nothing more", CPU_OF_EACH, None,
           Run("gateway", "many", 1), Run("asyncpg to text", "many", 1)),
     Ratio("10,000 rows, 16 keep-alive", "the plain way", SERVER_CPU, None,
           Run("gateway", "many", 16), Run("plain", "many", 16)),
-    *_both("batch of 5, 16 keep-alive", "the plain way: BEGIN, five, COMMIT", RATE, 2.0, Run("plain", "batch", 16)),
+    *_both("batch of 5, 16 keep-alive", "the plain way: BEGIN, five, COMMIT", RATE, 2.0, _BATCH,
+           Run("plain", "batch", 16)),
     Ratio("batch of 5, 16 keep-alive", "BEGIN, five, COMMIT by asyncpg alone", RATE, None,
           Run("gateway, kept", "batch", 16), Run("asyncpg pool", "batch", 16)),
     Ratio("batch of 5, 16 keep-alive", "bare ASGI, asyncpg: BEGIN, five, COMMIT", RATE, None,
           _BATCH, Run("asyncpg in C", "batch", 16)),
     Ratio("batch of 5, one after another", "BEGIN, five, COMMIT by asyncpg alone", P50, None,
           Run("gateway, kept", "batch", 1), Run("asyncpg kept", "batch", 1)),
-    Ratio("lookup by key, 1,000 keep-alive", "the same over 64", RATE, 0.9,
+    *_both("lookup by key, 1,000 keep-alive", "the same over 64", RATE, 0.9,
           _OPEN_1000, _OPEN_64),
     Ratio("lookup by key, 1,000 keep-alive", "the same over 64", SERVER_CPU, None,
           _OPEN_1000, _OPEN_64),
     Ratio("lookup by key, 1,000, opening them included", "the same over 64", RATE, None,
           _KEY_1000, _KEY_64),
-    Ratio("a worker that had 1,000 keep-alive, at most", "", MEMORY, 60,
+    *_both("a worker that had 1,000 keep-alive, at most", "", MEMORY, 60,
           _KEPT, _KEPT),
     Ratio("a worker that had all of this bench", "", MEMORY, None,
           _KEY_1000, _KEY_1000),
-    Ratio("cache hit, 64 keep-alive", "Starlette answering a constant", RATE, 0.95,
+    *_both("cache hit, 64 keep-alive", "Starlette answering a constant", RATE, 0.95,
           _HIT, _CONSTANT_HIT),
     Ratio("cache hit, 64 keep-alive", "Starlette answering a constant", SERVER_CPU, None,
           _HIT, _CONSTANT_HIT),
@@ -164,11 +172,11 @@ RATIOS = (
             Run(name, "key", 64), _KEY_64) for name in OTHERS for quantity in (RATE, SERVER_CPU)),
     *(Ratio(f"Starlette answering a constant, on {name}", "on the gateway's own", SERVER_CPU, None,
             Run(f"constant, {name}", "key", 64), _CONSTANT_64) for name in OTHERS),
-    Ratio("pgbench -S, prepared, 10 clients, TCP door", "PgBouncer, a connection each", RATE, 0.25,
+    *_both("pgbench -S, prepared, 10 clients, TCP door", "PgBouncer, a connection each", RATE, 0.25,
           _door("TCP door", "prepared"), _door("PgBouncer", "prepared")),
-    Ratio("pgbench -S, extended, 10 clients, TCP door", "PgBouncer, transaction pooling", RATE, 0.25,
+    *_both("pgbench -S, extended, 10 clients, TCP door", "PgBouncer, transaction pooling", RATE, 0.25,
           _door("TCP door", "extended"), _door("PgBouncer", "extended")),
-    Ratio("pgbench -S, simple, 10 clients, TCP door", "PgBouncer, transaction pooling", RATE, 0.25,
+    *_both("pgbench -S, simple, 10 clients, TCP door", "PgBouncer, transaction pooling", RATE, 0.25,
           _door("TCP door", "simple"), _door("PgBouncer", "simple")),
     Ratio("pgbench -S, prepared, 10 clients, TCP door", "no pooler", RATE, None,
           _door("TCP door", "prepared"), _door("direct", "prepared")),
@@ -176,13 +184,13 @@ RATIOS = (
           _door("TCP door", "prepared", 50), _door("direct", "prepared", 50)),
     Ratio("pgbench -S, simple, 50 clients, TCP door", "PgBouncer, transaction pooling", RATE, None,
           _door("TCP door", "simple", 50), _door("PgBouncer", "simple", 50)),
-    Ratio("lookup by key, one WebSocket", "a kept connection", P50, 3,
+    *_both("lookup by key, one WebSocket", "a kept connection", P50, 3,
           Run("wire, WebSocket", "key", 1), _WIRE),
     Ratio("lookup by key, one WebSocket, by TCP", "a kept connection by TCP", P50, None,
           Run("wire, WebSocket, by TCP", "key", 1), Run("wire, direct, by TCP", "key", 1)),
     Ratio("lookup by key, one connection to the TCP door", "a kept connection", P50, None,
           Run("wire, TCP door", "key", 1), _WIRE),
-    Ratio("an idle WebSocket", "", MEMORY_OF_EACH, 30,
+    *_both("an idle WebSocket", "", MEMORY_OF_EACH, 30,
           _IDLE, _IDLE),
     Ratio("import sqlhttp and what its first query imports", "import httpx", CLIENT_CPU, 0.4,
           _IMPORTS, Run("import: httpx", "one", 1)),

@@ -50,6 +50,8 @@ def add_by(parser: argparse.ArgumentParser) -> None:
 
 BUILD = ROOT / ".compiled"
 """The compiled build, to be put before the source."""
+PLAIN, COMPILED = "", ", compiled"
+"""How what is measured ends by name: the gateway as it comes, and the compiled build, which the container image has."""
 PGBENCH = shutil.which("pgbench")
 POSTGRES = {"max_connections": "300", "shared_buffers": "128MB"}
 
@@ -65,8 +67,8 @@ class Stage:
     local: Database
     """The same as everything on this machine asks it, which is `by`."""
     servers: dict[str, Process]
-    door: Database
-    """The database by way of the gateway's TCP door."""
+    doors: dict[str, Database]
+    """The database by way of the TCP door of each server that has one."""
     loader: Loader
     pooler_url: str | None
 
@@ -140,6 +142,11 @@ def gateway_itself(port: int) -> Sequence[str]:
     return python("sqlhttp_gateway", "serve", "--port", str(port))
 
 
+def variables_of(build: str) -> dict[str, str]:
+    """What in the environment makes a gateway that is started be of this build."""
+    return {"PYTHONPATH": os.pathsep.join((str(BUILD), os.environ.get("PYTHONPATH", "")))} if build == COMPILED else {}
+
+
 @contextmanager
 def serving(name: str, database: Database, command: Command = gateway_itself, **settings: str) -> Iterator[Process]:
     """A server that answers; `settings` of a gateway by their names in the environment, where they are not the
@@ -165,7 +172,7 @@ def running_stage(by: By, others: Iterable[str] = (), *, in_both_ways: bool, com
         if PGBENCH is not None:
             subprocess.run([PGBENCH, "-i", "-q", database.url], check=True, capture_output=True, timeout=60)
         servers: dict[str, Process] = {}
-        door = replace(database, host="127.0.0.1", port=free_port())
+        doors: dict[str, Database] = {}
 
         def serve(name: str, command: Command = gateway_itself, asked: Database = local, **settings: str) -> None:
             servers[name] = running.enter_context(serving(name, asked, command, **settings))
@@ -173,18 +180,24 @@ def running_stage(by: By, others: Iterable[str] = (), *, in_both_ways: bool, com
         def peer(*arguments: str) -> Command:
             return lambda port: python("tests.bench.peers", *arguments, "--port", str(port))
 
-        serve("gateway", SQLHTTP_LISTEN__POSTGRES=str(door.port))
+        def serve_build(build: str) -> None:
+            doors["gateway" + build] = door = replace(database, host="127.0.0.1", port=free_port())
+            serve("gateway" + build, SQLHTTP_LISTEN__POSTGRES=str(door.port), **variables_of(build))
+
+        serve_build(PLAIN)
         pooler_url = running.enter_context(pgbouncer(local, size=10)).url if PROGRAM is not None else None
-        stage = Stage(ground.postgres, by, database, local, servers, door, ground.loader, pooler_url)
+        stage = Stage(ground.postgres, by, database, local, servers, doors, ground.loader, pooler_url)
         body = Path(folder, "answer.json")
         body.write_bytes(stage.ask("gateway", WORKLOADS["key"].neon_bodies[0]))
         serve("constant", peer("constant", "--body", str(body)))
         serve("plain", peer("plain"))
         serve("asyncpg", peer("asyncpg"))
-        serve("with the cache")  # the one that keeps no answer is not slowed by those who do
-        serve("two workers", SQLHTTP_LISTEN__WORKERS="2")
         if compiled:
-            serve("gateway, compiled", PYTHONPATH=os.pathsep.join((str(BUILD), os.environ.get("PYTHONPATH", ""))))
+            serve_build(COMPILED)
+        for build in (PLAIN, COMPILED) if compiled else (PLAIN,):
+            # The one that keeps no answer is not slowed by those who do.
+            serve("with the cache" + build, **variables_of(build))
+        serve("two workers", SQLHTTP_LISTEN__WORKERS="2")
         if in_both_ways:
             serve("gateway, by TCP", asked=database)
             serve("plain, by TCP", peer("plain"), asked=database)

@@ -12,7 +12,7 @@ from tests.bench import client, doors, memory
 from tests.bench.loads import WRK, encode_request, wrk
 from tests.bench.measure import Run, Sample, family_cpu_seconds
 from tests.bench.scheduling import as_batch
-from tests.bench.stage import Stage
+from tests.bench.stage import COMPILED, PLAIN, Stage
 from tests.bench.workloads import WORKLOADS, Workload
 from tests.support.other_servers import OTHERS
 
@@ -78,9 +78,9 @@ def _by_loader(name: str, stage: Stage, workload: Workload, connections: int, se
     return stage.loader.http(server, bodies, headers, connections=connections, seconds=seconds)
 
 
-def _open_before(stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
+def _open_before(name: str, stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
     """The same over connections that are open, and have asked once, before anything is measured."""
-    gateway, loader = stage.server("gateway"), stage.loader
+    gateway, loader = stage.server(name), stage.loader
     request = encode_request(workload.neon_bodies[0], stage.headers | dict(workload.headers))
     loader.open(gateway, request, connections=connections, seconds=_OPENING)
     try:
@@ -89,11 +89,11 @@ def _open_before(stage: Stage, workload: Workload, connections: int, seconds: fl
         loader.open(gateway, request, connections=0, seconds=_OPENING)
 
 
-def _new_connections(stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
+def _new_connections(name: str, stage: Stage, workload: Workload, connections: int, seconds: float) -> Sample:
     """The same with a TCP connection for each request."""
     headers = stage.headers | dict(workload.headers)
     return stage.loader.http(
-        stage.server("gateway"),
+        stage.server(name),
         workload.neon_bodies,
         headers,
         connections=connections,
@@ -128,23 +128,40 @@ def _imported(kind: str, stage: Stage, workload: Workload, connections: int, sec
     return client.imports(kind, stage)
 
 
+def _gateways(build: str) -> dict[str, Subject]:
+    """The subjects that are gateways of one build."""
+    gateway, caching = "gateway" + build, "with the cache" + build
+    subjects: dict[str, Subject] = {
+        # Asked by wrk.
+        "gateway": partial(_served, gateway),
+        "with the cache": partial(_served, caching),
+        "gateway, Postgres as batch": partial(_beside_batch, gateway),
+        # By the loader.
+        "gateway, kept": partial(_by_loader, gateway),
+        "gateway, open": partial(_open_before, gateway),
+        "gateway, new TCP": partial(_new_connections, gateway),
+        # By Postgres's own wire.
+        "pgbench, TCP door": partial(doors.pgbench, "door", server=gateway),
+        "wire, TCP door": partial(doors.round_trips, "tcp", server=gateway),
+        "wire, WebSocket": partial(doors.round_trips, "websocket", server=gateway),
+        # Started for the purpose.
+        "kept connections": partial(memory.kept, build),
+        "idle WebSockets": partial(memory.idle, build),
+    }
+    return {name + build: subject for name, subject in subjects.items()}
+
+
 SUBJECTS: dict[str, Subject] = {
-    # Servers, asked by wrk.
-    "gateway": partial(_served, "gateway"),
+    **_gateways(PLAIN),
+    **_gateways(COMPILED),
+    # Other servers, asked by wrk.
     "constant": partial(_served, "constant"),
     "plain": partial(_served, "plain"),
-    "with the cache": partial(_served, "with the cache"),
     "two workers": partial(_served, "two workers"),
-    "gateway, compiled": partial(_served, "gateway, compiled"),
-    "gateway, Postgres as batch": partial(_beside_batch, "gateway"),
-    "gateway, Postgres as batch, compiled": partial(_beside_batch, "gateway, compiled"),
     **{name: partial(_served, name) for name in OTHERS},
     **{f"constant, {name}": partial(_served, f"constant, {name}") for name in OTHERS},
     "asyncpg in C": partial(_served, "asyncpg"),
     # Asked by the loader, one process for all of these.
-    "gateway, kept": partial(_by_loader, "gateway"),
-    "gateway, open": _open_before,
-    "gateway, new TCP": _new_connections,
     "asyncpg pool": partial(_direct, "pool"),
     "asyncpg kept": partial(_direct, "single"),
     "asyncpg to text": partial(_direct, "text"),
@@ -153,20 +170,14 @@ SUBJECTS: dict[str, Subject] = {
     # Programs that speak Postgres's own wire.
     "pgbench, direct": partial(doors.pgbench, "direct"),
     "pgbench, PgBouncer": partial(doors.pgbench, "pooler"),
-    "pgbench, TCP door": partial(doors.pgbench, "door"),
     "wire, direct": partial(doors.round_trips, "direct"),
-    "wire, TCP door": partial(doors.round_trips, "tcp"),
-    "wire, WebSocket": partial(doors.round_trips, "websocket"),
     # The same once more, asking by TCP while all of the above ask by the socket.
     "gateway, by TCP": partial(_served, "gateway, by TCP"),
     "plain, by TCP": partial(_served, "plain, by TCP"),
     "gateway, kept, by TCP": partial(_by_loader, "gateway, by TCP"),
     "asyncpg kept, by TCP": partial(_direct, "single", by_tcp=True),
     "wire, direct, by TCP": partial(doors.round_trips, "direct", by_tcp=True),
-    "wire, WebSocket, by TCP": partial(doors.round_trips, "websocket", by_tcp=True),
-    # Gateways of their own.
-    "kept connections": memory.kept,
-    "idle WebSockets": memory.idle,
+    "wire, WebSocket, by TCP": partial(doors.round_trips, "websocket", server="gateway, by TCP"),
     # Clients, each in a process of its own.
     **{f"call: {kind}": partial(_called, kind) for kind in client.CALLERS},
     **{f"import: {kind}": partial(_imported, kind) for kind in client.IMPORTS},
