@@ -1,6 +1,8 @@
 """What a password may cost: whose role asks for more is refused, and holds up nobody."""
 
+import hashlib
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Literal
 
 import asyncpg
@@ -70,3 +72,32 @@ async def test_asyncpg_still_takes_the_function_from_where_it_is_bounded(
 
 def test_what_people_choose_is_allowed_and_no_more() -> None:
     assert [rounds.are_too_many(number) for number in (4096, 600_000, 2_147_483_647)] == [False, False, True]
+
+
+async def test_second_log_in_of_a_role_hashes_nothing(
+    database: Database, role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[bytes] = []
+
+    def pbkdf2(name: str, password: bytes, salt: bytes, rounds: int) -> bytes:
+        hashed.append(salt)
+        return hashlib.pbkdf2_hmac(name, password, salt, rounds)
+
+    monkeypatch.setattr(rounds, "hashlib", SimpleNamespace(pbkdf2_hmac=pbkdf2))
+    async with leases(database) as lending:
+        for _ in range(3):
+            backend = await connect(
+                lending.upstream, database=database.name, role=role, password=b"secret", on_lost=lambda backend: None
+            )
+            backend.abort()
+    assert len(hashed) == 1
+
+
+async def test_new_password_of_a_role_is_hashed_anew(database: Database, role: str, postgres: Cluster) -> None:
+    async with leases(database) as lending:
+        for password in (b"secret", b"another", b"secret"):
+            postgres.maintenance.psql(f"ALTER ROLE {role} PASSWORD '{password.decode()}'")
+            backend = await connect(
+                lending.upstream, database=database.name, role=role, password=password, on_lost=lambda backend: None
+            )
+            backend.abort()
