@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlhttp_gateway.auth.build import Credentials
 from sqlhttp_gateway.auth.own_access import OwnAccess
+from sqlhttp_gateway.build import build_version
 from sqlhttp_gateway.cache.invalidation import Invalidations
 from sqlhttp_gateway.cache.results import ResultCache
 from sqlhttp_gateway.cache.shared import SharedStore
@@ -29,7 +30,6 @@ from sqlhttp_gateway.execute.limits import Limits
 from sqlhttp_gateway.idempotency.store import KeyStore
 from sqlhttp_gateway.limits import Quotas
 from sqlhttp_gateway.observe.activity import Activity
-from sqlhttp_gateway.observe.build import build_version
 from sqlhttp_gateway.observe.fingerprint import remembered_fingerprint
 from sqlhttp_gateway.observe.report import CacheSnapshot, Hot
 from sqlhttp_gateway.observe.reporter import Reporter

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from sqlhttp_gateway.auth.arguments import add_parsers
+from sqlhttp_gateway.build import build_version
 from sqlhttp_gateway.cache.arguments import add_cache_parser
 from sqlhttp_gateway.errors import AddressUnavailable, ConfigurationError
 from sqlhttp_gateway.idempotency.arguments import add_parser
-from sqlhttp_gateway.observe.build import build_version
 from sqlhttp_gateway.settings import Settings, load_settings
 from sqlhttp_gateway.settings.load import BY_NAME
 from sqlhttp_gateway.uvicorn_alone import load_uvicorn

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sqlhttp_gateway.observe.build import build_version
+from sqlhttp_gateway.build import build_version
 from tests.faults import clocks, crowd, resources
 from tests.faults import world as world_of
 from tests.faults.cancels import Race, keys_of_survivors, race

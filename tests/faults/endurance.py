@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlhttp_gateway.observe.build import build_version
+from sqlhttp_gateway.build import build_version
 from tests.faults import world as world_of
 from tests.faults.__main__ import table
 from tests.faults.flatness import Flat, judge, slope

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from sqlhttp_gateway import cli, dev, workers
+from sqlhttp_gateway.build import build_version
 from sqlhttp_gateway.embedded import PostgresFailed
 from sqlhttp_gateway.errors import AddressUnavailable, ConfigurationError
-from sqlhttp_gateway.observe.build import build_version
 from sqlhttp_gateway.settings import Settings
 
 URL = "postgres://app:secret@db.internal/app"

@@ -7,6 +7,7 @@ from pathlib import Path
 import orjson
 
 from sqlhttp_gateway.auth.commands import install_functions
+from sqlhttp_gateway.build import build_version
 from sqlhttp_gateway.certificate import load
 from sqlhttp_gateway.check.capacity import Deployment, capacity
 from sqlhttp_gateway.check.facts import facts_of
@@ -17,7 +18,6 @@ from sqlhttp_gateway.check.judge_servers import judge_servers
 from sqlhttp_gateway.check.judge_settings import judge_settings
 from sqlhttp_gateway.check.pgbouncer_ini import as_toml, translate
 from sqlhttp_gateway.errors import ConfigurationError
-from sqlhttp_gateway.observe.build import build_version
 from sqlhttp_gateway.pools.probe import look_once
 from sqlhttp_gateway.pools.targets import Targets
 from sqlhttp_gateway.settings import Settings

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from starlette.requests import Request
 from starlette.responses import Response
 
+from sqlhttp_gateway.build import build_version
 from sqlhttp_gateway.endpoints.access import Access
-from sqlhttp_gateway.observe.build import build_version
 from sqlhttp_gateway.observe.report import Report
 from sqlhttp_gateway.observe.reporter import Reporter
 from sqlhttp_gateway.settings import MetricsSettings

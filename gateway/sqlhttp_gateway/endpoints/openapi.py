@@ -13,8 +13,8 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from sqlhttp_gateway.build import build_version
 from sqlhttp_gateway.neon.headers import REQUEST_HEADERS, REQUEST_ID, RESPONSE_HEADERS
-from sqlhttp_gateway.observe.build import build_version
 from sqlhttp_gateway.reply import new_request_id
 
 PATH = "/openapi.json"

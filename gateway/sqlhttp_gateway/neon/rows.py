@@ -13,6 +13,7 @@ from typing import Final
 
 import orjson
 
+from sqlhttp_gateway.build import IS_COMPILED
 from sqlhttp_gateway.errors import RemoteProtocolError, ResultUnreadable
 from sqlhttp_gateway.neon.row_pieces import (
     LENGTH_BYTES,
@@ -27,7 +28,6 @@ from sqlhttp_gateway.neon.row_pieces import (
 from sqlhttp_gateway.neon.values import Converter
 
 _DATA_ROW: Final = ord("D")
-_IS_COMPILED: Final = not __file__.endswith(".py")
 _dumps: Final = orjson.dumps
 
 WIDE: Final = 64
@@ -69,7 +69,7 @@ def encode_rows(
 
 def encode_row(row: bytes, names: Sequence[str], *, array_mode: bool) -> bytes | None:
     """The JSON of a single row in Postgres's text, without the array's brackets; None: `encode_rows` has to decide."""
-    if _IS_COMPILED and array_mode:
+    if IS_COMPILED and array_mode:
         return row_by_lengths(row, len(names))
     return row_by_pattern(row, names, array_mode=array_mode)
 

@@ -2,9 +2,10 @@
 
 from typing import Final
 
+from sqlhttp_gateway.build import IS_COMPILED
+
 SERVER_TIMING: Final = b"server-timing"
 
-_IS_COMPILED: Final = not __file__.endswith(".py")
 _USUAL: Final = 100_000
 """Microseconds up to which a time is put together of what stands here."""
 _WHOLE: Final = tuple([b"%d" % milliseconds for milliseconds in range(_USUAL // 1000)])
@@ -26,7 +27,7 @@ def encode_server_timing(*, queue: float, connect: float, execute: float, encode
 
 def encode_plain_timing(waited: float, executed: float, encoded: float) -> bytes:
     """The same of a request for which no connection was opened."""
-    if _IS_COMPILED:
+    if IS_COMPILED:
         return timing_of_parts(waited, executed, encoded)
     return b"queue;dur=%.3f, connect;dur=0.000, execute;dur=%.3f, encode;dur=%.3f" % (
         waited * 1000,

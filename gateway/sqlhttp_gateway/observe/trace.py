@@ -9,9 +9,9 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from sqlhttp_gateway.build import build_version
 from sqlhttp_gateway.errors import ConfigurationError
 from sqlhttp_gateway.events import Answered, Event
-from sqlhttp_gateway.observe.build import build_version
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
