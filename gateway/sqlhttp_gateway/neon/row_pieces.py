@@ -168,7 +168,9 @@ class RowPieces:
             rows = [dict(zip(names, row)) for row in rows]  # noqa: B905  the pattern has counted the columns
         encoded = orjson.dumps(rows)
         if not encoded.isascii():
+            size = len(encoded)
             encoded = encoded.decode().encode("latin-1")  # the guise comes off
+            not_ascii = size - len(encoded)  # bytes of which each was two
             if is_plain and 0 < most_nulls * _SPARSE < len(encoded) > _FEW:
                 encoded, nulls = _with_nulls(encoded)
             elif most_nulls:
@@ -176,7 +178,7 @@ class RowPieces:
                 encoded = encoded.replace(_NULL_JSON, b"null")
                 nulls = len(encoded) - size if is_plain else nulls  # it is one byte longer
             try:
-                if not encoded.isascii():
+                if not is_plain or not_ascii != nulls:  # there is more than NULLs
                     encoded.decode()
             except UnicodeDecodeError:
                 return None
@@ -200,7 +202,7 @@ def _cut_at_nulls(data: bytes, *, most: int) -> list[memoryview] | None:
         if at < 0:
             parts.append(view[begin:])
             return parts
-        if data.startswith(NULL_LENGTH, at):
+        if data[at : at + LENGTH_BYTES] == NULL_LENGTH:
             parts.append(view[begin:at])
             begin = at = at + len(NULL_LENGTH)
         else:

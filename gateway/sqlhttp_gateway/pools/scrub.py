@@ -179,6 +179,7 @@ class ScrubbedExchange(Exchange):
         """`results` are those in front of BEHIND_ONE or BEHIND_SEVERAL, a START included."""
         super().__init__(max_bytes=max_bytes, count_names=count_names)
         self._awaited = results
+        self._is_alone = results == 1
 
     @property
     def is_clean(self) -> bool:

@@ -59,6 +59,8 @@ IDLE: Final = ord("I")
 _READY_LENGTH: Final = 5
 _MANY: Final = 65_536
 """Bytes of rows from which on it pays to read them as they come: chunks are large then, and more of them follow."""
+_FEW: Final = 4096
+"""Bytes of rows to walk over before, where so many bytes are here that can be nothing else than rows."""
 _COLUMN_BYTES: Final = 100
 """What an answer in JSON says of a column beyond what RowDescription has."""
 _RESULT_BYTES: Final = 75
@@ -115,6 +117,8 @@ class Exchange:
     """What begins to read the rows of a result of which many come; None keeps all rows as they come."""
     _begin_reading: ReadRows | None = None
     _reader: RowReader | None = None
+    _is_alone = False
+    """There is but one statement, so that its rows are nearly all of what comes."""
     _kept = 0
     _row_count = 0
     _row_overhead = 0
@@ -212,8 +216,11 @@ class Exchange:
             count, position = reader.read(data, start)
         walked, read = position, count
         until = end - 4  # behind the last place for a row's head
+        many = _MANY - self._kept
         if self._begin_reading is not None:
-            until = min(until, start + _MANY - self._kept)
+            if self._is_alone and end - start >= many:
+                many = min(many, _FEW)
+            until = min(until, start + many)
         while position < until and data[position] == DATA_ROW:
             following = position + 1 + _INT32_AT(data, position + 1)[0]
             if following <= position + 4:
@@ -236,7 +243,7 @@ class Exchange:
                 if reader is None:
                     self._rows.append(data[start:position])
                     self._kept += position - start
-                    if self._begin_reading is not None and self._kept >= _MANY:
+                    if self._begin_reading is not None and position - start >= many:
                         self._read_from_here(self._begin_reading)
                         if position < end and data[position] == DATA_ROW:
                             return self._take_rows(data, position, end)

@@ -3,6 +3,7 @@
 import pytest
 
 from sqlhttp_gateway.errors import ConnectionBroken, PostgresError, ResponseTooLarge
+from sqlhttp_gateway.neon.arriving import READINGS
 from sqlhttp_gateway.pools import scrub
 from sqlhttp_gateway.pools.scrub import (
     AHEAD,
@@ -190,6 +191,21 @@ def test_scrub_does_not_count_as_a_part_of_the_answer() -> None:
     size = read(ANSWER + DONE + READY).bytes_received
     assert read(ANSWER + DONE + BEHIND, max_bytes=size).error is None
     assert isinstance(read(ANSWER + DONE + BEHIND, max_bytes=size - 1).error, ResponseTooLarge)
+
+
+def test_many_rows_of_the_only_statement_are_read_from_the_first_few_on() -> None:
+    row = data_row([b"x" * 1000])
+    before = ANSWER.removesuffix(data_row([b"1"]))
+    for results, at_most in ((1, 5), (2, 66)):
+        exchange = ScrubbedExchange(results=results)
+        exchange.reading = READINGS[True, True]
+        exchange.receive(before + row * 200)
+        assert 1 <= exchange._kept // len(row) <= at_most
+        exchange.receive(DONE)
+        [result] = exchange.results
+        assert result.read is not None
+        assert result.row_count == 200
+        assert b"".join(result.read.json()) == b"[" + b",".join([b'["%b"]' % (b"x" * 1000)] * 200) + b"]"
 
 
 def test_open_transaction_is_not_clean() -> None:
