@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.cluster import Database
 from tests.support.gateway import Gateway
-from tests.support.wire_program import SYNC, WireProgram, bound, encode_parse, extended, logged_in
+from tests.support.wire_program import SYNC, WireProgram, bound, encode_parse, extended, frame, logged_in
 
 PROGRAMS = 20
 ROUNDS = 30
@@ -154,3 +154,26 @@ async def test_prepared_statement_reads_the_temporary_table_that_hides_another(
         assert await read() == "permanent"
     async with logged_in(gateway, database) as program:
         assert (await program.ask("SELECT which FROM users", name="kept")).value == "permanent"
+
+
+async def test_answers_to_what_a_refused_copy_has_left_unread_reach_nobody_else(
+    start_gateway: Callable[..., Gateway], database: Database
+) -> None:
+    """Postgres answers both of the Syncs, as a COPY to a view fails before it reads anything."""
+    database.psql("CREATE VIEW one AS SELECT 1 AS n")
+    gateway = start_gateway(pool={"max_size": 1}, tunnel={"linger": 0})
+    copy = encode_parse(b"", b"COPY one (n) FROM STDIN") + bound() + frame(b"d", b"5\n") + frame(b"c", b"") + SYNC
+
+    async def refused() -> None:
+        async with logged_in(gateway, database) as program:
+            for _ in range(150):
+                await program.send(copy)
+                assert (await program.answer()).code == "42809"
+                assert (await program.answer()).tags == "Z"
+
+    async def asking(first: int) -> None:
+        async with logged_in(gateway, database) as program:
+            for number in range(first, first + 300):
+                assert (await program.ask("SELECT $1::int", number)).rows == [[str(number)]]
+
+    await asyncio.gather(refused(), asking(1000), asking(2000))

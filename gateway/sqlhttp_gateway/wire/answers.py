@@ -82,13 +82,19 @@ class Answers:
 
     def read_ready(self, status: int, frame: bytes, entry: Entry | None) -> None:
         """ReadyForQuery."""
+        if self._owed.doubtful and (entry is None or entry.kind not in (Kind.SYNC, Kind.QUERY)):
+            self._owed.doubtful -= 1
+            if entry is not None:
+                self._out.append(frame)
+                return
         if entry is None:
-            # Of a Sync that was thought to be lost to a COPY: this has failed before it read anything.
+            # Of a Sync that was thought to be lost to a COPY: this has failed before it read that.
             self._owed.is_skipping = False
             self._requests.is_open = False
             self.status = status
             self._names.settle()
             self._end_batch(frame, status)
+            self._make_sure()
             return
         if entry.kind not in (Kind.SYNC, Kind.QUERY):
             raise RemoteProtocolError("unexpected ReadyForQuery from the server")
@@ -106,6 +112,7 @@ class Answers:
             self._end_batch(frame, status if is_over else _UNKNOWN)
         if local:
             self._out.append(local)
+        self._make_sure()
 
     def read_whole(self, answer: bytes) -> bool:
         """All that is owed, and nothing to be told of: `read_ready` of the last message."""
@@ -135,6 +142,7 @@ class Answers:
             self._out.append(self._names.with_own_names(frame))
         if entry is None:
             return
+        self._owed.leave_copy()
         if entry.kind is Kind.QUERY:
             self._owed.in_copy = False
             if entry.undo is not None:
@@ -176,6 +184,15 @@ class Answers:
             self._accord.was_reset()
 
     # ── inside ──
+
+    def _make_sure(self) -> None:
+        """Where a ReadyForQuery may still come, keep the backend until that is known: whoever has it next would take it
+        for an answer to something else."""
+        if self._owed.doubtful and not self._owed:
+            self._own.mark(self._is_sure)
+
+    def _is_sure(self, values: Sequence[bytes | None] | None) -> None:
+        self._owed.doubtful = 0
 
     def _end_batch(self, frame: bytes, status: int) -> None:
         """Pass on a ReadyForQuery, its status being `_UNKNOWN` where more is owed; at the end of a transaction, with

@@ -88,7 +88,7 @@ AHEAD = Entry(Kind.AHEAD, is_ours=True)
 class Owed:
     """The queue of entries, and the two states of the protocol that decide what becomes of it."""
 
-    __slots__ = ("_queue", "answers", "in_copy", "is_skipping")
+    __slots__ = ("_queue", "_taken_by_copy", "answers", "doubtful", "in_copy", "is_skipping")
 
     def __init__(self) -> None:
         self._queue: deque[Entry] = deque()
@@ -98,6 +98,10 @@ class Owed:
         """After an error: what is sent before the next Sync, the backend passes over."""
         self.in_copy = False
         """The backend reads COPY data and passes over Sync."""
+        self.doubtful = 0
+        """ReadyForQuery that may still come: of Syncs that a COPY was to pass over, and which it may have left as it
+        failed."""
+        self._taken_by_copy = 0
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -112,6 +116,7 @@ class Owed:
         self._queue.clear()
         self.answers = None
         self.is_skipping = self.in_copy = False
+        self.doubtful = self._taken_by_copy = 0
 
     def add(self, entry: Entry) -> None:
         """One more message is on its way."""
@@ -191,4 +196,11 @@ class Owed:
         self._queue.extend(entry for entry in following[:cut] if entry.kind is not Kind.SYNC)
         self._queue.extend(following[cut + 1 :])
         self.in_copy = not ends
-        return sum(entry.kind is Kind.SYNC for entry in following[:cut])
+        taken = sum(entry.kind is Kind.SYNC for entry in following[:cut])
+        self._taken_by_copy += taken
+        return taken
+
+    def leave_copy(self) -> None:
+        """What runs has failed, and with it a COPY if there was one: how much of its data it has read, nobody tells."""
+        self.doubtful += self._taken_by_copy
+        self._taken_by_copy = 0

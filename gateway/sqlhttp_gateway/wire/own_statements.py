@@ -9,12 +9,14 @@ from functools import cache
 from struct import pack
 from typing import NamedTuple
 
-from sqlhttp_gateway.wire.frontend import EXECUTE, SYNC, encode_bind, encode_parse
+from sqlhttp_gateway.wire.frontend import EXECUTE, SYNC, encode_bind, encode_close_statement, encode_parse
 from sqlhttp_gateway.wire.naming import Naming
 from sqlhttp_gateway.wire.owed import Batch, Entry, Kind, Owed
 from sqlhttp_gateway.wire.prepared import Sources, Undo
 from sqlhttp_gateway.wire.session import Parameters
 
+_NOBODYS = b"sqlhttp_nobodys"
+"""The name of no statement."""
 _TEXT, _TEXT_ARRAY = 25, 1009
 # What set_config has set is from the session; RESET gives it back to whomever it was from.
 _FIND_RESET = (
@@ -53,6 +55,13 @@ class OwnStatements:
     def sync(self) -> None:
         """Send nothing but a Sync, for Postgres to answer."""
         self._send_sync(Batch(_ignore))
+
+    def mark(self, done: Done) -> None:
+        """Have Postgres say what can only be the answer to this: all that it owes has come by then. Nothing changes."""
+        batch = Batch(done)
+        self._owed.add(Entry(Kind.CLOSE, is_ours=True, batch=batch))
+        self._out.append(encode_close_statement(_NOBODYS))
+        self._send_sync(batch)
 
     def find_reset(self, names: Sequence[str], done: Done) -> None:
         """Ask which of these parameters are not the session's own any more; `done` is told their names.

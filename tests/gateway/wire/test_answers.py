@@ -91,6 +91,9 @@ def test_copy_whose_data_came_with_it_is_followed_to_its_end() -> None:
     assert tunnel.may_release
 
 
+MARK = close("S", "sqlhttp_nobodys") + SYNC
+
+
 def test_failed_copy_passes_over_its_data() -> None:
     tunnel = attached()
     sent(tunnel, parse("", "COPY t FROM STDIN") + bind("", "") + execute("") + SYNC)
@@ -98,6 +101,29 @@ def test_failed_copy_passes_over_its_data() -> None:
     assert sent(tunnel, copy_data(b"x\n") + COPY_DONE) == b""
     assert sent(tunnel, SYNC) == SYNC
     answered(tunnel, ready())
+    assert not tunnel.may_release, "the first Sync may still be answered"
+    assert tunnel.to_backend() == MARK
+    assert answered(tunnel, CLOSE_COMPLETE + ready()) == b""
+    assert tunnel.may_release
+
+
+@pytest.mark.parametrize(
+    "begin", [query("COPY v FROM STDIN"), parse("", "COPY v FROM STDIN") + bind("", "") + execute("")]
+)
+def test_backend_is_kept_until_each_sync_is_answered_that_a_failed_copy_may_have_left(begin: bytes) -> None:
+    tunnel = attached()
+    sent(tunnel, begin + SYNC + copy_data(b"1\n") + COPY_DONE + SYNC)
+    refused = COPY_IN + error("42809", "cannot copy to a view") + ready()
+    if begin[:1] == b"P":
+        refused = PARSE_COMPLETE + BIND_COMPLETE + refused
+    else:
+        answered(tunnel, refused)
+        refused = ready()
+    assert answered(tunnel, refused) == refused
+    assert tunnel.to_backend() == MARK
+    assert answered(tunnel, ready()) == ready()
+    assert not tunnel.may_release
+    assert answered(tunnel, CLOSE_COMPLETE + ready()) == b""
     assert tunnel.may_release
 
 
