@@ -10,7 +10,8 @@ from sqlhttp_gateway.errors import GatewayError
 from sqlhttp_gateway.model import ReadRows
 from sqlhttp_gateway.neon.fields import describe
 from sqlhttp_gateway.neon.row_pieces import RowPieces
-from sqlhttp_gateway.neon.rows import WIDE, encode_rows_walking
+from sqlhttp_gateway.neon.rows import encode_rows_walking
+from sqlhttp_gateway.neon.rows_by_pattern import WIDE
 from sqlhttp_gateway.neon.values import Converter
 
 

