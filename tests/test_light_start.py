@@ -13,6 +13,7 @@ LIST = """
 import json, sys
 from sqlhttp_gateway import cli
 from sqlhttp_gateway.uvicorn_alone import load_uvicorn
+assert cli.main(["serve", "--set", "no.such=setting"]) == 2
 load_uvicorn()
 import sqlhttp_gateway.workers
 from sqlhttp_gateway.app import create_app
@@ -46,6 +47,7 @@ def loaded() -> frozenset[str]:
         pytest.param("http.client", id="but for issuers and webhooks of the standard library's HTTP"),
         pytest.param("http.cookies", id="cookies"),
         pytest.param("logging.config", id="uvicorn's log_config"),
+        pytest.param("shutil", id="archives"),
         pytest.param("tempfile", id="forms and .env files"),
         pytest.param("dotenv", id=".env files"),
         pytest.param("anyio", id="endpoints that are no coroutines"),

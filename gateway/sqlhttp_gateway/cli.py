@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from sqlhttp_gateway.errors import AddressUnavailable, ConfigurationError
 from sqlhttp_gateway.idempotency.arguments import add_parser
 from sqlhttp_gateway.settings import Settings, load_settings
 from sqlhttp_gateway.settings.load import BY_NAME
+from sqlhttp_gateway.stand_ins import Given, standing_in
 from sqlhttp_gateway.uvicorn_alone import load_uvicorn
 
 DESCRIPTION = """\
@@ -35,10 +37,16 @@ is no setting is refused. deploy/sqlhttp.example.toml lists them all with their 
 
 Exit status: 0 after an orderly end, 1 when something could not be started, 2 when a setting is wrong."""
 
+_UNMEASURED: dict[str, Given] = {"shutil": {"get_terminal_size": lambda: lambda: os.terminal_size((80, 24))}}
+"""argparse asks for the terminal's width with each argument that is added, and loads all archivers for it. Whoever is
+shown help has it in the real width."""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; its exit status. A fault that a person can mend is one message, never a traceback."""
-    arguments = _parser().parse_args(argv)
+    with standing_in(_UNMEASURED):
+        parser = _parser()
+    arguments = parser.parse_args(argv)
     try:
         _check_text(arguments)
         if arguments.command == "check" and arguments.pgbouncer is not None:
