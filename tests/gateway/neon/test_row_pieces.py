@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sqlhttp_gateway.neon import row_pieces as module
-from sqlhttp_gateway.neon.row_json import converted
 from sqlhttp_gateway.neon.row_pieces import RowPieces
 from sqlhttp_gateway.neon.rows import encode_rows_walking
 from tests.support.rows import data_row
@@ -163,9 +162,3 @@ def test_nothing_is_left_of_what_was_cleared(by_lengths: bool) -> None:
     assert json(taken) == b"[]"
     taken.append(b'[["elsewhere"]]')
     assert json(taken) == b'[["elsewhere"]]'
-
-
-def test_conversion_goes_column_by_column_and_knows_null() -> None:
-    rows = [("1", "x"), ("\xff", "\xff")]
-    assert converted(rows, [int, None], null="\xff") == [(1, "x"), (None, "\xff")]
-    assert converted(rows, [], null=None) == rows
