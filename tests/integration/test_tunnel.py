@@ -505,6 +505,7 @@ async def test_pins_beyond_the_bound_are_refused_with_the_numbers(
     gateway = start_gateway(pool={"max_size": 5}, tunnel={"max_pinned": 1})
     async with logged_in(gateway, database) as one, logged_in(gateway, database) as two:
         await one.query("CREATE TEMP TABLE mine (n int)")
+        await one.query("SELECT 1")  # answered once it is known that the backend has to stay
         await two.send(encode_query(b"CREATE TEMP TABLE mine (n int)"))
         refusals = [message.error for message in await two.ended() if message.tag == "E"]
         assert [(error["C"], error["S"]) for error in refusals] == [("53400", "FATAL")]
