@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from tests.bench.measure import Sample, Unavailable, cpu_seconds
 from tests.bench.processes import ROOT, environment, python
+from tests.bench.scheduling import apart_from
 from tests.bench.stage import PGBENCH, Stage
 from tests.bench.workloads import Workload
 
@@ -68,7 +69,8 @@ def round_trips(
     by_tcp: bool = False,
 ) -> Sample:
     """One program that waits for each answer, by the same client whatever the way; `by_tcp` where the program itself
-    asks Postgres so."""
+    asks Postgres so.
+    It has a core of its own, as one that is elsewhere has; Postgres and the gateway share the others."""
     gateway = stage.server(server)
     [argument, *_] = [*map(str, workload.arguments[0]), ""]
     variables = environment(
@@ -79,7 +81,8 @@ def round_trips(
         BENCH_ARGUMENT=argument,
     )
     before = cpu_seconds(gateway.pid)
-    sample = Sample(**json.loads(_told(python("tests.bench.over_wire", how, str(seconds)), variables)))
+    with apart_from((stage.postgres, gateway.pid)):
+        sample = Sample(**json.loads(_told(python("tests.bench.over_wire", how, str(seconds)), variables)))
     used = cpu_seconds(gateway.pid) - before
     return sample if how == "direct" else replace(sample, server_cpu=used / sample.requests * 1e6)
 
